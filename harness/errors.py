@@ -1,0 +1,96 @@
+"""The exception tree.
+
+A bad device is a *result* (a failed check), never an exception. An exception means that the harness
+could not do or read something; it becomes an ERROR in one place (``harness.stages.boundary``).
+
+::
+
+    HarnessError                 everything below; carries stage, host, transcript, remedy
+    ├── ConfigError              inventory, profile, waiver or command line is wrong        (exit 2)
+    ├── TransportError           a host or guest could not be reached, or a command broke off
+    │   └── CommandTimeout       ... within its deadline
+    ├── ParseError               a transcript does not say what its parser needs
+    ├── ProvisionError           libvirt or QEMU refused to define, start or reach a guest
+    ├── ClaimError               a device or host is held by another run
+    ├── ReleaseError             something acquired could not be given back
+    ├── WorkloadError            a workload could not be prepared, started or collected
+    ├── LabError                 the emulated candidate host could not be built or booted
+    ├── ImageError               a disk image could not be built or verified
+    └── RecordError              a run directory is damaged, truncated or of an unknown version
+"""
+
+from __future__ import annotations
+
+
+class HarnessError(Exception):
+    """Base of everything Shakedown raises on purpose.
+
+    ``message`` says what happened in one sentence; ``remedy`` what a person can do about it. ``stage``,
+    ``host`` and ``transcript`` (a path inside the run directory) say where to look. All are plain text and
+    may hold hostile characters: renderers escape them.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remedy: str = "",
+        stage: str = "",
+        host: str = "",
+        transcript: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+        self.stage = stage
+        self.host = host
+        self.transcript = transcript
+
+    def __str__(self) -> str:
+        where = " ".join(part for part in (self.stage, f"on {self.host}" if self.host else "") if part)
+        text = f"{where}: {self.message}" if where else self.message
+        return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
+
+
+class ConfigError(HarnessError):
+    """An inventory file, profile, waiver or argument is wrong; the message names file, line and key."""
+
+
+class TransportError(HarnessError):
+    """A host or guest could not be reached, or a command broke off before it ended."""
+
+
+class CommandTimeout(TransportError):
+    """A command did not end within its deadline."""
+
+
+class ParseError(HarnessError):
+    """A transcript does not hold what its parser needs (truncated, foreign or hostile text)."""
+
+
+class ProvisionError(HarnessError):
+    """A guest could not be defined, started or reached."""
+
+
+class ClaimError(HarnessError):
+    """A device or host is held by another run; the message names that run."""
+
+
+class ReleaseError(HarnessError):
+    """Something acquired on a host could not be given back."""
+
+
+class WorkloadError(HarnessError):
+    """A workload could not be prepared, started or collected. A wrong answer is a result, not this."""
+
+
+class LabError(HarnessError):
+    """The emulated candidate host could not be built, booted or reached."""
+
+
+class ImageError(HarnessError):
+    """A disk image could not be built, found or verified."""
+
+
+class RecordError(HarnessError):
+    """A run directory is damaged, truncated or of an unknown version."""

@@ -1,0 +1,190 @@
+"""Evidence: all that a run learned, as values. Checks judge it and nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from harness.model.guest import GuestRequest
+from harness.model.outcome import Measurement, SubjectKind
+from harness.model.pci import PciAddress
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.topology import HostFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageError:
+    """A HarnessError, kept as data: which stage broke, where, and what a person can do."""
+
+    stage: str
+    kind: str
+    """Class name from ``harness.errors``."""
+    message: str
+    remedy: str = ""
+    host: str = ""
+    subject: str = ""
+    """Guest or device concerned; empty for the host."""
+    transcript: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemAnswer:
+    """One ordinary host question (a service, a package, a module) asked through testinfra."""
+
+    question: str
+    """``service:libvirtd``, ``module:vfio_pci``, ``file:/dev/kvm`` ..."""
+    ok: bool | None
+    """None when it could not be asked."""
+    detail: str = ""
+    transcript: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResetTrial:
+    """One exercised reset: observable state was set, the reset done, the state read again."""
+
+    device: PciAddress
+    methods: tuple[str, ...]
+    """As listed before the trial."""
+    attempted: bool
+    accepted: bool | None
+    """Whether the kernel took the reset; None when not attempted."""
+    state_cleared: bool | None
+    """Whether the state set before was gone; None when it could not be observed."""
+    exempt: str = ""
+    """Why no trial was due: a companion function, whose reset comes with its slot's."""
+    detail: str = ""
+    transcript: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One known answer, compared."""
+
+    name: str
+    expected: str
+    got: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadResult:
+    """What one workload run in one guest brought back. Wrong answers are data here, never exceptions."""
+
+    workload: str
+    guest: str
+    engine: str
+    """What computed: ``cpu``, ``nvenc``, ``edu`` ..."""
+    key: str
+    status: str
+    """``done``, ``failed`` (it ended, badly), ``timeout``, ``lost`` (no result) or ``not_applicable``."""
+    answers: tuple[Answer, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
+    seconds: float | None = None
+    detail: str = ""
+    transcript: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceReturn:
+    """One function before it was handed over and after it came back."""
+
+    device: PciAddress
+    driver_before: str | None
+    driver_after: str | None
+    config_ok: bool | None
+    reset_methods_before: tuple[str, ...]
+    reset_methods_after: tuple[str, ...]
+    present: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseEvidence:
+    """The host after a guest was released, against the host before."""
+
+    guest: str
+    devices: tuple[DeviceReturn, ...]
+    hugepages_before: dict[str, int]
+    """``node/page bytes`` to free pages."""
+    hugepages_after: dict[str, int]
+    leftover_processes: tuple[str, ...]
+    leftover_files: tuple[str, ...]
+    leftover_domains: tuple[str, ...]
+    leftover_networks: tuple[str, ...]
+    leftover_claims: tuple[str, ...]
+    seconds: float | None = None
+    forced: bool = False
+    """True when the guest had to be destroyed because it did not shut down by itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResidueTrial:
+    """Whether what one tenant left in a device was still there for the next."""
+
+    device: PciAddress
+    planted: bool
+    found: bool | None
+    """None when it was not looked for."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestEvidence:
+    """One guest, from request to release."""
+
+    name: str
+    request: GuestRequest
+    workloads: tuple[str, ...]
+    """Those the profile demands of it."""
+    plan: PlacementPlan | None = None
+    no_plan: NoPlan | None = None
+    domain_xml: str = ""
+    """File in the run directory."""
+    xml_problems: tuple[str, ...] = ()
+    """What our own validation of the XML found."""
+    started: bool = False
+    reached: bool = False
+    boot_seconds: float | None = None
+    observed: ObservedPlacement | None = None
+    observed_files: tuple[str, ...] = ()
+    results: tuple[WorkloadResult, ...] = ()
+    residue: tuple[ResidueTrial, ...] = ()
+    release: ReleaseEvidence | None = None
+    kernel_log: tuple[str, ...] | None = None
+    """Guest kernel lines of interest at the end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """How the candidate host itself runs, as its HostControl says: never asked by a check's branch."""
+
+    description: str = ""
+    accelerator: str = ""
+    limits: tuple[str, ...] = ()
+    """What this engine cannot show (``nested guests have no AVX``), for the report."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Everything a run knows when it is judged."""
+
+    host: str
+    subject: SubjectKind
+    profile: str
+    run: str
+    started_at: str
+    ended_at: str | None
+    engine: Engine = Engine()
+    facts: HostFacts | None = None
+    facts_file: str = ""
+    facts_after: HostFacts | None = None
+    system: tuple[SystemAnswer, ...] = ()
+    resets: tuple[ResetTrial, ...] = ()
+    guests: tuple[GuestEvidence, ...] = ()
+    errors: tuple[StageError, ...] = ()
+    interventions: tuple[str, ...] = ()
+    """What a person did by hand during the run: the goal is none."""
+    interrupted: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Stage to seconds."""

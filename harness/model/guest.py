@@ -1,0 +1,47 @@
+"""GuestRequest: what a guest should be given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.model.pci import PciAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuSelector:
+    """How a host file names its GPUs beyond the PCI classes: by address or by ``vendor:device``."""
+
+    addresses: tuple[PciAddress, ...] = ()
+    ids: tuple[str, ...] = ()
+    exclude: tuple[PciAddress, ...] = ()
+    """Functions that are never handed out (a management controller's, a console card)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestRequest:
+    """A guest wanted on a host."""
+
+    name: str
+    gpus: int
+    vcpus_per_gpu: int | None = None
+    """None: the GPU's full share of its node's cores; a smaller number asks for less. Whole cores are
+    handed out, so it is rounded up to a multiple of the threads per core."""
+    memory_mib_per_gpu: int | None = None
+    """None: the GPU's full share of its node's memory."""
+    vcpus: int | None = None
+    """For a guest with no GPU."""
+    memory_mib: int | None = None
+    """For a guest with no GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementPolicy:
+    """What placement must respect on one host (from the host file and profile)."""
+
+    selector: GpuSelector = GpuSelector()
+    reserved_cores_per_node: int = 1
+    """Whole cores of each node kept for the host and for emulator threads."""
+    reserved_memory_mib_per_node: int = 1024
+    """Memory of each node kept for the host, when guests are not backed by hugepages."""
+    use_hugepages: bool = True
+    """Back guests with hugepages where the host has them."""

@@ -1,0 +1,180 @@
+"""What inventory files say, as values: hosts, profiles, labs and waivers. Loaded by ``harness.config``.
+
+Every class forbids unknown keys (``__pydantic_config__`` is read by pydantic; nothing is imported here).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from harness.model.guest import PlacementPolicy
+from harness.model.outcome import Severity, SubjectKind
+
+_STRICT: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SshAccess:
+    """How a host is reached. ``known_hosts`` pins its key; host keys are never accepted blindly."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    address: str
+    port: int = 22
+    user: str = "root"
+    identity_file: str | None = None
+    known_hosts: str | None = None
+    proxy_jump: str | None = None
+    connect_timeout_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostControlRef:
+    """Which HostControl backend starts the host: ``none`` (it is simply there) or ``lab``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    kind: str = "none"
+    lab: str | None = None
+    """Name of the description in ``inventory/labs`` when ``kind`` is ``lab``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpectedLink:
+    """The link a healthy card of this host has (compared with what the host says)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    speed_gts: float | None = None
+    width: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFile:
+    """``inventory/hosts/NAME.yaml``: one candidate host."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    name: str
+    description: str = ""
+    subject: SubjectKind = SubjectKind.HARDWARE
+    ssh: SshAccess | None = None
+    """None when ``control`` supplies the access (the lab does)."""
+    control: HostControlRef = HostControlRef()
+    placement: PlacementPolicy = PlacementPolicy()
+    expected_gpus: int | None = None
+    expected_link: ExpectedLink | None = None
+    """Of each GPU's root port."""
+    guest_image: str = "cpu"
+    """``cpu``, ``nvidia``, or the path of a qcow2 that meets the contract in CONTRIBUTING.md."""
+    image_dirs: tuple[str, ...] = ()
+    """Directories on the host where guest images may already lie, by hash."""
+    work_dir: str = "/var/lib/shakedown"
+    allow_sharing: bool = False
+    """True lets a run go ahead beside domains it did not create."""
+    waivers: tuple[str, ...] = ()
+    """Names of files in ``inventory/waivers``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitSpec:
+    """Acceptance limits of one measurement, with the reason for the number."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    lower: float | None = None
+    upper: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestSpec:
+    """A guest that a profile demands: ``gpus`` devices and the workloads to run in it."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    gpus: int
+    workloads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """``inventory/profiles/NAME.yaml``: what we demand of a host."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    name: str
+    description: str = ""
+    checks: dict[str, Severity]
+    """Check id to severity: the set that must be accounted for, whatever happened to run."""
+    guests: tuple[GuestSpec, ...]
+    default_workloads: tuple[str, ...] = ()
+    """For guests asked for with ``--gpus`` that the profile does not list."""
+    vcpus_per_gpu: int | None = None
+    memory_mib_per_gpu: int | None = None
+    workload_parameters: dict[str, dict[str, int | float | str | bool]] = field(default_factory=dict)
+    limits: dict[str, LimitSpec] = field(default_factory=dict)
+    """Measurement name to limits."""
+    memory_on_node_share: float = 0.99
+    """Least share of a guest cell's resident pages that must lie on its planned node."""
+    valid_days: int = 30
+    """How long a verdict stands."""
+    boot_deadline_seconds: float = 600.0
+    boot_deadline_per_gpu_seconds: float = 60.0
+    boot_deadline_per_gib_seconds: float = 2.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiver:
+    """One accepted deviation: a FAIL of ``check`` on matching subjects does not decide the verdict."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    id: str
+    check: str
+    subject: str = "*"
+    """A glob over check subjects."""
+    owner: str
+    reason: str
+    expires: str
+    """ISO date, inclusive; an expired waiver carries nothing."""
+    subject_kinds: tuple[SubjectKind, ...] = ()
+    """Kinds of subject it may be used on; empty for any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabDevice:
+    """One device of a lab and the root port it sits on."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    kind: str = "edu"
+    """``edu`` (stand-in accelerator), ``nvme`` or ``virtio-rng`` (for link, AER and reset)."""
+    node: int | None = None
+    """NUMA node of its expander bus; null puts it on a bus of no known node."""
+    companion: bool = False
+    """Give it a second function, as a GPU brings its audio function."""
+    link_speed_gts: float = 16.0
+    link_width: int = 16
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabNode:
+    """One NUMA node of a lab."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    cores: int
+    memory_mib: int
+    hugepages_2m: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabFile:
+    """``inventory/labs/NAME.yaml``: an emulated candidate host."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    name: str
+    description: str = ""
+    nodes: tuple[LabNode, ...]
+    threads_per_core: int = 1
+    distance: int = 21
+    iommu: str = "intel"
+    """``intel``, ``amd`` or ``none``."""
+    interrupt_remapping: bool = False
+    nested_virtualization: bool = True
+    devices: tuple[LabDevice, ...]
+    disk_gib: int = 6
+    kernel_arguments: tuple[str, ...] = ()
