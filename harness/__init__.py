@@ -1,0 +1,1 @@
+"""The engine of Shakedown: facts, placement, guests, workloads, checks and verdicts."""

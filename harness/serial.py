@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from harness.errors import ParseError
@@ -15,7 +16,7 @@ T = TypeVar("T")
 
 
 @functools.cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
+def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter  # noqa: PLC0415  pydantic costs 0.1 s; `--help` must not pay it
 
     return TypeAdapter(kind)
@@ -23,7 +24,7 @@ def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
 
 def to_data(value: Any) -> Any:
     """The value as JSON-ready data (dicts, lists, text, numbers); every key always present."""
-    return _adapter(type(value)).dump_python(value, mode="json")
+    return _adapter(type(value)).dump_python(value, mode="json", by_alias=True)
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:
@@ -54,4 +55,4 @@ def from_json(kind: type[T], text: str | bytes, *, source: str = "input") -> T:
 
 def json_schema(kind: type[Any]) -> dict[str, Any]:
     """JSON Schema (2020-12) of a model type, as written to disk for readers of ``run.json``."""
-    return _adapter(kind).json_schema(mode="serialization")
+    return _adapter(kind).json_schema(mode="serialization", by_alias=True)

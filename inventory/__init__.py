@@ -1,0 +1,1 @@
+"""Data only: hosts, profiles, labs, waivers."""

@@ -1,0 +1,1 @@
+"""Renderers: RunRecord to html, md, json, junit, ocp, openmetrics."""

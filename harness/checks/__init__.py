@@ -1,0 +1,1 @@
+"""Judgements: evidence and profile in, check results out."""

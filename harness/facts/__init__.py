@@ -1,0 +1,1 @@
+"""What to ask a candidate host, beside how to understand the answer."""

@@ -1,0 +1,1 @@
+"""Guest and lab disk images from recipes, cached by hash."""

@@ -1,0 +1,1 @@
+"""The emulated candidate host."""

@@ -7,6 +7,7 @@ always present; others read it, so names here are a contract.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from harness.model.pci import PciAddress
 
@@ -83,9 +84,15 @@ class AerCounters:
     rootport_fatal: int | None = None
 
 
+def _json_name(name: str) -> str:
+    return "class" if name == "class_code" else name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PciDevice:
-    """One PCI function."""
+    """One PCI function. In JSON ``class_code`` is called ``class``, which Python keeps for itself."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"alias_generator": _json_name, "populate_by_name": True}
 
     address: PciAddress
     vendor: str

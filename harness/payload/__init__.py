@@ -1,0 +1,1 @@
+"""Runs inside the guest; imports nothing of the harness."""

@@ -1,0 +1,1 @@
+"""Planner, domain XML, and the comparison of plan and observation."""

@@ -1,0 +1,1 @@
+"""Discover, provision, burn, release: each reads as a list of steps."""

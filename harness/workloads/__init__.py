@@ -1,0 +1,1 @@
+"""Load runs in a guest, each with a known answer."""
