@@ -24,7 +24,7 @@ def _adapter(kind: Hashable) -> TypeAdapter[Any]:
 
 def to_data(value: Any) -> Any:
     """The value as JSON-ready data (dicts, lists, text, numbers); every key always present."""
-    return _adapter(type(value)).dump_python(value, mode="json", by_alias=True)
+    return _adapter(cast("Hashable", type(value))).dump_python(value, mode="json", by_alias=True)
 
 
 def to_json(value: Any, *, indent: int | None = 2) -> str:
@@ -37,7 +37,7 @@ def from_data(kind: type[T], data: Any, *, source: str = "input") -> T:
     from pydantic import ValidationError  # noqa: PLC0415
 
     try:
-        return cast("T", _adapter(kind).validate_python(data))
+        return cast("T", _adapter(cast("Hashable", kind)).validate_python(data))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -55,4 +55,4 @@ def from_json(kind: type[T], text: str | bytes, *, source: str = "input") -> T:
 
 def json_schema(kind: type[Any]) -> dict[str, Any]:
     """JSON Schema (2020-12) of a model type, as written to disk for readers of ``run.json``."""
-    return _adapter(kind).json_schema(mode="serialization", by_alias=True)
+    return _adapter(cast("Hashable", kind)).json_schema(mode="serialization", by_alias=True)
