@@ -19,7 +19,7 @@ T = TypeVar("T")
 def _adapter(kind: Hashable) -> TypeAdapter[Any]:
     from pydantic import TypeAdapter  # noqa: PLC0415  pydantic costs 0.1 s; `--help` must not pay it
 
-    return TypeAdapter(kind)
+    return TypeAdapter(cast("type[Any]", kind))
 
 
 def to_data(value: Any) -> Any:

@@ -1,0 +1,70 @@
+"""What a check is: a pure judgement of evidence about one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.inventory import HostFile, Profile
+from harness.model.outcome import CheckResult
+from harness.model.pci import PciAddress
+
+
+class Scope(StrEnum):
+    """What a check is asked about, once each. Subjects come from what was *planned*, never from what ran."""
+
+    HOST = "host"
+    GPU = "gpu"
+    """Every GPU of the host, by the host file's selector."""
+    GUEST = "guest"
+    """Every guest that the profile demands."""
+    GUEST_GPU = "guest_gpu"
+    """Every device that a demanded guest asks for: ``g1/gpu0`` until a plan names its address."""
+    GUEST_WORKLOAD = "guest_workload"
+    """Every workload that the profile demands of a guest."""
+
+
+class MissingEvidence(Exception):
+    """The evidence a check needs is not there; the message says what and why, as far as known.
+
+    Not a HarnessError: it never leaves ``harness.checks``, where it becomes a *missing* coverage cell.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One thing a check is asked about; the fields beyond ``name`` depend on the scope."""
+
+    name: str
+    guest: GuestEvidence | None = None
+    device: PciAddress | None = None
+    workload: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """All that a judge may look at."""
+
+    evidence: Evidence
+    profile: Profile
+    host: HostFile
+
+
+Judge = Callable[[Case, Subject], CheckResult]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """A check: its id (``host.iommu_live``), what it asks, why that matters, its scope and its judge.
+
+    The judge returns PASS, FAIL, ERROR or SKIP (a SKIP says why, and counts as not covered). It raises
+    MissingEvidence when it has nothing to judge.
+    """
+
+    id: str
+    title: str
+    why: str
+    scope: Scope
+    judge: Judge
