@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from harness.model.pci import PciAddress
+
+_STRICT: dict[str, Any] = {"extra": "forbid"}
+"""A misspelt key in a host file is an error, not a silent default."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuSelector:
     """How a host file names its GPUs beyond the PCI classes: by address or by ``vendor:device``."""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     addresses: tuple[PciAddress, ...] = ()
     ids: tuple[str, ...] = ()
     exclude: tuple[PciAddress, ...] = ()
@@ -38,6 +43,7 @@ class GuestRequest:
 class PlacementPolicy:
     """What placement must respect on one host (from the host file and profile)."""
 
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     selector: GpuSelector = GpuSelector()
     reserved_cores_per_node: int = 1
     """Whole cores of each node kept for the host and for emulator threads."""

@@ -1,0 +1,1 @@
+"""Pytest plugin: ``--candidate NAME --profile NAME`` and the fixtures of the suites."""
