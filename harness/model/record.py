@@ -40,3 +40,7 @@ class RunRecord:
     """Evidence file to ``sha256:<hex>``."""
     events: int = 0
     """Number of events in ``events.jsonl`` (its sequence total)."""
+    command: tuple[str, ...] = ()
+    """The command line that started the run."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Software of the controller that made the run, by name."""

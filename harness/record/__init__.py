@@ -1,1 +1,4 @@
-"""The run directory: events, transcripts, hashes, RunRecord."""
+"""The run directory: events, transcripts, hashes, RunRecord.
+
+``Recorder`` writes, ``assemble`` reads, ``finish`` decides and closes, ``rejudge`` decides again.
+"""

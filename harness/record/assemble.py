@@ -1,0 +1,247 @@
+"""Events to Evidence: a pure fold, so that a run reads the same on any machine, at any time.
+
+A killed run is read up to its last whole event and counts as interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from harness.errors import ParseError, RecordError
+from harness.model.evidence import (
+    Engine,
+    Evidence,
+    GuestEvidence,
+    ReleaseEvidence,
+    ResetTrial,
+    ResidueTrial,
+    StageError,
+    SystemAnswer,
+    WorkloadResult,
+)
+from harness.model.guest import GuestRequest
+from harness.model.inventory import HostFile, Profile, Waiver
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.topology import HostFacts
+from harness.record.events import Event
+from harness.record.kinds import Kind
+from harness.serial import from_data
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunInputs:
+    """What was frozen when the run began."""
+
+    run: str
+    host: HostFile
+    profile: Profile
+    waivers: tuple[Waiver, ...]
+    shakedown_version: str
+    command: tuple[str, ...]
+    versions: dict[str, str]
+
+
+def run_inputs(events: tuple[Event, ...]) -> RunInputs:
+    """The inputs frozen in the first event. Raises RecordError when it is not a ``run.start``."""
+    if not events or events[0].kind != Kind.RUN_START:
+        raise RecordError("the events do not begin with run.start: what was asked of the host is unknown")
+    return _guarded(events[0], lambda: from_data(RunInputs, events[0].data, source="run.start"))
+
+
+def assemble(events: tuple[Event, ...], *, torn: bool = False) -> Evidence:
+    """All that the events say, as Evidence; ``torn`` tells that an unfinished last line was left out.
+
+    Raises RecordError for an unknown kind, a value that does not fit, or a guest that was never requested.
+    """
+    inputs = run_inputs(events)
+    evidence = Evidence(
+        host=inputs.host.name,
+        subject=inputs.host.subject,
+        profile=inputs.profile.name,
+        run=inputs.run,
+        started_at=events[0].at,
+        ended_at=None,
+        interrupted=True,
+    )
+    for event in events[1:]:
+        step = _STEPS.get(event.kind)
+        if step is None:
+            raise RecordError(f"event {event.seq} is of unknown kind {event.kind[:80]!r}")
+        evidence = _guarded(event, partial(step, evidence, event))
+    return replace(evidence, interrupted=True) if torn else evidence
+
+
+def end_of_run(events: Iterable[Event]) -> str:
+    """When the run ended: its ``run.end``, or the last thing heard of it (UTC, ISO 8601)."""
+    moment = ""
+    for event in events:
+        moment = event.at
+        if event.kind == Kind.RUN_END:
+            break
+    return moment
+
+
+def _guarded(event: Event, step: Callable[[], T]) -> T:
+    try:
+        return step()
+    except (ParseError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(
+            f"event {event.seq} ({event.kind}) does not hold what it should: {error}"
+        ) from error
+
+
+def _many(kind: type[T], values: Any) -> tuple[T, ...]:
+    return tuple(from_data(kind, value) for value in values)
+
+
+def _texts(values: Any) -> tuple[str, ...]:
+    return from_data(tuple[str, ...], values)
+
+
+def _with_guest(evidence: Evidence, name: Any, **changes: Any) -> Evidence:
+    if not any(guest.name == name for guest in evidence.guests):
+        raise RecordError(f"guest {str(name)[:80]!r} was never requested")
+    guests = tuple(replace(g, **changes) if g.name == name else g for g in evidence.guests)
+    return replace(evidence, guests=guests)
+
+
+def _guest(evidence: Evidence, name: Any) -> GuestEvidence:
+    found = next((g for g in evidence.guests if g.name == name), None)
+    if found is None:
+        raise RecordError(f"guest {str(name)[:80]!r} was never requested")
+    return found
+
+
+def _keep(evidence: Evidence, _event: Event) -> Evidence:
+    return evidence
+
+
+def _run_end(evidence: Evidence, event: Event) -> Evidence:
+    return replace(evidence, ended_at=event.at, interrupted=event.data["interrupted"] is not False)
+
+
+def _stage_end(evidence: Evidence, event: Event) -> Evidence:
+    name, seconds = str(event.data["stage"]), float(event.data["seconds"])
+    total = round(evidence.seconds.get(name, 0.0) + seconds, 6)
+    return replace(evidence, seconds={**evidence.seconds, name: total})
+
+
+def _facts(evidence: Evidence, event: Event) -> Evidence:
+    facts = from_data(HostFacts, event.data["facts"], source="facts")
+    if event.data["after"]:
+        return replace(evidence, facts_after=facts)
+    return replace(evidence, facts=facts, facts_file=str(event.data["file"]))
+
+
+def _system(evidence: Evidence, event: Event) -> Evidence:
+    return replace(evidence, system=evidence.system + _many(SystemAnswer, event.data["answers"]))
+
+
+def _guest_request(evidence: Evidence, event: Event) -> Evidence:
+    request = from_data(GuestRequest, event.data["request"])
+    guest = GuestEvidence(name=request.name, request=request, workloads=_texts(event.data["workloads"]))
+    known = next((g for g in evidence.guests if g.name == guest.name), None)
+    if known is None:
+        return replace(evidence, guests=(*evidence.guests, guest))
+    if (known.request, known.workloads) != (guest.request, guest.workloads):
+        raise RecordError(f"guest {guest.name[:80]!r} was requested twice, differently")
+    return evidence  # a resumed run says again what it wants
+
+
+def _guest_plan(evidence: Evidence, event: Event) -> Evidence:
+    data = event.data
+    if "plan" in data:
+        return _with_guest(evidence, data["guest"], plan=from_data(PlacementPlan, data["plan"]), no_plan=None)
+    return _with_guest(evidence, data["guest"], no_plan=from_data(NoPlan, data["no_plan"]), plan=None)
+
+
+def _guest_xml(evidence: Evidence, event: Event) -> Evidence:
+    data = event.data
+    return _with_guest(
+        evidence, data["guest"], domain_xml=str(data["file"]), xml_problems=_texts(data["problems"])
+    )
+
+
+def _guest_reached(evidence: Evidence, event: Event) -> Evidence:
+    seconds = float(event.data["boot_seconds"])
+    return _with_guest(evidence, event.data["guest"], reached=True, boot_seconds=seconds)
+
+
+def _guest_observed(evidence: Evidence, event: Event) -> Evidence:
+    observed = from_data(ObservedPlacement, event.data["observed"])
+    files = _texts(event.data["files"])
+    return _with_guest(evidence, event.data["guest"], observed=observed, observed_files=files)
+
+
+def _kernel_log(evidence: Evidence, event: Event) -> Evidence:
+    lines = event.data["lines"]
+    return _with_guest(evidence, event.data["guest"], kernel_log=None if lines is None else _texts(lines))
+
+
+def _workload(evidence: Evidence, event: Event) -> Evidence:
+    result = from_data(WorkloadResult, event.data["result"])
+    guest = _guest(evidence, result.guest)
+    return _with_guest(evidence, guest.name, results=(*guest.results, result))
+
+
+def _residue(evidence: Evidence, event: Event) -> Evidence:
+    guest = _guest(evidence, event.data["guest"])
+    trial = from_data(ResidueTrial, event.data["trial"])
+    return _with_guest(evidence, guest.name, residue=(*guest.residue, trial))
+
+
+def _release(evidence: Evidence, event: Event) -> Evidence:
+    release = from_data(ReleaseEvidence, event.data["release"])
+    return _with_guest(evidence, release.guest, release=release)
+
+
+def _reset(evidence: Evidence, event: Event) -> Evidence:
+    return replace(evidence, resets=(*evidence.resets, from_data(ResetTrial, event.data["trial"])))
+
+
+def _error(evidence: Evidence, event: Event) -> Evidence:
+    return replace(evidence, errors=(*evidence.errors, from_data(StageError, event.data["error"])))
+
+
+def _intervention(evidence: Evidence, event: Event) -> Evidence:
+    return replace(evidence, interventions=(*evidence.interventions, str(event.data["what"])))
+
+
+def _engine(evidence: Evidence, event: Event) -> Evidence:
+    return replace(evidence, engine=from_data(Engine, event.data["engine"]))
+
+
+def _guest_started(evidence: Evidence, event: Event) -> Evidence:
+    return _with_guest(evidence, event.data["guest"], started=True)
+
+
+_STEPS: dict[str, Callable[[Evidence, Event], Evidence]] = {
+    Kind.RUN_RESUMED: _keep,
+    Kind.RUN_END: _run_end,
+    Kind.STAGE_START: _keep,
+    Kind.STAGE_END: _stage_end,
+    Kind.FILE: _keep,
+    Kind.ENGINE: _engine,
+    Kind.FACTS: _facts,
+    Kind.SYSTEM: _system,
+    Kind.RESET: _reset,
+    Kind.GUEST_REQUEST: _guest_request,
+    Kind.GUEST_PLAN: _guest_plan,
+    Kind.GUEST_XML: _guest_xml,
+    Kind.GUEST_STARTED: _guest_started,
+    Kind.GUEST_REACHED: _guest_reached,
+    Kind.GUEST_OBSERVED: _guest_observed,
+    Kind.GUEST_KERNEL_LOG: _kernel_log,
+    Kind.WORKLOAD: _workload,
+    Kind.RESIDUE: _residue,
+    Kind.RELEASE: _release,
+    Kind.ERROR: _error,
+    Kind.INTERVENTION: _intervention,
+    Kind.RECORD: _keep,
+    Kind.END: _keep,
+}

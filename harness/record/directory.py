@@ -1,0 +1,75 @@
+"""The run directory ``runs/<host>/<run-id>/``: created once, never overwritten."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ConfigError, RecordError
+from harness.record.files import check_name
+
+EVENTS = "events.jsonl"
+RECORD = "run.json"
+TRANSCRIPTS = "transcripts"
+DOMAIN = "domain"
+
+
+def new_run_id(now: str) -> str:
+    """A run id that sorts by time: ``20260310T120000Z-3f9a1c`` for ``now`` (UTC, ISO 8601)."""
+    stamp = "".join(c for c in now.split(".", maxsplit=1)[0].rstrip("Z") if c.isalnum())
+    return f"{stamp}Z-{secrets.token_hex(3)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory:
+    """Where one run keeps everything it learned."""
+
+    path: Path
+
+    @classmethod
+    def create(cls, root: Path, host: str, run_id: str) -> RunDirectory:
+        """Make ``root/host/run_id`` with its folders. Raises RecordError when it exists or cannot be made."""
+        path = root / check_name(host, "host") / check_name(run_id, "run")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+            (path / TRANSCRIPTS).mkdir()
+            (path / DOMAIN).mkdir()
+        except FileExistsError as error:
+            raise RecordError(
+                f"{path} exists already, and a run directory is never overwritten",
+                remedy="give the run another id, or another --runs directory",
+            ) from error
+        except OSError as error:
+            raise RecordError(
+                f"{path} could not be created: {error}", remedy="choose a directory you may write to"
+            ) from error
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> RunDirectory:
+        """An existing run directory. Raises ConfigError when ``path`` is not one."""
+        if not (path / EVENTS).is_file():
+            raise ConfigError(
+                f"{path} is not a run directory: it has no {EVENTS}",
+                remedy="name a directory like runs/<host>/<run-id>",
+            )
+        return cls(path)
+
+    @property
+    def events(self) -> Path:
+        """``events.jsonl``, the source of truth."""
+        return self.path / EVENTS
+
+    @property
+    def record(self) -> Path:
+        """``run.json``."""
+        return self.path / RECORD
+
+    def file(self, relative: str) -> Path:
+        """The path of a recorded file. Raises RecordError for a name that leaves the run directory."""
+        path = self.path / relative
+        if not relative or not path.resolve().is_relative_to(self.path.resolve()):
+            raise RecordError(f"{relative[:200]!r} does not lie inside the run directory")
+        return path

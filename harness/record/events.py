@@ -1,0 +1,197 @@
+"""``events.jsonl``: append-only, one JSON object a line, numbered from 1, fsynced before it counts.
+
+The last event is ``end``; it carries the total and the hash of all bytes before it, so that a lost, added
+or altered line is noticed. A line without its newline was never acknowledged: it is a *torn tail*, the mark
+of a killed run, and readers leave it out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RecordError
+from harness.ports import Clock
+from harness.record.files import sync_directory
+
+END = "end"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing a run learned. ``at`` is wall time (UTC, ISO 8601), ``monotonic`` seconds of the writer."""
+
+    seq: int
+    at: str
+    monotonic: float
+    kind: str
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventFile:
+    """What ``events.jsonl`` holds, and what is wrong with it."""
+
+    events: tuple[Event, ...]
+    torn: int
+    """Bytes of an unfinished last line; 0 when the file ends cleanly."""
+    ended: bool
+    """True when the last event is ``end`` and its total and hash agree."""
+    problems: tuple[str, ...]
+    """Signs of damage or tampering: gaps, a wrong total, a wrong hash, lines after the end."""
+    whole_bytes: int
+    """Length of the file without its torn tail."""
+
+
+class EventLog:
+    """Appends events. Safe to use from several threads; each append is on disk when it returns."""
+
+    def __init__(self, path: Path, clock: Clock, *, seq: int = 0, digest: Any = None) -> None:
+        self._path = path
+        self._clock = clock
+        self._seq = seq
+        self._digest = digest or hashlib.sha256()
+        self._lock = threading.Lock()
+        self._closed = False
+        try:
+            self._stream = path.open("ab")
+            sync_directory(path.parent)
+        except OSError as error:
+            raise RecordError(f"{path} could not be opened: {error}") from error
+
+    @classmethod
+    def reopen(cls, path: Path, clock: Clock) -> tuple[EventLog, int]:
+        """Go on with the log of a killed run: cut its torn tail off and append after it.
+
+        Returns the log and the number of bytes cut off. Raises RecordError for a log that has ended or is
+        damaged: those are never written to again.
+        """
+        known = read_events(path)
+        if known.ended or known.problems:
+            why = "; ".join(known.problems) or "it has ended"
+            raise RecordError(f"{path} cannot be continued: {why}")
+        content = path.read_bytes()[: known.whole_bytes]
+        if known.torn:
+            os.truncate(path, known.whole_bytes)
+        log = cls(path, clock, seq=len(known.events), digest=hashlib.sha256(content))
+        return log, known.torn
+
+    @property
+    def total(self) -> int:
+        """Events written so far."""
+        return self._seq
+
+    def append(self, kind: str, data: dict[str, Any]) -> int:
+        """Write one event durably; returns its sequence number. Raises RecordError when it cannot."""
+        with self._lock:
+            return self._append(kind, data)
+
+    def end(self) -> int:
+        """Write the closing event with the total and the hash of everything before it, and close."""
+        with self._lock:
+            total = self._append(
+                END, {"total": self._seq + 1, "sha256": f"sha256:{self._digest.copy().hexdigest()}"}
+            )
+        self.close()
+        return total
+
+    def close(self) -> None:
+        """Close the file; safe to call twice."""
+        with self._lock:
+            self._closed = True
+            self._stream.close()
+
+    def _append(self, kind: str, data: dict[str, Any]) -> int:
+        if self._closed:
+            raise RecordError(f"{self._path} is closed: {kind!r} came too late")
+        event = {
+            "seq": self._seq + 1,
+            "at": self._clock.now(),
+            "monotonic": round(self._clock.monotonic(), 6),
+            "kind": kind,
+            "data": data,
+        }
+        try:
+            line = json.dumps(event, allow_nan=False, ensure_ascii=True, separators=(",", ":")) + "\n"
+            self._stream.write(line.encode("ascii"))
+            self._stream.flush()
+            os.fsync(self._stream.fileno())
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RecordError(f"event {kind!r} cannot be written as JSON: {error}") from error
+        except OSError as error:
+            # What reached the disk is unknown: a further append could join two lines into one.
+            self._closed = True
+            raise RecordError(
+                f"{self._path} could not be written: {error}", remedy="free space on that filesystem"
+            ) from error
+        self._seq += 1
+        self._digest.update(line.encode("ascii"))
+        return self._seq
+
+
+def read_events(path: Path) -> EventFile:
+    """Read ``events.jsonl``. Raises RecordError when it cannot be read or a whole line is not an event."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RecordError(f"{path} could not be read: {error}") from error
+    whole, newline, tail = content.rpartition(b"\n")
+    body = whole + newline
+    events: list[Event] = []
+    problems: list[str] = []
+    ended = False
+    offset = 0
+    for number, line in enumerate(body.split(b"\n")[:-1], start=1):
+        event = _parse(line, number, path)
+        if event.seq != number:
+            problems.append(f"line {number} of {path.name} has sequence number {event.seq}")
+        if ended:
+            problems.append(f"line {number} of {path.name} comes after the end")
+        if event.kind == END:
+            ended = True
+            problems += _check_end(event, number, body[:offset])
+        events.append(event)
+        offset += len(line) + 1
+    if ended and tail:
+        problems.append(f"{path.name} goes on after its end")
+    return EventFile(
+        events=tuple(events),
+        torn=len(tail),
+        ended=ended and not problems,
+        problems=tuple(problems),
+        whole_bytes=len(body),
+    )
+
+
+def _check_end(event: Event, number: int, before: bytes) -> list[str]:
+    problems = []
+    if event.data.get("total") != number:
+        problems.append(f"the end says {event.data.get('total')!r} events, there are {number}")
+    if event.data.get("sha256") != f"sha256:{hashlib.sha256(before).hexdigest()}":
+        problems.append("the events differ from the hash in their end: a line was altered")
+    return problems
+
+
+def _parse(line: bytes, number: int, path: Path) -> Event:
+    try:
+        raw = json.loads(line)
+        event = Event(
+            seq=raw["seq"], at=raw["at"], monotonic=raw["monotonic"], kind=raw["kind"], data=raw["data"]
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RecordError(f"line {number} of {path} is not an event: {error}") from error
+    shapes = (
+        (event.seq, int),
+        (event.at, str),
+        (event.monotonic, (int, float)),
+        (event.kind, str),
+        (event.data, dict),
+    )
+    if not all(isinstance(value, kind) for value, kind in shapes):
+        raise RecordError(f"line {number} of {path} is not an event: a field has the wrong type")
+    return event

@@ -1,0 +1,263 @@
+"""Judge a run from its own directory: fold the events, run the checks, decide; write ``run.json`` once.
+
+``finish`` ends a run and ``rejudge`` decides a recorded one again. Both go the same way, and both take the
+evidence from disk: what was not recorded does not count. Altered, missing or contradicting evidence is
+named and never gives GO.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from harness.checks.base import Case
+from harness.errors import HarnessError, RecordError
+from harness.model.outcome import CheckResult, CoverageCell, Decision, Severity, Verdict
+from harness.model.record import SCHEMA_VERSION, CheckTitle, RunRecord
+from harness.record.assemble import assemble, end_of_run, run_inputs
+from harness.record.directory import EVENTS, RECORD, RunDirectory
+from harness.record.events import Event, EventFile, read_events
+from harness.record.files import sha256_bytes, sha256_of, write_whole
+from harness.record.kinds import Kind
+from harness.record.recorder import Recorder
+from harness.serial import from_json, to_json
+from harness.verdict.decide import decide
+
+Checker = Callable[[Case], tuple[tuple[CheckResult, ...], tuple[CoverageCell, ...]]]
+"""Judges a case: all results, and the cells that the profile plans whatever ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """A recorded run, decided again."""
+
+    record: RunRecord
+    """Fresh: results and decision of this very judgement."""
+    recorded: RunRecord | None
+    """As found in ``run.json``; None when there is none."""
+    problems: tuple[str, ...]
+    """Evidence or record that is altered, missing or contradicting; any of them rules out GO."""
+    notes: tuple[str, ...]
+    """What is odd but decides nothing: files that no event knows."""
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the verdict and every outcome are those recorded."""
+        return self.recorded is not None and not self.problems
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trust:
+    """What the files of the run directory say about themselves."""
+
+    files: dict[str, str]
+    problems: tuple[str, ...]
+    total: int
+    unfinished: bool
+    """True for a recorded run that was never closed."""
+
+
+def finish(
+    recorder: Recorder, *, checker: Checker | None = None, titles: tuple[CheckTitle, ...] | None = None
+) -> RunRecord:
+    """Decide the run from what is on disk, write ``run.json``, close the events; returns the record.
+
+    Raises RecordError when the events cannot be read back or the record cannot be written.
+    """
+    directory = recorder.directory
+    log = read_events(directory.events)
+    files = recorded_files(log.events)
+    problems = (*log.problems, *_file_problems(directory, files))
+    total = recorder.log.total + 2  # `record` and `end` are still to come
+    trust = _Trust(files=files, problems=problems, total=total, unfinished=False)
+    record = _record(log, trust, checker, titles)
+    data = (to_json(record) + "\n").encode("ascii")
+    write_whole(directory.record, data)
+    recorder.log.append(
+        Kind.RECORD,
+        {"file": RECORD, "sha256": sha256_bytes(data), "verdict": record.decision.verdict.value},
+    )
+    recorder.log.end()
+    return record
+
+
+def rejudge(
+    directory: RunDirectory,
+    *,
+    checker: Checker | None = None,
+    titles: tuple[CheckTitle, ...] | None = None,
+) -> Judgement:
+    """Decide a recorded run again, with the run's own end as now. Reads only.
+
+    Raises RecordError when the events cannot be understood at all.
+    """
+    log = read_events(directory.events)
+    files = recorded_files(log.events)
+    recorded, problems = read_recorded(directory, log)
+    problems = (*log.problems, *_file_problems(directory, files), *problems)
+    unfinished = not any(event.kind == Kind.END for event in log.events)
+    trust = _Trust(files=files, problems=problems, total=len(log.events), unfinished=unfinished)
+    fresh = _record(log, trust, checker, titles)
+    differing = _contradictions(recorded, fresh) if recorded and not problems else ()
+    if differing:
+        fresh = replace(fresh, decision=_distrust(fresh.decision, differing))
+    return Judgement(
+        record=fresh, recorded=recorded, problems=(*problems, *differing), notes=_strangers(directory, files)
+    )
+
+
+def recorded_files(events: tuple[Event, ...]) -> dict[str, str]:
+    """Evidence file to ``sha256:<hex>``, as the events say."""
+    files: dict[str, str] = {}
+    for event in events:
+        if event.kind == Kind.FILE:
+            name, digest = event.data.get("file"), event.data.get("sha256")
+            if not isinstance(name, str) or not isinstance(digest, str):
+                raise RecordError(f"event {event.seq} ({event.kind}) does not name a file and its hash")
+            files[name] = digest
+    return files
+
+
+def read_recorded(directory: RunDirectory, log: EventFile) -> tuple[RunRecord | None, tuple[str, ...]]:
+    """``run.json`` and what is wrong with it (its hash is in the events). A killed run may have none."""
+    closing = next((e for e in reversed(log.events) if e.kind == Kind.RECORD), None)
+    try:
+        data = directory.record.read_bytes()
+    except FileNotFoundError:
+        missing = f"{RECORD} is missing, though the events say it was written"
+        return None, (missing,) if closing or log.ended else ()
+    except OSError as error:
+        return None, (f"{RECORD} could not be read: {error}",)
+    problems = []
+    if closing is None:
+        problems.append(f"{RECORD} is there, but no event says that it was written")
+    elif closing.data.get("sha256") != sha256_bytes(data):
+        problems.append(f"{RECORD} differs from its recorded hash: it was altered")
+    try:
+        record = from_json(RunRecord, data, source=RECORD)
+    except HarnessError as error:
+        return None, (*problems, f"{RECORD} is damaged: {error.message}")
+    if record.schema_version != SCHEMA_VERSION:
+        problems.append(f"{RECORD} has schema version {record.schema_version}, not {SCHEMA_VERSION}")
+    return record, tuple(problems)
+
+
+def _record(
+    log: EventFile,
+    trust: _Trust,
+    checker: Checker | None,
+    titles: tuple[CheckTitle, ...] | None,
+) -> RunRecord:
+    inputs = run_inputs(log.events)
+    evidence = assemble(log.events, torn=log.torn > 0)
+    case = Case(evidence=evidence, profile=inputs.profile, host=inputs.host)
+    results, planned = (checker or _registered_checker())(case)
+    now = end_of_run(log.events)
+    decision = decide(
+        results,
+        planned,
+        inputs.waivers,
+        subject_kind=inputs.host.subject,
+        now=now,
+        errors=evidence.errors,
+        interrupted=evidence.interrupted or trust.unfinished,
+        required=[check for check, severity in inputs.profile.checks.items() if severity is Severity.BLOCKER],
+    )
+    return RunRecord(
+        shakedown_version=inputs.shakedown_version,
+        run=inputs.run,
+        host=inputs.host,
+        profile=inputs.profile,
+        waivers=inputs.waivers,
+        evidence=evidence,
+        results=results,
+        titles=_registered_titles() if titles is None else titles,
+        decision=_distrust(decision, trust.problems) if trust.problems else decision,
+        expires_at=_expiry(now, inputs.profile.valid_days),
+        files=trust.files,
+        events=trust.total,
+        command=inputs.command,
+        versions=inputs.versions,
+    )
+
+
+def _distrust(decision: Decision, problems: tuple[str, ...]) -> Decision:
+    """A decision on evidence that cannot be trusted: it says nothing, in either direction."""
+    reasons = tuple(f"the record cannot be trusted: {problem}" for problem in problems)
+    return replace(decision, verdict=Verdict.INCONCLUSIVE, reasons=(*reasons, *decision.reasons))
+
+
+def _file_problems(directory: RunDirectory, files: dict[str, str]) -> tuple[str, ...]:
+    problems = []
+    for name, digest in files.items():
+        try:
+            actual = sha256_of(directory.file(name))
+        except FileNotFoundError:
+            problems.append(f"evidence file {name} is missing")
+        except (OSError, RecordError) as error:
+            problems.append(f"evidence file {name} could not be read: {error}")
+        else:
+            if actual != digest:
+                problems.append(f"evidence file {name} differs from its recorded hash: it was altered")
+    return tuple(problems)
+
+
+def _contradictions(recorded: RunRecord, fresh: RunRecord) -> tuple[str, ...]:
+    """Where this judgement and the recorded one differ in an outcome or the verdict."""
+    before, after = _outcomes(recorded), _outcomes(fresh)
+    lines = []
+    for key in dict.fromkeys((*before, *after)):
+        old, new = before.get(key, "not planned"), after.get(key, "not planned")
+        if old != new:
+            lines.append(f"{key[0]} on {key[1]} was recorded as {old}, judged again it is {new}")
+    if recorded.decision.verdict is not fresh.decision.verdict:
+        lines.append(
+            f"the recorded verdict is {recorded.decision.verdict.value}, "
+            f"judged again it is {fresh.decision.verdict.value}"
+        )
+    if recorded.evidence != fresh.evidence:
+        lines.append(f"the evidence in {RECORD} is not what {EVENTS} says")
+    return tuple(lines)
+
+
+def _outcomes(record: RunRecord) -> dict[tuple[str, str], str]:
+    cells = {}
+    for cell in record.decision.coverage:
+        outcome = cell.outcome.value if cell.outcome else "missing"
+        cells[cell.check, cell.subject] = f"{outcome} ({cell.severity.value})"
+    return cells
+
+
+def _strangers(directory: RunDirectory, files: dict[str, str]) -> tuple[str, ...]:
+    """Evidence files on disk that no event knows (left by a killed write, or put there by someone)."""
+    found = (
+        path.relative_to(directory.path).as_posix()
+        for folder in ("transcripts", "domain")
+        for path in sorted((directory.path / folder).glob("**/*"))
+        if path.is_file()
+    )
+    return tuple(
+        f"{name} is in the run directory, but no event knows it" for name in found if name not in files
+    )
+
+
+def _expiry(now: str, days: int) -> str:
+    """The end of the verdict, ``days`` after the run's end; the run's end itself if that is unreadable."""
+    try:
+        end = dt.datetime.fromisoformat(now) + dt.timedelta(days=days)
+    except (ValueError, OverflowError):
+        return now
+    return end.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _registered_checker() -> Checker:
+    from harness.checks import run_checks  # noqa: PLC0415  the registry imports every check
+
+    return run_checks
+
+
+def _registered_titles() -> tuple[CheckTitle, ...]:
+    from harness.checks import CHECKS  # noqa: PLC0415  as above
+
+    return tuple(CheckTitle(check=check.id, title=check.title, why=check.why) for check in CHECKS)

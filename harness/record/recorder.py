@@ -1,0 +1,260 @@
+"""Recorder: what stages and transports call to write down what they learn, one method a kind of event.
+
+Every method returns after the event is on disk. Values go in as they are and come back from
+``harness.record.assemble`` equal to what went in.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import harness
+from harness.model.evidence import (
+    Engine,
+    ReleaseEvidence,
+    ResetTrial,
+    ResidueTrial,
+    StageError,
+    SystemAnswer,
+    WorkloadResult,
+)
+from harness.model.guest import GuestRequest
+from harness.model.inventory import HostFile, Profile, Waiver
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.topology import HostFacts
+from harness.ports import Clock, CommandResult
+from harness.record.directory import DOMAIN, TRANSCRIPTS, RunDirectory, new_run_id
+from harness.record.events import EventLog
+from harness.record.files import safe_name, sha256_bytes, write_whole
+from harness.record.kinds import Kind
+from harness.record.transcripts import Transcript, to_bytes
+from harness.serial import to_data
+
+
+def shakedown_version() -> str:
+    """Version of this code, as frozen into the record."""
+    return getattr(harness, "__version__", None) or _installed_version()
+
+
+def _installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  costs 20 ms, used once
+
+    try:
+        return version("shakedown")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Recorder:
+    """One run's open record. Methods raise RecordError when the disk refuses: a run must not go on blind."""
+
+    def __init__(self, directory: RunDirectory, log: EventLog, clock: Clock) -> None:
+        self.directory = directory
+        self.log = log
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._transcripts = sum(1 for _ in (directory.path / TRANSCRIPTS).glob("*"))
+
+    @classmethod
+    def begin(
+        cls,
+        root: Path,
+        *,
+        host: HostFile,
+        profile: Profile,
+        waivers: tuple[Waiver, ...],
+        clock: Clock,
+        run_id: str = "",
+        command: tuple[str, ...] = (),
+        versions: Mapping[str, str] | None = None,
+    ) -> Recorder:
+        """Create ``root/<host>/<run id>`` and freeze the inputs of the run into its first event.
+
+        ``versions`` names the software the controller used. Raises RecordError when the directory exists.
+        """
+        run = run_id or new_run_id(clock.now())
+        directory = RunDirectory.create(root, host.name, run)
+        recorder = cls(directory, EventLog(directory.events, clock), clock)
+        data = {
+            "run": run,
+            "host": to_data(host),
+            "profile": to_data(profile),
+            "waivers": [to_data(waiver) for waiver in waivers],
+            "shakedown_version": shakedown_version(),
+            "command": list(command),
+            "versions": dict(versions or {}),
+        }
+        recorder.log.append(Kind.RUN_START, data)
+        return recorder
+
+    @classmethod
+    def resume(cls, path: Path, clock: Clock) -> Recorder:
+        """Go on with a killed run.
+
+        Raises ConfigError for a foreign directory, RecordError for a run that has ended.
+        """
+        directory = RunDirectory.open(path)
+        log, cut = EventLog.reopen(directory.events, clock)
+        recorder = cls(directory, log, clock)
+        recorder.log.append(Kind.RUN_RESUMED, {"torn_bytes": cut})
+        return recorder
+
+    @property
+    def path(self) -> Path:
+        """The run directory."""
+        return self.directory.path
+
+    # -- files ---------------------------------------------------------------------------------------
+
+    def save_file(self, relative: str, data: bytes) -> str:
+        """Store an evidence file whole, with its hash in the events; returns ``relative``.
+
+        A name that is taken gets a number: evidence is never overwritten.
+        """
+        with self._lock:
+            relative = self._free_name(relative)
+            path = self.directory.file(relative)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, data)
+            self.log.append(Kind.FILE, {"file": relative, "sha256": sha256_bytes(data), "bytes": len(data)})
+        return relative
+
+    def save(self, label: str, argv: tuple[str, ...], stdin_len: int, result: CommandResult) -> str:
+        """What transports call (``harness.backends.process.Recorder``): as ``save_transcript``, without the
+        standard input itself.
+        """
+        return self._save(label, argv, b"", result, stdin_len)
+
+    def save_transcript(self, label: str, argv: tuple[str, ...], stdin: bytes, result: CommandResult) -> str:
+        """Store a finished command before anyone parses it; returns its path in the run directory."""
+        return self._save(label, argv, stdin, result, len(stdin))
+
+    def save_domain_xml(self, guest: str, xml: str) -> str:
+        """Store a domain's XML as ``domain/<guest>.xml``; returns its path in the run directory."""
+        return self.save_file(f"{DOMAIN}/{safe_name(guest)}.xml", xml.encode("utf-8", "backslashreplace"))
+
+    def _save(
+        self, label: str, argv: tuple[str, ...], stdin: bytes, result: CommandResult, stdin_bytes: int
+    ) -> str:
+        transcript = Transcript(
+            label=label,
+            argv=argv,
+            status=result.status,
+            seconds=result.seconds,
+            at=self._clock.now(),
+            stdin_bytes=stdin_bytes,
+            stdin=stdin,
+            stdout=result.stdout,
+            stderr=result.stderr,
+        )
+        with self._lock:
+            self._transcripts += 1
+            number = self._transcripts
+        name = safe_name(label or (argv[0] if argv else ""))
+        return self.save_file(f"{TRANSCRIPTS}/{number:04d}-{name}.txt", to_bytes(transcript))
+
+    def _free_name(self, relative: str) -> str:
+        stem, dot, suffix = relative.rpartition(".")
+        if not dot or "/" in suffix:
+            stem, suffix = relative, ""
+        candidate, number = relative, 1
+        while self.directory.file(candidate).exists():
+            number += 1
+            candidate = f"{stem}-{number}{dot}{suffix}"
+        return candidate
+
+    # -- the run and its stages ----------------------------------------------------------------------
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Write the start and the end of a stage around the block, with its seconds."""
+        begun = self._clock.monotonic()
+        self.log.append(Kind.STAGE_START, {"stage": name})
+        try:
+            yield
+        finally:
+            self.stage_ended(name, self._clock.monotonic() - begun)
+
+    def stage_ended(self, name: str, seconds: float) -> None:
+        """A stage took ``seconds``; a stage that comes again adds to its time."""
+        self.log.append(Kind.STAGE_END, {"stage": name, "seconds": round(seconds, 6)})
+
+    def run_ended(self, *, interrupted: bool = False) -> None:
+        """All stages are over. Without this event the run counts as interrupted."""
+        self.log.append(Kind.RUN_END, {"interrupted": interrupted})
+
+    def error(self, error: StageError) -> None:
+        """A stage broke."""
+        self.log.append(Kind.ERROR, {"error": to_data(error)})
+
+    def intervention(self, what: str) -> None:
+        """A person did something by hand."""
+        self.log.append(Kind.INTERVENTION, {"what": what})
+
+    # -- the host ------------------------------------------------------------------------------------
+
+    def engine(self, engine: Engine) -> None:
+        """How the host runs, as its HostControl says."""
+        self.log.append(Kind.ENGINE, {"engine": to_data(engine)})
+
+    def facts(self, facts: HostFacts, *, file: str = "", after: bool = False) -> None:
+        """What the host says of itself; ``file`` is the transcript; ``after`` marks the end of the run."""
+        self.log.append(Kind.FACTS, {"facts": to_data(facts), "file": file, "after": after})
+
+    def system(self, answers: tuple[SystemAnswer, ...]) -> None:
+        """Answers to ordinary host questions."""
+        self.log.append(Kind.SYSTEM, {"answers": [to_data(answer) for answer in answers]})
+
+    def reset(self, trial: ResetTrial) -> None:
+        """An exercised reset."""
+        self.log.append(Kind.RESET, {"trial": to_data(trial)})
+
+    # -- guests --------------------------------------------------------------------------------------
+
+    def guest_requested(self, request: GuestRequest, workloads: tuple[str, ...]) -> None:
+        """A guest the run will try; the first event of every guest, before it is planned."""
+        self.log.append(Kind.GUEST_REQUEST, {"request": to_data(request), "workloads": list(workloads)})
+
+    def guest_planned(self, guest: str, plan: PlacementPlan | NoPlan) -> None:
+        """The planner's answer."""
+        kind = "plan" if isinstance(plan, PlacementPlan) else "no_plan"
+        self.log.append(Kind.GUEST_PLAN, {"guest": guest, kind: to_data(plan)})
+
+    def guest_xml(self, guest: str, file: str, problems: tuple[str, ...] = ()) -> None:
+        """The domain XML in ``file`` (see ``save_domain_xml``) and what our own validation found."""
+        self.log.append(Kind.GUEST_XML, {"guest": guest, "file": file, "problems": list(problems)})
+
+    def guest_started(self, guest: str) -> None:
+        """libvirt started the domain."""
+        self.log.append(Kind.GUEST_STARTED, {"guest": guest})
+
+    def guest_reached(self, guest: str, boot_seconds: float) -> None:
+        """The guest answered SSH, ``boot_seconds`` after its start."""
+        self.log.append(Kind.GUEST_REACHED, {"guest": guest, "boot_seconds": round(boot_seconds, 3)})
+
+    def guest_observed(self, guest: str, observed: ObservedPlacement, files: tuple[str, ...] = ()) -> None:
+        """Where the guest really landed; ``files`` are the transcripts it was read from."""
+        self.log.append(
+            Kind.GUEST_OBSERVED, {"guest": guest, "observed": to_data(observed), "files": list(files)}
+        )
+
+    def guest_kernel_log(self, guest: str, lines: tuple[str, ...] | None) -> None:
+        """Guest kernel lines of interest at the end; None when they could not be read."""
+        self.log.append(
+            Kind.GUEST_KERNEL_LOG, {"guest": guest, "lines": None if lines is None else list(lines)}
+        )
+
+    def workload(self, result: WorkloadResult) -> None:
+        """What one workload brought back from ``result.guest``."""
+        self.log.append(Kind.WORKLOAD, {"result": to_data(result)})
+
+    def residue(self, guest: str, trial: ResidueTrial) -> None:
+        """Whether an earlier tenant's data was still in the device."""
+        self.log.append(Kind.RESIDUE, {"guest": guest, "trial": to_data(trial)})
+
+    def released(self, release: ReleaseEvidence) -> None:
+        """The host after ``release.guest`` was given back."""
+        self.log.append(Kind.RELEASE, {"release": to_data(release)})
