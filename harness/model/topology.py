@@ -35,6 +35,8 @@ class NumaNode:
     """Node id to distance (ACPI SLIT, 10 is local); empty when unknown."""
     hugepages: dict[int, HugepagePool]
     """Page size in bytes to pool."""
+    generic_initiator: bool | None = None
+    """Whether the firmware declares an initiator without CPUs (a GPU, say) here; None when not said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +72,8 @@ class Bar:
     io: bool
     prefetchable: bool
     is_64bit: bool
+    resizable: bool = False
+    """``resourceN_resize`` exists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +133,14 @@ class PciDevice:
     serial: str | None
     """Serial number from VPD or the device serial number capability, where readable."""
     vanished: bool
-    """True when the device went away while it was being read; its other fields are then unknown."""
+    """True when the device went away while it was being read; its other fields are then unknown: ``vendor``,
+    ``device`` and ``class`` read all ``f``, as an absent function does on the bus."""
+    reset_file: bool | None = None
+    """``reset`` exists. Kernels before 5.15 have it without ``reset_method``: methods are then unknown."""
+    physical_function: PciAddress | None = None
+    """The physical function that this SR-IOV virtual function belongs to."""
+    physfn: PciAddress | None = None
+    """The physical function that an SR-IOV virtual function belongs to (``$D/physfn``); None for others."""
 
     @property
     def id(self) -> str:
@@ -155,7 +166,7 @@ class Iommu:
     """Names in ``/sys/class/iommu`` (``dmar0``, ``ivhd0`` ...)."""
     groups: tuple[IommuGroup, ...]
     interrupt_remapping: bool | None
-    """From the kernel log; None when the log no longer holds the boot."""
+    """From the kernel log and the names of interrupt chips; None when neither says, False when either does."""
     unsafe_interrupts: bool | None
     """``vfio_iommu_type1.allow_unsafe_interrupts``; None when the module is not loaded."""
     vfio_parameters: dict[str, str]
@@ -187,6 +198,18 @@ class Domain:
     uuid: str | None
     pid: int | None
     hostdevs: tuple[PciAddress, ...] = ()
+    """Functions on its QEMU command line; empty for domains that do not run."""
+    running: bool | None = None
+    """True with a QEMU process, False when libvirt lists it and no process has its UUID."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceHolder:
+    """A process that has a GPU's or VFIO's device file open."""
+
+    pid: int
+    path: str
+    """``/dev/nvidia0``, ``/dev/vfio/15`` ..."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,6 +258,8 @@ class HostFacts:
     iommu: Iommu
     domains: tuple[Domain, ...] | None
     """None when neither libvirt nor /proc could be asked."""
+    device_holders: tuple[DeviceHolder, ...] | None = None
+    """Processes with ``/dev/nvidia*``, ``/dev/kfd`` or ``/dev/vfio/*`` open; None when it was not asked."""
     noise: Noise
     storage: tuple[Storage, ...]
     kernel_log: tuple[str, ...] | None
