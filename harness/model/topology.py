@@ -166,7 +166,7 @@ class Iommu:
     """Names in ``/sys/class/iommu`` (``dmar0``, ``ivhd0`` ...)."""
     groups: tuple[IommuGroup, ...]
     interrupt_remapping: bool | None
-    """From the kernel log and the names of interrupt chips; None when neither says, False when either does."""
+    """From the kernel log and the interrupt chips: False when either says so, None when neither says."""
     unsafe_interrupts: bool | None
     """``vfio_iommu_type1.allow_unsafe_interrupts``; None when the module is not loaded."""
     vfio_parameters: dict[str, str]
