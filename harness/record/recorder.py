@@ -107,6 +107,10 @@ class Recorder:
         """The run directory."""
         return self.directory.path
 
+    def close(self) -> None:
+        """Close the event log as it is, without an end; safe to call twice and after ``finish``."""
+        self.log.close()
+
     # -- files ---------------------------------------------------------------------------------------
 
     def save_file(self, relative: str, data: bytes) -> str:
