@@ -137,8 +137,6 @@ class PciDevice:
     ``device`` and ``class`` read all ``f``, as an absent function does on the bus."""
     reset_file: bool | None = None
     """``reset`` exists. Kernels before 5.15 have it without ``reset_method``: methods are then unknown."""
-    physical_function: PciAddress | None = None
-    """The physical function that this SR-IOV virtual function belongs to."""
     physfn: PciAddress | None = None
     """The physical function that an SR-IOV virtual function belongs to (``$D/physfn``); None for others."""
 
