@@ -1,1 +1,62 @@
 """Judgements: evidence and profile in, check results out."""
+
+from __future__ import annotations
+
+from harness.checks import (
+    cpu,
+    engine,
+    guest,
+    host,
+    iommu,
+    kernel_log,
+    link,
+    memory,
+    numa,
+    pci,
+    release,
+    reset,
+    residue,
+    run,
+    services,
+    workloads,
+)
+from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.model.evidence import Evidence
+from harness.model.inventory import HostFile, Profile
+from harness.model.outcome import CheckResult, CoverageCell
+
+CHECKS: tuple[Check, ...] = (
+    *host.CHECKS,
+    *services.CHECKS,
+    *iommu.CHECKS,
+    *cpu.CHECKS,
+    *memory.CHECKS,
+    *numa.CHECKS,
+    *pci.CHECKS,
+    *link.CHECKS,
+    *reset.CHECKS,
+    *guest.CHECKS,
+    *workloads.CHECKS,
+    *residue.CHECKS,
+    *release.CHECKS,
+    *kernel_log.CHECKS,
+    *run.CHECKS,
+)
+"""Every check there is, in the order in which a person would look."""
+
+CHECK_IDS: tuple[str, ...] = tuple(check.id for check in CHECKS)
+
+__all__ = ["CHECKS", "CHECK_IDS", "Case", "Check", "MissingEvidence", "Scope", "Subject", "run_checks"]
+
+
+def run_checks(
+    evidence: Evidence, profile: Profile, host: HostFile, *, checks: tuple[Check, ...] = CHECKS
+) -> tuple[tuple[CheckResult, ...], tuple[CoverageCell, ...]]:
+    """Judge everything that the profile demands, in its order.
+
+    Returns the results, and one coverage cell for each planned check and subject; a cell without outcome is
+    missing and says why. Subjects come from what was planned (the profile's or the requested guests, the
+    GPUs that the host has and those it should have), never from what ran. Never raises for evidence that is
+    absent, and turns a HarnessError of a judge into an ERROR.
+    """
+    return engine.run(checks, evidence, profile, host)

@@ -1,0 +1,156 @@
+"""What the kernels said during the run: lines of trouble that were not there before."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from harness.checks.answers import facts_after, failed, guest, host_facts, listing, ok, seen, why_no_guest
+from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.model.outcome import Action, CheckResult, EvidenceRef
+
+_LONGEST = 4096
+"""Characters of one line that are looked at; kernel lines are under 1 KiB (CONSOLE_EXT_LOG_MAX is 8 KiB)."""
+
+TROUBLE: tuple[tuple[str, re.Pattern[str], Action], ...] = (
+    (
+        "IOMMU fault",
+        re.compile(r"DMAR:.*\bfault\b|DMAR:.*PTE (?:Read|Write) access|IO_PAGE_FAULT|arm-smmu.*event"),
+        Action.CONTACT_VENDOR,
+    ),
+    (
+        "PCIe error",
+        re.compile(r"\bAER:.*(?:error|failed)|PCIe Bus Error|DPC: .*(?:containment|error)", re.I),
+        Action.RESEAT,
+    ),
+    (
+        "machine check",
+        re.compile(r"\[Hardware Error\]|\bmce: .*(?:error|CPU \d+)|Machine check (?:events|exception)", re.I),
+        Action.CONTACT_VENDOR,
+    ),
+    (
+        "GPU error",
+        re.compile(r"NVRM: Xid|NVRM: GPU .* has fallen off|amdgpu.*(?:GPU reset|ring .* timeout)"),
+        Action.REPLACE_GPU,
+    ),
+    (
+        "VFIO trouble",
+        re.compile(
+            r"vfio[-_]pci.*(?:not ready|reset recovery|Unable to change power state|Refused to change power)"
+            r"|Unable to change power state from D3cold|vfio.*BAR \d+: can't reserve|vfio.*Invalid PCI ROM"
+        ),
+        Action.RESTART_HOST,
+    ),
+    (
+        "kernel fault",
+        re.compile(
+            r"\bBUG: |\bOops\b|Kernel panic|general protection fault|detected stall|soft lockup"
+            r"|blocked for more than|Out of memory: Killed"
+        ),
+        Action.CONTACT_VENDOR,
+    ),
+)
+"""Kind of trouble, the kernel's words for it (drivers/iommu, drivers/pci/pcie, arch/x86/kernel/cpu/mce,
+NVIDIA's "NVRM" lines) and what to do."""
+
+
+def trouble(lines: tuple[str, ...]) -> list[tuple[str, Action, str]]:
+    """Lines that tell of trouble: kind, action and the line, in order."""
+    found = []
+    for line in lines:
+        text = line[:_LONGEST]
+        for kind, pattern, action in TROUBLE:
+            if pattern.search(text):
+                found.append((kind, action, text))
+                break
+    return found
+
+
+def _new_lines(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
+    known = Counter(before)
+    fresh = []
+    for line in after:
+        if known[line] > 0:
+            known[line] -= 1
+        else:
+            fresh.append(line)
+    return tuple(fresh)
+
+
+def _host_log(case: Case, _subject: Subject) -> CheckResult:
+    first, last = host_facts(case), facts_after(case)
+    if first.kernel_log is None or last.kernel_log is None:
+        raise MissingEvidence("the host's kernel log could not be read")
+    fresh = _new_lines(first.kernel_log, last.kernel_log)
+    found = trouble(fresh)
+    if found:
+        kinds = Counter(kind for kind, _, _ in found)
+        said = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+        return failed(
+            f"the host's kernel reported trouble during the run: {said}; first: {found[0][2][:200]}",
+            "read the lines around the first one; they name the device",
+            found[0][1],
+            evidence=tuple(seen(case, "kernel_log", line, after=True) for _, _, line in found[:20]),
+        )
+    old = len(trouble(first.kernel_log))
+    rest = f" ({old} such lines from before the run)" if old else ""
+    message = f"no line of trouble among {len(fresh)} new ones{rest}"
+    return ok(message, evidence=(seen(case, "kernel_log", message, after=True),))
+
+
+def _same_boot(case: Case, _subject: Subject) -> CheckResult:
+    first, last = host_facts(case).boot_id, facts_after(case).boot_id
+    if first is None or last is None:
+        raise MissingEvidence("the boot id could not be read before and after the guests")
+    evidence = (seen(case, "boot_id", first), seen(case, "boot_id", last, after=True))
+    if first != last:
+        return failed(
+            "the host rebooted during the run",
+            "find out why: the BMC's event log, and the serial console's last lines",
+            Action.CONTACT_VENDOR,
+            evidence=evidence,
+        )
+    return ok("the host ran through without a reboot", evidence=evidence)
+
+
+def _guest_log(case: Case, subject: Subject) -> CheckResult:
+    evidence = guest(subject)
+    if evidence.kernel_log is None:
+        raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")
+    found = trouble(evidence.kernel_log)
+    if found:
+        return failed(
+            f"the guest's kernel reported {found[0][0]}: {listing([line for _, _, line in found], most=3)}",
+            "read the guest's kernel log around the first line, and the host's at the same time",
+            found[0][1],
+            evidence=tuple(
+                EvidenceRef(file="run.json", place=f"guests[{evidence.name}].kernel_log", quote=line[:400])
+                for _, _, line in found[:20]
+            ),
+        )
+    return ok("the guest's kernel reported no trouble")
+
+
+CHECKS = (
+    Check(
+        id="host.kernel_log",
+        title="Did the host's kernel stay free of IOMMU faults, PCIe errors and machine checks?",
+        why="A guest may finish its work while the host's kernel counts the errors under it.",
+        scope=Scope.HOST,
+        judge=_host_log,
+    ),
+    Check(
+        id="host.same_boot",
+        title="Did the host run through without a reboot?",
+        why="A host that reboots by itself loses every tenant on it.",
+        scope=Scope.HOST,
+        judge=_same_boot,
+    ),
+    Check(
+        id="guest.kernel_log",
+        title="Did the guest's kernel stay free of errors?",
+        why="Drivers report a dying device in the log first.",
+        scope=Scope.GUEST,
+        judge=_guest_log,
+    ),
+)

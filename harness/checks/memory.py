@@ -1,0 +1,81 @@
+"""Memory for the demanded guests: hugepages, counted per node and never as a global sum."""
+
+from __future__ import annotations
+
+from harness.checks.answers import failed, host_facts, listing, ok, seen
+from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.model.outcome import Action, CheckResult
+from harness.model.topology import HostFacts
+
+_KIB = 1 << 10
+_MIB = 1 << 20
+
+
+def _hugepages(case: Case, _subject: Subject) -> CheckResult:
+    """Every planned guest cell against the free pages of its node; guests run one after another."""
+    facts = host_facts(case)
+    if not case.host.placement.use_hugepages:
+        return ok("the host file does not ask for hugepages")
+    pools = {node.id: node.hugepages for node in facts.numa_nodes}
+    evidence = tuple(seen(case, f"numa_nodes[{node}].hugepages", pool) for node, pool in pools.items())
+    if not pools:
+        raise MissingEvidence("the host shows no NUMA node")
+    unknown = [
+        n for n, pool in pools.items() if any(p.total is None or p.free is None for p in pool.values())
+    ]
+    if unknown:
+        raise MissingEvidence(f"the hugepage pools of node {listing(unknown)} could not be read")
+    if not any(pool.total for sizes in pools.values() for pool in sizes.values()):
+        return failed(
+            "the host has no hugepages: guest memory would be pinned page by page, slowly and anywhere",
+            "add default_hugepagesz=1G hugepagesz=1G hugepages=<node>:<count>,... to the kernel command "
+            "line, one term per node, and reboot",
+            Action.FIX_CONFIG,
+            evidence=evidence,
+        )
+    if not any(guest.plan is not None for guest in case.evidence.guests):
+        raise MissingEvidence("no guest was planned, so nothing says how much memory is needed")
+    short = _shortfalls(case, facts)
+    if short:
+        return failed(
+            f"too few free hugepages: {listing(short)}",
+            "release hugepages that other processes hold, or reserve more at boot: hugepages=<node>:<count> "
+            "on the kernel command line (1 GiB pages fragment later)",
+            Action.FIX_CONFIG,
+            evidence=evidence,
+        )
+    return ok("every node has free hugepages for each demanded guest", evidence=evidence)
+
+
+def _shortfalls(case: Case, facts: HostFacts) -> list[str]:
+    short: list[str] = []
+    for guest in case.evidence.guests:
+        if guest.plan is None:
+            continue
+        if guest.plan.hugepage_kib is None:
+            short.append(f"{guest.name} was planned on ordinary pages")
+            continue
+        size = guest.plan.hugepage_kib * _KIB
+        need: dict[int, int] = {}
+        for cell in guest.plan.cells:
+            need[cell.host_node] = need.get(cell.host_node, 0) + cell.memory_mib * _MIB
+        for node_id, wanted in need.items():
+            node = facts.node(node_id)
+            pool = node.hugepages.get(size) if node is not None else None
+            free = (pool.free or 0) * size if pool is not None else 0
+            if free < wanted:
+                short.append(
+                    f"{guest.name} needs {wanted // _MIB} MiB on node {node_id}, {free // _MIB} MiB are free"
+                )
+    return short
+
+
+CHECKS = (
+    Check(
+        id="host.hugepages",
+        title="Has every node enough free hugepages for the guests that are demanded?",
+        why="A guest cell is bound to its node; pages free elsewhere do not help it.",
+        scope=Scope.HOST,
+        judge=_hugepages,
+    ),
+)

@@ -1,0 +1,93 @@
+"""Reset: claimed by the kernel, and believed only after it was exercised."""
+
+from __future__ import annotations
+
+from harness.checks.answers import (
+    failed,
+    gpu,
+    host_facts,
+    kernel_version,
+    listing,
+    of_device,
+    ok,
+    seen,
+    skipped,
+)
+from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.model.evidence import ResetTrial
+from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
+
+_LISTED_SINCE = (5, 15)
+"""Kernel that first has ``reset_method``; older ones have ``reset`` alone."""
+
+
+def _claimed(case: Case, subject: Subject) -> CheckResult:
+    device = gpu(case, subject)
+    evidence = (seen(case, of_device(device.address, "reset_methods"), listing(device.reset_methods)),)
+    if not device.reset_methods and device.reset_file and kernel_version(host_facts(case)) < _LISTED_SINCE:
+        return ok("the kernel offers a reset; it is too old to name its methods", evidence=evidence)
+    if not device.reset_methods:
+        return failed(
+            "the kernel knows no way to reset this GPU",
+            f"echo default > /sys/bus/pci/devices/{device.address}/reset_method; if the list stays empty, "
+            "power the host off and on, then update the kernel (6.14.2 and 6.12.23 lost reset methods)",
+            Action.FIX_CONFIG,
+            evidence=evidence,
+        )
+    alone = " (by its bus only)" if device.reset_methods == ("bus",) else ""
+    return ok(f"reset methods: {listing(device.reset_methods)}{alone}", evidence=evidence)
+
+
+def _works(case: Case, subject: Subject) -> CheckResult:
+    trials = [trial for trial in case.evidence.resets if trial.device == subject.device]
+    if not trials:
+        raise MissingEvidence("no reset of this GPU was tried")
+    judged = [_judge_trial(trial) for trial in trials]
+    # A second try that goes well does not unmake the first.
+    return next((result for result in judged if result.outcome is not Outcome.PASS), judged[0])
+
+
+def _judge_trial(trial: ResetTrial) -> CheckResult:
+    said = f"accepted {trial.accepted}, state cleared {trial.state_cleared}; {trial.detail}"
+    evidence = (EvidenceRef(file=trial.transcript or "run.json", place="resets", quote=said[:400]),)
+    methods = listing(trial.methods) or "none"
+    if trial.exempt:
+        return skipped(f"not tried: {trial.exempt}")
+    if not trial.attempted or trial.accepted is None:
+        raise MissingEvidence(f"the reset was not tried{f': {trial.detail}' if trial.detail else ''}")
+    if not trial.accepted:
+        return failed(
+            f"the kernel lists {methods} but refused the reset: {trial.detail}",
+            "find out why the kernel log refuses it; a card with several functions needs its whole slot free "
+            "for a bus reset",
+            Action.CONTACT_VENDOR,
+            evidence=evidence,
+        )
+    if trial.state_cleared is None:
+        raise MissingEvidence("the kernel took the reset, but what it did could not be observed")
+    if not trial.state_cleared:
+        return failed(
+            f"the kernel took the reset ({methods}), but state set before it was still there",
+            "do not rent this GPU to another tenant without a power cycle; ask the vendor for working reset",
+            Action.CONTACT_VENDOR,
+            evidence=evidence,
+        )
+    return ok(f"a reset ({methods}) cleared the state that was set before it", evidence=evidence)
+
+
+CHECKS = (
+    Check(
+        id="gpu.reset_claimed",
+        title="Does the kernel list a way to reset the GPU?",
+        why="A GPU that cannot be reset carries one tenant's state to the next, or hangs.",
+        scope=Scope.GPU,
+        judge=_claimed,
+    ),
+    Check(
+        id="gpu.reset_works",
+        title="Does a reset really clear the GPU's state?",
+        why="A listed method is a claim: some resets succeed and change nothing, others are refused.",
+        scope=Scope.GPU,
+        judge=_works,
+    ),
+)

@@ -1,0 +1,57 @@
+"""What one tenant leaves in a device must not reach the next."""
+
+from __future__ import annotations
+
+from harness.checks.answers import failed, listing, ok
+from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.model.evidence import Evidence
+from harness.model.outcome import Action, CheckResult, EvidenceRef
+from harness.model.pci import PciAddress
+
+
+def _due(evidence: Evidence) -> set[tuple[str, PciAddress]]:
+    """Hand-overs of a device from one guest of the run to a later one: each must have been looked at."""
+    due: set[tuple[str, PciAddress]] = set()
+    used: set[PciAddress] = set()
+    for guest in evidence.guests:
+        gpus = {gpu.host for gpu in guest.plan.gpus} if guest.plan is not None else set()
+        due |= {(guest.name, address) for address in gpus & used}
+        used |= gpus
+    return due
+
+
+def _residue(case: Case, _subject: Subject) -> CheckResult:
+    trials = [(guest.name, trial) for guest in case.evidence.guests for trial in guest.residue]
+    refs = tuple(
+        EvidenceRef(file="run.json", place=f"guests[{name}].residue[{t.device}]", quote=t.detail[:200])
+        for name, t in trials
+    )
+    leaked = [(name, trial) for name, trial in trials if trial.found]
+    if leaked:
+        words = listing([f"{t.device} to {name}" for name, t in leaked])
+        return failed(
+            f"what an earlier tenant wrote was still in the device: {words}",
+            "clear the device's memory between tenants (for NVIDIA: gpu-admin-tools --reset-with-sbr "
+            "--clear-memory), or do not rent it out again without a power cycle",
+            Action.CONTACT_VENDOR,
+            evidence=refs,
+        )
+    clean = {(name, trial.device) for name, trial in trials if trial.planted and trial.found is False}
+    open_ = sorted(_due(case.evidence) - clean)
+    if open_:
+        words = listing([f"{device} in {name}" for name, device in open_])
+        raise MissingEvidence(f"nobody looked for an earlier tenant's data: {words}")
+    if not clean:
+        raise MissingEvidence("no device had two tenants in this run, so no hand-over was tried")
+    return ok(f"nothing was found in {len(clean)} hand-overs", evidence=refs)
+
+
+CHECKS = (
+    Check(
+        id="device.residue",
+        title="Is a tenant's data gone when the next one gets the device?",
+        why="Nothing scrubs a GPU between two tenants unless somebody sees to it.",
+        scope=Scope.HOST,
+        judge=_residue,
+    ),
+)

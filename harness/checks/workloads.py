@@ -1,0 +1,140 @@
+"""What the workloads brought back: known answers, and measurements against the profile's limits."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from harness.checks.answers import error, failed, guest, listing, ok, skipped, why_no_guest
+from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.model.evidence import WorkloadResult
+from harness.model.inventory import Profile
+from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
+
+_RETEST = (
+    "run again with the same profile; if the answer is wrong again in the same guest, swap the GPU with a "
+    "neighbour and see whether the fault follows it"
+)
+
+
+def _results(case: Case, subject: Subject) -> tuple[WorkloadResult, ...]:
+    evidence = guest(subject)
+    found = tuple(
+        r for r in evidence.results if r.workload == subject.workload and r.guest in ("", evidence.name)
+    )
+    if not found or all(r.status == "lost" for r in found):
+        detail = f"; {found[0].detail}" if found and found[0].detail else ""
+        why = why_no_guest(case, evidence)
+        raise MissingEvidence(f"{subject.workload} brought no result from {evidence.name}: {why}{detail}")
+    return found
+
+
+def _file(result: WorkloadResult) -> tuple[EvidenceRef, ...]:
+    return (EvidenceRef(file=result.transcript or "run.json", place=f"{result.guest}/{result.workload}"),)
+
+
+def _answer(case: Case, subject: Subject) -> CheckResult:
+    """Every run of the workload must have ended with right answers: a retry does not unmake a failure."""
+    results = _results(case, subject)
+    wrong = [a for r in results for a in r.answers if not a.ok]
+    evidence = tuple(ref for r in results for ref in _file(r))
+    if wrong:
+        first = wrong[0]
+        return failed(
+            f"wrong answer: {first.name}: expected {first.expected[:80]}, got {first.got[:80]}"
+            + (f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""),
+            _RETEST,
+            Action.RETEST,
+            evidence=evidence,
+        )
+    for result in results:
+        said = f"{result.workload} ended with status {result.status!r}: {result.detail[:300]}"
+        if result.status == "failed":
+            return failed(said, _RETEST, Action.RETEST, evidence=evidence)
+        if result.status == "not_applicable":
+            return skipped(f"{result.workload} does not apply here: {result.detail[:300]}")
+        if result.status != "done":
+            return error(
+                said, "raise the workload's deadline or lower its load, and run again", evidence=evidence
+            )
+        if not result.answers:
+            return error(f"{result.workload} ended without any answer to compare", evidence=evidence)
+    count = sum(len(r.answers) for r in results)
+    engines = listing(sorted({r.engine for r in results}))
+    return ok(f"{count} known answers right (computed by {engines})", evidence=evidence)
+
+
+def _held(measurement: Measurement, profile: Profile) -> Measurement:
+    """The measurement with the profile's limits, which replace the workload's own."""
+    limit = profile.limits.get(measurement.name)
+    return measurement if limit is None else replace(measurement, lower=limit.lower, upper=limit.upper)
+
+
+def _limits(case: Case, subject: Subject) -> CheckResult:
+    results = _results(case, subject)
+    held = tuple(_held(m, case.profile) for r in results for m in r.measurements)
+    limited = [m for m in held if m.lower is not None or m.upper is not None]
+    evidence = tuple(ref for r in results for ref in _file(r))
+    blank = [m.name for m in limited if m.value is None or not math.isfinite(m.value)]
+    if blank:
+        raise MissingEvidence(f"no value was measured for {listing(blank)}")
+    broken = [m for m in limited if m.within is False]
+    if broken:
+        return failed(
+            "outside its limits: " + listing([_words(m) for m in broken]),
+            _RETEST,
+            Action.RETEST,
+            evidence=evidence,
+            measurements=held,
+        )
+    if not held:
+        raise MissingEvidence(f"{subject.workload} measured nothing")
+    message = f"{len(limited)} of {len(held)} measurements have limits and keep them"
+    return ok(message, evidence=evidence, measurements=held)
+
+
+def _words(measurement: Measurement) -> str:
+    low = "" if measurement.lower is None else f", at least {measurement.lower:g}"
+    high = "" if measurement.upper is None else f", at most {measurement.upper:g}"
+    return f"{measurement.name} {measurement.value:g} {measurement.unit}{low}{high}"
+
+
+def _rules_match(case: Case, _subject: Subject) -> CheckResult:
+    """A limit that matches no measurement guards nothing: an error of the profile or the workload."""
+    if not case.profile.limits:
+        return ok("the profile sets no limits")
+    names = {m.name for g in case.evidence.guests for r in g.results for m in r.measurements}
+    if not names:
+        raise MissingEvidence("no workload measured anything")
+    idle = sorted(set(case.profile.limits) - names)
+    if idle:
+        return error(
+            f"limits that match no measurement: {listing(idle)}",
+            f"correct the names in profile {case.profile.name}; measured: {listing(sorted(names), most=20)}",
+        )
+    return ok(f"each of {len(case.profile.limits)} limits is held against a measurement")
+
+
+CHECKS = (
+    Check(
+        id="workload.answer",
+        title="Did the workload compute what it must compute?",
+        why="A device that answers fast and wrong is worse than one that does not answer.",
+        scope=Scope.GUEST_WORKLOAD,
+        judge=_answer,
+    ),
+    Check(
+        id="workload.limits",
+        title="Do the workload's measurements keep their limits?",
+        why="A card at half speed still gives right answers.",
+        scope=Scope.GUEST_WORKLOAD,
+        judge=_limits,
+    ),
+    Check(
+        id="workload.limits_matched",
+        title="Does every limit of the profile match a measurement?",
+        why="A rule that matches nothing passes everything.",
+        scope=Scope.HOST,
+        judge=_rules_match,
+    ),
+)

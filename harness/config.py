@@ -1,0 +1,175 @@
+"""Inventory files by name or path, as the values of ``harness.model.inventory``.
+
+A name is looked for in ``./inventory``, then ``$SHAKEDOWN_INVENTORY``, then the inventory shipped with
+Shakedown. Whatever is wrong with a file is one ConfigError that names file, line, key and, where a name is
+unknown, the nearest one that exists.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from harness.config_rules import check_host, check_lab, check_profile, check_waiver
+from harness.errors import ConfigError
+from harness.model.inventory import HostFile, LabFile, Profile, Waiver
+from harness.yaml_source import Loc, YamlSource, read_yaml
+
+T = TypeVar("T")
+
+KINDS = ("hosts", "profiles", "labs", "waivers")
+ENVIRONMENT = "SHAKEDOWN_INVENTORY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _WaiverFile:
+    """``inventory/waivers/NAME.yaml``: a list of waivers under one roof."""
+
+    __pydantic_config__: typing.ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    waivers: tuple[Waiver, ...]
+    description: str = ""
+
+
+def load_host(name: str | Path) -> HostFile:
+    """The host file of that name or path. Raises ConfigError."""
+    return _load(HostFile, "hosts", name, check_host)
+
+
+def load_profile(name: str | Path) -> Profile:
+    """The profile of that name or path; its check ids and workloads are known ones. Raises ConfigError."""
+    return _load(Profile, "profiles", name, check_profile)
+
+
+def load_lab(name: str | Path) -> LabFile:
+    """The lab description of that name or path. Raises ConfigError."""
+    return _load(LabFile, "labs", name, check_lab)
+
+
+def load_waivers(names: Iterable[str | Path]) -> tuple[Waiver, ...]:
+    """All waivers of the named files, in order. Raises ConfigError; two waivers with one id are an error."""
+    found: dict[str, Waiver] = {}
+    for name in names:
+        source = read_yaml(find("waivers", name))
+        for index, waiver in enumerate(_validate(_WaiverFile, source).waivers):
+            check_waiver(waiver, source, ("waivers", index))
+            if waiver.id in found:
+                raise source.error(("waivers", index, "id"), f"waiver {waiver.id!r} is given twice")
+            found[waiver.id] = waiver
+    return tuple(found.values())
+
+
+def inventory_dirs(environment: Mapping[str, str] | None = None) -> tuple[Path, ...]:
+    """Where inventory files are looked for, first match first."""
+    import inventory  # noqa: PLC0415  the shipped data; a package without code
+
+    extra = (os.environ if environment is None else environment).get(ENVIRONMENT, "")
+    shipped = Path(next(iter(inventory.__path__)))
+    return (Path("inventory"), *((Path(extra).expanduser(),) if extra else ()), shipped)
+
+
+def list_names(kind: str) -> tuple[str, ...]:
+    """Names that exist of a kind (``hosts``, ``profiles``, ``labs``, ``waivers``), sorted."""
+    if kind not in KINDS:
+        raise ConfigError(f"no inventory of kind {kind!r}", remedy=f"kinds are {', '.join(KINDS)}")
+    return tuple(sorted({p.stem for d in inventory_dirs() for p in (d / kind).glob("*.yaml")}))
+
+
+def find(kind: str, name: str | Path) -> Path:
+    """The file for a name, or the path itself when a path is given. Raises ConfigError."""
+    text = str(name)
+    if isinstance(name, Path) or "/" in text or text.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file", remedy=f"give a file, or one of: {_listing(kind)}")
+        return path
+    for directory in inventory_dirs():
+        candidate = directory / kind / f"{text}.yaml"
+        # A name that is no file name (NUL, 10 KB of text) is simply not found.
+        if text.isprintable() and len(text) < 200 and candidate.is_file():
+            return candidate
+    raise ConfigError(
+        f"no {kind[:-1]} named {text[:80]!r}{_nearest(text, list_names(kind))}",
+        remedy=f"known: {_listing(kind)}; or give the path of a file",
+    )
+
+
+def _listing(kind: str) -> str:
+    return ", ".join(list_names(kind)) or "none"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name[:80], list(known), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _load(kind: type[T], folder: str, name: str | Path, rules: Callable[[T, YamlSource], None]) -> T:
+    source = read_yaml(find(folder, name))
+    value = _validate(kind, source)
+    rules(value, source)
+    return value
+
+
+def _validate(kind: type[T], source: YamlSource) -> T:
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  0.1 s, which `--help` must not pay
+
+    if not isinstance(source.data, dict):
+        raise source.error((), f"a mapping of keys was expected, found {_said(source.data)}")
+    try:
+        # Through JSON because only there is pydantic strict about scalars ("4" is not 4) and lax about
+        # shapes (a list becomes a tuple).
+        return TypeAdapter(kind).validate_json(json.dumps(source.data), strict=True)
+    except ValidationError as error:
+        problems = error.errors()
+        raise _explain(kind, source, problems[0], others=len(problems) - 1) from error
+
+
+def _explain(kind: type[Any], source: YamlSource, problem: Any, *, others: int) -> ConfigError:
+    loc: Loc = tuple(problem["loc"])
+    parent = _type_at(kind, loc[:-1])
+    keys = [f.name for f in dataclasses.fields(parent)] if dataclasses.is_dataclass(parent) else []
+    if problem["type"] == "unexpected_keyword_argument":
+        message = f"unknown key{_nearest(str(loc[-1]), keys)}"
+        remedy = f"keys here are {', '.join(keys)}"
+    elif problem["type"] in ("missing", "missing_keyword_only_argument"):
+        message, remedy = "this key is required and was not given", ""
+    else:
+        message = f"{problem['msg']}; found {_said(problem['input'])}"
+        expected = str(problem.get("ctx", {}).get("expected", ""))
+        remedy = f"use one of {expected}" if problem["type"] in ("enum", "literal_error") else ""
+    if others:
+        message += f" (and {others} more problem{'s' if others > 1 else ''} in this file)"
+    return source.error(loc, message, remedy=remedy)
+
+
+def _said(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _type_at(kind: Any, loc: Loc) -> Any:
+    """The type that a place in a file is read as; None when the place is not of a known shape."""
+    for step in loc:
+        kind = _without_none(kind)
+        if dataclasses.is_dataclass(kind):
+            kind = typing.get_type_hints(kind).get(str(step))
+        else:
+            arguments = typing.get_args(kind)
+            if not arguments:
+                return None
+            kind = arguments[0] if typing.get_origin(kind) is tuple else arguments[-1]
+    return _without_none(kind)
+
+
+def _without_none(kind: Any) -> Any:
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        rest = [a for a in typing.get_args(kind) if a is not type(None)]
+        return rest[0] if len(rest) == 1 else kind
+    return kind

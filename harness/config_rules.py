@@ -1,0 +1,164 @@
+"""What must hold in an inventory file beyond its shape. Each rule raises ConfigError with file and line."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from datetime import date
+
+from harness.checks import CHECK_IDS
+from harness.model.inventory import HostFile, LabFile, LimitSpec, Profile, SshAccess, Waiver
+from harness.model.outcome import Severity
+from harness.yaml_source import Loc, YamlSource
+
+WORKLOAD_NAMES = ("transcode", "tensorflow", "hashing", "device")
+"""Names of ``harness.workloads.WORKLOADS``; a test compares the two, so that reading a profile need not
+import the workloads."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+_CONTROLS = ("none", "lab")
+_DEVICE_KINDS = ("edu", "nvme", "virtio-rng")
+_IOMMUS = ("intel", "amd", "none")
+_SPEEDS = (2.5, 5.0, 8.0, 16.0, 32.0, 64.0)
+"""GT/s of PCIe generations 1 to 6."""
+_WIDTHS = (1, 2, 4, 8, 12, 16, 32)
+"""Lanes (PCIe base specification, Maximum Link Width)."""
+
+
+def check_host(host: HostFile, source: YamlSource) -> None:
+    """A host can be reached in exactly one way, and what it lists can be what it says."""
+    _name(host.name, source)
+    _known(host.control.kind, _CONTROLS, source, ("control", "kind"), "control")
+    if host.control.kind == "none" and host.ssh is None:
+        raise source.error(("ssh",), "how to reach the host is missing", remedy="add ssh: {address: ...}")
+    if host.control.kind == "lab" and not host.control.lab:
+        raise source.error(("control", "lab"), "the name of a lab description is missing")
+    if host.ssh is not None:
+        _ssh(host.ssh, source)
+    _gpus(host, source)
+    for key, texts in (("work_dir", (host.work_dir,)), ("image_dirs", host.image_dirs)):
+        if any(not text.startswith("/") or not text.isprintable() for text in texts):
+            raise source.error((key,), "paths on the host are absolute")
+
+
+def _ssh(access: SshAccess, source: YamlSource) -> None:
+    _between(access.port, 1, 65535, source, ("ssh", "port"))
+    for key in ("address", "user"):
+        text = getattr(access, key)
+        # ssh would read a leading dash as an option of its own.
+        if not text or text.startswith("-") or not text.isprintable() or " " in text:
+            raise source.error(("ssh", key), f"not a usable {key}: {text[:60]!r}")
+
+
+def _gpus(host: HostFile, source: YamlSource) -> None:
+    if host.expected_gpus is not None:
+        _between(host.expected_gpus, 1, 64, source, ("expected_gpus",))
+    for index, text in enumerate(host.placement.selector.ids):
+        if not _PCI_ID.fullmatch(text):
+            place = ("placement", "selector", "ids", index)
+            raise source.error(place, f"not vendor:device in lower-case hex: {text[:40]!r}")
+    for key in ("reserved_cores_per_node", "reserved_memory_mib_per_node"):
+        _between(getattr(host.placement, key), 0, 1 << 30, source, ("placement", key))
+    if host.expected_link is not None:
+        link = host.expected_link
+        if link.speed_gts is None and link.width is None:
+            raise source.error(("expected_link",), "gives neither speed_gts nor width")
+        _link(link.speed_gts, link.width, source, ("expected_link",), ("speed_gts", "width"))
+
+
+def check_profile(profile: Profile, source: YamlSource) -> None:
+    """A profile demands something, by names that exist, with limits that can be broken."""
+    _name(profile.name, source)
+    for check in profile.checks:
+        _known(check, CHECK_IDS, source, ("checks", check), "check")
+    if Severity.BLOCKER not in profile.checks.values():
+        raise source.error(("checks",), "no blocker: such a profile would pass any host")
+    if not profile.guests:
+        raise source.error(("guests",), "no guest is demanded")
+    for index, guest in enumerate(profile.guests):
+        _between(guest.gpus, 0, 16, source, ("guests", index, "gpus"))
+        for at, workload in enumerate(guest.workloads):
+            _known(workload, WORKLOAD_NAMES, source, ("guests", index, "workloads", at), "workload")
+    for at, workload in enumerate(profile.default_workloads):
+        _known(workload, WORKLOAD_NAMES, source, ("default_workloads", at), "workload")
+    for workload in profile.workload_parameters:
+        _known(workload, WORKLOAD_NAMES, source, ("workload_parameters", workload), "workload")
+    for name, limit in profile.limits.items():
+        _limit(limit, source, ("limits", name))
+    _between(profile.memory_on_node_share, 0.5, 1.0, source, ("memory_on_node_share",))
+    _between(profile.valid_days, 1, 366, source, ("valid_days",))
+    for key in ("vcpus_per_gpu", "memory_mib_per_gpu"):
+        if getattr(profile, key) is not None:
+            _between(getattr(profile, key), 1, 1 << 30, source, (key,))
+
+
+def check_waiver(waiver: Waiver, source: YamlSource, loc: Loc) -> None:
+    """A waiver names a check that exists, an owner, a reason and a day it ends."""
+    _known(waiver.check, CHECK_IDS, source, (*loc, "check"), "check")
+    for key in ("id", "owner", "reason", "subject"):
+        if not getattr(waiver, key).strip():
+            raise source.error((*loc, key), "is empty")
+    try:
+        date.fromisoformat(waiver.expires)
+    except ValueError:
+        message = f"not a date: {waiver.expires[:40]!r}"
+        raise source.error((*loc, "expires"), message, remedy="write YYYY-MM-DD") from None
+
+
+def check_lab(lab: LabFile, source: YamlSource) -> None:
+    """A lab that QEMU can build: nodes that exist, devices on them, links as PCIe has them."""
+    _name(lab.name, source)
+    _known(lab.iommu, _IOMMUS, source, ("iommu",), "IOMMU kind")
+    _between(lab.threads_per_core, 1, 2, source, ("threads_per_core",))
+    _between(lab.distance, 11, 254, source, ("distance",))
+    _between(lab.disk_gib, 1, 512, source, ("disk_gib",))
+    _between(len(lab.nodes), 1, 8, source, ("nodes",))
+    for index, node in enumerate(lab.nodes):
+        place = ("nodes", index)
+        _between(node.cores, 1, 64, source, (*place, "cores"))
+        _between(node.memory_mib, 256, 1 << 20, source, (*place, "memory_mib"))
+        _between(node.hugepages_2m, 0, node.memory_mib // 2, source, (*place, "hugepages_2m"))
+    for index, device in enumerate(lab.devices):
+        place = ("devices", index)
+        _known(device.kind, _DEVICE_KINDS, source, (*place, "kind"), "device kind")
+        if device.node is not None:
+            _between(device.node, 0, len(lab.nodes) - 1, source, (*place, "node"))
+        names = ("link_speed_gts", "link_width")
+        _link(device.link_speed_gts, device.link_width, source, place, names)
+
+
+def _name(name: str, source: YamlSource) -> None:
+    # Names become directories under runs/.
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise source.error(("name",), f"not a usable name: {name[:60]!r}", remedy="letters, digits, . _ -")
+
+
+def _known(name: str, known: Iterable[str], source: YamlSource, loc: Loc, what: str) -> None:
+    names = sorted(known)
+    if name not in names:
+        close = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.4)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise source.error(loc, f"unknown {what} {name[:60]!r}{hint}", remedy=f"known: {', '.join(names)}")
+
+
+def _between(value: float, low: float, high: float, source: YamlSource, loc: Loc) -> None:
+    if not low <= value <= high:
+        raise source.error(loc, f"{value} is not between {low} and {high}")
+
+
+def _link(
+    speed: float | None, width: int | None, source: YamlSource, loc: Loc, keys: tuple[str, str]
+) -> None:
+    for value, allowed, key in ((speed, _SPEEDS, keys[0]), (width, _WIDTHS, keys[1])):
+        if value is not None and value not in allowed:
+            raise source.error((*loc, key), f"{value} is none of {', '.join(f'{a:g}' for a in allowed)}")
+
+
+def _limit(limit: LimitSpec, source: YamlSource, loc: Loc) -> None:
+    if limit.lower is None and limit.upper is None:
+        raise source.error(loc, "has neither lower nor upper: it would accept anything")
+    if limit.lower is not None and limit.upper is not None and limit.lower > limit.upper:
+        raise source.error(loc, f"lower {limit.lower} is above upper {limit.upper}: nothing could pass")
+    if not limit.reason.strip():
+        raise source.error(loc, "gives no reason for its number")
