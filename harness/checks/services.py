@@ -23,12 +23,8 @@ QUESTIONS = (
         "systemctl enable --now libvirtd.socket (or virtqemud.socket where libvirt is modular)",
     ),
     Question("module:vfio_pci", "modprobe vfio-pci, and name it in /etc/modules-load.d/vfio.conf"),
-    Question(
-        "module:kvm", "modprobe kvm_intel or kvm_amd; if that fails, enable virtualization in the firmware"
-    ),
     Question("program:qemu-system-x86_64", "install QEMU (Debian: apt-get install qemu-system-x86)"),
     Question("program:qemu-img", "install qemu-img (Debian: apt-get install qemu-utils)"),
-    Question("file:/dev/kvm", "modprobe kvm_intel or kvm_amd, and see that /dev/kvm belongs to group kvm"),
 )
 """What a host needs beyond facts. ``harness.stages.readiness`` asks each; one not asked is missing."""
 
