@@ -88,6 +88,10 @@ class ObservedThread:
     cgroup_cpus: tuple[int, ...] | None
     """``cpuset.cpus.effective`` of its cgroup; None when unreadable."""
     last_cpu: int | None
+    guest_cell: int | None = None
+    """Guest cell of a vCPU, as QEMU says."""
+    kernel: bool = False
+    """True for a kernel thread that works for this guest (vhost, KVM's page recovery, KVM's timer)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +122,14 @@ class ObservedGpu:
     guest_numa_node: int | None
     guest_local_cpus: tuple[int, ...] | None
     host_driver: str | None
+    qemu_vendor_device: str | None = None
+    """``vendor:device`` as QEMU sees it."""
+    qemu_root_port_address: PciAddress | None = None
+    """Guest address of the root port, by QEMU; ``guest_root_port_address``: by the guest's sysfs."""
+    guest_root_port_address: PciAddress | None = None
+    iommu_group: int | None = None
+    held: bool | None = None
+    """Whether the QEMU process has the function's VFIO node open; None when unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +154,8 @@ class ObservedPlacement:
     guest_nodes: tuple[GuestNode, ...]
     locked_bytes_limit: int | None
     problems: tuple[str, ...]
-    """What could not be read, one sentence each."""
+    """What could not be read, one sentence each: ``threads: ...``, ``memory: ...``, ``devices: ...`` or
+    ``guest: ...`` by what it leaves in doubt; without such a word, everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
