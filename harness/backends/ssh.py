@@ -1,0 +1,274 @@
+"""SSH to a candidate host or guest: the OpenSSH client as a child, all commands over one connection.
+
+One master connection (ControlMaster) is opened when it is first needed and shared by every command, by
+libvirt and by the jumps into guests. It ends with ``close``, or by itself after ``_PERSIST`` seconds
+without use if this process was killed. The host key is always checked: against the pinned ``known_hosts``
+when the access names one, else against the user's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+from harness.backends.process import Finished, HeldCommand, Recorder, deliver, run_child, whole_copy
+from harness.backends.ssh_errors import explain
+from harness.errors import ConfigError, TransportError
+from harness.model.inventory import SshAccess
+from harness.ports import CommandResult
+
+_PERSIST = 120
+"""Seconds that an idle master outlives its last user: longer than a pause between two stages."""
+
+_ALIVE_INTERVAL, _ALIVE_COUNT = 15, 8
+"""A silent connection is given up after 15 x 8 s. An emulated host pauses up to 30 s for a snapshot."""
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:%-]*")
+_LOST = 255
+"""ssh's own exit status for everything that is not the remote command's."""
+
+_PUT = """
+set -e
+part="$1.part.$$"
+trap 'rm -f -- "$part"' EXIT
+cat > "$part"
+have=$(wc -c < "$part")
+if [ "$have" -ne "$2" ]; then
+    echo "$1: $have of $2 bytes arrived" >&2
+    exit 74
+fi
+mv -f -- "$part" "$1"
+"""
+# The size is compared because a broken connection looks like a normal end-of-file to `cat`.
+
+
+class SshTransport:
+    """``harness.ports.Transport`` over SSH. Thread-safe: commands share the connection."""
+
+    def __init__(
+        self,
+        access: SshAccess,
+        *,
+        name: str = "",
+        through: SshTransport | None = None,
+        recorder: Recorder | None = None,
+    ) -> None:
+        """Opens nothing yet. ``through`` is the host whose connection leads to this machine (a guest).
+
+        Raises ConfigError when the address or user could not be one.
+        """
+        for what, value in (("address", access.address), ("user", access.user)):
+            if not _NAME.fullmatch(value):
+                raise ConfigError(f"ssh.{what}: {value!r} is not a host name, address or user name")
+        self.access = access
+        self._name = name or access.address
+        self._through = through
+        self._recorder = recorder
+        self._lock = threading.Lock()
+        self._directory: Path | None = None
+        self._env = {**os.environ, "LC_ALL": "C"}
+
+    @property
+    def name(self) -> str:
+        """The machine, for messages."""
+        return self._name
+
+    def run(
+        self, argv: tuple[str, ...], *, stdin: bytes = b"", deadline: float = 60.0, label: str = ""
+    ) -> CommandResult:
+        """Run ``argv`` there; every argument arrives as it is, whatever it holds.
+
+        After a timeout the command may still run on the host: only our own child is killed. Raises
+        TransportError with ssh's words and a remedy, or CommandTimeout.
+        """
+        if not argv:
+            raise TransportError("no command given", host=self._name)
+        directory = self.connect()
+        finished = run_child(
+            (*self._ssh(directory), "--", self.access.address, remote_line(argv)),
+            stdin=stdin,
+            deadline=deadline,
+            env=self._env,
+        )
+        result = deliver(
+            finished,
+            argv,
+            where=self._name,
+            deadline=deadline,
+            stdin_len=len(stdin),
+            label=label,
+            recorder=self._recorder,
+        )
+        self._raise_if_lost(result)
+        return result
+
+    def put(self, source: Path, target: str, *, deadline: float = 600.0) -> None:
+        """Copy a local file; it appears at ``target`` whole or not at all (size checked, then renamed)."""
+        directory = self.connect()
+        argv = ("sh", "-c", _PUT, "sh", target, str(source.stat().st_size if source.is_file() else -1))
+        with whole_copy(source) as stream:
+            finished = run_child(
+                (*self._ssh(directory), "--", self.access.address, remote_line(argv)),
+                stdin=stream,
+                deadline=deadline,
+                env=self._env,
+            )
+        shown = ("put", str(source), target)
+        result = deliver(
+            finished, shown, where=self._name, deadline=deadline, label="put", recorder=self._recorder
+        )
+        self._raise_if_lost(result)
+        if result.status != 0:
+            raise TransportError(
+                f"{source} could not be copied to {target}: {_words(result.stderr)}",
+                host=self._name,
+                transcript=result.transcript,
+                remedy="see that the directory exists, is writable and has room",
+            )
+
+    def hold(self, argv: tuple[str, ...]) -> HeldCommand:
+        """Start a command there that lives until its handle is closed, this process dies or the
+        connection breaks."""
+        directory = self.connect()
+        line = (*self._ssh(directory), "--", self.access.address, remote_line(argv))
+        return HeldCommand(line, where=self._name, env=self._env)
+
+    def connect(self) -> Path:
+        """Open the master connection unless it is up; returns the directory of its socket (mode 0700)."""
+        with self._lock:
+            if self._directory is None:
+                # A socket path may have 107 bytes, and ssh adds a 17-byte suffix while it binds.
+                self._directory = Path(tempfile.mkdtemp(prefix="shk-", dir=_short_directory()))
+            if not (self._directory / "m").exists():
+                self._open_master(self._directory)
+            return self._directory
+
+    def client(self) -> tuple[str, ...]:
+        """``ssh`` and the options that make another ssh client share this connection; no destination."""
+        return self._ssh(self.connect())
+
+    def close(self) -> None:
+        """End the connection and remove its directory; safe to call twice."""
+        with self._lock:
+            directory, self._directory = self._directory, None
+        if directory is None:
+            return
+        if (directory / "m").exists():
+            with contextlib.suppress(TransportError):
+                run_child(
+                    (*self._ssh(directory), "-O", "exit", "--", self.access.address),
+                    deadline=10.0,
+                    env=self._env,
+                )
+        shutil.rmtree(directory, ignore_errors=True)
+
+    def _open_master(self, directory: Path) -> None:
+        # `-f` returns once the connection stands. Its output goes to a file: clients before OpenSSH 8.5
+        # keep standard error open in the background, and a pipe would never end.
+        argv = (*self._ssh(directory, master=True), "-f", "-N", "--", self.access.address)
+        limit = self.access.connect_timeout_seconds * 3 + 20  # connect, key exchange, authentication
+        with (directory / "words").open("w+b") as output:
+            finished = run_child(argv, deadline=limit, env=self._env, output=output)
+            output.seek(0)
+            words = output.read(65536).decode("utf-8", "backslashreplace")
+        if finished.timed_out:
+            words = f"timed out: no connection within {limit:g} s; {words}"
+        if finished.status != 0 or finished.timed_out:
+            raise self._unreachable(words, finished)
+
+    def _unreachable(self, words: str, finished: Finished) -> TransportError:
+        saved = ""
+        if self._recorder is not None:
+            result = CommandResult(
+                argv=("ssh", f"{self.access.user}@{self.access.address}"),
+                status=finished.status,
+                stdout=b"",
+                stderr=words.encode(),
+                seconds=finished.seconds,
+            )
+            saved = self._recorder.save("connect", result.argv, 0, result)
+        message, remedy = explain(words, self.access)
+        return TransportError(message, host=self._name, transcript=saved, remedy=remedy)
+
+    def _raise_if_lost(self, result: CommandResult) -> None:
+        """255 is ssh's own status unless the master still answers: then the command itself said 255."""
+        if result.status != _LOST or self._master_answers():
+            return
+        message, remedy = explain(result.stderr.decode("utf-8", "backslashreplace"), self.access)
+        raise TransportError(message, host=self._name, transcript=result.transcript, remedy=remedy)
+
+    def _master_answers(self) -> bool:
+        directory = self._directory
+        if directory is None or not (directory / "m").exists():
+            return False
+        check = (*self._ssh(directory), "-O", "check", "--", self.access.address)
+        return run_child(check, deadline=10.0, env=self._env).status == 0
+
+    def _ssh(self, directory: Path, *, master: bool = False) -> tuple[str, ...]:
+        access = self.access
+        options = [
+            "BatchMode=yes",
+            "LogLevel=ERROR",
+            "StrictHostKeyChecking=yes",
+            "UpdateHostKeys=no",
+            f"ConnectTimeout={max(1, round(access.connect_timeout_seconds))}",
+            f"ServerAliveInterval={_ALIVE_INTERVAL}",
+            f"ServerAliveCountMax={_ALIVE_COUNT}",
+            f"ControlMaster={'yes' if master else 'no'}",
+            f"ControlPath={_path(str(directory / 'm'))}",
+            f"ControlPersist={_PERSIST}",
+        ]
+        argv = ["ssh", "-T"]
+        if access.known_hosts is not None:
+            pinned = _path(access.known_hosts)
+            options += [f"UserKnownHostsFile={pinned}", "GlobalKnownHostsFile=/dev/null"]
+        if access.identity_file is not None:
+            options += [f"IdentityFile={_path(access.identity_file)}", "IdentitiesOnly=yes"]
+        if self._through is not None:
+            inner = (*self._through.client(), "-W", "[%h]:%p", "--", self._through.access.address)
+            options.append(f"ProxyCommand={_proxy_command(inner)}")
+        elif access.proxy_jump is not None:
+            options.append(f"ProxyJump={access.proxy_jump}")
+        if access.known_hosts is not None and access.identity_file is not None and not access.proxy_jump:
+            argv += ["-F", "none"]  # fully described: the user's own configuration must not change it
+        for option in options:
+            argv += ["-o", option]
+        return (*argv, "-p", str(access.port), "-l", access.user)
+
+
+def remote_line(argv: tuple[str, ...]) -> str:
+    """``argv`` as one line for the login shell (POSIX) of the other side.
+
+    ``exit $?`` keeps that shell alive, so that a command ended by signal n is reported as 128 + n: a shell
+    that replaced itself with the command would make ssh say 255, as if the connection had failed.
+    """
+    return f"{shlex.join(argv)}; exit $?"
+
+
+def _proxy_command(argv: tuple[str, ...]) -> str:
+    # ssh expands % in the command before a shell reads it; only the last two are meant so.
+    quoted = (part if part == "[%h]:%p" else part.replace("%", "%%") for part in argv)
+    return shlex.join(quoted)  # ssh itself puts `exec` before it
+
+
+def _path(text: str) -> str:
+    """A path as the value of an ssh option, where %, quotes and blanks have a meaning of their own."""
+    if any(character in text for character in '"\n\r\\'):
+        raise ConfigError(f"ssh cannot be given the path {text!r}: quote, backslash or newline in it")
+    return '"' + str(Path(text).expanduser()).replace("%", "%%") + '"'
+
+
+def _short_directory() -> str:
+    """A directory for sockets whose path is short enough; ``/tmp`` when the usual one is deep."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= 60 else "/tmp"  # noqa: S108  mkdtemp makes a private one below it
+
+
+def _words(data: bytes) -> str:
+    return data.decode("utf-8", "backslashreplace").strip()[-600:] or "(no message)"
