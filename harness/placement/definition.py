@@ -99,5 +99,7 @@ def run_key(xml: str) -> str | None:
 def metadata(guest: GuestDefinition) -> ET.Element:
     """The ``<metadata>`` element that marks a domain as this run's."""
     element = ET.Element("metadata")
-    ET.SubElement(element, f"{{{RUN_NAMESPACE}}}guest", {"run": guest.run, "name": guest.name})
+    # Written out by hand: ElementTree's own prefixes live in a global table.
+    names = {"xmlns:shakedown": RUN_NAMESPACE, "run": guest.run, "name": guest.name}
+    ET.SubElement(element, "shakedown:guest", names)
     return element

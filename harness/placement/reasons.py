@@ -64,6 +64,7 @@ class Code(StrEnum):
     DEVICE_MISSING = "device_missing"
     DEVICE_FAR = "device_far"
     GROUP_SPLIT = "group_split"
+    CELLS_SHARE_NODE = "cells_share_node"
 
 
 def reason(code: Code, message: str) -> Reason:
