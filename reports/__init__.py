@@ -1,1 +1,67 @@
-"""Renderers: RunRecord to html, md, json, junit, ocp, openmetrics."""
+"""Renderers: RunRecord to html, md, json, junit, ocp, openmetrics.
+
+Each renderer is a module with ``render(record) -> str``, pure, and one line in ``RENDERERS``. They are
+imported when used, so that a command that renders nothing pays for none.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from harness.errors import ConfigError
+from harness.model.record import RunRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renderer:
+    """A report format: its name on the command line, its file and its module."""
+
+    format: str
+    file: str
+    module: str
+    with_every_run: bool = True
+    """Whether a finished run writes it unasked."""
+
+    def render(self, record: RunRecord) -> str:
+        """The report's text, ASCII-safe or UTF-8, ending in a newline."""
+        return cast("str", importlib.import_module(self.module).render(record))
+
+
+RENDERERS = (
+    Renderer(format="html", file="report.html", module="reports.html"),
+    Renderer(format="md", file="report.md", module="reports.markdown"),
+    Renderer(format="junit", file="junit.xml", module="reports.junit"),
+    Renderer(format="ocp", file="ocp.jsonl", module="reports.ocp"),
+    Renderer(format="openmetrics", file="metrics.prom", module="reports.openmetrics"),
+    Renderer(format="json", file="report.json", module="reports.json_record", with_every_run=False),
+)
+
+
+def renderer(name: str) -> Renderer:
+    """The renderer of a format; raises ConfigError with the valid names."""
+    found = next((r for r in RENDERERS if r.format == name), None)
+    if found is None:
+        valid = ", ".join(r.format for r in RENDERERS)
+        raise ConfigError(f"unknown report format {name[:40]!r}", remedy=f"use one of: {valid}")
+    return found
+
+
+def render_all(directory: Path, record: RunRecord, formats: Iterable[str] = ()) -> dict[str, Path]:
+    """Write reports into ``directory``: those named, or all that come with every run.
+
+    Returns format to file. Each file appears whole. Raises ConfigError for an unknown format and
+    RecordError when a file cannot be written.
+    """
+    from harness.record.files import write_whole  # noqa: PLC0415  the one place here that touches the disk
+
+    chosen = tuple(renderer(name) for name in formats) or tuple(r for r in RENDERERS if r.with_every_run)
+    written = {}
+    for each in chosen:
+        path = directory / each.file
+        write_whole(path, each.render(record).encode("utf-8"))
+        written[each.format] = path
+    return written

@@ -1,0 +1,118 @@
+"""``report.html``: one file that needs nothing else, for a person who must decide at 3 a.m.
+
+Everything in it came from outside and is treated so: jinja2 escapes it, ``clean`` makes it visible and
+short, and a content security policy forbids scripts and loads of any kind.
+"""
+
+from __future__ import annotations
+
+import functools
+from importlib import resources
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup
+
+from harness.model.inventory import Waiver
+from harness.model.outcome import Verdict
+from harness.model.record import RunRecord
+from harness.verdict.tally import tally
+from reports.parts import landing, view
+from reports.parts.charts import against_limits, timings
+from reports.parts.drawing import host_drawing
+from reports.parts.svg import guest_class
+from reports.parts.text import clean, duration, number
+
+_MARKS = {Verdict.GO: "✓", Verdict.GO_WITH_WAIVERS: "✓", Verdict.NO_GO: "✕", Verdict.INCONCLUSIVE: "?"}
+_TONES = {"pass": "fine", "fail": "hot", "error": "unsure", "skip": "unsure", "missing": "unsure"}
+_NAMES = {"pass": "passed", "fail": "failed", "error": "errors", "skip": "skipped", "missing": "missing"}
+
+
+def render(record: RunRecord) -> str:
+    """The page as HTML."""
+    evidence = record.evidence
+    planned = [guest.name for guest in evidence.guests if guest.plan]
+    return _template().render(
+        record=record,
+        verdict=record.decision.verdict.value,
+        verdict_words=record.decision.verdict.value.replace("_", " "),
+        mark=_MARKS[record.decision.verdict],
+        meaning=view.MEANINGS[record.decision.verdict.value],
+        statement=view.STATEMENTS[evidence.subject],
+        tiles=_tiles(record),
+        findings=view.findings(record),
+        waivers=_waivers(record),
+        host_svg=Markup(host_drawing(record)),  # noqa: S704  built by ElementTree, which escapes
+        planned_index={name: index for index, name in enumerate(planned)},
+        ledger=view.ledger(record),
+        strays=view.stray_results(record),
+        measurements=[(m, Markup(against_limits(m))) for m in view.measurements(record)],  # noqa: S704
+        timings_svg=Markup(timings(evidence.seconds)),  # noqa: S704
+        total=duration(view.total_seconds(record)),
+        landing={guest.name: landing.rows(guest) for guest in evidence.guests},
+        identities={guest.name: landing.identities(guest) for guest in evidence.guests},
+        engine=evidence.engine,
+        versions=view.versions(record),
+        link=functools.partial(_link, frozenset(record.files)),
+        style=Markup(_asset("style.css")),  # noqa: S704  our own file
+    )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(
+        duration=duration, number=number, word=view.word, guest_class=guest_class, moment=_moment
+    )
+    return environment.from_string(_asset("report.html.j2"))
+
+
+def _asset(name: str) -> str:
+    return resources.files("reports").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _finalize(value: object) -> object:
+    """Clean every piece of text that is not markup of our own, wherever the template shows it."""
+    return value if isinstance(value, Markup) else clean(str(value))
+
+
+def _link(files: frozenset[str], name: str) -> Markup:
+    """A link to a recorded file beside the report; any other name is plain text."""
+    if not name:
+        return Markup("")
+    shown = clean(name, 200)
+    if name not in files:
+        return Markup("<span>{}</span>").format(shown)
+    return Markup('<a href="{}">{}</a>').format(quote(name.encode("utf-8", "replace")), shown)
+
+
+def _moment(when: str) -> str:
+    """``2026-03-10 12:00:00 UTC`` of an ISO 8601 moment in UTC; anything else as it is."""
+    day, t, rest = when.partition("T")
+    return f"{day} {rest[:8]} UTC" if t and when.endswith("Z") else when
+
+
+def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
+    counts = tally(record.decision.coverage)
+    tiles = [(_NAMES[key], str(count), _TONES[key] if count else "") for key, count in counts.items()]
+    evidence = record.evidence
+    tiles.append(("guests reached", f"{sum(g.reached for g in evidence.guests)}/{len(evidence.guests)}", ""))
+    tiles.append(("interventions by hand", str(len(evidence.interventions)), ""))
+    tiles.append(("in all stages", duration(view.total_seconds(record)), ""))
+    return tiles
+
+
+def _waivers(record: RunRecord) -> list[tuple[Waiver, str]]:
+    """Each waiver that carried something, with the subjects it carried."""
+    used = []
+    for waiver in record.waivers:
+        subjects = [cell.subject for cell in record.decision.coverage if cell.waived_by == waiver.id]
+        if subjects:
+            used.append((waiver, ", ".join(subjects)))
+    return used

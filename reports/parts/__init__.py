@@ -1,0 +1,1 @@
+"""What several renderers share: safe text, views of a record, drawings."""

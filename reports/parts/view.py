@@ -1,0 +1,230 @@
+"""Views of a RunRecord that several formats show: findings, ledger, measurements, devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.model.outcome import (
+    Action,
+    CheckResult,
+    CoverageCell,
+    EvidenceRef,
+    Measurement,
+    Outcome,
+    Severity,
+    SubjectKind,
+)
+from harness.model.pci import PciAddress
+from harness.model.record import RunRecord
+from harness.model.topology import GPU_CLASSES, PciDevice
+
+STATEMENTS = {
+    SubjectKind.LAB: (
+        "This is a LAB run",
+        "The host is emulated and its accelerators are stand-ins: no GPU was tested. "
+        "The verdict says nothing about any hardware.",
+    ),
+    SubjectKind.STANDIN: (
+        "This is a STAND-IN run",
+        "Stand-ins took the place of the GPUs: no GPU was tested. The verdict says nothing about any GPU.",
+    ),
+    SubjectKind.HARDWARE: (
+        "Hardware run",
+        "The verdict holds for this host with the cards, firmware, kernel and QEMU listed below, "
+        "until it expires.",
+    ),
+}
+"""What a verdict may be said of, in plain words: a title and a sentence."""
+
+MEANINGS = {
+    "GO": "Every required check ran and passed.",
+    "GO_WITH_WAIVERS": "Every required check ran; those that failed are carried by waivers.",
+    "NO_GO": "At least one required check failed and no waiver carries it.",
+    "INCONCLUSIVE": "Required evidence is missing. This host is neither good nor bad: it is unproven.",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A planned check that did not simply pass, with what to do about it."""
+
+    check: str
+    title: str
+    why: str
+    subject: str
+    severity: Severity
+    word: str
+    """FAIL, ERROR, SKIP, MISSING, WAIVED or ADVISORY."""
+    message: str
+    remedy: str
+    action: Action
+    evidence: tuple[EvidenceRef, ...]
+    waived_by: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRow:
+    """One check of the coverage ledger and its cells."""
+
+    check: str
+    title: str
+    why: str
+    severity: Severity
+    cells: tuple[CoverageCell, ...]
+
+
+_RANK = {"FAIL": 0, "ERROR": 1, "MISSING": 2, "SKIP": 3, "WAIVED": 4, "ADVISORY": 5}
+_SERIOUS = {Outcome.FAIL: 0, Outcome.ERROR: 1, Outcome.SKIP: 2, Outcome.PASS: 3}
+
+
+def titles(record: RunRecord) -> dict[str, tuple[str, str]]:
+    """Check id to what it asks and why it matters."""
+    return {title.check: (title.title, title.why) for title in record.titles}
+
+
+def word(cell: CoverageCell) -> str:
+    """The cell in one word: PASS, FAIL, ERROR, SKIP, MISSING, or WAIVED for a carried FAIL."""
+    if cell.outcome is None:
+        return "MISSING"
+    return "WAIVED" if cell.waived_by else cell.outcome.value
+
+
+def result_for(record: RunRecord, cell: CoverageCell) -> CheckResult | None:
+    """The result behind a cell, the most serious if there are several; None when it is missing."""
+    mine = [r for r in record.results if (r.check, r.subject) == (cell.check, cell.subject)]
+    return min(mine, key=lambda r: _SERIOUS[r.outcome], default=None) if cell.outcome else None
+
+
+def findings(record: RunRecord) -> tuple[Finding, ...]:
+    """All cells that did not pass: what decides first, what is only advisory last."""
+    named = titles(record)
+    found = []
+    for cell in record.decision.coverage:
+        if cell.outcome is Outcome.PASS:
+            continue
+        result = result_for(record, cell)
+        title, why = named.get(cell.check, (cell.check, ""))
+        advisory = cell.severity is Severity.ADVISORY
+        found.append(
+            Finding(
+                check=cell.check,
+                title=title,
+                why=why,
+                subject=cell.subject,
+                severity=cell.severity,
+                word="ADVISORY" if advisory else word(cell),
+                message=(result.message if result else cell.reason) or "no reason was recorded",
+                remedy=result.remedy if result else "",
+                action=result.action if result else Action.RETEST,
+                evidence=result.evidence if result else (),
+                waived_by=cell.waived_by,
+            )
+        )
+    return tuple(sorted(found, key=lambda f: _RANK[f.word]))
+
+
+def ledger(record: RunRecord) -> tuple[LedgerRow, ...]:
+    """The coverage, one row a check, in the order in which it was planned."""
+    named = titles(record)
+    rows: dict[str, list[CoverageCell]] = {}
+    for cell in record.decision.coverage:
+        rows.setdefault(cell.check, []).append(cell)
+    return tuple(
+        LedgerRow(
+            check=check,
+            title=named.get(check, (check, ""))[0],
+            why=named.get(check, ("", ""))[1],
+            severity=cells[0].severity,
+            cells=tuple(cells),
+        )
+        for check, cells in rows.items()
+    )
+
+
+def stray_results(record: RunRecord) -> tuple[CheckResult, ...]:
+    """Results of checks that were not planned: shown, never counted."""
+    planned = {(cell.check, cell.subject) for cell in record.decision.coverage}
+    return tuple(r for r in record.results if (r.check, r.subject) not in planned)
+
+
+def measurements(record: RunRecord) -> tuple[Measurement, ...]:
+    """Every measured value once: those of check results (with their limits) before those of workloads."""
+    seen: dict[tuple[str, str], Measurement] = {}
+    for result in record.results:
+        for value in result.measurements:
+            seen.setdefault((value.name, value.subject or result.subject), value)
+    for guest in record.evidence.guests:
+        for done in guest.results:
+            for value in done.measurements:
+                seen.setdefault((value.name, value.subject or f"{guest.name}/{done.workload}"), value)
+    return tuple(_named(value, subject) for (_, subject), value in seen.items())
+
+
+def _named(value: Measurement, subject: str) -> Measurement:
+    return Measurement(
+        name=value.name,
+        value=value.value,
+        unit=value.unit,
+        lower=value.lower,
+        upper=value.upper,
+        subject=subject,
+    )
+
+
+def gpus(record: RunRecord) -> tuple[PciDevice, ...]:
+    """The host's GPUs as far as facts and plans name them: by class, by the host file, or handed out."""
+    facts = record.evidence.facts
+    if facts is None:
+        return ()
+    selector = record.host.placement.selector
+    planned = {gpu.host for guest in record.evidence.guests if guest.plan for gpu in guest.plan.gpus}
+
+    def chosen(device: PciDevice) -> bool:
+        if device.address in planned or device.address in selector.addresses:
+            return True
+        if device.address in selector.exclude:
+            return False
+        return device.id in selector.ids or (
+            device.class_code[:4] in GPU_CLASSES and device.boot_vga is not True
+        )
+
+    return tuple(d for d in facts.pci_devices if chosen(d))
+
+
+def companions(record: RunRecord, gpu: PciAddress) -> tuple[PciAddress, ...]:
+    """Functions that travel with a GPU, by any plan that names it."""
+    found = [
+        planned.companions
+        for guest in record.evidence.guests
+        if guest.plan
+        for planned in guest.plan.gpus
+        if planned.host == gpu
+    ]
+    return found[0] if found else ()
+
+
+def total_seconds(record: RunRecord) -> float:
+    """Seconds of all stages together."""
+    return sum(record.evidence.seconds.values())
+
+
+def versions(record: RunRecord) -> tuple[tuple[str, str], ...]:
+    """What the verdict holds for, as name and value; unknown is said, not left out."""
+    rows = [("Shakedown", record.shakedown_version)]
+    facts = record.evidence.facts
+    if facts is not None:
+        found = facts.versions
+        rows += [
+            ("host product", facts.product or "unknown"),
+            ("host serial", facts.serial or "unknown"),
+            ("CPU", facts.cpu_model or "unknown"),
+            ("microcode", found.microcode or "unknown"),
+            ("firmware", found.bios or "unknown"),
+            ("BMC", found.bmc or "unknown"),
+            ("operating system", found.os or "unknown"),
+            ("kernel", found.kernel or "unknown"),
+            ("QEMU", found.qemu or "unknown"),
+            ("libvirt", found.libvirt or "unknown"),
+        ]
+    rows += [(f"controller: {name}", value) for name, value in sorted(record.versions.items())]
+    return tuple(rows)
