@@ -1,0 +1,113 @@
+"""CPUs: topology, what is offline or isolated, and the model."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from harness.facts import ask
+from harness.facts.frames import Frames
+from harness.facts.notation import count, flag, id_list, id_mask
+from harness.model.topology import Cpu, NumaNode
+
+VIRTUALIZATION_FLAGS = ("vmx", "svm", "ept", "npt", "vpid", "avic", "hypervisor", "la57", "x2apic")
+"""CPU flags of ``/proc/cpuinfo`` that decide what guests can be given."""
+
+_CPU_NAME = re.compile(r"cpu(\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuModel:
+    """The first CPU's words in ``/proc/cpuinfo``; None where it does not say."""
+
+    name: str | None
+    vendor: str | None
+    microcode: str | None
+    physical_address_bits: int | None
+    virtualization: tuple[str, ...]
+
+
+def read_model(frames: Frames) -> CpuModel:
+    """Model, vendor and flags of the first CPU; unknown when ``/proc/cpuinfo`` was not captured."""
+    first = re.split(r"\n\s*\n", frames.text("/proc/cpuinfo") or "", maxsplit=1)[0]
+    values: dict[str, str] = {}
+    for line in first.splitlines():
+        key, colon, value = line.partition(":")
+        if colon and value.strip():
+            values.setdefault(key.strip(), value.strip())
+    bits = re.match(r"(\d{1,3}) bits physical", values.get("address sizes", ""))
+    flags = {*values.get("flags", "").split(), *values.get("vmx flags", "").split()}
+    return CpuModel(
+        name=values.get("model name") or values.get("cpu"),
+        vendor=values.get("vendor_id") or values.get("vendor"),
+        microcode=values.get("microcode"),
+        physical_address_bits=int(bits[1]) if bits else None,
+        virtualization=tuple(name for name in VIRTUALIZATION_FLAGS if name in flags),
+    )
+
+
+def online_cpus(frames: Frames) -> frozenset[int] | None:
+    """CPUs in the kernel's list of online ones; None when there is no such list."""
+    found = id_list(frames.text(f"{ask.CPU}/online"))
+    return frozenset(found) if found else None
+
+
+def without_offline(frames: Frames, cpus: tuple[int, ...]) -> tuple[int, ...]:
+    """Those of ``cpus`` that nothing says are offline: some kernels list offline CPUs on their nodes."""
+    listed = online_cpus(frames)
+    return tuple(
+        cpu
+        for cpu in cpus
+        if (listed is None or cpu in listed) and flag(frames.text(f"{ask.CPU}/cpu{cpu}/online")) is not False
+    )
+
+
+def read_cpus(frames: Frames, nodes: tuple[NumaNode, ...]) -> tuple[Cpu, ...]:
+    """Every CPU that the kernel has a directory for, ascending."""
+    listed = online_cpus(frames)
+    isolated = set(id_list(frames.text(f"{ask.CPU}/isolated")) or ())
+    homes: dict[int, list[int]] = {}
+    for node in nodes:
+        for member in node.cpus:
+            homes.setdefault(member, []).append(node.id)
+    cpus = []
+    for path, match in frames.children(ask.CPU, _CPU_NAME):
+        number = int(match[1])
+        home = homes.get(number, [])
+        if len(home) > 1:
+            frames.warnings.append(f"CPU {number} is listed on nodes {home}: its node is unknown")
+        online = _online(frames, path, number, listed)
+        cpus.append(
+            Cpu(
+                id=number,
+                online=online,
+                node=home[0] if len(home) == 1 else None,
+                package=count(frames.text(f"{path}/topology/physical_package_id")) if online else None,
+                core=count(frames.text(f"{path}/topology/core_id")) if online else None,
+                siblings=_siblings(frames, path, number) if online else (),
+                isolated=number in isolated,
+            )
+        )
+    return tuple(cpus)
+
+
+def _online(frames: Frames, path: str, number: int, listed: frozenset[int] | None) -> bool | None:
+    own = flag(frames.text(f"{path}/online"))
+    if listed is not None:
+        return number in listed and own is not False
+    if own is not None:
+        return own
+    # Without either file: the kernel shows a topology for online CPUs only (drivers/base/topology.c).
+    return True if f"{path}/topology/core_id" in frames.files else None
+
+
+def _siblings(frames: Frames, path: str, number: int) -> tuple[int, ...]:
+    found = id_list(frames.text(f"{path}/topology/thread_siblings_list"))
+    if not found:
+        found = id_mask(frames.text(f"{path}/topology/thread_siblings"))
+    if not found:
+        return ()
+    if number not in found:
+        frames.warnings.append(f"CPU {number} is not among its own siblings {list(found)}: unknown")
+        return ()
+    return found
