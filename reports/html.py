@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.model.inventory import Waiver
-from harness.model.outcome import Verdict
+from harness.model.outcome import Outcome, Severity, Verdict
 from harness.model.record import RunRecord
 from harness.verdict.tally import tally
 from reports.parts import landing, view
@@ -99,12 +99,22 @@ def _moment(when: str) -> str:
 
 
 def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
+    """Name, figure and tone of each tile; a failure that decides nothing is counted but not red."""
     counts = tally(record.decision.coverage)
-    tiles = [(_NAMES[key], str(count), _TONES[key] if count else "") for key, count in counts.items()]
+    failed = [cell for cell in record.decision.coverage if cell.outcome is Outcome.FAIL]
+    waived = sum(bool(cell.waived_by) for cell in failed)
+    advisory = sum(cell.severity is Severity.ADVISORY for cell in failed)
+    notes = [f"{count} {word}" for count, word in ((waived, "waived"), (advisory, "advisory")) if count]
+    tiles = []
+    for key, count in counts.items():
+        name, tone = _NAMES[key], _TONES[key] if count else ""
+        if key == "fail":
+            name += f" ({', '.join(notes)})" if notes else ""
+            tone = "hot" if count > waived + advisory else ""
+        tiles.append((name, str(count), tone))
     evidence = record.evidence
     tiles.append(("guests reached", f"{sum(g.reached for g in evidence.guests)}/{len(evidence.guests)}", ""))
     tiles.append(("interventions by hand", str(len(evidence.interventions)), ""))
-    tiles.append(("in all stages", duration(view.total_seconds(record)), ""))
     return tiles
 
 

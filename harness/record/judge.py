@@ -11,8 +11,9 @@ import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from harness.checks.base import Case
 from harness.errors import HarnessError, RecordError
+from harness.model.evidence import Evidence
+from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell, Decision, Severity, Verdict
 from harness.model.record import SCHEMA_VERSION, CheckTitle, RunRecord
 from harness.record.assemble import assemble, end_of_run, run_inputs
@@ -24,8 +25,8 @@ from harness.record.recorder import Recorder
 from harness.serial import from_json, to_json
 from harness.verdict.decide import decide
 
-Checker = Callable[[Case], tuple[tuple[CheckResult, ...], tuple[CoverageCell, ...]]]
-"""Judges a case: all results, and the cells that the profile plans whatever ran."""
+Checker = Callable[[Evidence, Profile, HostFile], tuple[tuple[CheckResult, ...], tuple[CoverageCell, ...]]]
+"""Judges evidence: all results, and the cells that the profile plans whatever ran."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,8 +152,7 @@ def _record(
 ) -> RunRecord:
     inputs = run_inputs(log.events)
     evidence = assemble(log.events, torn=log.torn > 0)
-    case = Case(evidence=evidence, profile=inputs.profile, host=inputs.host)
-    results, planned = (checker or _registered_checker())(case)
+    results, planned = (checker or _registered_checker())(evidence, inputs.profile, inputs.host)
     now = end_of_run(log.events)
     decision = decide(
         results,

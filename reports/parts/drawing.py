@@ -96,7 +96,7 @@ def host_drawing(record: RunRecord) -> str:
 
 def _grid(cores: Sequence[Sequence[Cpu]], width: float) -> _Grid:
     threads = max((len(core) for core in cores), default=1)
-    for cell in (30.0, 24.0, 19.0, 15.0, 12.0):
+    for cell in (38.0, 30.0, 24.0, 19.0, 15.0, 12.0):
         per_row = max(1, int((width - 2 * _PAD + 6) // (threads * cell + 10)))
         rows = -(-len(cores) // per_row) if cores else 0
         if rows <= 4:
@@ -141,6 +141,9 @@ def _node_words(scene: _Scene, node: NumaNode) -> str:
     for page, pool in sorted(node.hugepages.items()):
         if pool.total:
             words.append(f"{pool.total} pages of {size(page)}")
+    others = [f"{d} to node {n}" for n, d in sorted(node.distances.items()) if n != node.id]
+    if others and len(others) <= 3:
+        words.append(f"distance {', '.join(others)}")
     return " · ".join(words)
 
 

@@ -40,7 +40,7 @@ def draw_guests(
             "rect",
             x=x,
             y=top,
-            width=width,
+            width=box,
             height=GUEST_HEIGHT,
             rx=8,
             class_=f"guest {guest_class(index)}-edge",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.model.outcome import (
     Action,
@@ -51,7 +51,8 @@ class Finding:
     check: str
     title: str
     why: str
-    subject: str
+    subjects: tuple[str, ...]
+    """Everything of which the same was found."""
     severity: Severity
     word: str
     """FAIL, ERROR, SKIP, MISSING, WAIVED or ADVISORY."""
@@ -98,7 +99,7 @@ def result_for(record: RunRecord, cell: CoverageCell) -> CheckResult | None:
 def findings(record: RunRecord) -> tuple[Finding, ...]:
     """All cells that did not pass: what decides first, what is only advisory last."""
     named = titles(record)
-    found = []
+    found: list[Finding] = []
     for cell in record.decision.coverage:
         if cell.outcome is Outcome.PASS:
             continue
@@ -110,7 +111,7 @@ def findings(record: RunRecord) -> tuple[Finding, ...]:
                 check=cell.check,
                 title=title,
                 why=why,
-                subject=cell.subject,
+                subjects=(cell.subject,),
                 severity=cell.severity,
                 word="ADVISORY" if advisory else word(cell),
                 message=(result.message if result else cell.reason) or "no reason was recorded",
@@ -120,7 +121,18 @@ def findings(record: RunRecord) -> tuple[Finding, ...]:
                 waived_by=cell.waived_by,
             )
         )
-    return tuple(sorted(found, key=lambda f: _RANK[f.word]))
+    return tuple(sorted(_merged(found), key=lambda f: _RANK[f.word]))
+
+
+def _merged(found: list[Finding]) -> list[Finding]:
+    """Findings that say the same of several subjects, said once."""
+    merged: dict[Finding, Finding] = {}
+    for finding in found:
+        key = replace(finding, subjects=())
+        known = merged.get(key)
+        subjects = (*known.subjects, *finding.subjects) if known else finding.subjects
+        merged[key] = replace(finding, subjects=subjects)
+    return list(merged.values())
 
 
 def ledger(record: RunRecord) -> tuple[LedgerRow, ...]:

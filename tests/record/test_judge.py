@@ -149,8 +149,8 @@ def test_damage_to_a_refused_host_does_not_confirm_the_refusal(tmp_path):
 
 
 def test_checks_that_now_answer_differently_are_shown(run):
-    def stricter(case):
-        results, planned = example.checker(case)
+    def stricter(evidence, profile, host):
+        results, planned = example.checker(evidence, profile, host)
         changed = tuple(replace(r, outcome=Outcome.FAIL) if r.check == "gpu.link" else r for r in results)
         return changed, planned
 
@@ -162,8 +162,8 @@ def test_checks_that_now_answer_differently_are_shown(run):
 
 
 def test_a_check_that_disappeared_is_shown(run):
-    def fewer(case):
-        results, planned = example.checker(case)
+    def fewer(evidence, profile, host):
+        results, planned = example.checker(evidence, profile, host)
         return results, tuple(c for c in planned if c.check != "gpu.link")
 
     problems = again(run, fewer).problems

@@ -9,11 +9,11 @@ import itertools
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.checks.base import Case
 from harness.model.evidence import (
     Answer,
     DeviceReturn,
     Engine,
+    Evidence,
     ReleaseEvidence,
     ResetTrial,
     ResidueTrial,
@@ -656,9 +656,10 @@ def _result(
     return CheckResult(check=check, subject=subject, outcome=outcome, message=good if ok else bad, **fields)  # type: ignore[arg-type]
 
 
-def checker(case: Case) -> tuple[tuple[CheckResult, ...], tuple[CoverageCell, ...]]:
+def checker(
+    evidence: Evidence, profile: Profile, host: HostFile
+) -> tuple[tuple[CheckResult, ...], tuple[CoverageCell, ...]]:
     """Simple judges for the example: enough of each kind to see every part of a report."""
-    evidence = case.evidence
     facts = evidence.facts
     results: list[CheckResult] = []
     planned: list[tuple[str, str]] = [(check, "host") for check, _, _ in CHECKS[:3]]
@@ -710,17 +711,17 @@ def checker(case: Case) -> tuple[tuple[CheckResult, ...], tuple[CoverageCell, ..
             )
         )
         results.append(_result("gpu.link", str(trial.device), True, "root port at 16 GT/s x16, as expected"))
-    for spec in case.profile.guests:
+    for spec in profile.guests:
         name = f"g{spec.gpus}"
         planned += [(check, name) for check in ("guest.placement", "guest.released")]
         planned += [("guest.residue", name)] if name == "g4" else []
         planned += [("workload.answers", f"{name}/{workload}") for workload in spec.workloads]
-        results += _guest_results(case, name)
+        results += _guest_results(evidence, name)
     cells = tuple(
         CoverageCell(
             check=check,
             subject=subject,
-            severity=case.profile.checks[check],
+            severity=profile.checks[check],
             outcome=None,
             reason="the run ended before it was reached",
         )
@@ -729,8 +730,8 @@ def checker(case: Case) -> tuple[tuple[CheckResult, ...], tuple[CoverageCell, ..
     return tuple(results), cells
 
 
-def _guest_results(case: Case, name: str) -> list[CheckResult]:
-    guest = next((g for g in case.evidence.guests if g.name == name), None)
+def _guest_results(evidence: Evidence, name: str) -> list[CheckResult]:
+    guest = next((g for g in evidence.guests if g.name == name), None)
     if guest is None or guest.observed is None:
         return []
     strays = sum(t.vcpu is not None and t.cpus_allowed == (0,) for t in guest.observed.threads)

@@ -1,0 +1,71 @@
+"""``shakedown judge RUN``: decide a recorded run again, from its own evidence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from harness.errors import RecordError
+from harness.model.outcome import Verdict
+from harness.record.directory import RunDirectory
+from harness.record.judge import Checker, Judgement, rejudge
+from harness.verdict.tally import tally
+from reports.parts.text import clean
+
+
+def run(*, run_dir: Path, json_output: bool, checker: Checker | None = None) -> int:
+    """Judge ``run_dir`` and print the verdict with its reasons; returns the verdict's exit status.
+
+    Altered, missing or contradicting evidence is printed and the verdict is INCONCLUSIVE (3), as it is when
+    the events cannot be understood at all. Raises ConfigError when ``run_dir`` is not a run directory.
+    """
+    directory = RunDirectory.open(run_dir)
+    try:
+        judgement = rejudge(directory, checker=checker, titles=None if checker is None else ())
+    except RecordError as error:
+        _unreadable(run_dir, error, json_output=json_output)
+        return Verdict.INCONCLUSIVE.exit_status
+    if json_output:
+        sys.stdout.write(json.dumps(_data(run_dir, judgement), allow_nan=False) + "\n")
+    else:
+        sys.stdout.write(_text(judgement))
+    return judgement.record.decision.verdict.exit_status
+
+
+def _data(run_dir: Path, judgement: Judgement) -> dict[str, object]:
+    record, recorded = judgement.record, judgement.recorded
+    return {
+        "run": str(run_dir),
+        "host": record.host.name,
+        "verdict": record.decision.verdict.value,
+        "recorded_verdict": recorded.decision.verdict.value if recorded else None,
+        "agrees": judgement.agrees,
+        "problems": list(judgement.problems),
+        "notes": list(judgement.notes),
+        "reasons": list(record.decision.reasons),
+        "checks": tally(record.decision.coverage),
+    }
+
+
+def _text(judgement: Judgement) -> str:
+    record, recorded = judgement.record, judgement.recorded
+    counts = ", ".join(f"{count} {key}" for key, count in tally(record.decision.coverage).items())
+    was = recorded.decision.verdict.value if recorded else "never recorded"
+    words = "agrees" if judgement.agrees else "DIFFERS"
+    lines = [
+        f"{record.decision.verdict.value}  {clean(record.host.name)}  (recorded: {was}; {words})",
+        f"checks: {counts}",
+        *(clean(reason) for reason in record.decision.reasons),
+        *(f"note: {clean(note)}" for note in judgement.notes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _unreadable(run_dir: Path, error: RecordError, *, json_output: bool) -> None:
+    verdict = Verdict.INCONCLUSIVE.value
+    if json_output:
+        data = {"run": str(run_dir), "verdict": verdict, "agrees": False, "problems": [error.message]}
+        sys.stdout.write(json.dumps(data) + "\n")
+    else:
+        sys.stdout.write(f"{verdict}  the record cannot be read: {clean(error.message)}\n")

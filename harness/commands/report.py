@@ -1,0 +1,74 @@
+"""``shakedown report RUN…``: render recorded runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from harness.errors import ConfigError, RecordError
+from harness.model.outcome import Verdict
+from harness.model.record import RunRecord
+from harness.record.directory import RunDirectory
+from harness.record.events import read_events
+from harness.record.files import safe_name
+from harness.record.judge import read_recorded
+from reports import render_all, renderer
+from reports.parts.text import clean
+
+
+def run(*, runs: Sequence[Path], formats: Sequence[str] = (), output: Path | None = None) -> int:
+    """Render each run's ``run.json``; prints the files written, one a line, and returns 0.
+
+    Reports go beside the record, or into ``output`` (one folder for each run when there are several). No
+    ``formats`` means all that a run writes by itself. A record that was altered is rendered as INCONCLUSIVE
+    with the reason, never with the verdict it claims. Raises ConfigError for an unknown format or a
+    directory that is not a run, RecordError for a run without a readable ``run.json``.
+    """
+    if not runs:
+        raise ConfigError("no run was named", remedy="name a directory like runs/<host>/<run-id>")
+    for name in formats:
+        renderer(name)
+    for path in runs:
+        directory = RunDirectory.open(path)
+        record = load(directory)
+        target = _target(directory, record, output, several=len(runs) > 1)
+        for written in render_all(target, record, formats).values():
+            sys.stdout.write(f"{written}\n")
+    return 0
+
+
+def load(directory: RunDirectory) -> RunRecord:
+    """The recorded run; INCONCLUSIVE with the reasons when the directory contradicts its own hashes."""
+    log = read_events(directory.events)
+    record, problems = read_recorded(directory, log)
+    problems = (*log.problems, *problems)
+    if record is None:
+        why = "; ".join(problems) or "run.json was never written: the run was killed"
+        raise RecordError(
+            f"{directory.path} has no usable record: {why}",
+            remedy="`shakedown judge` shows what its evidence says",
+        )
+    if not problems and not log.ended:
+        problems = ("the events have no end",)
+    for problem in problems:
+        sys.stderr.write(f"warning: {directory.path}: {clean(problem)}\n")
+    if not problems:
+        return record
+    reasons = tuple(f"the record cannot be trusted: {problem}" for problem in problems)
+    decision = replace(
+        record.decision, verdict=Verdict.INCONCLUSIVE, reasons=(*reasons, *record.decision.reasons)
+    )
+    return replace(record, decision=decision)
+
+
+def _target(directory: RunDirectory, record: RunRecord, output: Path | None, *, several: bool) -> Path:
+    if output is None:
+        return directory.path
+    target = output / f"{safe_name(record.host.name)}-{safe_name(record.run)}" if several else output
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RecordError(f"{target} could not be created: {error}") from error
+    return target

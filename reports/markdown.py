@@ -1,0 +1,169 @@
+"""``report.md``: the verdict and what to do, for a ticket or a chat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.model.record import RunRecord
+from harness.verdict.tally import tally
+from reports.parts import landing, view
+from reports.parts.text import duration, markdown, number
+
+
+def render(record: RunRecord) -> str:
+    """The report as GitHub-flavoured Markdown."""
+    parts = (
+        _head(record),
+        _findings(record),
+        _waivers(record),
+        _errors(record),
+        _coverage(record),
+        _measurements(record),
+        _guests(record),
+        _timings(record),
+        _basis(record),
+    )
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(record: RunRecord) -> str:
+    evidence, verdict = record.evidence, record.decision.verdict.value
+    title, sentence = view.STATEMENTS[evidence.subject]
+    counts = ", ".join(f"{count} {key}" for key, count in tally(record.decision.coverage).items())
+    return "\n".join(
+        (
+            f"# {verdict.replace('_', ' ')}: {markdown(record.host.name)}",
+            "",
+            view.MEANINGS[verdict],
+            "",
+            f"> **{title}.** {sentence}",
+            "",
+            f"- profile {markdown(record.profile.name)}, run `{record.run}`",
+            f"- began {markdown(evidence.started_at)}",
+            f"- ended {markdown(evidence.ended_at or 'never: interrupted')}",
+            f"- checks: {counts}",
+            f"- the verdict stands until {markdown(record.expires_at)}",
+            f"- interventions by hand: {_joined(evidence.interventions) or 'none'}",
+        )
+    )
+
+
+def _findings(record: RunRecord) -> str:
+    lines = []
+    for finding in view.findings(record):
+        subjects = _joined(finding.subjects, ", ")
+        lines.append(
+            f"- **{finding.word}** {markdown(finding.title)} ({markdown(finding.check)} on {subjects})"
+        )
+        lines.append(f"  - {markdown(finding.message)}")
+        if finding.waived_by:
+            lines.append(f"  - carried by waiver {markdown(finding.waived_by)}")
+        if finding.remedy or finding.action.value != "NONE":
+            lines.append(
+                f"  - do: {markdown(finding.remedy or 'see the action')} ({markdown(finding.action.value)})"
+            )
+        for ref in finding.evidence:
+            place = ", ".join(markdown(part) for part in (ref.file, ref.place, ref.quote) if part)
+            lines.append(f"  - evidence: {place}")
+    return _section("What failed, and what to do", lines)
+
+
+def _waivers(record: RunRecord) -> str:
+    used = [w for w in record.waivers if w.id in record.decision.waivers_used]
+    lines = _table(
+        ("Waiver", "Check", "Owner", "Reason", "Expires"),
+        [(w.id, f"{w.check} on {w.subject}", w.owner, w.reason, w.expires) for w in used],
+    )
+    lines += ["", *(f"- not used: {markdown(line)}" for line in record.decision.waivers_unused)]
+    return _section("Waivers", lines if used or record.decision.waivers_unused else [])
+
+
+def _errors(record: RunRecord) -> str:
+    rows = [
+        (e.stage, e.subject or e.host, f"{e.kind}: {e.message}", e.remedy, e.transcript)
+        for e in record.evidence.errors
+    ]
+    return _section(
+        "What broke in the harness", _table(("Stage", "Where", "What", "Remedy", "Transcript"), rows)
+    )
+
+
+def _coverage(record: RunRecord) -> str:
+    rows = []
+    for row in view.ledger(record):
+        words: dict[str, list[str]] = {}
+        for cell in row.cells:
+            words.setdefault(view.word(cell), []).append(cell.subject)
+        told = "; ".join(f"{word}: {', '.join(subjects)}" for word, subjects in words.items())
+        rows.append((row.check, row.severity.value, told))
+    lines = _table(("Check", "Severity", "Outcome"), rows)
+    for stray in view.stray_results(record):
+        said = f"{stray.check} on {stray.subject} {stray.outcome.value}: {stray.message}"
+        lines.append(f"\nNot planned, decides nothing: {markdown(said)}")
+    return _section("Coverage ledger", lines or ["Nothing was planned."])
+
+
+def _measurements(record: RunRecord) -> str:
+    rows = []
+    for m in view.measurements(record):
+        limits = [
+            f"≥ {number(m.lower)}" if m.lower is not None else "",
+            f"≤ {number(m.upper)}" if m.upper is not None else "",
+        ]
+        value = "not measured" if m.value is None else f"{number(m.value)} {m.unit}"
+        kept = {True: "kept", False: "BROKEN", None: "–"}[m.within]
+        rows.append((m.name, m.subject, value, " ".join(x for x in limits if x) or "none", kept))
+    return _section("Measurements", _table(("Measurement", "Subject", "Value", "Limits", ""), rows))
+
+
+def _guests(record: RunRecord) -> str:
+    lines: list[str] = []
+    for guest in record.evidence.guests:
+        boot = "never reached" if guest.boot_seconds is None else f"reached after {guest.boot_seconds:.1f} s"
+        lines += [f"### {markdown(guest.name)}: {guest.request.gpus} GPUs, {boot}", ""]
+        for reason in guest.no_plan.reasons if guest.no_plan else ():
+            lines.append(f"- no plan: {markdown(reason.code)}: {markdown(reason.message)}")
+        rows = [
+            (row.what, row.planned, row.observed, {True: "as planned", False: "DIFFERS", None: "?"}[row.same])
+            for row in landing.rows(guest)
+        ]
+        lines += [*_table(("What", "Planned", "Observed", ""), rows), ""]
+        identities = [
+            (i.host, i.host_driver, i.alias, i.root_port, i.guest, i.guest_node)
+            for i in landing.identities(guest)
+        ]
+        lines += [
+            *_table(("Host", "Driver", "Alias", "Root port", "Guest", "Guest node"), identities),
+            "",
+        ]
+    return _section("Guests", lines)
+
+
+def _timings(record: RunRecord) -> str:
+    rows = [(stage, duration(seconds)) for stage, seconds in record.evidence.seconds.items()]
+    return _section("Where the time went", _table(("Stage", "Time"), rows))
+
+
+def _basis(record: RunRecord) -> str:
+    lines = _table(("", ""), list(view.versions(record)))
+    engine = record.evidence.engine
+    if engine.description or engine.limits:
+        lines.append(f"\nThe host runs on: {markdown(engine.description or 'unknown')}.")
+        lines += [f"- it cannot show: {markdown(limit)}" for limit in engine.limits]
+    lines.append(
+        "\nEvery transcript is in `transcripts/`, the events are in `events.jsonl`, the record is `run.json`."
+    )
+    return _section("What this verdict rests on", lines)
+
+
+def _section(title: str, lines: Sequence[str]) -> str:
+    return "\n".join((f"## {title}", "", *lines)).rstrip() if any(lines) else ""
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    body = [f"| {' | '.join(markdown(cell, 500) for cell in row)} |" for row in rows]
+    return [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}", *body] if body else []
+
+
+def _joined(words: Iterable[str], by: str = "; ") -> str:
+    return by.join(markdown(word) for word in words)

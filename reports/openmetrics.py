@@ -1,0 +1,136 @@
+"""``metrics.prom``: the run as OpenMetrics 1.0 text, for a node exporter's textfile directory.
+
+https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md; values are gauges,
+label values are escaped as section "ABNF" says, the last line is ``# EOF``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+
+from harness.model.outcome import Verdict
+from harness.model.record import RunRecord
+from harness.verdict.tally import tally
+from reports.parts import view
+from reports.parts.text import clean
+
+Sample = tuple[dict[str, str], float]
+
+
+def render(record: RunRecord) -> str:
+    """The metrics, each with type and help."""
+    base = {
+        "host": record.host.name,
+        "profile": record.profile.name,
+        "subject_kind": record.evidence.subject.value,
+    }
+    lines: list[str] = []
+    for name, unit, words, samples in _families(record):
+        if not samples:
+            continue
+        lines += [f"# TYPE {name} gauge"]
+        lines += [f"# UNIT {name} {unit}"] if unit else []
+        lines += [f"# HELP {name} {_escaped(words)}"]
+        lines += [f"{name}{{{_labels(base | labels)}}} {_number(value)}" for labels, value in samples]
+    return "\n".join((*lines, "# EOF", ""))
+
+
+def _families(record: RunRecord) -> list[tuple[str, str, str, list[Sample]]]:
+    evidence, decision = record.evidence, record.decision
+    checks: list[Sample] = [
+        (
+            {
+                "check": c.check,
+                "check_subject": c.subject,
+                "severity": c.severity.value,
+                "outcome": view.word(c).lower(),
+            },
+            1.0,
+        )
+        for c in decision.coverage
+    ]
+    measured = [
+        (m, m.value) for m in view.measurements(record) if m.value is not None and math.isfinite(m.value)
+    ]
+    limits: list[Sample] = [
+        ({"measurement": m.name, "check_subject": m.subject, "unit": m.unit, "bound": bound}, limit)
+        for m, _ in measured
+        for bound, limit in (("lower", m.lower), ("upper", m.upper))
+        if limit is not None
+    ]
+    return [
+        (
+            "shakedown_verdict",
+            "",
+            "1 for the verdict of the run, 0 for the others.",
+            [({"verdict": v.value}, float(v is decision.verdict)) for v in Verdict],
+        ),
+        ("shakedown_run_end_timestamp_seconds", "seconds", "When the run ended.", _when(evidence.ended_at)),
+        (
+            "shakedown_expiry_timestamp_seconds",
+            "seconds",
+            "Until when the verdict stands.",
+            _when(record.expires_at),
+        ),
+        (
+            "shakedown_checks",
+            "",
+            "Planned checks by outcome.",
+            [({"outcome": key}, float(count)) for key, count in tally(decision.coverage).items()],
+        ),
+        ("shakedown_check_outcome", "", "1 for each planned check and subject, with its outcome.", checks),
+        (
+            "shakedown_waivers_used",
+            "",
+            "Waivers that carried a failure.",
+            [({}, float(len(decision.waivers_used)))],
+        ),
+        (
+            "shakedown_interventions",
+            "",
+            "What a person did by hand during the run.",
+            [({}, float(len(evidence.interventions)))],
+        ),
+        (
+            "shakedown_stage_seconds",
+            "seconds",
+            "Time of each stage.",
+            [({"stage": stage}, seconds) for stage, seconds in evidence.seconds.items()],
+        ),
+        (
+            "shakedown_guest_boot_seconds",
+            "seconds",
+            "Start of a guest to its first answer.",
+            [({"guest": g.name}, g.boot_seconds) for g in evidence.guests if g.boot_seconds is not None],
+        ),
+        (
+            "shakedown_measurement",
+            "",
+            "Measured values, each in its own unit.",
+            [
+                ({"measurement": m.name, "check_subject": m.subject, "unit": m.unit}, value)
+                for m, value in measured
+            ],
+        ),
+        ("shakedown_measurement_limit", "", "Limits that measurements are held to.", limits),
+    ]
+
+
+def _when(moment: str | None) -> list[Sample]:
+    try:
+        return [({}, dt.datetime.fromisoformat(moment or "").timestamp())]
+    except (ValueError, OverflowError):
+        return []
+
+
+def _labels(labels: dict[str, str]) -> str:
+    return ",".join(f'{name}="{_escaped(clean(value, 200))}"' for name, value in labels.items())
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
