@@ -1,0 +1,276 @@
+"""Guest images in kinds: ``cpu`` (built and booted here), ``nvidia`` (with Debian's non-free driver; built
+where its packages can be had, never claimed to have run), or a person's own qcow2.
+
+A built image is a directory ``<cache>/guest-images/<hash>``: disk, kernel, initrd and ``manifest.json``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from harness.errors import ConfigError, ImageError
+from harness.images import cache, debian, guest_kernel
+from harness.images.debian import ImageFile
+from harness.images.processes import require_tool, run_logged
+
+CACHE_KIND = "guest-images"
+MANIFEST = "manifest.json"
+_SUITE = "bookworm"
+_RECIPE = 1
+"""Raise it when the code that builds images changes what is in them."""
+_COMMAND_LINE = "console=ttyS0 net.ifnames=0 quiet audit=0 random.trust_cpu=on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestKind:
+    """What one kind of guest image is made of."""
+
+    packages: tuple[str, ...]
+    components: tuple[str, ...]
+    requirements: str
+    """Lock file of Python packages in ``guest_files``, installed to /opt/tf."""
+    disk_mib: int
+    command_line: str = _COMMAND_LINE
+
+
+_BASE = (
+    "python3",
+    "ffmpeg",
+    "john",
+    "openssh-server",
+    "kmod",
+    "busybox-static",
+    "iproute2",
+    "pciutils",
+    "numactl",
+    "linux-image-amd64",
+)
+
+KINDS: dict[str, GuestKind] = {
+    "cpu": GuestKind(
+        packages=_BASE, components=("main",), requirements="tensorflow-cpu.txt", disk_mib=5 * 1024
+    ),
+    "nvidia": GuestKind(
+        # linux-headers and a compiler: Debian ships the kernel module as source (dkms).
+        packages=(
+            *_BASE,
+            "linux-headers-amd64",
+            "nvidia-kernel-dkms",
+            "nvidia-smi",
+            "nvidia-modprobe",
+            "libcuda1",
+            "libnvidia-ml1",
+            "libnvidia-encode1",
+            "libnvcuvid1",
+            "hashcat",
+            "nvidia-opencl-icd",
+        ),
+        components=("main", "contrib", "non-free", "non-free-firmware"),
+        requirements="tensorflow-cpu.txt",
+        disk_mib=9 * 1024,
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestImage:
+    """A guest image on the controller."""
+
+    kind: str
+    digest: str
+    disk: Path
+    kernel: Path | None
+    """None when the disk boots by its own boot loader."""
+    initrd: Path | None
+    command_line: str
+    files: dict[str, str]
+    """File name to sha256, as in the manifest."""
+
+    @property
+    def directory(self) -> Path:
+        """Where its files lie on the controller."""
+        return self.disk.parent
+
+
+def ensure_guest_image(kind: str, progress: Callable[[str], None], *, root: Path | None = None) -> GuestImage:
+    """The image of ``kind``, built when the cache does not hold it (about three minutes), or a user's qcow2.
+
+    Raises ConfigError for an unknown kind and ImageError when it cannot be built or read.
+    """
+    if kind not in KINDS:
+        return _own_image(kind)
+    digest = image_digest(kind)
+
+    def build(work: Path) -> None:
+        _build(work, kind, digest, progress)
+
+    entry = cache.ensure(CACHE_KIND, digest, build, progress, need_mib=3 * KINDS[kind].disk_mib, root=root)
+    return read_image(entry)
+
+
+def read_image(entry: Path) -> GuestImage:
+    """A built image from its directory. Raises ImageError when its manifest is missing or damaged."""
+    try:
+        manifest = json.loads((entry / MANIFEST).read_text())
+        files = {str(name): str(digest) for name, digest in manifest["files"].items()}
+        image = GuestImage(
+            kind=str(manifest["kind"]),
+            digest=entry.name,
+            disk=entry / "disk.qcow2",
+            kernel=entry / "vmlinux",
+            initrd=entry / "initrd",
+            command_line=str(manifest["command_line"]),
+            files=files,
+        )
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise ImageError(
+            f"{entry}: its manifest cannot be read: {error}", remedy=f"remove {entry}; it will be built again"
+        ) from error
+    missing = [name for name in files if not (entry / name).is_file()]
+    if missing:
+        raise ImageError(f"{entry}: {', '.join(missing)} is missing", remedy=f"remove {entry}")
+    return image
+
+
+def image_digest(kind: str) -> str:
+    """The recipe's hash: everything that decides what the image holds."""
+    spec = KINDS[kind]
+    texts = [f"{file.path} {file.mode:o} {file.content!r}" for file in _root_files()]
+    steps = _customize(Path("tensorflow"))
+    parts = (*texts, *steps, _text("initrd-init.sh"), _text(spec.requirements), *guest_kernel.MODULES)
+    return cache.recipe_hash(f"guest {_RECIPE}", _SUITE, repr(spec), *parts)
+
+
+def _text(name: str) -> str:
+    return (resources.files("harness.images") / "guest_files" / name).read_text()
+
+
+def _own_image(kind: str) -> GuestImage:
+    path = Path(kind).expanduser()
+    if path.suffix != ".qcow2":
+        raise ConfigError(
+            f"guest_image: {kind!r} is neither a kind ({', '.join(sorted(KINDS))}) nor a .qcow2 file"
+        )
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"QFI\xfb":
+                raise ImageError(f"{path} is not a qcow2 image", remedy="convert it with qemu-img")
+            file.seek(0)
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ImageError(f"guest image {path} cannot be read: {error}") from error
+    return GuestImage(
+        kind="own",
+        digest=digest[:24],
+        disk=path,
+        kernel=None,
+        initrd=None,
+        command_line="",
+        files={path.name: digest},
+    )
+
+
+def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) -> None:
+    spec = KINDS[kind]
+    progress(
+        f"building the {kind} guest image: ffmpeg, john, TensorFlow on Debian {_SUITE}; about three minutes"
+    )
+    python_dir = work / "tensorflow"
+    _install_python(python_dir, spec, work / "tensorflow.log", progress)
+    rootfs = work / "rootfs"
+    debian.bootstrap(
+        rootfs,
+        _SUITE,
+        spec.packages,
+        components=spec.components,
+        files=_root_files(),
+        customize=_customize(python_dir),
+        progress=progress,
+    )
+    cache.remove_tree(python_dir)
+    _kernel(rootfs, work)
+    raw = work / "disk.raw"
+    progress("making the guest's disk")
+    debian.make_ext4(rootfs, raw, spec.disk_mib, "guest", progress=progress, journal=False)
+    cache.remove_tree(rootfs)
+    debian.to_qcow2(raw, work / "disk.qcow2", progress=progress)
+    raw.unlink()
+    _manifest(work, kind, digest, spec)
+
+
+def _install_python(target: Path, spec: GuestKind, log: Path, progress: Callable[[str], None]) -> None:
+    beside = Path(sys.executable).with_name("uv")
+    tool = str(beside) if beside.is_file() else require_tool("uv", "uv (from PyPI: pip install uv)")
+    with resources.as_file(resources.files("harness.images") / "guest_files" / spec.requirements) as lock:
+        run_logged(
+            [
+                *(tool, "pip", "install", "--quiet", "--target", str(target), "--python-version", "3.11"),
+                *("--python-platform", "x86_64-manylinux_2_28", "--only-binary", ":all:"),
+                *("--require-hashes", "--no-deps", "--link-mode", "copy", "-r", str(lock)),
+            ],
+            log=log,
+            what="installing TensorFlow for the guest",
+            progress=progress,
+        )
+
+
+def _root_files() -> tuple[ImageFile, ...]:
+    return (
+        ImageFile(path="/usr/lib/shakedown/init", content=_text("init.sh"), mode=0o755),
+        ImageFile(path="/usr/lib/shakedown/udhcpc", content=_text("udhcpc.sh"), mode=0o755),
+        ImageFile(
+            path="/usr/lib/shakedown/acpi/PWRF/00000080",
+            content="#!/bin/sh\nexec /usr/lib/shakedown/init poweroff\n",
+            mode=0o755,
+        ),
+        ImageFile(path="/etc/ssh/sshd_config.d/shakedown.conf", content=_text("sshd.conf")),
+        ImageFile(path="/etc/hostname", content="guest\n"),
+        ImageFile(path="/etc/hosts", content="127.0.0.1 localhost guest\n"),
+    )
+
+
+def _customize(python_dir: Path) -> tuple[str, ...]:
+    return (
+        f'mkdir -p "$1/opt" && cp -a "{python_dir}" "$1/opt/tf" && chown -R 0:0 "$1/opt/tf"',
+        # Headers, static libraries and the C++ SDK are for building against TensorFlow, not for running it.
+        'rm -rf "$1/opt/tf/tensorflow/include" "$1/opt/tf/clang" "$1/opt/tf/bin"',
+        # Compiled by the guest's own Python; the guest never asks whether a source changed.
+        'chroot "$1" python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/tf '
+        "/usr/lib/python3.11 >/dev/null || true",
+        'rm -f "$1"/etc/ssh/ssh_host_*',
+        'mkdir -p "$1/root/.ssh"',
+    )
+
+
+def _kernel(rootfs: Path, work: Path) -> None:
+    kernels = sorted((rootfs / "boot").glob("vmlinuz-*"))
+    if len(kernels) != 1:
+        raise ImageError(f"the guest's root file system holds {len(kernels)} kernels, not one")
+    release = kernels[0].name.removeprefix("vmlinuz-")
+    (work / "vmlinux").write_bytes(guest_kernel.extract_vmlinux(kernels[0]))
+    modules = guest_kernel.module_files(rootfs / "lib" / "modules" / release)
+    busybox = (rootfs / "bin" / "busybox").read_bytes()
+    initrd = guest_kernel.build_initrd(busybox, _text("initrd-init.sh").encode(), modules)
+    (work / "initrd").write_bytes(initrd)
+    for file in (rootfs / "boot").iterdir():
+        if file.is_file():
+            file.unlink()
+
+
+def _manifest(work: Path, kind: str, digest: str, spec: GuestKind) -> None:
+    names = ("disk.qcow2", "vmlinux", "initrd")
+    hashes = {}
+    for name in names:
+        with (work / name).open("rb") as file:
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+        (work / name).chmod(0o644)
+    data = {"kind": kind, "recipe": digest, "command_line": spec.command_line, "files": hashes}
+    (work / MANIFEST).write_text(json.dumps(data, indent=2) + "\n")
+    # A host reads its guests' disks as libvirt's own user.
+    work.chmod(0o755)
