@@ -141,8 +141,8 @@ def _xml(case: Case, subject: Subject) -> CheckResult:
     if evidence.xml_problems:
         return failed(
             f"the domain XML contradicts itself or the plan: {listing(evidence.xml_problems)}",
-            "keep the XML and the facts of this run and report them: the generator made a domain that libvirt "
-            "would accept and the guest would suffer from",
+            "keep the XML and the facts of this run and report them: the generator made a domain that "
+            "libvirt would accept and the guest would suffer from",
             Action.FIX_CONFIG,
             evidence=(EvidenceRef(file=evidence.domain_xml or "run.json", place="domain"),),
         )
@@ -216,8 +216,8 @@ CHECKS = (
         judge=_judge(
             _topology,
             ("guest", "devices"),
-            "compare <numa> and <hostdev> of the domain with the plan; look in the guest's kernel log for SRAT, "
-            "SLIT and numa= on its command line",
+            "compare <numa> and <hostdev> of the domain with the plan; look in the guest's kernel log for "
+            "SRAT, SLIT and numa= on its command line",
             "the guest's nodes, CPUs and distances are as planned",
         ),
     ),
@@ -229,8 +229,8 @@ CHECKS = (
         judge=_judge(
             _devices,
             ("devices", "guest"),
-            "compare <hostdev> and the pcie-expander-bus controllers of the domain with the plan; a device that "
-            "is missing in the guest means overlapping bus numbers or a device that does not answer",
+            "compare <hostdev> and the pcie-expander-bus controllers of the domain with the plan; a device "
+            "that is missing in the guest means overlapping bus numbers or a device that does not answer",
             "host, QEMU and guest agree on the device, its root port and its NUMA node",
         ),
     ),

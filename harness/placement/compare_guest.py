@@ -94,7 +94,8 @@ def _function(
         yield from _on_host(address, seen)
         if seen.alias is not None:
             yield from _in_qemu(gpu, alias, number, seen)
-            yield from _in_guest(plan, observed, gpu, seen)
+            if seen.guest is not None:
+                yield from _in_guest(plan, observed, gpu, seen)
 
 
 def _on_host(address: PciAddress, seen: ObservedGpu) -> Iterator[Difference]:
