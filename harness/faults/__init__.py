@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from harness.faults import gpu, guests, host
+from harness.faults import gpu, guests, host, placement
 from harness.faults.base import Fault
 
-FAULTS: tuple[Fault, ...] = (*host.FAULTS, *gpu.FAULTS, *guests.FAULTS)
+FAULTS: tuple[Fault, ...] = (*host.FAULTS, *gpu.FAULTS, *placement.FAULTS, *guests.FAULTS)
 """Every fault of evidence there is."""
 
 __all__ = ["FAULTS", "Fault"]

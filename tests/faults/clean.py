@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import replace
+from pathlib import Path
 
 from harness.config import load_profile
 from harness.model.evidence import (
@@ -20,7 +22,7 @@ from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
 from harness.model.inventory import ExpectedLink, HostFile, LimitSpec, Profile, SshAccess
 from harness.model.outcome import Measurement, SubjectKind
 from harness.model.pci import PciAddress
-from harness.model.placement import PlacementPlan
+from harness.model.placement import ObservedPlacement, PlacementPlan
 from harness.model.topology import (
     AerCounters,
     Bar,
@@ -50,6 +52,18 @@ HOST = HostFile(
 )
 LIMITS = {"hashing.rate": LimitSpec(lower=10.0, reason="a tenth of what the test's fake measures")}
 GUESTS = ((1, ("device", "hashing")), (4, ("device", "hashing")))
+
+
+def _landed(decided: PlacementPlan) -> ObservedPlacement:
+    path = Path(__file__).with_name("landed.py")
+    spec = importlib.util.spec_from_file_location("faults_landed", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    found = module.landed(decided)
+    assert isinstance(found, ObservedPlacement)
+    return found
 
 
 def address(bus: int, function: int = 0) -> PciAddress:
@@ -111,6 +125,8 @@ def _guests(before: HostFacts) -> tuple[GuestEvidence, ...]:
                 started=True,
                 reached=True,
                 boot_seconds=42.0,
+                observed=_landed(decided),
+                observed_files=(f"transcripts/{request.name}-observed.txt",),
                 results=tuple(_result(request.name, workload) for workload in workloads),
                 residue=tuple(ResidueTrial(device=a, planted=True, found=False) for a in mine if a in used),
                 release=_release(request.name, decided),

@@ -1,0 +1,225 @@
+"""Guests that did not land where they were planned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from harness.errors import ConfigError
+from harness.faults.base import Fault, guest, plan, with_guest
+from harness.model.evidence import Evidence
+from harness.model.placement import (
+    NoPlan,
+    ObservedGpu,
+    ObservedMemory,
+    ObservedPlacement,
+    ObservedThread,
+    Reason,
+)
+
+
+def _observed(evidence: Evidence) -> ObservedPlacement:
+    found = guest(evidence).observed
+    if found is None:
+        raise ConfigError(f"guest {guest(evidence).name} was not observed")
+    return found
+
+
+def _with_thread(evidence: Evidence, change: Callable[[ObservedThread], ObservedThread]) -> Evidence:
+    """The evidence with the thread of vCPU 0 changed."""
+    seen = _observed(evidence)
+    threads = tuple(change(t) if t.vcpu == 0 else t for t in seen.threads)
+    return with_guest(evidence, observed=replace(seen, threads=threads))
+
+
+def _with_memory(evidence: Evidence, change: Callable[[ObservedMemory], ObservedMemory]) -> Evidence:
+    seen = _observed(evidence)
+    first, *rest = seen.memory
+    return with_guest(evidence, observed=replace(seen, memory=(change(first), *rest)))
+
+
+def _with_gpu(evidence: Evidence, change: Callable[[ObservedGpu], ObservedGpu]) -> Evidence:
+    seen = _observed(evidence)
+    first, *rest = seen.gpus
+    return with_guest(evidence, observed=replace(seen, gpus=(change(first), *rest)))
+
+
+def _loose_vcpu(evidence: Evidence) -> Evidence:
+    every = tuple(sorted({*plan(evidence).vcpupin.values(), *plan(evidence).emulatorpin}))
+    return _with_thread(evidence, lambda t: replace(t, cpus_allowed=every))
+
+
+def _vcpu_lost(evidence: Evidence) -> Evidence:
+    seen = _observed(evidence)
+    left = tuple(t for t in seen.threads if t.vcpu != 0)
+    return with_guest(evidence, observed=replace(seen, threads=left))
+
+
+def _stray_emulator(evidence: Evidence) -> Evidence:
+    seen, stolen = _observed(evidence), plan(evidence).vcpupin[0]
+    threads = tuple(replace(t, cpus_allowed=(stolen,)) if t.vcpu is None else t for t in seen.threads)
+    return with_guest(evidence, observed=replace(seen, threads=threads))
+
+
+def _kernel_thread(evidence: Evidence) -> Evidence:
+    seen = _observed(evidence)
+    loose = ObservedThread(
+        tid=6000,
+        name="kvm-pit/4242",
+        vcpu=None,
+        cpus_allowed=tuple(plan(evidence).vcpupin.values()),
+        mems_allowed=(),
+        cgroup=None,
+        cgroup_cpus=None,
+        last_cpu=None,
+        kernel=True,
+    )
+    return with_guest(evidence, observed=replace(seen, threads=(*seen.threads, loose)))
+
+
+def _remote_pages(block: ObservedMemory) -> ObservedMemory:
+    here = block.host_nodes[0]
+    half = block.size_bytes // 2
+    return replace(block, pages={here: half, here + 1: block.size_bytes - half})
+
+
+def _wrong_topology(evidence: Evidence) -> Evidence:
+    seen = _observed(evidence)
+    first, *rest = seen.guest_nodes
+    return with_guest(evidence, observed=replace(seen, guest_nodes=(replace(first, cpus=()), *rest)))
+
+
+def _doubt(evidence: Evidence, topic: str) -> Evidence:
+    seen = _observed(evidence)
+    problems = (*seen.problems, f"{topic}: could not be read")
+    return with_guest(evidence, observed=replace(seen, problems=problems))
+
+
+def _no_plan(evidence: Evidence) -> Evidence:
+    """The planner found no place; what follows a plan is left as it was, so that one check alone speaks."""
+    reason = Reason(code="numa_unknown", message="a GPU's node is unknown")
+    return with_guest(evidence, plan=None, no_plan=NoPlan(reasons=(reason,)))
+
+
+FAULTS = (
+    Fault(
+        id="no-place",
+        title="The host has no place for a guest",
+        must_trip="placement.plan",
+        corrupt=_no_plan,
+        also=(
+            "placement.threads",
+            "placement.kernel_threads",
+            "placement.memory",
+            "placement.guest_topology",
+            "placement.devices",
+            "release.devices",
+        ),
+    ),
+    Fault(
+        id="xml-contradicts-plan",
+        title="Our own validation found the domain XML wrong",
+        must_trip="placement.xml",
+        corrupt=lambda e: with_guest(e, xml_problems=("bus ranges 253 and 252 overlap",)),
+    ),
+    Fault(
+        id="xml-unknown",
+        title="No domain XML was kept",
+        must_trip="placement.xml",
+        corrupt=lambda e: with_guest(e, domain_xml=""),
+        outcome=None,
+    ),
+    Fault(
+        id="loose-vcpu",
+        title="A vCPU may run on other CPUs than its own",
+        must_trip="placement.threads",
+        corrupt=_loose_vcpu,
+    ),
+    Fault(
+        id="lost-vcpu",
+        title="A vCPU has no thread",
+        must_trip="placement.threads",
+        corrupt=_vcpu_lost,
+    ),
+    Fault(
+        id="stray-emulator",
+        title="The emulator's threads run on a vCPU's CPU",
+        must_trip="placement.threads",
+        corrupt=_stray_emulator,
+    ),
+    Fault(
+        id="cgroup-unread",
+        title="The cgroup of a vCPU could not be read",
+        must_trip="placement.threads",
+        corrupt=lambda e: _with_thread(e, lambda t: replace(t, cgroup_cpus=None)),
+        outcome=None,
+    ),
+    Fault(
+        id="loose-kernel-thread",
+        title="KVM's timer thread runs on the guests' CPUs",
+        must_trip="placement.kernel_threads",
+        corrupt=_kernel_thread,
+    ),
+    Fault(
+        id="remote-memory",
+        title="Half of the guest's memory lies on another node",
+        must_trip="placement.memory",
+        corrupt=lambda e: _with_memory(e, _remote_pages),
+    ),
+    Fault(
+        id="small-pages",
+        title="The guest's memory is not on the planned pages",
+        must_trip="placement.memory",
+        corrupt=lambda e: _with_memory(e, lambda m: replace(m, page_kib=4)),
+    ),
+    Fault(
+        id="unbound-memory",
+        title="The guest's memory is not bound to a node",
+        must_trip="placement.memory",
+        corrupt=lambda e: _with_memory(e, lambda m: replace(m, policy="default", kernel_policy="default")),
+    ),
+    Fault(
+        id="memory-unread",
+        title="The guest's pages could not be read",
+        must_trip="placement.memory",
+        corrupt=lambda e: _doubt(e, "memory"),
+        outcome=None,
+    ),
+    Fault(
+        id="wrong-guest-node",
+        title="The guest sees its CPUs on another node",
+        must_trip="placement.guest_topology",
+        corrupt=_wrong_topology,
+    ),
+    Fault(
+        id="device-on-no-node",
+        title="The guest's kernel knows no node for its device",
+        must_trip="placement.devices",
+        corrupt=lambda e: _with_gpu(e, lambda g: replace(g, guest_numa_node=None)),
+    ),
+    Fault(
+        id="device-lost-in-guest",
+        title="The guest's kernel does not see its device",
+        must_trip="placement.devices",
+        corrupt=lambda e: _with_gpu(e, lambda g: replace(g, guest=None, guest_vendor_device=None)),
+    ),
+    Fault(
+        id="swapped-device",
+        title="Another device sits at the GPU's address in the guest",
+        must_trip="placement.devices",
+        corrupt=lambda e: _with_gpu(e, lambda g: replace(g, guest_vendor_device="1af4:1041")),
+    ),
+    Fault(
+        id="unobserved",
+        title="Nobody looked where the guest landed",
+        must_trip="placement.threads",
+        corrupt=lambda e: with_guest(e, observed=None),
+        outcome=None,
+        also=(
+            "placement.kernel_threads",
+            "placement.memory",
+            "placement.guest_topology",
+            "placement.devices",
+        ),
+    ),
+)
