@@ -83,10 +83,7 @@ def parse_yaml(path: Path, text: str) -> YamlSource:
         _refuse_machinery(path, yaml.parse(text))
         node = YAML(typ="safe", pure=True).compose(text)
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        place = f"{path}, line {mark.line + 1}" if mark is not None else str(path)
-        problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
-        raise ConfigError(f"{place}: not YAML: {problem}") from error
+        raise ConfigError(_not_yaml(path, error)) from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
     if node is None:
@@ -94,6 +91,15 @@ def parse_yaml(path: Path, text: str) -> YamlSource:
     lines: dict[Loc, int] = {}
     source = YamlSource(path, None, lines)
     return YamlSource(path, _plain(node, (), source), lines)
+
+
+def _not_yaml(path: Path, error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    begun = getattr(error, "context_mark", None)
+    place = f"{path}, line {mark.line + 1}" if mark is not None else str(path)
+    problem = getattr(error, "problem", None) or str(error).partition("\n")[0]
+    since = f" ({error.context} on line {begun.line + 1})" if begun is not None else ""  # type: ignore[attr-defined]
+    return f"{place}: not YAML: {problem}{since}"
 
 
 def _refuse_machinery(path: Path, events: Any) -> None:

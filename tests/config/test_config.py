@@ -1,0 +1,171 @@
+"""Inventory files: what is wrong is said with file, line, key and the nearest name that exists."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness import config
+from harness.config_rules import WORKLOAD_NAMES
+from harness.errors import ConfigError
+from harness.model.inventory import HostFile
+from harness.model.pci import PciAddress
+from harness.yaml_source import MAX_BYTES, parse_yaml
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
+LOADERS: dict[str, Callable[[Path], Any]] = {
+    "hosts": config.load_host,
+    "profiles": config.load_profile,
+    "labs": config.load_lab,
+    "waivers": lambda path: config.load_waivers([path]),
+}
+GOOD = "name: rack-1\nssh: {address: gpu1.example}\nplacement:\n  selector:\n"
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory, and no inventory named in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(config.ENVIRONMENT, raising=False)
+    return tmp_path
+
+
+def write(path: Path, text: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_a_wrong_file_is_named_with_line_and_key(case: Path) -> None:
+    kind, _, expected = case.read_text().partition("\n")[0].removeprefix("# ").partition(": ")
+    with pytest.raises(ConfigError) as caught:
+        LOADERS[kind](case)
+    words = str(caught.value)
+    assert str(case) in words
+    for part in expected.split("; "):
+        assert part.strip() in words
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "line 1: the file is empty"),
+        (b"name: x\n\x7fELF\x00\x01", "NUL byte"),
+        (b"name: x\nb: \xff\xfe", "line 2: not UTF-8"),
+        (b"#" * (MAX_BYTES + 1), "larger than"),
+        (b"name: \x1b[31mx", "not YAML"),
+    ],
+)
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    path = write(tmp_path / "h.yaml", content)
+    with pytest.raises(ConfigError, match=r"h\.yaml") as caught:
+        config.load_host(path)
+    assert words in str(caught.value)
+
+
+def test_a_directory_or_absent_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        config.load_host(tmp_path)
+    with pytest.raises(ConfigError, match="no such file"):
+        config.load_host("./absent.yaml")
+
+
+@pytest.mark.parametrize("address", ['"0000:41:00.0"', "0000:41:00.0", "41:00.0", "'10000:e1:00.0'"])
+def test_addresses_stay_addresses_quoted_or_not(tmp_path: Path, address: str) -> None:
+    path = write(tmp_path / "h.yaml", f"{GOOD}    addresses: [{address}]\n    ids: [1234:5678]\n")
+    selector = config.load_host(path).placement.selector
+    assert selector.addresses == (PciAddress.parse(address.strip("\"'")),)
+    assert selector.ids == ("1234:5678",)
+
+
+def test_names_are_looked_for_here_then_in_the_environment_then_in_the_package(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shipped = config.load_host("lab")
+    other = elsewhere / "other"
+    text = "name: lab\ndescription: {}\nssh: {{address: a}}\n"
+    write(other / "hosts" / "lab.yaml", text.format("environment"))
+    monkeypatch.setenv(config.ENVIRONMENT, str(other))
+    second = config.load_host("lab")
+    write(elsewhere / "inventory" / "hosts" / "lab.yaml", text.format("here"))
+    first = config.load_host("lab")
+    assert [first.description, second.description] == ["here", "environment"]
+    assert shipped.control.kind == "lab"
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(elsewhere: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.load_profile("smokes")
+    assert "did you mean 'smoke'" in str(caught.value)
+    assert "nightly" in str(caught.value)
+    with pytest.raises(ConfigError) as far:
+        config.load_host("\x00\n" + "z" * 10_000)
+    assert len(str(far.value)) < 1000
+    assert "\n" not in far.value.message
+
+
+def test_names_of_each_kind_are_listed(elsewhere: Path) -> None:
+    assert set(config.list_names("hosts")) >= {"lab", "example"}
+    assert set(config.list_names("labs")) >= {"default", "four-nodes", "unknown-node"}
+    with pytest.raises(ConfigError, match="no inventory of kind"):
+        config.list_names("host")
+
+
+def test_one_file_may_have_several_problems_and_says_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "h.yaml", "name: 1\nssh: {address: 2}\nsubjekt: lab\n")
+    with pytest.raises(ConfigError, match="and 2 more problems in this file"):
+        config.load_host(path)
+
+
+def test_the_known_workloads_are_those_of_the_registry() -> None:
+    if importlib.util.find_spec("harness.workloads.transcode") is None:
+        pytest.skip("the workloads are not in this tree yet")
+    from harness import workloads
+
+    registered = {workload.name for workload in workloads.WORKLOADS}
+    assert set(WORKLOAD_NAMES) == registered
+
+
+@given(st.text(max_size=200))
+@settings(max_examples=150, deadline=None)
+def test_any_text_is_data_or_a_config_error(text: str) -> None:
+    with contextlib.suppress(ConfigError):  # anything else fails the test
+        assert parse_yaml(Path("any.yaml"), text).line(()) >= 1
+
+
+PIECES = st.sampled_from(
+    [
+        "name: x\n",
+        "ssh:\n",
+        "  address: a\n",
+        "- ",
+        "{",
+        "}",
+        "[",
+        "]",
+        "&a ",
+        "*a",
+        "!!int ",
+        "? ",
+        ": ",
+        "|\n",
+        "%",
+    ]
+)
+
+
+@given(st.lists(PIECES, max_size=12))
+@settings(max_examples=150, deadline=None)
+def test_any_scraps_of_yaml_are_a_host_or_a_config_error(tmp_path_factory: Any, scraps: list[str]) -> None:
+    path = tmp_path_factory.mktemp("scraps") / "h.yaml"
+    path.write_text("".join(scraps))
+    with contextlib.suppress(ConfigError):  # anything else fails the test
+        assert isinstance(config.load_host(path), HostFile)

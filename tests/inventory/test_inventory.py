@@ -1,0 +1,67 @@
+"""What is shipped in inventory/ loads, is complete and keeps its promises."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+
+import pytest
+
+from harness.checks import CHECK_IDS
+from harness.config import list_names, load_host, load_lab, load_profile, load_waivers
+from harness.model.outcome import Severity, SubjectKind
+
+
+@pytest.mark.parametrize("name", list_names("profiles"))
+def test_a_profile_gives_every_check_a_severity(name: str) -> None:
+    profile = load_profile(name)
+    assert set(profile.checks) == set(CHECK_IDS)
+    assert profile.name == name
+
+
+@pytest.mark.parametrize("name", list_names("hosts"))
+def test_a_host_file_is_named_like_its_host_and_names_waivers_that_exist(name: str) -> None:
+    host = load_host(name)
+    assert host.name == name
+    load_waivers(host.waivers)
+    if host.control.lab is not None:
+        lab = load_lab(host.control.lab)
+        assert sum(device.kind == "edu" for device in lab.devices) == host.expected_gpus
+
+
+@pytest.mark.parametrize("name", list_names("labs"))
+def test_a_lab_description_loads_under_its_own_name(name: str) -> None:
+    assert load_lab(name).name == name
+
+
+def test_the_default_lab_is_as_promised() -> None:
+    lab = load_lab("default")
+    gpus = [device for device in lab.devices if device.kind == "edu"]
+    assert Counter(device.node for device in gpus) == {0: 2, 1: 2}
+    assert sum(device.companion for device in gpus) == 2
+    assert sum(node.cores for node in lab.nodes) * lab.threads_per_core == 8
+    assert any(device.kind != "edu" for device in lab.devices)
+
+
+def test_other_labs_are_a_matter_of_data() -> None:
+    assert len(load_lab("four-nodes").nodes) == 4
+    assert {device.node for device in load_lab("one-node-devices").devices} == {1}
+    assert None in {device.node for device in load_lab("unknown-node").devices}
+    assert len(load_lab("eight-devices").devices) == 8
+
+
+def test_smoke_and_nightly_demand_what_the_design_says() -> None:
+    smoke, nightly = load_profile("smoke"), load_profile("nightly")
+    assert [guest.gpus for guest in smoke.guests] == [1, 4]
+    assert [guest.gpus for guest in nightly.guests] == [1, 2, 3, 4]
+    demanded = {workload for guest in smoke.guests for workload in guest.workloads}
+    assert demanded == {"device", "transcode", "tensorflow", "hashing"}
+
+
+def test_lab_waivers_hold_on_labs_alone_for_blockers_and_not_for_ever() -> None:
+    profile = load_profile("smoke")
+    for waiver in load_waivers(["lab"]):
+        assert waiver.subject_kinds == (SubjectKind.LAB,)
+        assert profile.checks[waiver.check] is Severity.BLOCKER
+        assert len(waiver.reason) > 60
+        assert date.fromisoformat(waiver.expires) <= date(2027, 12, 31)
