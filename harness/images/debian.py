@@ -1,0 +1,162 @@
+"""Debian root file systems and disks, made without loop devices and without mounts on the host.
+
+``mmdebstrap`` makes the tree, ``mke2fs -d`` the file system, ``qemu-img`` the qcow2. As root the tree is a
+directory with real owners; as an ordinary user it is made in a user namespace and its owners are kept in a
+``fakeroot`` state file beside it, which ``make_ext4`` reads.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.errors import ImageError
+from harness.images.processes import require_tool, run_logged
+
+_NO_DOCUMENTATION = tuple(
+    f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "locale", "doc", "info", "lintian")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFile:
+    """A file of the image, owned by root."""
+
+    path: str
+    """Absolute, as in the image."""
+    content: str | bytes
+    mode: int = 0o644
+
+
+def bootstrap(
+    target_dir: Path,
+    suite: str,
+    packages: Sequence[str],
+    *,
+    progress: Callable[[str], None],
+    components: Sequence[str] = ("main",),
+    files: Sequence[ImageFile] = (),
+    early_files: Sequence[ImageFile] = (),
+    customize: Sequence[str] = (),
+    deadline: float = 1500.0,
+) -> None:
+    """Make a Debian root file system in ``target_dir``, which must not exist yet.
+
+    ``early_files`` are there before ``packages`` are installed, ``files`` after. ``customize`` are shell
+    lines run last, with the root of the tree as ``$1``. Owners are right when this runs as root; otherwise
+    ``make_ext4`` restores them from ``<target_dir>.fakeroot``. Raises ImageError with the end of the log.
+    """
+    tool = require_tool("mmdebstrap", "mmdebstrap")
+    if target_dir.exists():
+        raise ImageError(f"{target_dir} exists already")
+    as_root = os.geteuid() == 0
+    output = target_dir if as_root else target_dir.with_name(f"{target_dir.name}.tar")
+    early = _archive(target_dir.with_name(f"{target_dir.name}.early.tar"), early_files)
+    late = _archive(target_dir.with_name(f"{target_dir.name}.files.tar"), files)
+    argv = [
+        tool,
+        f"--mode={'root' if as_root else 'unshare'}",
+        f"--format={'directory' if as_root else 'tar'}",
+        "--variant=minbase",
+        f"--components={','.join(components)}",
+        f"--include={','.join(packages)}",
+        '--aptopt=Acquire::Retries "4"',
+        *_NO_DOCUMENTATION,
+        f"--essential-hook=tar-in {early} /",
+        f"--customize-hook=tar-in {late} /",
+        *(f"--customize-hook={line}" for line in customize),
+        suite,
+        str(output),
+    ]
+    log = target_dir.with_name(f"{target_dir.name}.log")
+    run_logged(
+        argv,
+        log=log,
+        what=f"mmdebstrap of {suite} with {len(packages)} packages",
+        progress=progress,
+        deadline=deadline,
+        environment={"TMPDIR": str(target_dir.parent)},
+    )
+    if not as_root:
+        _unpack_as_user(output, target_dir, log, progress)
+    early.unlink()
+    late.unlink()
+
+
+def _archive(path: Path, files: Sequence[ImageFile]) -> Path:
+    """A tar of ``files`` with root as owner and no times: tar-in puts it into the tree in every mode."""
+    with tarfile.open(path, "w", format=tarfile.GNU_FORMAT) as archive:
+        for file in files:
+            data = file.content if isinstance(file.content, bytes) else file.content.encode()
+            info = tarfile.TarInfo(f".{file.path}")
+            info.size, info.mode = len(data), file.mode
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def _unpack_as_user(archive: Path, target_dir: Path, log: Path, progress: Callable[[str], None]) -> None:
+    fakeroot = require_tool("fakeroot", "fakeroot")
+    target_dir.mkdir()
+    state = _fakeroot_state(target_dir)
+    run_logged(
+        [fakeroot, "-s", str(state), "tar", "-C", str(target_dir), "--exclude=./dev/*", "-xf", str(archive)],
+        log=log,
+        what="unpacking the root file system",
+        progress=progress,
+    )
+    archive.unlink()
+
+
+def _fakeroot_state(rootfs_dir: Path) -> Path:
+    return rootfs_dir.with_name(f"{rootfs_dir.name}.fakeroot")
+
+
+def make_ext4(
+    rootfs_dir: Path,
+    image: Path,
+    size_mib: int,
+    label: str,
+    *,
+    progress: Callable[[str], None],
+    journal: bool = True,
+) -> None:
+    """Make a raw ext4 disk of ``size_mib`` MiB holding ``rootfs_dir``. Raises ImageError (tree too large)."""
+    argv = [require_tool("mke2fs", "e2fsprogs"), "-q", "-F", "-t", "ext4", "-L", label]
+    if not journal:
+        argv += ["-O", "^has_journal"]
+    argv += ["-m", "0", "-d", str(rootfs_dir), str(image), f"{size_mib}M"]
+    state = _fakeroot_state(rootfs_dir)
+    if state.exists():
+        argv = [require_tool("fakeroot", "fakeroot"), "-i", str(state), *argv]
+    run_logged(
+        argv,
+        log=image.with_name(f"{image.name}.log"),
+        what=f"mke2fs of {image.name} ({size_mib} MiB)",
+        progress=progress,
+        deadline=600.0,
+    )
+
+
+def to_qcow2(
+    raw: Path,
+    qcow2: Path,
+    *,
+    progress: Callable[[str], None],
+    compressed: bool = False,
+    deadline: float = 900.0,
+) -> None:
+    """Convert a raw disk to qcow2 (zstd when ``compressed``). Raises ImageError."""
+    argv = [require_tool("qemu-img", "qemu-utils"), "convert", "-f", "raw", "-O", "qcow2"]
+    if compressed:
+        argv += ["-c", "-o", "compression_type=zstd"]
+    run_logged(
+        [*argv, str(raw), str(qcow2)],
+        log=qcow2.with_name(f"{qcow2.name}.log"),
+        what=f"qemu-img convert to {qcow2.name}",
+        progress=progress,
+        deadline=deadline,
+    )
