@@ -87,9 +87,9 @@ def _link(files: frozenset[str], name: str) -> Markup:
     if not name:
         return Markup("")
     shown = clean(name, 200)
-    if name not in files:
+    if name not in files or shown != name:
         return Markup("<span>{}</span>").format(shown)
-    return Markup('<a href="{}">{}</a>').format(quote(name.encode("utf-8", "replace")), shown)
+    return Markup('<a href="{}">{}</a>').format(quote(name), shown)
 
 
 def _moment(when: str) -> str:
