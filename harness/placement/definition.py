@@ -19,6 +19,9 @@ RUN_NAMESPACE = "urn:shakedown:run:1"
 
 FIRMWARE = ("bios", "efi")
 
+_RESERVED = ("opt/ovmf/", "opt/org.qemu/")
+"""Names that libvirt 9.0 refuses in ``<sysinfo>``: "That firmware name is reserved"."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -67,7 +70,7 @@ class GuestDefinition:
         for text in (*texts, *(part for entry in self.fw_cfg for part in entry)):
             self._require(text is None or not _UNPRINTABLE.search(text), "text", text)
         for key, _ in self.fw_cfg:
-            self._require(key.startswith("opt/"), "fw_cfg name", key)
+            self._require(key.startswith("opt/") and not key.startswith(_RESERVED), "fw_cfg name", key)
 
     def _require(self, ok: object, what: str, value: object) -> None:
         if not ok:

@@ -30,7 +30,7 @@ def render(plan: PlacementPlan, guest: GuestDefinition) -> str:
     _text(domain, "vcpu", str(len(plan.vcpupin)), placement="static")
     _cputune(domain, plan)
     _numatune(domain, plan)
-    _firmware_variables(domain, guest)
+    _fw_cfg(domain, guest)
     _os(domain, guest)
     _features(domain, plan)
     _cpu(domain, plan, guest)
@@ -39,6 +39,7 @@ def render(plan: PlacementPlan, guest: GuestDefinition) -> str:
     _text(domain, "on_reboot", "restart")
     _text(domain, "on_crash", "preserve")  # a dead guest's memory is evidence; release destroys it
     add_devices(domain, plan, guest, iommu=len(plan.vcpupin) > VCPUS_WITHOUT_IOMMU)
+    _firmware_window(domain, guest)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode") + "\n"
 
@@ -81,15 +82,23 @@ def _numatune(domain: ET.Element, plan: PlacementPlan) -> None:
         ET.SubElement(tune, "memnode", bound)
 
 
-def _firmware_variables(domain: ET.Element, guest: GuestDefinition) -> None:
-    entries = list(guest.fw_cfg)
-    if guest.firmware == "efi" and guest.pci_hole64_kib is not None:
-        # OVMF sizes its 64-bit window by this knob (MiB), not by the chipset's property.
-        entries.append(("opt/ovmf/X-PciMmio64Mb", str(guest.pci_hole64_kib // 1024)))
-    if entries:
+def _fw_cfg(domain: ET.Element, guest: GuestDefinition) -> None:
+    if guest.fw_cfg:
         sysinfo = ET.SubElement(domain, "sysinfo", {"type": "fwcfg"})
-        for name, value in entries:
+        for name, value in guest.fw_cfg:
             _text(sysinfo, "entry", value, name=name)
+
+
+def _firmware_window(domain: ET.Element, guest: GuestDefinition) -> None:
+    """OVMF sizes its 64-bit window by a knob of its own (MiB), not by the chipset's property; libvirt keeps
+    the name to itself in ``<sysinfo>``, so it goes on QEMU's command line."""
+    if guest.firmware != "efi" or guest.pci_hole64_kib is None:
+        return
+    domain.set("xmlns:qemu", "http://libvirt.org/schemas/domain/qemu/1.0")
+    commandline = ET.SubElement(domain, "qemu:commandline")
+    knob = f"name=opt/ovmf/X-PciMmio64Mb,string={guest.pci_hole64_kib // 1024}"
+    for value in ("-fw_cfg", knob):
+        ET.SubElement(commandline, "qemu:arg", {"value": value})
 
 
 def _os(domain: ET.Element, guest: GuestDefinition) -> None:
