@@ -58,7 +58,7 @@ def _end(action: Callable[[], int]) -> None:
 
 
 @app.command()
-def qualify(  # noqa: D417
+def qualify(
     host: HostName = "lab",
     profile: Annotated[str, typer.Option("--profile", help="smoke, nightly, or a profile's path.")] = "smoke",
     gpus: Annotated[

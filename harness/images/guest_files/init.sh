@@ -26,11 +26,9 @@ keys=/sys/firmware/qemu_fw_cfg/by_name/opt/org.shakedown
 umask 077
 mkdir -p /run/shakedown/keys
 for name in authorized_keys host_key; do
-    if [ -e "$keys/$name/raw" ]; then
-        cat "$keys/$name/raw" >"/run/shakedown/keys/$name"
-    else
+    # Base64, because what QEMU hands over is one line of text.
+    base64 -d "$keys/$name/raw" >"/run/shakedown/keys/$name" ||
         say "no $name was handed to this guest: it cannot be reached"
-    fi
 done
 umask 022
 

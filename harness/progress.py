@@ -1,0 +1,84 @@
+"""Progress of long work on standard error: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from typing import Any, TextIO
+
+_QUIET_SECONDS = 10.0
+"""Waiting messages that differ only in their numbers are printed at most this often on a plain stream."""
+
+_NUMBERS = re.compile(r"\d+(?:\.\d+)?")
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LONGEST = 300
+
+
+class Progress:
+    """Says which stage runs, for how long, and what is being waited for. Callable with a message."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream or sys.stderr
+        self._begun = time.monotonic()
+        self._stage = ""
+        self._stage_begun = self._begun
+        self._last: tuple[str, float] = ("", 0.0)
+        self._status: Any = None
+        if self._stream.isatty():
+            from rich.console import Console  # noqa: PLC0415  only terminals need it
+
+            self._status = Console(file=self._stream, highlight=False).status("starting")
+            self._status.start()
+
+    def stage(self, name: str) -> None:
+        """A stage begins."""
+        self._stage, self._stage_begun = name, time.monotonic()
+        self._last = ("", 0.0)
+        if self._status is not None:
+            self._show("")
+        else:
+            self._line(f"{name} ...")
+
+    def __call__(self, message: str) -> None:
+        """Something happened, or is being waited for, in the present stage."""
+        text = _UNSEEN.sub(" ", message)[:_LONGEST]
+        shape = _NUMBERS.sub("#", text)
+        now = time.monotonic()
+        waiting = shape == self._last[0]
+        if self._status is not None:
+            self._show(text)
+            if not waiting and "waiting" not in text:
+                self._note(text)
+            self._last = (shape, now)
+            return
+        if waiting and now - self._last[1] < _QUIET_SECONDS:
+            return
+        self._last = (shape, now)
+        self._line(f"{self._stage}: {text}" if self._stage else text)
+
+    def done(self) -> None:
+        """No more progress; safe to call twice."""
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+
+    def _show(self, text: str) -> None:
+        from rich.markup import escape  # noqa: PLC0415
+
+        total, here = time.monotonic() - self._begun, time.monotonic() - self._stage_begun
+        self._status.update(escape(f"[{_clock(total)}] {self._stage} ({here:.0f} s) {text}"))
+
+    def _note(self, text: str) -> None:
+        from rich.markup import escape  # noqa: PLC0415
+
+        elapsed = _clock(time.monotonic() - self._begun)
+        self._status.console.print(escape(f"[{elapsed}] {self._stage}: {text}"))
+
+    def _line(self, text: str) -> None:
+        self._stream.write(f"[{_clock(time.monotonic() - self._begun)}] {text}\n")
+        self._stream.flush()
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60:d}:{int(seconds) % 60:02d}"
