@@ -110,7 +110,7 @@ def _measurements(record: RunRecord) -> str:
             f"≥ {number(m.lower)}" if m.lower is not None else "",
             f"≤ {number(m.upper)}" if m.upper is not None else "",
         ]
-        value = "not measured" if m.value is None else f"{number(m.value)} {m.unit}"
+        value = "not measured" if m.value is None else f"{number(m.value)} {m.unit}".removesuffix(" 1")
         kept = {True: "kept", False: "BROKEN", None: "–"}[m.within]
         rows.append((m.name, m.subject, value, " ".join(x for x in limits if x) or "none", kept))
     return _section("Measurements", _table(("Measurement", "Subject", "Value", "Limits", ""), rows))
