@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from harness.model.evidence import GuestEvidence
@@ -11,61 +9,16 @@ from harness.model.pci import PciAddress
 from harness.model.record import RunRecord
 from harness.model.topology import Cpu, HostFacts, NumaNode, PciDevice
 from reports.parts.drawing_guests import GAP, GUEST_HEIGHT, draw_guests
+from reports.parts.drawing_scene import PAD, Scene, core_grid
 from reports.parts.landing import landed_bytes, landed_cpus
 from reports.parts.svg import add, drawing, guest_class, text, to_text, tooltip
 from reports.parts.text import number, size
 from reports.parts.view import companions, gpus
 
 WIDTH = 1120.0
-_PAD = 14.0
 _CARD_HEIGHT = 62.0
 _CARD_WIDTH = 122.0
 _BAR = 9.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Scene:
-    """All that the drawing is made of."""
-
-    record: RunRecord
-    facts: HostFacts
-    guests: tuple[GuestEvidence, ...]
-    gpus: tuple[PciDevice, ...]
-
-    @property
-    def nodes(self) -> tuple[NumaNode | None, ...]:
-        """Every node, and None as the place of GPUs whose node is unknown."""
-        known = {node.id for node in self.facts.numa_nodes}
-        lost = any(gpu.numa_node not in known for gpu in self.gpus)
-        return (*self.facts.numa_nodes, *((None,) if lost else ()))
-
-    def gpus_of(self, node: NumaNode | None) -> tuple[PciDevice, ...]:
-        """GPUs on ``node``; for None those that are on no known node."""
-        known = {each.id for each in self.facts.numa_nodes}
-        if node is None:
-            return tuple(g for g in self.gpus if g.numa_node not in known)
-        return tuple(g for g in self.gpus if g.numa_node == node.id)
-
-    def cores_of(self, node: NumaNode) -> tuple[tuple[Cpu, ...], ...]:
-        """Whole cores of a node: their hardware threads together, offline CPUs alone."""
-        cores: dict[tuple[int, ...], list[Cpu]] = {}
-        for cpu in self.facts.cpus:
-            if cpu.node == node.id:
-                cores.setdefault(cpu.siblings or (cpu.id,), []).append(cpu)
-        return tuple(tuple(threads) for _, threads in sorted(cores.items()))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Grid:
-    """How one panel lays out its cores."""
-
-    cell: float
-    per_row: int
-    rows: int
-
-    @property
-    def height(self) -> float:
-        return self.rows * (self.cell + 8)
 
 
 def host_drawing(record: RunRecord) -> str:
@@ -73,7 +26,7 @@ def host_drawing(record: RunRecord) -> str:
     if record.evidence.facts is None or not record.evidence.facts.numa_nodes:
         return ""
     guests = tuple(g for g in record.evidence.guests if g.plan is not None)
-    scene = _Scene(record=record, facts=record.evidence.facts, guests=guests, gpus=gpus(record))
+    scene = Scene(record=record, facts=record.evidence.facts, guests=guests, gpus=gpus(record))
     columns = min(len(scene.nodes), 4)
     width = (WIDTH - GAP * (columns - 1)) / columns
     rows = [scene.nodes[i : i + columns] for i in range(0, len(scene.nodes), columns)]
@@ -94,36 +47,26 @@ def host_drawing(record: RunRecord) -> str:
     return to_text(root)
 
 
-def _grid(cores: Sequence[Sequence[Cpu]], width: float) -> _Grid:
-    threads = max((len(core) for core in cores), default=1)
-    for cell in (38.0, 30.0, 24.0, 19.0, 15.0, 12.0):
-        per_row = max(1, int((width - 2 * _PAD + 6) // (threads * cell + 10)))
-        rows = -(-len(cores) // per_row) if cores else 0
-        if rows <= 4:
-            break
-    return _Grid(cell=cell, per_row=per_row, rows=rows)
-
-
 def _cards_per_row(width: float) -> int:
-    return max(1, int((width - 2 * _PAD + 8) // (_CARD_WIDTH + 8)))
+    return max(1, int((width - 2 * PAD + 8) // (_CARD_WIDTH + 8)))
 
 
-def _panel_height(scene: _Scene, node: NumaNode | None, width: float) -> float:
+def _panel_height(scene: Scene, node: NumaNode | None, width: float) -> float:
     cards = len(scene.gpus_of(node))
     card_rows = -(-cards // _cards_per_row(width))
-    height = 54.0 + card_rows * (_CARD_HEIGHT + 8) + _PAD
+    height = 54.0 + card_rows * (_CARD_HEIGHT + 8) + PAD
     if node is not None:
-        height += _grid(scene.cores_of(node), width).height + 16
+        height += core_grid(scene.cores_of(node), width).height + 16
         height += (_BAR + 6) * len(scene.guests) + 22
     return height
 
 
 def _panel(
-    parent: ET.Element, scene: _Scene, node: NumaNode | None, place: tuple[float, float, float]
+    parent: ET.Element, scene: Scene, node: NumaNode | None, place: tuple[float, float, float]
 ) -> dict[PciAddress, tuple[float, float]]:
     """Draw one node; returns where each of its GPU cards can be tied to."""
     left, top, width = place
-    x, y = left + _PAD, top + 24
+    x, y = left + PAD, top + 24
     if node is None:
         text(parent, x, y, "Unknown NUMA node", class_="node")
         text(parent, x, y + 17, "the kernel does not say where these devices are", class_="small")
@@ -135,7 +78,7 @@ def _panel(
     return _cards(parent, scene, node, (x, y + 8, width))
 
 
-def _node_words(scene: _Scene, node: NumaNode) -> str:
+def _node_words(scene: Scene, node: NumaNode) -> str:
     cores = len(scene.cores_of(node))
     words = [f"{cores} cores, {len(node.cpus)} CPUs", size(node.memory_bytes)]
     for page, pool in sorted(node.hugepages.items()):
@@ -147,10 +90,10 @@ def _node_words(scene: _Scene, node: NumaNode) -> str:
     return " · ".join(words)
 
 
-def _cores(parent: ET.Element, scene: _Scene, node: NumaNode, place: tuple[float, float, float]) -> float:
+def _cores(parent: ET.Element, scene: Scene, node: NumaNode, place: tuple[float, float, float]) -> float:
     x, y, width = place
     cores = scene.cores_of(node)
-    grid = _grid(cores, width)
+    grid = core_grid(cores, width)
     threads = max((len(core) for core in cores), default=1)
     step = threads * grid.cell + 10
     for index, core in enumerate(cores):
@@ -171,7 +114,7 @@ def _cores(parent: ET.Element, scene: _Scene, node: NumaNode, place: tuple[float
     return y + grid.height
 
 
-def _thread(parent: ET.Element, scene: _Scene, cpu: Cpu, place: tuple[float, float, float]) -> None:
+def _thread(parent: ET.Element, scene: Scene, cpu: Cpu, place: tuple[float, float, float]) -> None:
     """One hardware thread: a stripe for each guest that was given it, or grey for the host's own."""
     x, y, cell = place
     group = add(parent, "g")
@@ -205,7 +148,7 @@ def _thread(parent: ET.Element, scene: _Scene, cpu: Cpu, place: tuple[float, flo
     tooltip(group, _thread_words(cpu, [g.name for _, g in owners], strayed))
 
 
-def _idle_class(scene: _Scene, cpu: Cpu) -> str:
+def _idle_class(scene: Scene, cpu: Cpu) -> str:
     if cpu.online is False:
         return "offline"
     emulator = any(g.plan and cpu.id in g.plan.emulatorpin for g in scene.guests)
@@ -226,14 +169,14 @@ def _came_true(guest: GuestEvidence, cpu: int) -> bool:
     return any(pin == cpu and landed.get(vcpu) == (cpu,) for vcpu, pin in planned.items())
 
 
-def _memory(parent: ET.Element, scene: _Scene, node: NumaNode, place: tuple[float, float, float]) -> float:
+def _memory(parent: ET.Element, scene: Scene, node: NumaNode, place: tuple[float, float, float]) -> float:
     """A thin bar for each guest: its pages here against the node's memory, red where not planned."""
     x, y, width = place
     if not scene.guests:
         return y
     text(parent, x, y + 8, "memory", class_="small")
     y += 16
-    full = width - 2 * _PAD - 150
+    full = width - 2 * PAD - 150
     for index, guest in enumerate(scene.guests):
         planned = (
             sum(c.memory_mib << 20 for c in guest.plan.cells if c.host_node == node.id) if guest.plan else 0
@@ -262,7 +205,7 @@ def _bar(parent: ET.Element, place: tuple[float, float, float], share: float, st
 
 
 def _cards(
-    parent: ET.Element, scene: _Scene, node: NumaNode | None, place: tuple[float, float, float]
+    parent: ET.Element, scene: Scene, node: NumaNode | None, place: tuple[float, float, float]
 ) -> dict[PciAddress, tuple[float, float]]:
     x, y, width = place
     per_row = _cards_per_row(width)
@@ -275,7 +218,7 @@ def _cards(
     return anchors
 
 
-def _card(parent: ET.Element, scene: _Scene, gpu: PciDevice, place: tuple[float, float]) -> None:
+def _card(parent: ET.Element, scene: Scene, gpu: PciDevice, place: tuple[float, float]) -> None:
     x, y = place
     group = add(parent, "g")
     add(group, "rect", x=x, y=y, width=_CARD_WIDTH, height=_CARD_HEIGHT, rx=6, class_="card")

@@ -84,10 +84,13 @@ def _guest_words(guest: GuestEvidence) -> str:
     plan = guest.plan
     if plan is None:
         return "not planned"
-    count = len(plan.gpus)
-    return (
-        f"{count} GPU{'' if count == 1 else 's'} · {len(plan.vcpupin)} vCPUs · {size(plan.memory_mib << 20)}"
+    gpus, vcpus = len(plan.gpus), len(plan.vcpupin)
+    words = (
+        f"{gpus} GPU{'' if gpus == 1 else 's'}",
+        f"{vcpus} vCPU{'' if vcpus == 1 else 's'}",
+        size(plan.memory_mib << 20),
     )
+    return " · ".join(words)
 
 
 def _guest_state(guest: GuestEvidence) -> str:

@@ -115,7 +115,7 @@ def findings(record: RunRecord) -> tuple[Finding, ...]:
                 severity=cell.severity,
                 word="ADVISORY" if advisory else word(cell),
                 message=(result.message if result else cell.reason) or "no reason was recorded",
-                remedy=result.remedy if result else "",
+                remedy=result.remedy if result else "find out why it was never answered, then run again",
                 action=result.action if result else Action.RETEST,
                 evidence=result.evidence if result else (),
                 waived_by=cell.waived_by,

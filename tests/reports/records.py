@@ -364,8 +364,8 @@ def observed_for(plan: PlacementPlan, *, pid: int = 2211) -> ObservedPlacement:
         gpus=tuple(
             ObservedGpu(
                 host=function,
-                alias=gpu.alias,
-                qom_root_port=f"rp{gpu.root_port_bus}",
+                alias=f"{gpu.alias}-f{function.function}" if function.function else gpu.alias,
+                qom_root_port=f"pci.{gpu.root_port_bus}",
                 guest=PciAddress(0, gpu.root_port_bus, 0, function.function),
                 guest_vendor_device="1234:11e8",
                 guest_numa_node=gpu.guest_cell,
