@@ -116,6 +116,8 @@ class ReleaseEvidence:
     seconds: float | None = None
     forced: bool = False
     """True when the guest had to be destroyed because it did not shut down by itself."""
+    problems: tuple[str, ...] = ()
+    """Steps of the release that failed, one sentence each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

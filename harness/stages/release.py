@@ -1,0 +1,265 @@
+"""Giving a guest back: end it, remove what it had, and compare the host with what it was before.
+
+Everything here may be called twice and after any failure: each step is tried even if the one before it
+failed, and what is left over is found by asking the host, not by remembering. Domains and networks without
+the run's own key are never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from harness.errors import HarnessError, ReleaseError
+from harness.model.evidence import DeviceReturn, ReleaseEvidence
+from harness.model.pci import PciAddress
+from harness.ports import Clock, Hypervisor, Transport
+from harness.stages.claims import CLAIM_ROOTS
+from harness.stages.host_state import HostState, run_directory, snapshot_host_state
+
+__all__ = [
+    "HostState",
+    "Leftovers",
+    "find_leftovers",
+    "release_guest",
+    "run_directory",
+    "snapshot_host_state",
+    "sweep",
+]
+
+_SETTLE_SECONDS = 45.0
+"""Drivers are bound again and hugepages freed by work the kernel does after QEMU is gone; tp-libvirt waits
+10 s for the driver on hardware, and an emulated host is several times slower."""
+
+_REMOVE = 'for path in "$@"; do rm -rf -- "$path" || status=1; done; exit "${status:-0}"'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """What carries a run's key on a host."""
+
+    domains: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    claims: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.domains or self.networks or self.files or self.claims)
+
+
+@dataclass
+class _Attempts:
+    """Steps that are all tried; what failed is kept as a sentence."""
+
+    progress: Callable[[str], None]
+    problems: list[str] = field(default_factory=list)
+
+    def step(self, what: str, action: Callable[[], object]) -> bool:
+        """Do one step; False (and a problem on record) when it failed."""
+        self.progress(what)
+        try:
+            action()
+        except HarnessError as error:
+            self.problems.append(f"{what}: {error.message}")
+            return False
+        return True
+
+
+def release_guest(
+    transport: Transport,
+    hypervisor: Hypervisor,
+    *,
+    run: str,
+    guest: str,
+    domain: str,
+    before: HostState,
+    work_dir: str,
+    clock: Clock,
+    progress: Callable[[str], None],
+    files: tuple[str, ...] = (),
+    networks: tuple[str, ...] = (),
+    shutdown_seconds: float = 90.0,
+    settle_seconds: float = _SETTLE_SECONDS,
+    roots: tuple[str, ...] = CLAIM_ROOTS,
+) -> ReleaseEvidence:
+    """End ``domain`` and give back all it held; then the host as it is, beside ``before``.
+
+    ``files`` are paths (of files or directories) below the run's directory. Raises ReleaseError when the
+    domain is not this run's or a path lies elsewhere, and TransportError or ParseError when the host can
+    no longer be asked: then nothing is known, and nothing is claimed.
+    """
+    home = run_directory(work_dir, run)
+    for path in files:
+        if not path.startswith(f"{home}/") or ".." in path.split("/"):
+            raise ReleaseError(f"{path} does not lie below {home} and is not removed", host=transport.name)
+    began = clock.monotonic()
+    attempts = _Attempts(progress)
+    forced = _end_domain(hypervisor, attempts, run=run, domain=domain, seconds=shutdown_seconds)
+    for network in networks:
+        attempts.step(f"stop network {network}", partial(hypervisor.stop_network, network))
+    if files:
+        attempts.step(f"remove {len(files)} files of {guest}", lambda: _remove(transport, files))
+
+    def look() -> HostState:
+        devices = tuple(before.devices)
+        return snapshot_host_state(transport, devices, run=run, work_dir=work_dir, roots=roots)
+
+    after = _settled(look, before, domain=domain, clock=clock, progress=progress, seconds=settle_seconds)
+    domains = (d.name for d in hypervisor.domains() if d.metadata_run == run and d.name == domain)
+    return ReleaseEvidence(
+        guest=guest,
+        devices=compare_devices(before, after),
+        hugepages_before=before.hugepages,
+        hugepages_after=after.hugepages,
+        leftover_processes=_leftover_processes(before, after, domain),
+        leftover_files=_new(before.files, after.files),
+        leftover_domains=tuple(sorted({*domains, *(d for d in after.domains if d == domain)})),
+        leftover_networks=_new(before.networks, after.networks),
+        leftover_claims=_new(before.claims, after.claims),
+        seconds=clock.monotonic() - began,
+        forced=forced,
+        problems=tuple(attempts.problems),
+    )
+
+
+def compare_devices(before: HostState, after: HostState) -> tuple[DeviceReturn, ...]:
+    """Every function of ``before`` beside what it is in ``after``, in address order."""
+    return tuple(_returned(device, before, after) for device in sorted(before.devices))
+
+
+def find_leftovers(
+    transport: Transport,
+    hypervisor: Hypervisor,
+    run: str,
+    *,
+    work_dir: str,
+    roots: tuple[str, ...] = CLAIM_ROOTS,
+) -> Leftovers:
+    """What carries the key of ``run`` on the host. Raises TransportError, ParseError or ProvisionError."""
+    state = snapshot_host_state(transport, (), run=run, work_dir=work_dir, roots=roots)
+    domains = {d.name for d in hypervisor.domains() if d.metadata_run == run}
+    return Leftovers(
+        domains=tuple(sorted(domains | set(state.domains))),
+        networks=state.networks,
+        files=state.files,
+        claims=state.claims,
+    )
+
+
+def sweep(
+    transport: Transport,
+    hypervisor: Hypervisor,
+    run: str,
+    *,
+    work_dir: str,
+    progress: Callable[[str], None],
+    roots: tuple[str, ...] = CLAIM_ROOTS,
+) -> Leftovers:
+    """Remove the domains, networks and files of ``run``; returns what there was.
+
+    Claims stay: whoever holds the run's lease gives them back afterwards. Only for one's own run, or under
+    the lease of a run proven gone (``claims.claim(evict=...)``). Raises ReleaseError naming what could not
+    be removed.
+    """
+    found = find_leftovers(transport, hypervisor, run, work_dir=work_dir, roots=roots)
+    attempts = _Attempts(progress)
+    for name in found.domains:
+        attempts.step(f"end leftover domain {name}", partial(hypervisor.destroy, name))
+    for name in found.networks:
+        attempts.step(f"stop leftover network {name}", partial(hypervisor.stop_network, name))
+    home = run_directory(work_dir, run)
+    if found.files:
+        attempts.step(f"remove {home}", lambda: _remove(transport, (home,)))
+    if found:
+        left = find_leftovers(transport, hypervisor, run, work_dir=work_dir, roots=roots)
+        names = (*left.domains, *left.networks, *left.files)
+        if names:
+            raise ReleaseError(
+                f"run {run} left {', '.join(names[:10])}, which could not be removed: "
+                f"{'; '.join(attempts.problems) or 'no error was reported'}",
+                host=transport.name,
+                remedy="remove it on the host yourself (`virsh list --all`), then run again",
+            )
+    return found
+
+
+def _end_domain(
+    hypervisor: Hypervisor, attempts: _Attempts, *, run: str, domain: str, seconds: float
+) -> bool:
+    """End and undefine the domain; True when it did not go by itself."""
+    state = next((d for d in hypervisor.domains() if d.name == domain), None)
+    if state is None:
+        return False
+    if state.metadata_run != run:
+        whose = f"run {state.metadata_run}" if state.metadata_run else "somebody else"
+        raise ReleaseError(f"domain {domain} belongs to {whose} and is not touched")
+    gone: list[bool] = []
+    if state.running:
+        attempts.step(
+            f"shut down {domain}", lambda: gone.append(hypervisor.shutdown(domain, deadline=seconds))
+        )
+    forced = state.running and gone != [True]
+    attempts.step(
+        f"{'destroy' if forced else 'undefine'} {domain}",
+        lambda: hypervisor.destroy(domain),
+    )
+    return forced
+
+
+def _remove(transport: Transport, paths: tuple[str, ...]) -> None:
+    result = transport.run(("sh", "-c", _REMOVE, "sh", *paths), deadline=120.0, label="remove-files")
+    if result.status != 0:
+        raise ReleaseError(result.stderr.decode("utf-8", "backslashreplace").strip()[-400:])
+
+
+def _settled(
+    look: Callable[[], HostState],
+    before: HostState,
+    *,
+    domain: str,
+    clock: Clock,
+    progress: Callable[[str], None],
+    seconds: float,
+) -> HostState:
+    """The host once devices, hugepages and processes are as before, or as it is after ``seconds``."""
+    until = clock.monotonic() + seconds
+    while True:
+        after = look()
+        same = (
+            after.devices == before.devices
+            and after.hugepages == before.hugepages
+            and not _leftover_processes(before, after, domain)
+        )
+        if same or clock.monotonic() >= until:
+            return after
+        progress("waiting for drivers to be bound again and memory to be freed")
+        clock.sleep(1.0)
+
+
+def _leftover_processes(before: HostState, after: HostState, domain: str) -> tuple[str, ...]:
+    """QEMU processes of the domain that were not there before. One that is exiting has no command line
+    any more: it counts as well."""
+    mark = f"guest={domain},"
+    return tuple(
+        f"{pid}: {command}"
+        for pid, command in sorted(after.processes.items())
+        if pid not in before.processes and (mark in command or not command)
+    )
+
+
+def _new(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(set(after) - set(before)))
+
+
+def _returned(device: PciAddress, before: HostState, after: HostState) -> DeviceReturn:
+    then, now = before.devices[device], after.devices[device]
+    return DeviceReturn(
+        device=device,
+        driver_before=then.driver,
+        driver_after=now.driver,
+        config_ok=now.config_ok,
+        reset_methods_before=then.reset_methods,
+        reset_methods_after=now.reset_methods,
+        present=now.present,
+    )

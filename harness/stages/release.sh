@@ -1,0 +1,70 @@
+# What a guest could leave behind on this host, as rows closed by `end`: RUN DIRECTORY CLAIM_ROOT... -- ADDRESS...
+set -u
+LC_ALL=C
+export LC_ALL
+run=$1 directory=$2
+shift 2
+roots=
+while [ $# -gt 0 ] && [ "$1" != -- ]; do
+    roots="$roots $1"
+    shift
+done
+shift
+
+for address in "$@"; do
+    d="/sys/bus/pci/devices/$address"
+    if [ ! -e "$d/vendor" ]; then
+        printf 'device\t%s\t0\t\t\t\n' "$address"
+        continue
+    fi
+    driver=
+    [ -e "$d/driver" ] && driver=$(cd -P "$d/driver" && echo "${PWD##*/}")
+    methods=
+    [ -r "$d/reset_method" ] && read -r methods < "$d/reset_method"
+    config=$(od -An -tx1 -N16 "$d/config" 2>/dev/null)
+    printf 'device\t%s\t1\t%s\t%s\t%s\n' "$address" "$driver" "$methods" "$config"
+done
+
+for pool in /sys/devices/system/node/node[0-9]*/hugepages/hugepages-*kB; do
+    [ -r "$pool/free_hugepages" ] || continue
+    node=${pool#/sys/devices/system/node/node}
+    size=${pool##*-}
+    read -r free < "$pool/free_hugepages"
+    printf 'hugepages\t%s\t%s\t%s\n' "${node%%/*}" "${size%kB}" "$free"
+done
+
+# QEMU processes by name; `comm` is cut to 15 characters.
+for p in /proc/[0-9]*; do
+    comm=
+    { read -r comm < "$p/comm"; } 2>/dev/null || continue
+    case $comm in
+        qemu* | kvm) printf 'process\t%s\t%s\n' "${p#/proc/}" "$(tr '\0\t\n' '   ' < "$p/cmdline" 2>/dev/null | cut -c1-300)" ;;
+    esac
+done
+
+# libvirt keeps the definition of everything that runs below /run/libvirt, our metadata included. Quotes
+# keep a run from matching another whose key it begins.
+for kind in qemu network; do
+    for file in "/run/libvirt/$kind"/*.xml; do
+        [ -e "$file" ] || continue
+        if grep -qF 'urn:shakedown:run:1' "$file" && grep -qF -e "run='$run'" -e "run=\"$run\"" "$file"; then
+            name=${file##*/}
+            printf '%s\t%s\n' "$kind" "${name%.xml}"
+        fi
+    done
+done
+
+if [ -d "$directory" ]; then
+    find "$directory" -mindepth 1 | while IFS= read -r file; do
+        printf 'file\t%s\n' "$file"
+    done
+fi
+
+for root in $roots; do
+    for file in "$root"/claims/*; do
+        [ -e "$file" ] || continue
+        read -r owner rest < "$file"
+        [ "$owner" = "$run" ] && printf 'claim\t%s\n' "${file##*/}"
+    done
+done
+echo end

@@ -1,0 +1,54 @@
+# Try the reset of functions, one after the other: rows closed by `end`. Arguments: ADDRESS...
+#   reset ADDRESS attempted(0|1) accepted(0|1|) methods-before methods-after answers(0|1|) words
+set -u
+LC_ALL=C
+export LC_ALL
+
+methods() {
+    list=
+    [ -r "$d/reset_method" ] && read -r list < "$d/reset_method"
+    echo "$list"
+}
+
+row() {
+    printf 'reset\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$address" "$1" "$2" "$before" "$3" "$4" \
+        "$(printf %s "$5" | tr '\t\n' '  ' | cut -c1-300)"
+}
+
+for address in "$@"; do
+    d="/sys/bus/pci/devices/$address"
+    before=
+    if [ ! -e "$d/vendor" ]; then
+        row 0 '' '' '' "no such device"
+        continue
+    fi
+    before=$(methods)
+    driver=
+    [ -e "$d/driver" ] && driver=$(cd -P "$d/driver" && echo "${PWD##*/}")
+    case $driver in
+        '' | vfio-pci) ;;
+        *) row 0 '' "$before" '' "bound to $driver: a device in use is not reset"; continue ;;
+    esac
+    group=$(cd -P "$d/iommu_group" 2>/dev/null && echo "${PWD##*/}")
+    # An open VFIO group is a running guest, whoever owns it.
+    if [ -n "$group" ] && find /proc/[0-9]*/fd -lname "/dev/vfio/$group" 2>/dev/null | grep -q .; then
+        row 0 '' "$before" '' "its IOMMU group $group is open in a process: a device in use is not reset"
+        continue
+    fi
+    if [ ! -e "$d/reset" ]; then
+        row 1 0 "$before" '' "the kernel offers no reset for this function"
+        continue
+    fi
+    # The printf program, not the built-in one: it names the kernel's error.
+    if words=$( { env printf 1 > "$d/reset"; } 2>&1 ); then accepted=1; else accepted=0; fi
+    after=$(methods)
+    answers=0
+    for _ in 1 2 3 4 5; do
+        case $(od -An -tx1 -N4 "$d/config" 2>/dev/null) in
+            '' | *'ff ff ff ff') sleep 1 ;;
+            *) answers=1; break ;;
+        esac
+    done
+    row 1 "$accepted" "$after" "$answers" "$words"
+done
+echo end
