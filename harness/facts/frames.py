@@ -82,12 +82,12 @@ def read_frames(raw: bytes) -> Frames:
             remedy="look at the transcript: a shell without 'sh -s', or a login message, answers like that",
         )
     pieces = raw[first.end() :].split(b"\n" + first[1] + b" ")
-    if pieces[0] != b"":
+    if pieces[0].strip():
         raise ParseError("text that belongs to no frame follows the transcript's first line")
+    _complete(pieces)
     frames = Frames()
-    seen: list[str] = []
-    count = 0
     blobs: dict[str, bytes] = {}
+    count = 0
     for piece in pieces[1:]:
         header, _, content = piece.partition(b"\n")
         match = _HEADER.fullmatch(header)
@@ -95,34 +95,33 @@ def read_frames(raw: bytes) -> Frames:
             raise ParseError(f"not a frame header: {header[:80]!r}")
         kind, name = match[1].decode("ascii"), match[2].decode("utf-8", "backslashreplace")
         if kind == "E":
-            seen.append(_section(name, count))
+            _check_count(name, count)
             count = 0
             continue
         count += 1
         _store(frames, blobs, kind, name, content)
-    _complete(seen, count)
     _spread_blobs(frames, blobs)
     return frames
 
 
-def _section(name: str, count: int) -> str:
-    section, _, number = name.partition(" ")
-    if section not in ask.SECTIONS:
-        raise ParseError(f"unknown section {section[:40]!r}")
-    if number != str(count):
-        raise ParseError(f"section {section} says it has {number[:20]} frames, but {count} are there")
-    return section
-
-
-def _complete(seen: list[str], rest: int) -> None:
+def _complete(pieces: list[bytes]) -> None:
+    """Every section ends once, and the last of them last. Asked first: a cut explains all else."""
+    ends = [piece.partition(b"\n")[0] for piece in pieces if piece.startswith(b"E ") and b"\n" in piece]
+    seen = [end.split(b" ")[1].decode("ascii", "replace") for end in ends]
     missing = [section for section in ask.SECTIONS if section not in seen]
     if missing:
         raise ParseError(
             f"the transcript is incomplete: {', '.join(missing)} missing",
             remedy="the connection or the script broke off: collect the facts again",
         )
-    if len(seen) != len(ask.SECTIONS) or rest or seen[-1] != "all":
-        raise ParseError("the transcript holds sections twice, or frames after its end")
+    if sorted(seen) != sorted(ask.SECTIONS) or not pieces[-1].startswith(b"E all "):
+        raise ParseError("the transcript holds sections twice, unknown ones, or frames after its end")
+
+
+def _check_count(name: str, count: int) -> None:
+    section, _, number = name.partition(" ")
+    if number != str(count):
+        raise ParseError(f"section {section} says it has {number[:20]} frames, but {count} are there")
 
 
 def _store(frames: Frames, blobs: dict[str, bytes], kind: str, name: str, content: bytes) -> None:

@@ -8,9 +8,9 @@ MAX_ID = 1 << 16
 """Larger CPU or node numbers are refused: ``CONFIG_NR_CPUS`` ends at 8192 on x86, and a hostile
 ``0-999999999`` must not fill our memory."""
 
-_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9})/(\d{1,9}))?)?")
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9})/(\d{1,9}))?)?", re.ASCII)
 _HEX_WORDS = re.compile(r"(?:0x)?([0-9a-f]{1,16}(?:,[0-9a-f]{1,16})*)", re.IGNORECASE)
-_NUMBER = re.compile(r"-?\d{1,19}")
+_NUMBER = re.compile(r"-?[0-9]{1,19}")
 
 
 def id_list(text: str | None) -> tuple[int, ...] | None:

@@ -191,6 +191,8 @@ def _read_iommu(tree: Tree, frames: Frames) -> None:
 
 
 def _read_others(tree: Tree, frames: Frames) -> None:
+    if tree.names("/dev") is None:
+        frames.warnings.append("the capture holds no /dev: KVM, VFIO and iommufd are shown as absent")
     for path in ("/dev/kvm", "/dev/iommu"):
         _mark(tree, frames, path)
     for irq in tree.names("/proc/irq") or ():
