@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.backends.process import Recorder
 from harness.backends.ssh import SshTransport
 from harness.errors import ConfigError, HarnessError, ProvisionError, TransportError
 from harness.model.inventory import Profile, SshAccess
@@ -15,6 +16,7 @@ from harness.model.topology import HostFacts
 from harness.placement.buses import pci_hole64_kib
 from harness.placement.definition import GuestDefinition
 from harness.ports import Clock, Hypervisor, Transport
+from harness.stages.access import HostAccess
 from harness.stages.images import HostImage
 from harness.stages.keys import GuestKeys
 from harness.stages.network import RunNetwork
@@ -112,8 +114,7 @@ def make_overlay(transport: Transport, place: GuestPlace, image: HostImage) -> N
 
 
 def wait_for_guest(
-    host: SshTransport,
-    hypervisor: Hypervisor,
+    host: HostAccess,
     place: GuestPlace,
     access: SshAccess,
     *,
@@ -121,7 +122,7 @@ def wait_for_guest(
     deadline: float,
     clock: Clock,
     progress: Callable[[str], None],
-    connect: Callable[[SshAccess, str], SshTransport],
+    recorder: Recorder | None,
 ) -> tuple[SshTransport, float]:
     """A connection to the guest and the seconds it took to answer.
 
@@ -129,7 +130,7 @@ def wait_for_guest(
     """
     begun = clock.monotonic()
     looked = begun
-    guest = connect(access, name)
+    guest = host.guest(access, name=name, recorder=recorder)
     last = "it never answered"
     while True:
         waited = clock.monotonic() - begun
@@ -142,13 +143,14 @@ def wait_for_guest(
             last = error.message
         if waited > deadline:
             raise ProvisionError(
-                f"{name} did not answer SSH within {deadline:.0f} s: {last}{serial_words(host, place)}",
+                f"{name} did not answer SSH within {deadline:.0f} s: {last}"
+                f"{serial_words(host.transport, place)}",
                 remedy="read the guest's serial console; raise boot_deadline_seconds in the profile if it "
                 "was still booting",
             )
         if clock.monotonic() - looked > _LOOK_SECONDS:
             looked = clock.monotonic()
-            _must_live(host, hypervisor, place, name)
+            _must_live(host.transport, host.hypervisor(), place, name)
         progress(f"waiting for {name} to boot: {waited:.0f} s of at most {deadline:.0f} s")
         clock.sleep(_POLL_SECONDS)
 

@@ -1,0 +1,223 @@
+"""``shakedown qualify``: the main job, from a host's name to a verdict and its reports."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from harness import config
+from harness.backends.clock import SystemClock
+from harness.errors import ConfigError
+from harness.model.guest import GuestRequest
+from harness.model.inventory import HostFile, Profile
+from harness.model.outcome import Severity
+from harness.model.record import RunRecord
+from harness.progress import Progress
+from harness.record.assemble import assemble, run_inputs
+from harness.record.directory import RunDirectory
+from harness.record.events import read_events
+from harness.record.judge import finish
+from harness.record.recorder import Recorder
+from harness.stages.session import GuestDemand, Session, run_session
+from harness.verdict.tally import tally
+from reports import render_all
+
+MOST_GPUS = 16
+"""Planner and bus layout are made and tested for guests of up to 16 GPUs."""
+
+_WAIT_SECONDS = 24 * 3600.0
+
+
+def run(
+    *,
+    host: str,
+    profile: str = "smoke",
+    gpus: str = "",
+    runs: Path = Path("runs"),
+    json_output: bool = False,
+    dry_run: bool = False,
+    wait: bool = False,
+    resume: Path | None = None,
+) -> int:
+    """Qualify ``host``; returns the verdict's exit status.
+
+    Raises ConfigError for an unknown host, profile or guest size, RecordError when the record cannot be
+    written. Everything that goes wrong with the host itself ends in a verdict.
+    """
+    clock = SystemClock()
+    progress = Progress()
+    try:
+        if resume is not None:
+            session = _resumed(resume, clock, progress, wait)
+        else:
+            host_file, demand = config.load_host(host), config.load_profile(profile)
+            demands = choose_guests(demand, gpus)
+            if dry_run:
+                return _dry_run(host_file, demands, progress)
+            session = _fresh(
+                host_file,
+                profile=demand,
+                demands=demands,
+                runs=runs,
+                clock=clock,
+                progress=progress,
+                wait=wait,
+            )
+        begun = clock.monotonic()
+        run_session(session)
+        record = _conclude(session, progress)
+        total = clock.monotonic() - begun
+    finally:
+        progress.done()
+    _answer(session, record, total, json_output=json_output)
+    return record.decision.verdict.exit_status
+
+
+def choose_guests(profile: Profile, gpus: str) -> tuple[GuestDemand, ...]:
+    """The guests to try: the profile's, or one for each number in ``gpus`` (``"1,2,4"``).
+
+    A number the profile does not list gets its default workloads. Raises ConfigError.
+    """
+    listed = {spec.gpus: spec.workloads for spec in profile.guests}
+    asked = [_number(part) for part in gpus.split(",")] if gpus else []
+    numbers = asked or [spec.gpus for spec in profile.guests]
+    demands = []
+    for position, number in enumerate(numbers, start=1):
+        request = GuestRequest(
+            name=f"g{position}-{number}gpu",
+            gpus=number,
+            vcpus_per_gpu=profile.vcpus_per_gpu,
+            memory_mib_per_gpu=profile.memory_mib_per_gpu,
+        )
+        workloads = listed.get(number, profile.default_workloads)
+        demands.append(GuestDemand(request=request, workloads=workloads))
+    return tuple(demands)
+
+
+def _number(text: str) -> int:
+    if not text.strip().isdecimal() or not 1 <= int(text) <= MOST_GPUS:
+        raise ConfigError(f"--gpus: {text.strip()!r} is not a number of GPUs from 1 to {MOST_GPUS}")
+    return int(text)
+
+
+def _fresh(
+    host: HostFile,
+    *,
+    profile: Profile,
+    demands: tuple[GuestDemand, ...],
+    runs: Path,
+    clock: SystemClock,
+    progress: Progress,
+    wait: bool,
+) -> Session:
+    recorder = Recorder.begin(
+        runs,
+        host=host,
+        profile=profile,
+        waivers=config.load_waivers(host.waivers),
+        clock=clock,
+        command=tuple(sys.argv),
+        versions=_versions(),
+    )
+    progress(f"run {recorder.path}")
+    return Session(
+        run=recorder.path.name,
+        recorder=recorder,
+        host=host,
+        profile=profile,
+        demands=demands,
+        clock=clock,
+        progress=progress,
+        labs=config.load_lab,
+        wait_seconds=_WAIT_SECONDS if wait else 0.0,
+    )
+
+
+def _resumed(path: Path, clock: SystemClock, progress: Progress, wait: bool) -> Session:
+    """The session of a killed run: its guests that were not given back are tried again, from the start."""
+    directory = RunDirectory.open(path)
+    events = read_events(directory.events).events
+    inputs, evidence = run_inputs(events), assemble(events)
+    demands = tuple(
+        GuestDemand(request=guest.request, workloads=guest.workloads)
+        for guest in evidence.guests
+        if guest.release is None
+    )
+    recorder = Recorder.resume(path, clock)
+    progress(f"resuming run {recorder.path}: {len(demands)} guests are still to be tried")
+    return Session(
+        run=inputs.run,
+        recorder=recorder,
+        host=inputs.host,
+        profile=inputs.profile,
+        demands=demands,
+        clock=clock,
+        progress=progress,
+        labs=config.load_lab,
+        wait_seconds=_WAIT_SECONDS if wait else 0.0,
+        resumed=True,
+    )
+
+
+def _dry_run(host: HostFile, demands: tuple[GuestDemand, ...], progress: Callable[[str], None]) -> int:
+    from harness.stages.dry_run import changes  # noqa: PLC0415  only this way of calling needs it
+
+    for line in changes(host, demands, progress, labs=config.load_lab):
+        sys.stdout.write(f"{line}\n")
+    return 0
+
+
+def _conclude(session: Session, progress: Progress) -> RunRecord:
+    progress.stage("judge")
+    record = finish(session.recorder)
+    progress.stage("report")
+    render_all(session.recorder.path, record)
+    return record
+
+
+def _versions() -> dict[str, str]:
+    names = ("shakedown", "libvirt-python", "pytest-testinfra", "pydantic")
+    found = {"python": platform.python_version(), "controller": platform.platform()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _answer(session: Session, record: RunRecord, total: float, *, json_output: bool) -> None:
+    seconds = {name: round(value, 3) for name, value in record.evidence.seconds.items()}
+    if json_output:
+        answer = {
+            "run": str(session.recorder.path),
+            "host": record.host.name,
+            "verdict": record.decision.verdict.value,
+            "checks": tally(record.decision.coverage),
+            "seconds": {**seconds, "total": round(total, 3)},
+        }
+        sys.stdout.write(json.dumps(answer) + "\n")
+        return
+    sys.stdout.write(_words(session, record, total))
+
+
+def _words(session: Session, record: RunRecord, total: float) -> str:
+    decision = record.decision
+    counts = tally(record.decision.coverage)
+    lines = ["", f"{decision.verdict.value}  {record.host.name} ({record.host.subject.value})"]
+    lines += [f"  - {_plain(reason)}" for reason in decision.reasons[:12]]
+    if len(decision.reasons) > 12:
+        lines.append(f"  ... and {len(decision.reasons) - 12} more reasons in the report")
+    lines.append("checks: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
+    required = sum(1 for cell in decision.coverage if cell.severity is Severity.BLOCKER)
+    lines.append(f"        {required} of {len(decision.coverage)} required; {total:.0f} s in all")
+    lines.append(f"report: {session.recorder.path / 'report.html'}")
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)[:400]

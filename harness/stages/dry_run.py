@@ -1,0 +1,81 @@
+"""``qualify --dry-run``: every change a run would make on the host, and none made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness import facts as host_facts
+from harness.images.guest import ensure_guest_image
+from harness.model.inventory import HostFile
+from harness.model.placement import NoPlan, PlacementPlan
+from harness.model.topology import HostFacts
+from harness.placement import planner
+from harness.placement.gpus import select_gpus
+from harness.stages import images
+from harness.stages.access import Labs, open_host
+from harness.stages.claims import CLAIM_ROOTS
+from harness.stages.network import run_network
+from harness.stages.session import GuestDemand
+
+_RUN = "RUN"
+
+
+def changes(
+    host: HostFile,
+    demands: tuple[GuestDemand, ...],
+    progress: Callable[[str], None],
+    *,
+    labs: Labs | None = None,
+) -> tuple[str, ...]:
+    """What a run would change on the host, one sentence each, in order; ``RUN`` stands for the run's key.
+
+    Asks the host (read only) and builds the guest image on this machine when it is not there yet. Raises
+    ConfigError, TransportError, LabError, ImageError or ParseError.
+    """
+    image = ensure_guest_image(host.guest_image, progress)
+    with open_host(host, progress, labs=labs) as access:
+        facts, _ = host_facts.collect(access.transport, work_dir=host.work_dir)
+    gpus = select_gpus(facts, host.placement.selector)
+    lines = [
+        f"on {host.name}: write claims for {len(gpus)} GPUs and their companion functions, and a lease, "
+        f"below {CLAIM_ROOTS[0]}",
+        *(
+            f"reset {gpu.address} through sysfs ({', '.join(gpu.reset_methods) or 'no method listed'})"
+            for gpu in gpus
+        ),
+        *images.changes(image, host.work_dir),
+    ]
+    network = run_network(_RUN, len(demands))
+    for demand in demands:
+        answer = planner.plan(facts, demand.request, host.placement)
+        lines += _of_guest(demand, answer, facts, host.work_dir, network.name)
+    lines.append(
+        "give all of it back: drivers, hugepages, networks, files and claims, and check that it is back"
+    )
+    return tuple(lines)
+
+
+def _of_guest(
+    demand: GuestDemand, answer: PlacementPlan | NoPlan, facts: HostFacts, work_dir: str, network: str
+) -> list[str]:
+    name = demand.request.name
+    if isinstance(answer, NoPlan):
+        return [
+            f"guest {name} would not be started: "
+            + "; ".join(f"{r.code}: {r.message}" for r in answer.reasons)
+        ]
+    lines = [
+        f"start a transient network like {network} (isolated bridge, DHCP)",
+        f"write {work_dir}/runs/{_RUN}/shakedown-{_RUN}-{name}.qcow2 (overlay) and .serial (console)",
+    ]
+    for address in answer.hostdevs:
+        device = facts.device(address)
+        driver = device.driver if device is not None else None
+        lines.append(
+            f"take {address} from {driver or 'no driver'} to vfio-pci for {name}, and back afterwards"
+        )
+    cpus = ", ".join(str(cpu) for cpu in sorted(answer.vcpupin.values()))
+    cells = ", ".join(f"{cell.memory_mib} MiB on node {cell.host_node}" for cell in answer.cells)
+    pages = f" in pages of {answer.hugepage_kib} KiB" if answer.hugepage_kib else ""
+    lines.append(f"define and run domain shakedown-{_RUN}-{name}: CPUs {cpus}; {cells}{pages}")
+    return lines

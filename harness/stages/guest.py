@@ -1,0 +1,195 @@
+"""One guest from plan to release: each step recorded as it is learned."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.backends.ssh import SshTransport
+from harness.errors import HarnessError
+from harness.model.guest import GuestRequest
+from harness.model.inventory import HostFile, Profile
+from harness.model.placement import NoPlan, PlacementPlan
+from harness.model.topology import HostFacts
+from harness.placement import domxml, planner, xmlcheck
+from harness.ports import Clock
+from harness.progress import Progress
+from harness.record.recorder import Recorder
+from harness.stages import provision
+from harness.stages.access import HostAccess
+from harness.stages.boundary import Stopped, stage, stage_error
+from harness.stages.burn import burn
+from harness.stages.host_state import HostState, snapshot_host_state
+from harness.stages.images import HostImage
+from harness.stages.keys import GuestKeys, make_keys
+from harness.stages.network import RunNetwork
+from harness.stages.observe import observe_guest
+from harness.stages.provision import GuestPlace
+from harness.stages.release import release_guest
+
+_KERNEL_LOG = (
+    "dmesg --notime 2>/dev/null | grep -E -i "
+    "'DMAR|IO_PAGE_FAULT|AER:|PCIe Bus Error|Hardware Error|mce:|NVRM|amdgpu|vfio|BUG:|Oops|panic|"
+    "protection fault|stall|lockup|blocked for more|Out of memory' | tail -n 400 | cut -c 1-1000"
+)
+"""What ``harness.checks.kernel_log`` looks for, filtered where it lies."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestStage:
+    """Everything the life of one guest needs."""
+
+    run: str
+    recorder: Recorder
+    host: HostFile
+    profile: Profile
+    clock: Clock
+    progress: Progress
+    access: HostAccess
+    facts: HostFacts
+    image: HostImage
+    network: RunNetwork
+    request: GuestRequest
+    workloads: tuple[str, ...]
+    number: int
+    scratch: Path
+    """Private directory of the controller for this run's keys."""
+
+    @property
+    def name(self) -> str:
+        """The guest's name."""
+        return self.request.name
+
+    @property
+    def place(self) -> GuestPlace:
+        """Where it lives on the host."""
+        return provision.guest_place(self.run, self.name, self.number, self.host.work_dir)
+
+
+def run_guest(guest: GuestStage) -> None:
+    """Plan, start, look, burn and release one guest. Raises Stopped when a step broke and was recorded."""
+    plan = _plan(guest)
+    keys = make_keys(guest.scratch, guest.name)
+    xml = _definition(guest, plan, keys)
+    hypervisor = guest.access.hypervisor()
+    with stage(guest.recorder, "provision", subject=guest.name):
+        before = snapshot_host_state(
+            guest.access.transport, plan.hostdevs, run=guest.run, work_dir=guest.host.work_dir
+        )
+    with ExitStack() as stack:
+        stack.callback(_release, guest, before)
+        guest.progress.stage(f"{guest.name}: start")
+        with stage(guest.recorder, "provision", subject=guest.name):
+            hypervisor.start_network(guest.network.xml)
+            provision.make_overlay(guest.access.transport, guest.place, guest.image)
+            hypervisor.define_and_start(xml, run=guest.run)
+            guest.recorder.guest_started(guest.name)
+        connection = _reach(guest, plan, keys)
+        stack.callback(connection.close)
+        _observe(guest, connection, plan)
+        guest.progress.stage(f"{guest.name}: burn")
+        with stage(guest.recorder, "burn", subject=guest.name):
+            burn(guest, connection, plan)
+        _kernel_log(guest, connection)
+
+
+def _plan(guest: GuestStage) -> PlacementPlan:
+    guest.progress.stage(f"{guest.name}: plan")
+    with stage(guest.recorder, "plan", subject=guest.name):
+        answer = planner.plan(guest.facts, guest.request, guest.host.placement)
+        guest.recorder.guest_planned(guest.name, answer)
+    if isinstance(answer, NoPlan):
+        for reason in answer.reasons:
+            guest.progress(f"no plan: {reason.code}: {reason.message}")
+        raise Stopped
+    return answer
+
+
+def _definition(guest: GuestStage, plan: PlacementPlan, keys: GuestKeys) -> str:
+    with stage(guest.recorder, "plan", subject=guest.name):
+        definition = provision.define(
+            plan,
+            guest.facts,
+            run=guest.run,
+            place=guest.place,
+            image=guest.image,
+            network=guest.network,
+            keys=keys,
+        )
+        xml = domxml.render(plan, definition)
+        found = tuple(f"{p.code}: {p.message}" for p in xmlcheck.problems(xml, guest.facts))
+        file = guest.recorder.save_domain_xml(guest.name, keys.redact(xml))
+        guest.recorder.guest_xml(guest.name, file, found)
+    if found:
+        guest.progress(f"the domain would be wrong: {found[0]}")
+        raise Stopped
+    return xml
+
+
+def _reach(guest: GuestStage, plan: PlacementPlan, keys: GuestKeys) -> SshTransport:
+    guest.progress.stage(f"{guest.name}: boot")
+    with stage(guest.recorder, "boot", subject=guest.name):
+        connection, seconds = provision.wait_for_guest(
+            guest.access,
+            guest.place,
+            provision.guest_access(guest.network, guest.place, keys, guest.scratch),
+            name=guest.name,
+            deadline=provision.boot_deadline(guest.profile, plan),
+            clock=guest.clock,
+            progress=guest.progress,
+            recorder=guest.recorder,
+        )
+        guest.recorder.guest_reached(guest.name, seconds)
+    guest.progress(f"{guest.name} answered after {seconds:.0f} s")
+    return connection
+
+
+def _observe(guest: GuestStage, connection: SshTransport, plan: PlacementPlan) -> None:
+    """A placement that cannot be read is missing evidence; the burn still shows what it can."""
+    guest.progress.stage(f"{guest.name}: observe")
+    try:
+        with stage(guest.recorder, "observe", subject=guest.name):
+            observed, files = observe_guest(
+                guest.recorder,
+                guest.access.transport,
+                guest.access.hypervisor(),
+                connection,
+                plan=plan,
+                domain=guest.place.domain,
+            )
+            guest.recorder.guest_observed(guest.name, observed, files)
+    except Stopped:
+        guest.progress("the placement could not be read; going on")
+
+
+def _kernel_log(guest: GuestStage, connection: SshTransport) -> None:
+    with stage(guest.recorder, "observe", subject=guest.name):
+        result = connection.run(("sh", "-c", _KERNEL_LOG), label=f"{guest.name}-kernel-log")
+        lines = tuple(result.text.splitlines()) if result.status == 0 else None
+        guest.recorder.guest_kernel_log(guest.name, lines)
+
+
+def _release(guest: GuestStage, before: HostState) -> None:
+    guest.progress.stage(f"{guest.name}: release")
+    place = guest.place
+    with guest.recorder.stage("release"):
+        try:
+            provision.serial_log(guest.access.transport, place)
+            evidence = release_guest(
+                guest.access.transport,
+                guest.access.hypervisor(),
+                run=guest.run,
+                guest=guest.name,
+                domain=place.domain,
+                before=before,
+                work_dir=guest.host.work_dir,
+                clock=guest.clock,
+                progress=guest.progress,
+                files=(place.overlay, place.serial),
+                networks=(guest.network.name,),
+            )
+        except HarnessError as error:
+            guest.recorder.error(stage_error(error, "release", guest.name))
+            return
+        guest.recorder.released(evidence)

@@ -1,0 +1,256 @@
+"""The run as a list of stages, and what happens when one of them breaks."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from harness import facts as host_facts
+from harness.errors import HarnessError, ProvisionError
+from harness.images.guest import GuestImage, ensure_guest_image
+from harness.model.evidence import StageError
+from harness.model.guest import GuestRequest
+from harness.model.inventory import HostFile, Profile
+from harness.model.pci import PciAddress
+from harness.model.topology import HostFacts
+from harness.placement.gpus import companions, select_gpus
+from harness.ports import Clock
+from harness.progress import Progress
+from harness.record.recorder import Recorder
+from harness.stages.access import HostAccess, Labs, open_host
+from harness.stages.boundary import Stopped, stage
+from harness.stages.claims import claimed
+from harness.stages.guest import GuestStage, run_guest
+from harness.stages.images import place_image
+from harness.stages.network import run_network
+from harness.stages.readiness import ask_system
+from harness.stages.release import sweep
+from harness.stages.resets import companions_of, exercise_resets
+
+_SCRATCH_PREFIX = "shakedown-keys-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestDemand:
+    """One guest that the run must try."""
+
+    request: GuestRequest
+    workloads: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Everything a run is given."""
+
+    run: str
+    recorder: Recorder
+    host: HostFile
+    profile: Profile
+    demands: tuple[GuestDemand, ...]
+    clock: Clock
+    progress: Progress
+    labs: Labs | None = None
+    """Finds lab descriptions, for hosts that a lab starts."""
+    wait_seconds: float = 0.0
+    """How long to wait for devices that another run holds."""
+    resumed: bool = False
+    """True for the second life of a killed run: its leftovers are cleared before its guests start anew."""
+
+
+def run_session(session: Session) -> bool:
+    """Do all stages, record what they learn, release everything; returns whether it was interrupted.
+
+    A broken stage ends what builds on it and nothing else. Never raises HarnessError except RecordError
+    (a run must not go on blind); an error of our own code is recorded as such and makes the run
+    INCONCLUSIVE.
+    """
+    recorder = session.recorder
+    for demand in session.demands if not session.resumed else ():
+        recorder.guest_requested(demand.request, demand.workloads)
+    interrupted = False
+    with _terminate_as_interrupt():
+        try:
+            with ExitStack() as stack:
+                _stages(session, stack)
+        except Stopped:
+            session.progress("a stage broke; what depends on it was not run")
+        except KeyboardInterrupt:
+            interrupted = True
+        except HarnessError as error:
+            recorder.error(
+                StageError(
+                    stage="release",
+                    kind=type(error).__name__,
+                    message=error.message,
+                    remedy=error.remedy,
+                    transcript=error.transcript,
+                )
+            )
+        except Exception as error:  # noqa: BLE001  the session boundary: our own defects become evidence too
+            file = recorder.save_file("transcripts/internal-error.txt", traceback.format_exc().encode())
+            recorder.error(
+                StageError(
+                    stage="harness",
+                    kind=type(error).__name__,
+                    message=f"internal error of Shakedown: {error}",
+                    remedy="a defect of Shakedown, not of the host: report it with this run directory",
+                    transcript=file,
+                )
+            )
+    recorder.run_ended(interrupted=interrupted)
+    return interrupted
+
+
+def _stages(session: Session, stack: ExitStack) -> None:
+    recorder, progress = session.recorder, session.progress
+    progress.stage("guest image")
+    with stage(recorder, "image"):
+        image = ensure_guest_image(session.host.guest_image, progress)
+    progress.stage("host")
+    with stage(recorder, "host"):
+        access = stack.enter_context(
+            open_host(session.host, progress, recorder=recorder, labs=session.labs, clock=session.clock)
+        )
+        recorder.engine(access.engine)
+    facts = discover(session, access)
+    progress.stage("readiness")
+    with stage(recorder, "readiness"):
+        recorder.system(ask_system(access.transport))
+        _refuse_foreign_domains(session, facts)
+    gpus = select_gpus(facts, session.host.placement.selector)
+    functions = tuple(f for gpu in gpus for f in (gpu.address, *companion_addresses(facts, gpu.address)))
+    progress.stage("claim")
+    with stage(recorder, "claim"):
+        stack.enter_context(_claims(session, access, tuple(dict.fromkeys(functions))))
+        if session.resumed:
+            _sweep(session, access, session.run)
+    progress.stage("reset")
+    with stage(recorder, "reset"):
+        addresses = tuple(gpu.address for gpu in gpus)
+        others = companions_of(facts, addresses)
+        methods = {a: d.reset_methods for a in others if (d := facts.device(a)) is not None}
+        for trial in exercise_resets(access.transport, addresses, companions=others, methods=methods):
+            recorder.reset(trial)
+    _guests(session, access, facts, image)
+    discover(session, access, after=True)
+
+
+def discover(session: Session, access: HostAccess, *, after: bool = False) -> HostFacts:
+    """Facts of the host: one round trip, stored before they are understood."""
+    session.progress.stage("discover again" if after else "discover")
+    with stage(session.recorder, "discover"):
+        facts, raw = host_facts.collect(access.transport, work_dir=session.host.work_dir)
+        name = "facts-after" if after else "facts"
+        file = session.recorder.save_file(f"transcripts/{name}.frames", raw)
+        session.recorder.facts(facts, file=file, after=after)
+    return facts
+
+
+def companion_addresses(facts: HostFacts, address: PciAddress) -> tuple[PciAddress, ...]:
+    """Functions that are handed over together with the GPU at ``address``."""
+    device = facts.device(address)
+    return tuple(c.address for c in companions(facts, device)) if device is not None else ()
+
+
+def _refuse_foreign_domains(session: Session, facts: HostFacts) -> None:
+    """Domains that we did not create are never touched; beside them nothing is tried unless allowed."""
+    if session.host.allow_sharing or not facts.domains:
+        return
+    names = ", ".join(domain.name for domain in facts.domains[:5])
+    raise ProvisionError(
+        f"{len(facts.domains)} domains are running that this run did not create: {names}",
+        host=session.host.name,
+        remedy="empty the host first, or set allow_sharing: true in its host file",
+    )
+
+
+def _sweep(session: Session, access: HostAccess, run: str) -> None:
+    """Remove what ``run``, which is proven gone or our own, left on the host."""
+    sweep(
+        access.transport,
+        access.hypervisor(),
+        run,
+        work_dir=session.host.work_dir,
+        progress=session.progress,
+    )
+
+
+@contextmanager
+def _claims(session: Session, access: HostAccess, functions: tuple[PciAddress, ...]) -> Iterator[None]:
+    with claimed(
+        access.transport,
+        session.run,
+        functions,
+        clock=session.clock,
+        progress=session.progress,
+        evict=lambda run: _sweep(session, access, run),
+        wait=session.wait_seconds,
+    ):
+        yield
+
+
+def _guests(session: Session, access: HostAccess, facts: HostFacts, image: GuestImage) -> None:
+    session.progress.stage("guest image on the host")
+    with stage(session.recorder, "image"):
+        host_image = place_image(
+            access.transport,
+            image,
+            image_dirs=session.host.image_dirs,
+            work_dir=session.host.work_dir,
+            progress=session.progress,
+        )
+    network = run_network(session.run, len(session.demands))
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX) as scratch:
+        for number, demand in enumerate(session.demands):
+            guest = GuestStage(
+                run=session.run,
+                recorder=session.recorder,
+                host=session.host,
+                profile=session.profile,
+                clock=session.clock,
+                progress=session.progress,
+                access=access,
+                facts=facts,
+                image=host_image,
+                network=network,
+                request=demand.request,
+                workloads=demand.workloads,
+                number=number,
+                scratch=Path(scratch),
+            )
+            try:
+                run_guest(guest)
+            except Stopped:
+                session.progress(f"{demand.request.name} broke; going on with the next guest")
+
+
+@contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP end a run as Ctrl-C does: by way of its releases. Once, so that they can finish."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        for each in caught:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before: dict[signal.Signals, Any] = {}
+    try:
+        for each in caught:
+            before[each] = signal.signal(each, handle)
+    except ValueError:
+        # Not the main thread (a test): the caller's own handling stays.
+        yield
+        return
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
