@@ -17,7 +17,8 @@ WORKLOAD_NAMES = ("transcode", "tensorflow", "hashing", "device")
 import the workloads."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
-_CONTROLS = ("none", "lab")
+_CONTROLS = ("none", "lab", "local")
+"""Who starts a host: nobody, the lab, or it is this machine itself (``harness.stages.access``)."""
 _DEVICE_KINDS = ("edu", "nvme", "virtio-rng")
 _IOMMUS = ("intel", "amd", "none")
 _SPEEDS = (2.5, 5.0, 8.0, 16.0, 32.0, 64.0)

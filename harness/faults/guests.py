@@ -156,6 +156,7 @@ FAULTS = (
         title="One tenant's data reaches the next",
         must_trip="device.residue",
         corrupt=_leak,
+        also=("gpu.reset_works",),
     ),
     Fault(
         id="residue-unlooked",

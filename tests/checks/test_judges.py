@@ -178,6 +178,19 @@ def test_a_good_second_reset_does_not_unmake_a_bad_first() -> None:
     )
 
 
+def test_tenants_see_what_the_host_cannot() -> None:
+    evidence = clean.evidence()
+    blind = tuple(replace(t, state_cleared=None) for t in evidence.resets)
+    heir = evidence.guests[-1]
+    handed_on = {t.device for t in heir.residue}
+    _, cells = run_checks(replace(evidence, resets=blind), clean.profile(), clean.HOST)
+    seen = {c.subject: c.outcome for c in cells if c.check == "gpu.reset_works"}
+    assert handed_on
+    assert all(seen[str(device)] is Outcome.PASS for device in handed_on)
+    others = {str(t.device) for t in blind} - {str(d) for d in handed_on}
+    assert all(seen[subject] is None for subject in others)
+
+
 def test_an_old_kernel_need_not_name_its_reset_methods() -> None:
     facts: HostFacts = clean.facts()
     devices = tuple(replace(d, reset_methods=(), reset_file=True) for d in facts.pci_devices)
