@@ -8,6 +8,11 @@ import re
 # QEMU 7-10 (hw/vfio, util/mmap-alloc); the situations are listed in VFIO's kernel documentation.
 _REMEDIES: tuple[tuple[str, str], ...] = (
     (
+        r"Failed to connect socket|Connection refused|libvirt-sock|nc: |virt-ssh-helper",
+        "install and start libvirt on the host: `apt install libvirt-daemon-system`, "
+        "`systemctl enable --now libvirtd.socket`",
+    ),
+    (
         r"group \d+ is not viable",
         "bind every endpoint of that IOMMU group to vfio-pci or leave it without driver "
         "(`ls -l /sys/kernel/iommu_groups/N/devices/*/driver`), or give the whole group to one guest",
@@ -63,11 +68,6 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     (
         r"Cannot access storage file|No such file or directory|Could not open",
         "the guest image is missing on the host; run again so that it is copied",
-    ),
-    (
-        r"Failed to connect socket|Connection refused|libvirt-sock|nc: |virt-ssh-helper",
-        "install and start libvirt on the host: `apt install libvirt-daemon-system`, "
-        "`systemctl enable --now libvirtd.socket`",
     ),
     (
         r"cannot recv data|End of file while reading|socket is closed|client socket",

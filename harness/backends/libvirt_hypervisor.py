@@ -101,6 +101,7 @@ class LibvirtHypervisor:
                 self._require_ours("domain", name, known.XMLDesc(0), run)
                 if known.isActive():
                     return
+                _undefine(known)  # its uuid and details may differ from those wanted now
             domain = conn.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
             try:
                 domain.create()

@@ -1,0 +1,110 @@
+"""libvirt: deadlines, words and their remedies."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.backends.libvirt_call import Connection, SshUri
+from harness.backends.libvirt_errors import remedy_for
+from harness.backends.ssh import SshTransport
+from harness.errors import ProvisionError
+from tests.contract.private_sshd import private_sshd
+
+
+@pytest.mark.parametrize(
+    ("words", "needle"),
+    [
+        (
+            "internal error: qemu unexpectedly closed the monitor: vfio 0000:41:00.0: group 13 is not viable",
+            "vfio-pci",
+        ),
+        (
+            "Requested operation is not valid: PCI device 0000:41:00.0 is in use by driver QEMU, domain g1",
+            "stop that",
+        ),
+        (
+            "vfio 0000:41:00.0: failed to setup container: VFIO_MAP_DMA failed: Cannot allocate memory",
+            "locked-memory",
+        ),
+        ("vfio_container_dma_map(0x55, 0x0, 0xa0000, 0x7f) = -12 (Cannot allocate memory)", "locked-memory"),
+        ("platform does not support interrupt remapping", "firmware"),
+        ("unable to map backing store for guest RAM: Cannot allocate memory", "free_hugepages"),
+        (
+            "os_mem_prealloc: Insufficient free host memory pages available to allocate guest RAM",
+            "free_hugepages",
+        ),
+        ("Cannot open /dev/vfio/13: could not open '/dev/vfio/13': Device or resource busy", "fuser"),
+        ("unsupported configuration: host doesn't support passthrough of host PCI devices", "IOMMU on"),
+        (
+            "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory",
+            "start libvirt",
+        ),
+        ("internal error: Unknown PCI header type '127' for device '0000:41:00.0'", "does not answer"),
+        ("something nobody has seen before", "journalctl"),
+    ],
+)
+def test_known_words_have_a_remedy_a_person_can_act_on(words: str, needle: str) -> None:
+    assert needle in remedy_for(words)
+
+
+def test_a_call_that_hangs_is_given_up_and_the_next_one_works() -> None:
+    connection = Connection(lambda: "test:///default", name="gpu07")
+    release = threading.Event()
+    began = time.monotonic()
+    with pytest.raises(ProvisionError, match=r"did not answer within 0.2 s: think"):
+        connection.call("think", lambda _conn: release.wait(30), deadline=0.2)
+    assert time.monotonic() - began < 5
+    release.set()
+    assert connection.call("ask", lambda conn: conn.getType(), deadline=10) == "TEST"
+    connection.close()
+    connection.close()
+
+
+def test_libvirt_s_words_come_with_what_was_tried_and_where() -> None:
+    connection = Connection(lambda: "test:///default", name="gpu07")
+    with pytest.raises(ProvisionError, match=r"look: Domain not found") as caught:
+        connection.call("look", lambda conn: conn.lookupByName("absent"), deadline=10)
+    connection.close()
+    assert caught.value.host == "gpu07"
+
+
+def test_an_error_of_our_own_passes_through_unchanged() -> None:
+    connection = Connection(lambda: "test:///default", name="gpu07")
+    mine = ProvisionError("mine")
+
+    def fail(_conn: object) -> None:
+        raise mine
+
+    with pytest.raises(ProvisionError) as caught:
+        connection.call("fail", fail, deadline=10)
+    connection.close()
+    assert caught.value is mine
+
+
+def test_a_daemon_that_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
+    absent = tmp_path / "socket"
+    connection = Connection(lambda: f"qemu+unix:///system?socket={absent}", name="gpu07")
+    with pytest.raises(ProvisionError, match="Failed to connect socket") as caught:
+        connection.call("version", lambda conn: conn.getLibVersion(), deadline=10)
+    assert "start libvirt" in caught.value.remedy
+
+
+def test_libvirt_s_ssh_is_ours_with_the_pinned_key_and_leaves_nothing(tmp_path: Path) -> None:
+    with private_sshd(tmp_path / "s") as access:
+        transport = SshTransport(access)
+        uri = SshUri(transport)
+        text = uri()
+        script = (uri.pid_file.parent / "ssh").read_text()
+        assert text.startswith(f"qemu+ssh://{access.user}@127.0.0.1:{access.port}/system?command=")
+        assert "StrictHostKeyChecking=yes" in script
+        assert f'UserKnownHostsFile="{access.known_hosts}"' in script
+        assert "no_verify" not in text
+        assert uri.pid_file.parent.stat().st_mode & 0o777 == 0o700
+        uri.close()
+        uri.close()
+        transport.close()
+        assert not uri.pid_file.parent.exists()
