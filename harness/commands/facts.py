@@ -49,18 +49,18 @@ def run(
     if json_output:
         sys.stdout.write(to_json(facts) + "\n")
     else:
-        show(facts, Console())
+        show(facts, _console())
     return 0
 
 
 def _from_host(name: str) -> tuple[HostFacts, bytes]:
     # SSH, libvirt and YAML take long to import and a captured tree needs none of them.
-    from harness.config import load_host  # noqa: PLC0415
+    from harness.config import load_host, load_lab  # noqa: PLC0415
     from harness.stages.access import open_transport  # noqa: PLC0415
 
     host_file = load_host(name)
     progress = Console(stderr=True, highlight=False, markup=False)
-    with open_transport(host_file, lambda line: progress.print(_plain(line))) as transport:
+    with open_transport(host_file, lambda line: progress.print(_plain(line)), labs=load_lab) as transport:
         return collect(transport, work_dir=host_file.work_dir)
 
 
@@ -81,6 +81,11 @@ def _write_whole(path: Path, content: bytes) -> None:
         Path(file.name).replace(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def _console() -> Console:
+    """Where output is not a terminal nothing bounds its width: wide enough for the devices' table."""
+    return Console() if sys.stdout.isatty() else Console(width=180)
 
 
 def show(facts: HostFacts, console: Console) -> None:
@@ -159,7 +164,7 @@ def _pools(node: NumaNode) -> str:
 def _device_table(facts: HostFacts) -> Table:
     shown = [d for d in facts.pci_devices if d.class_code[:4] in _ACCELERATOR_LIKE or d.vanished]
     table = Table(
-        title=f"Accelerators and displays ({len(facts.pci_devices)} PCI functions in all)",
+        title=f"Accelerators, displays, functions of no class ({len(facts.pci_devices)} functions in all)",
         title_justify="left",
     )
     for name in (

@@ -60,9 +60,20 @@ def _listed(frames: Frames) -> dict[str, str] | None:
 
 
 def _processes(frames: Frames) -> list[Domain]:
-    return [
-        _domain(int(match[1]), text.split("\n")) for match, text in frames.matching("/proc", _COMMAND_LINE)
-    ]
+    found = frames.matching("/proc", _COMMAND_LINE)
+    guests = [(int(match[1]), text.split("\n")) for match, text in found]
+    return [_domain(pid, arguments) for pid, arguments in guests if not _is_probe(arguments)]
+
+
+def _is_probe(arguments: list[str]) -> bool:
+    """QEMU asked for its version (by our own script, even) or started without a machine: not a guest.
+
+    libvirt starts it with ``-machine none`` for a moment to learn what it can do.
+    """
+    return arguments[1:] in (["--version"], ["-version"]) or any(
+        key in ("-machine", "-M") and value.split(",")[0] == "none"
+        for key, value in itertools.pairwise(arguments)
+    )
 
 
 def _domain(pid: int, arguments: list[str]) -> Domain:

@@ -92,13 +92,13 @@ def read_storage(frames: Frames) -> tuple[Storage, ...]:
 
 
 def read_kernel_log(frames: Frames) -> tuple[tuple[str, ...] | None, bool]:
-    """The lines of interest, and whether the log still holds the boot (a first line at 0.000000 s)."""
+    """The lines of interest, and whether the log still begins where the kernel began."""
     output = frames.commands.get("dmesg")
     lines = output.text.strip("\n").split("\n") if output else []
     if not any(lines):
         frames.warnings.append("the kernel log is unreadable")
         return None, False
-    holds_boot = re.match(r"(?:<\d+>)?\[ *0\.000000\]", lines[0]) is not None
+    holds_boot = re.match(r"(?:<\d+>)?(?:\[ *0\.000000\]|Linux version )", lines[0]) is not None
     return tuple(lines[1:]), holds_boot
 
 

@@ -190,6 +190,13 @@ def test_running_and_defined_domains_are_told_apart() -> None:
     assert tenant.hostdevs == (PciAddress(0, 0x41, 0, 0), PciAddress(0, 0x42, 0, 0))
 
 
+def test_libvirts_own_probe_of_qemu_is_not_a_guest() -> None:
+    probe = ["/usr/bin/qemu-system-x86_64", "-S", "-nodefaults", "-machine", "none,accel=kvm:tcg"]
+    version = "qemu-system-x86_64\n--version\n"
+    facts = host({"/proc/468/cmdline": "\n".join(probe), "/proc/469/cmdline": version}, present=("/proc/1",))
+    assert facts.domains == ()
+
+
 def test_no_domains_and_not_asked_differ() -> None:
     assert host().domains is None
     assert host(present=("/proc/1",)).domains == ()
