@@ -39,14 +39,16 @@ class Placed:
 
 
 def placed(facts: HostFacts, given: tuple[PlacementPlan, ...]) -> Placed:
-    """Holdings of ``given``. A guest counts as running when the facts list a domain of its name: then its
-    pages are missing from the free ones already, and must not be subtracted twice."""
+    """Holdings of ``given``. A guest counts as running when the facts list a domain of its name or with one
+    of its devices: its pages are missing from the free ones then, and must not be subtracted twice."""
     domains = {domain.name for domain in facts.domains or ()}
+    devices = {function for domain in facts.domains or () for function in domain.hostdevs}
     running: Counter[tuple[int, int | None]] = Counter()
     planned: Counter[tuple[int, int | None]] = Counter()
     gpus: Counter[int] = Counter()
     for plan in given:
-        memory = running if plan.guest in domains else planned
+        runs = plan.guest in domains or not devices.isdisjoint(plan.hostdevs)
+        memory = running if runs else planned
         for cell in plan.cells:
             memory[cell.host_node, plan.hugepage_kib] += cell.memory_mib
         gpus.update(gpu.host_node for gpu in plan.gpus)

@@ -194,7 +194,7 @@ def _holder_reasons(facts: HostFacts, gpu: PciDevice, placed: Placed) -> list[Re
                 found.append(reason(Code.GROUP_SHARED, message))
     for domain in facts.domains or ():
         for function in functions:
-            if function in domain.hostdevs and domain.name not in placed.names:
+            if function in domain.hostdevs and function not in placed.devices:
                 message = f"{function} of GPU {gpu.address} is in use by the running domain {domain.name!r}"
                 found.append(reason(Code.IN_USE, message))
     return found

@@ -187,13 +187,15 @@ def test_where_one_node_has_no_hugepages_a_spanning_guest_has_ordinary_pages() -
     assert planned(facts, 3).hugepage_kib is None
 
 
-def test_pages_of_a_guest_that_runs_are_not_subtracted_twice() -> None:
+@pytest.mark.parametrize("domain", ["g0", "shakedown-run-7-g0"])
+def test_pages_of_a_guest_that_runs_are_not_subtracted_twice(domain: str) -> None:
+    """It is known by its name or, where the domain is called otherwise, by its devices."""
     facts = lab_like()
     first = planned(facts, 1)
     pages = first.memory_mib // 2
     running = with_node(facts, 0, hugepages={HUGE_2M: HugepagePool(total=2048, free=2048 - pages)})
     running = dataclasses.replace(
-        running, domains=(Domain(name="g0", uuid=None, pid=7, hostdevs=first.hostdevs),)
+        running, domains=(Domain(name=domain, uuid=None, pid=7, hostdevs=first.hostdevs),)
     )
     planned_only = planned(facts, 1, first)
     while_running = plan(running, GuestRequest(name="g1", gpus=1), PlacementPolicy(), (first,))
