@@ -1,0 +1,54 @@
+"""Passed-through devices, exercised from inside the guest, each by what its vendor and device need.
+
+Usage: ``device_job.py JSON`` with the parameters of ``harness.workloads.device``. Prints one line of
+strict JSON: what was observed at each address. It judges nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+EXERCISERS = (("1234", "11e8", "device_edu"), ("10de", None, "device_nvidia"))
+"""Vendor, device (None: any) and the module beside this file that exercises it."""
+
+
+def exerciser(vendor: str, device: str) -> str | None:
+    """Name of the module for ``vendor:device``, or None when nobody knows that device."""
+    return next((name for v, d, name in EXERCISERS if v == vendor and d in (None, device)), None)
+
+
+def look(device: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """One device's observation; ``error`` says why it could not be looked at."""
+    name = exerciser(device["vendor"], device["device"])
+    entry: dict[str, Any] = {**device, "exerciser": name, "observed": None, "error": None}
+    if name is None:
+        entry["error"] = f"no exerciser for {device['vendor']}:{device['device']}"
+        return entry
+    module: Any = __import__(name)
+    try:
+        entry["observed"] = module.exercise(device, job)
+    except (module.Unable, OSError) as error:
+        entry["error"] = str(error)
+    return entry
+
+
+def main(argument: str) -> None:
+    """Run with the parameters in ``argument`` (JSON) and print the observation."""
+    started = time.monotonic()
+    job = json.loads(argument)
+    devices = [look(device, job) for device in job["devices"]]
+    observed = {"devices": devices, "seconds": time.monotonic() - started}
+    versions = {"python": sys.version.split()[0], "kernel": os.uname().release}
+    engines = sorted({str(d["exerciser"]).removeprefix("device_") for d in devices})
+    result = {"payload": "device", "engine": "+".join(engines), "observed": observed, "versions": versions}
+    print(json.dumps(result, allow_nan=False), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

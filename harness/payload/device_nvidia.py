@@ -1,0 +1,55 @@
+"""Identity of an NVIDIA GPU (vendor 10de) in the guest, through NVML.
+
+Needs the driver and ``pynvml`` (PyPI ``nvidia-ml-py``) in the guest image of kind ``nvidia``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Unable(Exception):
+    """NVML could not be asked."""
+
+
+def exercise(device: dict[str, Any], _job: dict[str, Any]) -> dict[str, Any]:
+    """UUID, serial, name, memory and PCI address by NVML. Raises Unable when NVML cannot be asked."""
+    try:
+        nvml: Any = __import__("pynvml")
+    except ImportError as error:
+        raise Unable(f"pynvml is not in this guest image: {error}") from None
+    return observe(nvml, device["address"])
+
+
+def observe(nvml: Any, address: str) -> dict[str, Any]:
+    """What ``nvml`` (the module, or something that behaves like it) says of the GPU at ``address``."""
+    try:
+        nvml.nvmlInit()
+    except nvml.NVMLError as error:
+        raise Unable(f"NVML does not start: {error}") from None
+    try:
+        handle = nvml.nvmlDeviceGetHandleByPciBusId(address.encode("ascii"))
+        pci, memory = nvml.nvmlDeviceGetPciInfo(handle), nvml.nvmlDeviceGetMemoryInfo(handle)
+        return {
+            "uuid": _text(nvml.nvmlDeviceGetUUID(handle)),
+            "serial": _serial(nvml, handle),
+            "name": _text(nvml.nvmlDeviceGetName(handle)),
+            "memory_bytes": int(memory.total),
+            "bus_id": _text(pci.busId).lower(),
+            "driver": _text(nvml.nvmlSystemGetDriverVersion()),
+        }
+    except nvml.NVMLError as error:
+        raise Unable(f"NVML does not answer for {address}: {error}") from None
+    finally:
+        nvml.nvmlShutdown()
+
+
+def _serial(nvml: Any, handle: Any) -> str | None:
+    try:
+        return _text(nvml.nvmlDeviceGetSerial(handle))
+    except nvml.NVMLError:  # consumer boards have none
+        return None
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

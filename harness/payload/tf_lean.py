@@ -1,0 +1,171 @@
+"""TensorFlow through its C API: the same library and kernels as ``import tensorflow``, without the import.
+
+``import tensorflow`` executes about 2800 Python modules (Keras, Lite, distribution strategies, every
+generated API alias) before the first product; on an emulated guest that is minutes. What this workload
+needs of TensorFlow is in two shared objects, ``libtensorflow_cc.so.2`` and
+``libtensorflow_framework.so.2``, behind the stable C API (``tensorflow/c/c_api.h``): graphs, automatic
+gradients (``TF_AddGradients``), sessions. No TensorFlow Python module is imported here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from typing import Any
+
+FLOAT = 1
+"""TF_FLOAT of ``tensorflow/c/tf_datatype.h``."""
+
+_RTLD_LAZY = 1
+"""``dlfcn.h``. ctypes' own loader always adds RTLD_NOW, which resolves 156,000 function symbols that are
+never called; binding on first use saves a third of the load."""
+
+_V = ctypes.c_void_p
+
+
+class Output(ctypes.Structure):
+    """``TF_Output``: one output of one operation."""
+
+    _fields_ = (("oper", _V), ("index", ctypes.c_int))
+
+
+def _library(tf_dir: str) -> Any:
+    path = os.path.join(tf_dir, "tensorflow", "libtensorflow_cc.so.2").encode()
+    process: Any = ctypes.CDLL(None)
+    process.dlopen.restype, process.dlopen.argtypes = _V, (ctypes.c_char_p, ctypes.c_int)
+    process.dlerror.restype = ctypes.c_char_p
+    handle = process.dlopen(path, _RTLD_LAZY)
+    if not handle:
+        raise OSError((process.dlerror() or b"dlopen failed").decode("utf-8", "replace"))
+    return ctypes.CDLL("tensorflow_cc", handle=handle)
+
+
+_POINTER_RESULTS = (
+    "TF_NewStatus",
+    "TF_NewGraph",
+    "TF_NewOperation",
+    "TF_FinishOperation",
+    "TF_NewSessionOptions",
+    "TF_NewSession",
+    "TF_AllocateTensor",
+    "TF_TensorData",
+)
+
+
+def _declare(lib: Any) -> None:
+    for name in _POINTER_RESULTS:
+        getattr(lib, name).restype = _V
+    lib.TF_Message.restype = lib.TF_Version.restype = ctypes.c_char_p
+    lib.TF_TensorByteSize.restype = ctypes.c_size_t
+    text, size, number = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int
+    outputs = ctypes.POINTER(Output)
+    for name, arguments in {
+        "TF_Message": (_V,),
+        "TF_GetCode": (_V,),
+        "TF_NewOperation": (_V, text, text),
+        "TF_AddInput": (_V, Output),
+        "TF_SetAttrType": (_V, text, number),
+        "TF_FinishOperation": (_V, _V),
+        "TF_AddGradients": (_V, outputs, number, outputs, number, _V, _V, outputs),
+        "TF_SetConfig": (_V, text, size, _V),
+        "TF_NewSession": (_V, _V, _V),
+        "TF_AllocateTensor": (number, ctypes.POINTER(ctypes.c_int64), number, size),
+        "TF_TensorData": (_V,),
+        "TF_TensorByteSize": (_V,),
+        "TF_DeleteTensor": (_V,),
+        "TF_SessionRun": (_V, _V, outputs, _V, number, outputs, _V, number, _V, number, _V, _V),
+    }.items():
+        getattr(lib, name).argtypes = arguments
+
+
+def _config(threads: int) -> bytes:
+    """A serialised ``ConfigProto``: thread counts, and no graph rewriting (it costs more than it saves).
+
+    Fields (``tensorflow/core/protobuf/config.proto``): intra_op_parallelism_threads 2,
+    inter_op_parallelism_threads 5, graph_options 10 {optimizer_options 3 {opt_level 3 = L0 (-1)},
+    rewrite_options 10 {disable_meta_optimizer 19 = true}}.
+    """
+    rewrite = bytes((0x98, 0x01, 0x01))
+    level = bytes((0x18,)) + b"\xff" * 9 + b"\x01"
+    graph = bytes((0x1A, len(level))) + level + bytes((0x52, len(rewrite))) + rewrite
+    return bytes((0x10, threads, 0x28, 1, 0x52, len(graph))) + graph
+
+
+class Graph:
+    """A TensorFlow graph of float32 operations and its session."""
+
+    def __init__(self, tf_dir: str, threads: int) -> None:
+        self._lib = _library(tf_dir)
+        _declare(self._lib)
+        self._status = _V(self._lib.TF_NewStatus())
+        self._graph = _V(self._lib.TF_NewGraph())
+        self._session: Any = None
+        self._threads = max(1, min(threads, 127))
+        self._count = 0
+
+    @property
+    def version(self) -> str:
+        """The library's own version."""
+        return str(self._lib.TF_Version().decode("ascii", "replace"))
+
+    def _check(self) -> None:
+        if self._lib.TF_GetCode(self._status):
+            raise RuntimeError("TensorFlow: " + self._lib.TF_Message(self._status).decode("utf-8", "replace"))
+
+    def add(self, kind: str, *inputs: Output) -> Output:
+        """Add an operation (``Placeholder`` with no inputs) and return its only output."""
+        self._count += 1
+        name = f"{kind}_{self._count}".encode()
+        description = _V(self._lib.TF_NewOperation(self._graph, kind.encode(), name))
+        for source in inputs:
+            self._lib.TF_AddInput(description, source)
+        if not inputs:
+            self._lib.TF_SetAttrType(description, b"dtype", FLOAT)
+        operation = self._lib.TF_FinishOperation(description, self._status)
+        self._check()
+        return Output(operation, 0)
+
+    def gradients(self, loss: Output, *inputs: Output) -> list[Output]:
+        """Outputs that hold d ``loss`` / d ``input``, by TensorFlow's own automatic differentiation."""
+        ys, xs, dys = (Output * 1)(loss), (Output * len(inputs))(*inputs), (Output * len(inputs))()
+        self._lib.TF_AddGradients(self._graph, ys, 1, xs, len(inputs), None, self._status, dys)
+        self._check()
+        return list(dys)
+
+    def run(self, feeds: list[tuple[Output, Any]], fetches: list[Output]) -> list[bytes]:
+        """Feed float32 arrays (numpy, C order), return each fetched tensor's bytes."""
+        lib = self._lib
+        if self._session is None:
+            self._session = self._start()
+        inputs = (Output * len(feeds))(*(place for place, _ in feeds))
+        values = (_V * len(feeds))(*(self._tensor(array) for _, array in feeds))
+        outputs, results = (Output * len(fetches))(*fetches), (_V * len(fetches))()
+        lib.TF_SessionRun(
+            self._session, None, inputs, values, len(feeds), outputs, results, len(fetches),
+            None, 0, None, self._status,
+        )  # fmt: skip
+        self._check()
+        found = [
+            ctypes.string_at(lib.TF_TensorData(tensor), lib.TF_TensorByteSize(tensor)) for tensor in results
+        ]
+        for tensor in (*values, *results):
+            lib.TF_DeleteTensor(tensor)
+        return found
+
+    def _start(self) -> Any:
+        options = _V(self._lib.TF_NewSessionOptions())
+        config = _config(self._threads)
+        self._lib.TF_SetConfig(options, config, len(config), self._status)
+        self._check()
+        session = _V(self._lib.TF_NewSession(self._graph, options, self._status))
+        self._check()
+        return session
+
+    def _tensor(self, array: Any) -> Any:
+        shape = array.shape
+        dims = (ctypes.c_int64 * len(shape))(*shape)
+        tensor = self._lib.TF_AllocateTensor(FLOAT, dims, len(shape), array.nbytes)
+        if not tensor:
+            raise MemoryError(f"TensorFlow could not allocate {array.nbytes} bytes")
+        ctypes.memmove(self._lib.TF_TensorData(tensor), array.ctypes.data, array.nbytes)
+        return tensor
