@@ -1,0 +1,342 @@
+"""Release: what was borrowed is back, what is not is named, and what is not ours is never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.backends.local import LocalTransport
+from harness.errors import HarnessError, ParseError, ReleaseError, TransportError
+from harness.model.evidence import ReleaseEvidence
+from harness.model.pci import PciAddress
+from harness.stages.host_script import rows
+from harness.stages.host_state import read_host_state
+from harness.stages.release import (
+    HostState,
+    Leftovers,
+    find_leftovers,
+    release_guest,
+    run_directory,
+    snapshot_host_state,
+    sweep,
+)
+from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
+
+GPU = PciAddress.parse("0000:41:00.0")
+AUDIO = PciAddress.parse("0000:41:00.1")
+RUN = "run-1"
+WORK = "/var/lib/shakedown"
+HEADER = "34 12 e8 11 00 00 10 00 10 00 ff 00 00 00 80 00"
+LOST = " ".join(["ff"] * 16)
+
+
+def mark(run: str) -> str:
+    return f'<metadata><s:guest xmlns:s="urn:shakedown:run:1" run="{run}" name="g1"/></metadata>'
+
+
+def domain(name: str = "shk-g1", run: str = RUN) -> str:
+    return f"<domain><name>{name}</name>{mark(run)}</domain>"
+
+
+@dataclass
+class World:
+    """A host whose ``release.sh`` answers from these values."""
+
+    driver: str = ""
+    audio_driver: str = "snd_hda_intel"
+    config: str = HEADER
+    present: int = 1
+    free: int = 1408
+    processes: dict[int, str] = field(default_factory=lambda: {1000: "qemu -name guest=other,x"})
+    names: list[tuple[str, str]] = field(default_factory=list)
+    removed: list[tuple[str, ...]] = field(default_factory=list)
+    looks: int = 0
+    on_look: Callable[[World], None] = lambda _world: None
+    host: FakeHost = field(default_factory=FakeHost)
+
+    def __post_init__(self) -> None:
+        self.host.on("host-state", self._answer)
+        self.host.on("remove-files", self._remove)
+
+    def _answer(self, _argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
+        self.looks += 1
+        self.on_look(self)
+        lines = [
+            f"device\t{GPU}\t{self.present}\t{self.driver}\tbus\t {self.config}",
+            f"device\t{AUDIO}\t1\t{self.audio_driver}\t\t {HEADER}",
+            f"hugepages\t0\t2048\t{self.free}",
+            *(f"process\t{pid}\t{command}" for pid, command in self.processes.items()),
+            *(f"{kind}\t{name}" for kind, name in self.names),
+            "end\n",
+        ]
+        return 0, "\n".join(lines).encode(), b""
+
+    def _remove(self, argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
+        paths = argv[4:]
+        self.removed.append(paths)
+        self.names = [(k, n) for k, n in self.names if not (k == "file" and n.startswith(paths))]
+        return 0, b"", b""
+
+    def state(self) -> HostState:
+        return snapshot_host_state(FakeTransport(self.host), (GPU, AUDIO), run=RUN, work_dir=WORK)
+
+
+def release(
+    world: World, hypervisor: FakeHypervisor, before: HostState, **options: object
+) -> ReleaseEvidence:
+    settings: dict[str, object] = {
+        "run": RUN,
+        "guest": "g1",
+        "domain": "shk-g1",
+        "before": before,
+        "work_dir": WORK,
+        "clock": FakeClock(),
+        "progress": lambda _text: None,
+    }
+    return release_guest(FakeTransport(world.host), hypervisor, **{**settings, **options})  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def hypervisor() -> FakeHypervisor:
+    made = FakeHypervisor()
+    made.define_and_start(domain(), run=RUN)
+    return made
+
+
+def test_a_clean_release_leaves_the_host_as_it_was(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+    overlay = f"{WORK}/runs/{RUN}/g1/disk.qcow2"
+    world.names = [("file", overlay)]
+    hypervisor.start_network(f"<network><name>shk-net</name>{mark(RUN)}</network>")
+    evidence = release(world, hypervisor, before, files=(f"{WORK}/runs/{RUN}/g1",), networks=("shk-net",))
+    assert hypervisor.domains() == ()
+    assert hypervisor.networks == {}
+    assert world.removed == [(f"{WORK}/runs/{RUN}/g1",)]
+    assert evidence.forced is False
+    assert evidence.problems == ()
+    assert evidence.hugepages_before == evidence.hugepages_after == {f"0/{2 << 20}": 1408}
+    assert [(d.driver_before, d.driver_after, d.config_ok, d.present) for d in evidence.devices] == [
+        (None, None, True, True),
+        ("snd_hda_intel", "snd_hda_intel", True, True),
+    ]
+    leftovers = (
+        evidence.leftover_claims,
+        evidence.leftover_domains,
+        evidence.leftover_files,
+        evidence.leftover_networks,
+        evidence.leftover_processes,
+    )
+    assert leftovers == ((), (), (), (), ())
+
+
+def test_releasing_twice_is_fine(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+    first = release(world, hypervisor, before)
+    second = release(world, hypervisor, before)
+    assert (first.devices, first.leftover_domains) == (second.devices, second.leftover_domains)
+    assert second.problems == ()
+
+
+def test_rebinding_and_memory_are_waited_for(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+
+    def settle(at: World) -> None:
+        done = at.looks >= 4
+        at.audio_driver = "snd_hda_intel" if done else "vfio-pci"
+        at.free = 1408 if done else 900
+
+    world.on_look = settle
+    clock = FakeClock()
+    evidence = release(world, hypervisor, before, clock=clock)
+    assert evidence.devices[1].driver_after == "snd_hda_intel"
+    assert 1 <= clock.monotonic() <= 10
+
+
+def test_what_does_not_come_back_is_reported_after_the_wait(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+    world.audio_driver, world.free, world.config = "vfio-pci", 1000, LOST
+    world.processes[4242] = "qemu-system-x86_64 -name guest=shk-g1,debug-threads=on"
+    world.processes[4243] = "qemu-system-x86_64 -name guest=someone,debug-threads=on"
+    world.names = [("claim", str(GPU)), ("network", "shk-net"), ("file", "/x/left\nover"), ("qemu", "shk-g1")]
+    clock = FakeClock()
+    evidence = release(world, hypervisor, before, clock=clock, settle_seconds=20)
+    assert clock.monotonic() >= 20
+    assert evidence.devices[0].config_ok is False
+    assert evidence.devices[1].driver_after == "vfio-pci"
+    assert evidence.hugepages_after == {f"0/{2 << 20}": 1000}
+    assert evidence.leftover_processes == ("4242: qemu-system-x86_64 -name guest=shk-g1,debug-threads=on",)
+    assert evidence.leftover_claims == (str(GPU),)
+    assert evidence.leftover_networks == ("shk-net",)
+    assert evidence.leftover_domains == ("shk-g1",)
+    assert len(evidence.leftover_files) == 2
+
+
+def test_a_vanished_device_is_not_present_and_not_healthy(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+    world.present = 0
+    gone = release(world, hypervisor, before, settle_seconds=0).devices[0]
+    assert (gone.present, gone.config_ok, gone.driver_after) == (False, None, None)
+
+
+def test_a_guest_that_does_not_shut_down_is_destroyed_and_that_is_said(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+    hypervisor.deaf.add("shk-g1")
+    evidence = release(world, hypervisor, before)
+    assert evidence.forced is True
+    assert hypervisor.domains() == ()
+
+
+def test_every_step_is_tried_though_the_one_before_failed(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+    hypervisor.immortal.add("shk-g1")
+    hypervisor.networks["foreign"] = "<network><name>foreign</name></network>"
+    evidence = release(
+        world, hypervisor, before, networks=("foreign",), files=(f"{WORK}/runs/{RUN}/disk",), settle_seconds=0
+    )
+    assert len(evidence.problems) == 2
+    assert "Device or resource busy" in evidence.problems[0]
+    assert evidence.leftover_domains == ("shk-g1",)
+    assert "foreign" in hypervisor.networks
+    assert world.removed == [(f"{WORK}/runs/{RUN}/disk",)]
+
+
+@pytest.mark.parametrize("run", ["run-2", None])
+def test_a_domain_that_is_not_this_run_s_is_never_touched(run: str | None) -> None:
+    world = World()
+    before = world.state()
+    foreign = FakeHypervisor()
+    foreign.add_foreign("shk-g1", xml=domain(run=run) if run else None)
+    with pytest.raises(ReleaseError, match="not touched"):
+        release(world, foreign, before)
+    assert [d.running for d in foreign.domains()] == [True]
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", f"{WORK}/runs/{RUN}", f"{WORK}/runs/{RUN}/../../x", "disk"])
+def test_only_files_of_the_run_are_removed(path: str, hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+    with pytest.raises(ReleaseError, match="not removed"):
+        release(world, hypervisor, before, files=(path,))
+    assert world.removed == []
+    assert len(hypervisor.domains()) == 1
+
+
+def test_a_host_that_cannot_be_asked_gives_no_evidence(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+    world.host.down = "gone"
+    with pytest.raises(TransportError):
+        release(world, hypervisor, before)
+
+
+def test_a_sweep_removes_what_carries_the_key_and_nothing_else(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    hypervisor.add_foreign("theirs", xml=domain("theirs", "run-2"))
+    hypervisor.add_foreign("plain")
+    hypervisor.start_network(f"<network><name>shk-net</name>{mark(RUN)}</network>")
+    world.names = [("network", "shk-net"), ("file", f"{WORK}/runs/{RUN}/a"), ("claim", str(GPU))]
+
+    def forget(at: World) -> None:
+        at.names = [(k, n) for k, n in at.names if k != "network" or n in hypervisor.networks]
+
+    world.on_look = forget
+    found = _sweep(world, hypervisor)
+    assert (found.domains, found.networks, found.claims) == (("shk-g1",), ("shk-net",), (str(GPU),))
+    assert [d.name for d in hypervisor.domains()] == ["plain", "theirs"]
+    assert world.removed == [(f"{WORK}/runs/{RUN}",)]
+
+
+def test_a_sweep_of_nothing_asks_once_and_changes_nothing() -> None:
+    world = World()
+    assert not _sweep(world, FakeHypervisor())
+    assert world.looks == 1
+    assert world.removed == []
+
+
+def test_a_sweep_that_cannot_finish_names_what_is_left(hypervisor: FakeHypervisor) -> None:
+    hypervisor.immortal.add("shk-g1")
+    with pytest.raises(ReleaseError, match=r"shk-g1.*Device or resource busy"):
+        _sweep(World(), hypervisor)
+
+
+def _sweep(world: World, hypervisor: FakeHypervisor) -> Leftovers:
+    transport = FakeTransport(world.host)
+    return sweep(transport, hypervisor, RUN, work_dir=WORK, progress=lambda _text: None)
+
+
+def test_leftovers_of_a_run_are_found_by_its_key(hypervisor: FakeHypervisor) -> None:
+    world = World(names=[("file", "/f")])
+    found = find_leftovers(FakeTransport(world.host), hypervisor, RUN, work_dir=WORK)
+    assert (found.domains, found.files, bool(found)) == (("shk-g1",), ("/f",), True)
+
+
+@pytest.mark.parametrize(
+    ("work", "run"), [("relative", RUN), ("/a/../b", RUN), (WORK, "../.."), (WORK, "a/b")]
+)
+def test_a_run_directory_leads_nowhere_else(work: str, run: str) -> None:
+    with pytest.raises(ReleaseError):
+        run_directory(work, run)
+
+
+@given(st.lists(st.lists(st.text(max_size=20), min_size=1, max_size=7).map(tuple), max_size=8).map(tuple))
+def test_any_rows_are_a_state_or_a_parse_error(data: tuple[tuple[str, ...], ...]) -> None:
+    try:
+        state = read_host_state(data, (GPU,))
+    except ParseError:
+        return
+    assert GPU in state.devices
+
+
+def test_a_device_that_nothing_is_said_of_is_an_error() -> None:
+    with pytest.raises(ParseError, match=r"nothing said about 0000:41:00.0"):
+        read_host_state((), (GPU,))
+
+
+def test_the_real_script_answers_here_and_finds_the_run_s_files(tmp_path: Path) -> None:
+    home = Path(run_directory(str(tmp_path), RUN)) / "g1"
+    home.mkdir(parents=True)
+    (home / "disk image.qcow2").write_text("x")
+    claims = tmp_path / "root" / "claims"
+    claims.mkdir(parents=True)
+    (claims / str(GPU)).write_text(f"{RUN}\tme\tnow\n")
+    (claims / str(AUDIO)).write_text(f"{RUN}-other\tme\tnow\n")
+    absent = PciAddress.parse("ffff:ff:1f.7")
+    state = snapshot_host_state(
+        LocalTransport(), (absent,), run=RUN, work_dir=str(tmp_path), roots=(str(tmp_path / "root"),)
+    )
+    assert state.devices[absent].present is False
+    assert state.files == (str(home), str(home / "disk image.qcow2"))
+    assert state.claims == (str(GPU),)
+    assert state.domains == ()
+
+
+def test_the_real_script_reads_a_real_device() -> None:
+    devices = sorted(Path("/sys/bus/pci/devices").glob("*"))
+    if not devices:
+        pytest.skip("no PCI devices on this machine")
+    address = PciAddress.parse(devices[0].name)
+    state = snapshot_host_state(LocalTransport(), (address,), run=RUN, work_dir=WORK).devices[address]
+    link = devices[0] / "driver"
+    assert state.present
+    assert state.config_ok is True
+    assert state.driver == (link.resolve().name if link.exists() else None)
+
+
+def test_an_incomplete_answer_names_the_script_and_what_the_host_said() -> None:
+    host = FakeHost()
+    host.on("host-state", "device\t0000", status=1, stderr=b"sh: out of memory")
+    result = FakeTransport(host).run(("sh",), label="host-state")
+    with pytest.raises(HarnessError, match=r"release.sh is incomplete.*out of memory"):
+        rows(result, what="release")

@@ -1,0 +1,128 @@
+"""Exercised resets: what the kernel did, and what the next tenant found."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.backends.local import LocalTransport
+from harness.errors import ParseError
+from harness.model.evidence import ResetTrial, ResidueTrial
+from harness.model.pci import PciAddress
+from harness.stages.resets import exercise_resets, with_residue
+from tests.fakes import FakeHost, FakeTransport
+
+GPU = PciAddress.parse("0000:41:00.0")
+GPU2 = PciAddress.parse("0000:42:00.0")
+AUDIO = PciAddress.parse("0000:41:00.1")
+
+
+def exercise(*rows: str, gpus: tuple[PciAddress, ...] = (GPU,), **options: object) -> tuple[ResetTrial, ...]:
+    host = FakeHost()
+    host.on("resets", "\n".join((*rows, "end", "")))
+    trials = exercise_resets(FakeTransport(host), gpus, **options)  # type: ignore[arg-type]
+    assert len(host.calls) == 1
+    return trials
+
+
+def test_an_accepted_reset_says_nothing_yet_of_cleared_state() -> None:
+    (trial,) = exercise(f"reset\t{GPU}\t1\t1\tflr bus\tflr bus\t1\t")
+    assert (trial.attempted, trial.accepted, trial.state_cleared) == (True, True, None)
+    assert trial.methods == ("flr", "bus")
+    assert trial.detail == ""
+
+
+def test_a_listed_method_that_the_kernel_refuses_is_a_refusal_in_its_words() -> None:
+    words = "printf: write error: Inappropriate ioctl for device"
+    (trial,) = exercise(f"reset\t{GPU}\t1\t0\tbus\t\t1\t{words}")
+    assert trial.accepted is False
+    assert words in trial.detail
+    assert "reset methods were bus, are none" in trial.detail
+
+
+def test_a_device_lost_after_its_reset_was_not_reset() -> None:
+    (trial,) = exercise(f"reset\t{GPU}\t1\t1\tbus\tbus\t0\t")
+    assert trial.accepted is False
+    assert "all ones" in trial.detail
+
+
+def test_a_device_in_use_is_left_alone() -> None:
+    (trial,) = exercise(f"reset\t{GPU}\t0\t\tbus\t\t\tbound to nvidia: a device in use is not reset")
+    assert (trial.attempted, trial.accepted) == (False, None)
+    assert "nvidia" in trial.detail
+
+
+def test_companions_are_exempt_and_never_reset() -> None:
+    trials = exercise(f"reset\t{GPU}\t1\t1\tbus\tbus\t1\t", companions=(AUDIO,), methods={AUDIO: ("pm",)})
+    assert [t.device for t in trials] == [GPU, AUDIO]
+    assert trials[1].exempt
+    assert (trials[1].attempted, trials[1].methods) == (False, ("pm",))
+
+
+def test_a_gpu_that_nothing_is_said_of_is_an_error() -> None:
+    with pytest.raises(ParseError, match=r"nothing said about 0000:42:00.0"):
+        exercise(f"reset\t{GPU}\t1\t1\tbus\tbus\t1\t", gpus=(GPU, GPU2))
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["", "reset", f"other\t{GPU}\t1\t1\t\t\t1\t", f"reset\t{GPU}\tx\t1\t\t\t1\t", "reset\tx\t1\t1\t\t\t1\t"],
+)
+def test_a_row_that_is_no_trial_is_an_error(row: str) -> None:
+    with pytest.raises(ParseError):
+        exercise(row)
+
+
+def residue(
+    device: PciAddress, found: bool | None, *, planted: bool = True, detail: str = ""
+) -> ResidueTrial:
+    return ResidueTrial(device=device, planted=planted, found=found, detail=detail)
+
+
+TRIAL = ResetTrial(device=GPU, methods=("bus",), attempted=True, accepted=True, state_cleared=None)
+
+
+@pytest.mark.parametrize(
+    ("residues", "cleared"),
+    [
+        ((), None),
+        ((residue(GPU, None),), None),
+        ((residue(GPU, False, planted=False),), None),
+        ((residue(GPU2, True),), None),
+        ((residue(GPU, False),), True),
+        ((residue(GPU, False), residue(GPU, False)), True),
+        ((residue(GPU, False), residue(GPU, True), residue(GPU, None)), False),
+    ],
+)
+def test_state_is_cleared_only_if_somebody_planted_looked_and_found_nothing(
+    residues: tuple[ResidueTrial, ...], cleared: bool | None
+) -> None:
+    (joined,) = with_residue((TRIAL,), residues)
+    assert joined.state_cleared is cleared
+    assert joined.accepted is True
+
+
+def test_what_was_found_is_told() -> None:
+    (joined,) = with_residue((TRIAL,), (residue(GPU, True, detail="64 of 64 words in the buffer"),))
+    assert joined.detail == "64 of 64 words in the buffer"
+
+
+def test_the_real_script_says_of_an_absent_device_that_nothing_was_tried() -> None:
+    absent = PciAddress.parse("ffff:ff:1f.7")
+    (trial,) = exercise_resets(LocalTransport(), (absent,))
+    assert (trial.attempted, trial.accepted, trial.detail) == (False, None, "no such device")
+
+
+def test_no_gpus_are_no_trials_and_no_question() -> None:
+    host = FakeHost()
+    assert exercise_resets(FakeTransport(host), ()) == ()
+    assert host.calls == []
+
+
+@given(st.text())
+def test_any_answer_is_trials_or_a_parse_error(text: str) -> None:
+    host = FakeHost()
+    host.on("resets", text.encode("utf-8", "replace"))
+    with pytest.raises(ParseError):
+        exercise_resets(FakeTransport(host), (GPU,))
