@@ -86,12 +86,20 @@ def facts_after(case: Case) -> HostFacts:
 
 def gpu(case: Case, subject: Subject) -> PciDevice:
     """The GPU a check is about, as first discovered. Raises MissingEvidence when it is not known."""
-    facts = host_facts(case)
-    device = facts.device(subject.device) if subject.device is not None else None
-    if device is None:
-        raise MissingEvidence(f"the host has no {subject.name}")
+    device = present_or_gone(case, subject)
     if device.vanished:
         raise MissingEvidence(f"{device.address} went away while it was being read")
+    return device
+
+
+def present_or_gone(case: Case, subject: Subject) -> PciDevice:
+    """As ``gpu``, but also for one that went away while it was being read."""
+    facts = host_facts(case)
+    if subject.device is None:
+        raise MissingEvidence("the host shows fewer GPUs than it should have")
+    device = facts.device(subject.device)
+    if device is None:
+        raise MissingEvidence(f"the host has no {subject.device}")
     return device
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, seen
+from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, present_or_gone, seen
 from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
 from harness.checks.iommu import VFIO_DRIVERS
 from harness.model.outcome import Action, CheckResult, Measurement
@@ -50,10 +50,7 @@ def _release_driver(device: PciDevice) -> str:
 
 
 def _config_space(case: Case, subject: Subject) -> CheckResult:
-    facts = host_facts(case)
-    device = facts.device(subject.device) if subject.device is not None else None
-    if device is None:
-        raise MissingEvidence(f"the host has no {subject.name}")
+    device = present_or_gone(case, subject)
     looks: list[tuple[str, PciDevice | None]] = [("before", device)]
     if case.evidence.facts_after is not None:
         looks.append(("after", case.evidence.facts_after.device(device.address)))
@@ -88,10 +85,15 @@ def _power(case: Case, subject: Subject) -> CheckResult:
             Action.FIX_CONFIG,
             evidence=evidence,
         )
-    if states[0] is None:
-        raise MissingEvidence("the power state could not be read")
-    # The kernel says "unknown" for functions without the power management capability: always on.
-    return ok(f"power state {states[0]}", evidence=evidence)
+    if states[0] is not None:
+        return ok(f"power state {states[0]}", evidence=evidence)
+    # The kernel names no state for functions without the power management capability. A function in D3cold
+    # answers all ones, so configuration space tells as well.
+    if device.config_ok is not True or (later is not None and later.config_ok is not True):
+        raise MissingEvidence("neither the power state nor configuration space could be read")
+    return ok(
+        "the kernel names no power state; configuration space answers, so it is awake", evidence=evidence
+    )
 
 
 def _prefetchable(bars: tuple[Bar, ...]) -> int:

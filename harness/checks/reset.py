@@ -42,6 +42,8 @@ def _claimed(case: Case, subject: Subject) -> CheckResult:
 
 def _works(case: Case, subject: Subject) -> CheckResult:
     trials = [trial for trial in case.evidence.resets if trial.device == subject.device]
+    if subject.device is None:
+        raise MissingEvidence("the host shows fewer GPUs than it should have")
     if not trials:
         raise MissingEvidence("no reset of this GPU was tried")
     judged = [_judge_trial(_with_tenants(case, trial)) for trial in trials]

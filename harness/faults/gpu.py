@@ -164,13 +164,15 @@ FAULTS = (
         title="Configuration space reads all ones after the guests",
         must_trip="gpu.config_space",
         corrupt=lambda e: _on(e, before=False, config_ok=False, header_type=127),
+        also=("gpu.power_state",),
     ),
     Fault(
         id="config-unread",
         title="Configuration space could not be read",
         must_trip="gpu.config_space",
-        corrupt=lambda e: _on(e, config_ok=None),
+        corrupt=lambda e: _on(e, config_ok=None, power_state=None),
         outcome=None,
+        also=("gpu.power_state",),
     ),
     Fault(
         id="stuck-in-d3cold",

@@ -196,7 +196,7 @@ def device(where: PciAddress, **changes: object) -> PciDevice:
         "reset_methods": ("bus",),
         "bars": (Bar(index=0, size=1 << 20, io=False, prefetchable=False, is_64bit=False),),
         "aer": None,
-        "power_state": "unknown",
+        "power_state": None,
         "d3cold_allowed": False,
         "power_control": "on",
         "boot_vga": None,
