@@ -32,7 +32,7 @@ def observe_memory(plan: PlacementPlan, host: HostReading, memdevs: Sequence[Mem
     if not cells and len(memdevs) == 1 and len(plan.cells) == 1:
         cells = {memdevs[0].id: plan.cells[0].id}  # a guest without -numa has one block and one node
     memory, problems = [], []
-    for memdev in memdevs:
+    for memdev in sorted(memdevs, key=lambda block: block.id):  # QEMU lists them in no order
         found, problem = _mappings_of(memdev, host.mappings)
         if problem:
             problems.append(f"memory: {problem}")
