@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -62,6 +63,7 @@ def ensure(
     """
     entry = (root or cache_root()) / kind / digest
     if entry.is_dir():
+        os.utime(entry)
         return entry
     _make_private(entry.parent)
 
@@ -100,6 +102,18 @@ def discard(kind: str, digest: str, progress: Callable[[str], None], *, root: Pa
             _clear(work)
             entry.rename(work)
             _clear(work)
+
+
+def prune(
+    kind: str, progress: Callable[[str], None], *, unused_days: float = 14.0, root: Path | None = None
+) -> None:
+    """Remove entries of ``kind`` not asked for in ``unused_days`` days: recipes change, disks fill."""
+    parent = (root or cache_root()) / kind
+    limit = time.time() - unused_days * 86400
+    for entry in sorted(parent.iterdir()) if parent.is_dir() else ():
+        if entry.is_dir() and not entry.suffix and entry.stat().st_mtime < limit:
+            progress(f"removing {kind} {entry.name}, unused for {unused_days:.0f} days")
+            discard(kind, entry.name, progress, root=root)
 
 
 def check_space(directory: Path, need_mib: int, *, what: str) -> None:

@@ -25,7 +25,8 @@ _ATTEMPTS = 3
 """QEMU under TCG now and then fails an assertion (``iotlb_to_section``) while the kernel sets up PCI."""
 _BOOT_SECONDS = 300.0
 _SETTLE_SECONDS = 400.0
-_RESTORED_SECONDS = 60.0
+_RESTORED_SECONDS = (20.0, 60.0, 60.0)
+"""For each attempt: a machine that hangs after loading (seen once in 80) is given up early the first time."""
 _SNAPSHOT_MIB = 2500
 _RUNNING_MIB = 1000
 
@@ -105,7 +106,8 @@ def ensure_snapshot(recipe: Recipe, progress: Callable[[str], None], *, root: Pa
                     raise
                 progress(f"boot {attempt} of {_ATTEMPTS} failed, trying again: {error.message}")
             else:
-                return
+                break
+        cache.prune("lab-snapshot", progress, root=root)
 
     return cache.ensure("lab-snapshot", recipe.digest, build, progress, need_mib=_SNAPSHOT_MIB, root=root)
 
@@ -158,12 +160,20 @@ def start_from_snapshot(
     """
     check_space(directory.path, _RUNNING_MIB, what="starting a lab")
     failure: LabError | None = None
-    for attempt in range(1, _ATTEMPTS + 1):
+    for attempt, seconds in enumerate(_RESTORED_SECONDS, 1):
         try:
-            return _restore(recipe, kept, directory, started, progress, port=port if attempt == 1 else None)
+            return _restore(
+                recipe,
+                kept,
+                directory,
+                started,
+                progress,
+                port=port if attempt == 1 else None,
+                deadline=seconds,
+            )
         except LabError as error:
             failure = LabError(f"{error.message} ({_last_words(directory)})", remedy=error.remedy)
-            progress(f"start {attempt} of {_ATTEMPTS} failed: {failure.message}")
+            progress(f"start {attempt} of {len(_RESTORED_SECONDS)} failed: {failure.message}")
             process.stop(directory.monitor)
     raise failure or LabError("no attempt was made")
 
@@ -176,6 +186,7 @@ def _restore(
     progress: Callable[[str], None],
     *,
     port: int | None,
+    deadline: float,
 ) -> SshAccess:
     _overlay(recipe.tool, kept / snapshot.DISK, directory.disk)
     running, reach = _start(
@@ -191,11 +202,11 @@ def _restore(
     access.wait_for_ssh(
         reach,
         alive=lambda: process.is_running(running),
-        deadline=_RESTORED_SECONDS,
+        deadline=deadline,
         waiting=lambda seconds: progress(f"lab host continues: {seconds:.0f} s"),
     )
     if numbers:
-        snapshot.wait_for_devices(len(numbers), lambda: _count_nvme(reach), deadline=_RESTORED_SECONDS)
+        snapshot.wait_for_devices(len(numbers), lambda: _count_nvme(reach), deadline=deadline)
     return reach
 
 

@@ -165,6 +165,7 @@ def ensure_host_image(
 
     def build(work: Path) -> None:
         _build(work, disk_gib, progress)
+        cache.prune("lab-host", progress, root=root)
 
     entry = cache.ensure("lab-host", digest, build, progress, need_mib=3 * _TREE_MIB, root=root)
     return HostImage(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,7 +64,7 @@ class LabControl:
         recipe = self._recipe(progress)
         with lab_lock(self._directory, progress):
             state = running_state(self._directory)
-            if state is not None:
+            if state is not None and state.ready:
                 reach = self._reach_running(state, recipe, progress)
                 if reach is not None:
                     return reach
@@ -141,6 +141,10 @@ class LabControl:
             write_state(directory, self._state(recipe, running, ssh_port))
 
         reach = boot.start_from_snapshot(recipe, kept, directory, started, progress, port=port)
+        state = read_state(directory)
+        if state is None:
+            raise LabError(f"{directory.state_file} disappeared while the lab started")
+        write_state(directory, replace(state, ready=True))
         tool, accelerator = recipe.tool, recipe.accelerator
         progress(
             f"lab {directory.path.name} is up: SSH port {reach.port}, QEMU {tool.version_text} "

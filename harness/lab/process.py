@@ -138,8 +138,12 @@ def stop(monitor: Path, recorded: MachineProcess | None = None) -> None:
     pids = set(machines(monitor))
     if recorded is not None and is_running(recorded):
         pids.add(recorded.pid)
-    if not pids:
-        return
+    if pids:
+        _end(monitor, pids)
+    monitor.unlink(missing_ok=True)
+
+
+def _end(monitor: Path, pids: set[int]) -> None:
     with contextlib.suppress(LabError), Qmp(monitor, timeout=_QUIT_SECONDS) as qmp:
         qmp.execute("quit")
     if not wait_gone(sorted(pids), _QUIT_SECONDS):
@@ -153,7 +157,6 @@ def stop(monitor: Path, recorded: MachineProcess | None = None) -> None:
     for pid in pids:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
-    monitor.unlink(missing_ok=True)
 
 
 def free_port() -> int:

@@ -43,6 +43,8 @@ class LabState:
     qemu: str
     limits: tuple[str, ...]
     started_at: str
+    ready: bool = False
+    """False until it answered once; whoever finds it so under the lock knows that its starter died."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

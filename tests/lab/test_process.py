@@ -1,0 +1,143 @@
+"""Machines as processes: found after a crash, never mistaken, ended for certain; with a stand-in QEMU."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.errors import LabError
+from harness.images.processes import is_dead, wait_gone
+from harness.lab import process, snapshot
+from harness.lab.qmp import Qmp
+from harness.lab.state import LabDirectory
+from tests.lab.start_fake import FAKE_QEMU, start_fake
+
+VERSION = (10, 0, 2)
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Iterator[LabDirectory]:
+    lab = LabDirectory(path=tmp_path)
+    yield lab
+    process.stop(lab.monitor)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_started_machine_runs_in_its_own_session_and_stops(directory: LabDirectory, tied: bool) -> None:
+    running = start_fake(directory, tied=tied)
+    assert process.is_running(running)
+    assert os.getsid(running.pid) != os.getsid(0)
+    assert process.machines(directory.monitor) == (running.pid,)
+    process.stop(directory.monitor, running)
+    assert not process.is_running(running)
+    assert not directory.monitor.exists()
+    process.stop(directory.monitor, running)
+
+
+def test_a_machine_that_nobody_recorded_is_found_and_stopped(directory: LabDirectory) -> None:
+    """Shakedown was killed between starting QEMU and writing down its process id."""
+    running = start_fake(directory)
+    process.stop(directory.monitor, None)
+    assert not process.is_running(running)
+
+
+def test_a_machine_that_ignores_everything_is_killed(
+    directory: LabDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_QEMU", "deaf")
+    running = start_fake(directory)
+    process.stop(directory.monitor, running)
+    assert is_dead(running.pid)
+
+
+def test_a_reused_process_id_is_not_mistaken_for_the_machine(directory: LabDirectory) -> None:
+    me = process.identify(os.getpid())
+    assert me is not None
+    assert process.is_running(me)
+    other = dataclasses.replace(me, ticks=me.ticks - 1)
+    earlier_boot = dataclasses.replace(me, boot_id="another")
+    assert not process.is_running(other)
+    assert not process.is_running(earlier_boot)
+    process.stop(directory.monitor, other)
+    process.stop(directory.monitor, earlier_boot)
+    assert not is_dead(os.getpid())
+
+
+def test_a_machine_that_does_not_start_says_what_qemu_printed(
+    directory: LabDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_QEMU", "refuse")
+    with pytest.raises(LabError, match="could not set up host forwarding"):
+        start_fake(directory)
+    assert process.machines(directory.monitor) == ()
+
+
+def test_a_socket_path_that_is_too_long_is_refused_in_words(tmp_path: Path) -> None:
+    lab = LabDirectory(path=tmp_path / ("long" * 40))
+    with pytest.raises(LabError, match="too long for a unix socket"):
+        process.start(FAKE_QEMU, (), monitor=lab.monitor, log=tmp_path / "log")
+
+
+def test_a_killed_machine_is_noticed(directory: LabDirectory) -> None:
+    running = start_fake(directory)
+    os.kill(running.pid, signal.SIGKILL)
+    assert wait_gone([running.pid], 5.0)
+    assert not process.is_running(running)
+    directory.monitor.unlink()
+    assert process.is_running(start_fake(directory))
+
+
+def test_a_refused_command_carries_qemus_words(directory: LabDirectory) -> None:
+    start_fake(directory)
+    with Qmp(directory.monitor) as qmp, pytest.raises(LabError, match="no such command"):
+        qmp.execute("nonsense")
+
+
+def test_no_monitor_is_an_error_in_words(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="does not answer"):
+        Qmp(tmp_path / "none.sock")
+
+
+def test_registers_that_the_snapshot_lost_are_written_back(
+    directory: LabDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """QEMU's edu has no saved state: after loading, its base address would be 0 behind the kernel's back."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    start_fake(directory)
+    snapshot.save(directory.monitor, kept, VERSION)
+    monkeypatch.setenv("FAKE_EMPTY", "1")
+    process.stop(directory.monitor)
+    start_fake(directory)
+    snapshot.load(directory.monitor, kept, VERSION)
+    with Qmp(directory.monitor) as qmp:
+        report = qmp.execute("fake-report")
+    assert report["registers"][str(0x10)] == 0xFDA00000
+    assert report["registers"][str(0x04)] == 0x0103
+    assert report["address"] == 0x80001234
+    assert report["received"].index("migrate-incoming") < report["received"].index("cont")
+
+
+def test_a_healthy_machine_is_not_written_to(directory: LabDirectory, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    start_fake(directory)
+    snapshot.save(directory.monitor, kept, VERSION)
+    process.stop(directory.monitor)
+    start_fake(directory)
+    snapshot.load(directory.monitor, kept, VERSION)
+    with Qmp(directory.monitor) as qmp:
+        assert qmp.execute("fake-report")["registers"] == {"4": 0x0103, "16": 0xFDA00000}
+
+
+def test_an_nvme_gets_its_disk_and_its_port(directory: LabDirectory) -> None:
+    start_fake(directory)
+    snapshot.plug_nvme(directory.monitor, (4,), {4: directory.nvme(4)})
+    with Qmp(directory.monitor) as qmp:
+        received = qmp.execute("fake-report")["received"]
+    assert received[-4:] == ["blockdev-add", "device_add", "qmp_capabilities", "fake-report"]
