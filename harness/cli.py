@@ -6,14 +6,13 @@ no plan, 2 wrong usage or invalid input, 3 INCONCLUSIVE, 4 the harness itself fa
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from harness.errors import ClaimError, ConfigError, HarnessError, ParseError
+from harness import cli_inventory, cli_lab
+from harness.cli_status import Defects, Json, end
 
 app = typer.Typer(
     name="shakedown",
@@ -23,38 +22,27 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-lab_app = typer.Typer(
-    help="The emulated candidate host: a whole passthrough host in QEMU, no GPU needed.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
-app.add_typer(lab_app, name="lab")
+app.add_typer(cli_lab.app, name="lab")
+app.add_typer(cli_inventory.app, name="inventory")
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 HostName = Annotated[str, typer.Option("--host", help="A host of inventory/hosts, or the path of its file.")]
 
 
-def _end(action: Callable[[], int]) -> None:
-    """Run a command and leave with its status; errors of ours are told in words, without a traceback."""
-    try:
-        status = action()
-    except (ConfigError, ParseError) as error:
-        typer.echo(f"shakedown: {error}", err=True)
-        status = 2
-    except ClaimError as error:
-        typer.echo(f"shakedown: {error}", err=True)
-        status = 3
-    except HarnessError as error:
-        typer.echo(f"shakedown: {type(error).__name__}: {error}", err=True)
-        status = 4
-    except KeyboardInterrupt:
-        typer.echo("shakedown: interrupted", err=True)
-        status = 130
-    except BrokenPipeError:
-        # The reader went away (`| head`): not worth a word.
-        sys.stderr.close()
-        status = 0
-    raise typer.Exit(status)
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415  20 ms that only this option pays
+
+        typer.echo(f"shakedown {version('shakedown')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Qualify GPU passthrough hosts: GO, NO_GO or INCONCLUSIVE, with the evidence."""
 
 
 @app.command()
@@ -79,7 +67,11 @@ def qualify(
 
     The default host is the lab, which is built and started when needed.
 
-    Examples:  shakedown qualify        shakedown qualify --host r760-03 --gpus 1,2,4 --profile nightly
+    \b
+    Examples:
+      shakedown qualify
+      shakedown qualify --gpus 1,2,3,4 --json
+      shakedown qualify --host inventory/hosts/example.yaml --profile nightly --dry-run
     """
 
     def action() -> int:
@@ -96,7 +88,7 @@ def qualify(
             resume=resume,
         )
 
-    _end(action)
+    end(action)
 
 
 @app.command()
@@ -113,7 +105,10 @@ def facts(
 ) -> None:
     """Say what a host is: CPUs, NUMA nodes, PCI devices, IOMMU, versions. One round trip.
 
-    Examples:  shakedown facts --host lab        shakedown facts --sysroot ./capture --json > facts.json
+    \b
+    Examples:
+      shakedown facts --host lab
+      shakedown facts --sysroot ./capture --json > facts.json
     """
 
     def action() -> int:
@@ -123,7 +118,7 @@ def facts(
             host=host, sysroot=sysroot, transcript=transcript, json_output=json_output, save=save
         )
 
-    _end(action)
+    end(action)
 
 
 @app.command()
@@ -151,7 +146,9 @@ def plan(
 ) -> None:
     """Place a guest on a host, or say every reason why it cannot be placed (exit 1).
 
-    Example:  shakedown plan --facts facts.json --gpus 2 --json
+    \b
+    Example:
+      shakedown plan --facts facts.json --gpus 2 --json
     """
 
     def action() -> int:
@@ -173,7 +170,7 @@ def plan(
             name=name,
         )
 
-    _end(action)
+    end(action)
 
 
 @app.command()
@@ -183,7 +180,9 @@ def judge(
 ) -> None:
     """Decide a recorded run again from its evidence; altered or missing evidence never gives GO.
 
-    Example:  shakedown judge runs/lab/20261122T031500Z-3f9a1c
+    \b
+    Example:
+      shakedown judge runs/lab/20261122T031500Z-3f9a1c
     """
 
     def action() -> int:
@@ -191,7 +190,7 @@ def judge(
 
         return command.run(run_dir=run_dir, json_output=json_output)
 
-    _end(action)
+    end(action)
 
 
 @app.command()
@@ -206,7 +205,9 @@ def report(
 ) -> None:
     """Render recorded runs.
 
-    Example:  shakedown report runs/lab/20261122T031500Z-3f9a1c --format html,junit
+    \b
+    Example:
+      shakedown report runs/lab/20261122T031500Z-3f9a1c --format html,junit
     """
 
     def action() -> int:
@@ -214,9 +215,30 @@ def report(
 
         return command.run(runs=runs, formats=tuple(f for f in formats.split(",") if f), output=output)
 
-    _end(action)
+    end(action)
+
+
+@app.command("test", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run_tests(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of tox.")] = None,
+) -> None:
+    """Pass the project's own tests: tox, in the project's directory.
+
+    \b
+    Examples:
+      shakedown test
+      shakedown test -e py311 -- tests/placement -k oracle
+    """
+
+    def action() -> int:
+        from harness.commands import test as command  # noqa: PLC0415
+
+        return command.run(tuple(arguments or ()))
+
+    end(action)
 
 
 def main() -> None:
     """Entry point of ``shakedown`` and ``python -m harness``."""
-    app()
+    with Defects():
+        app(prog_name="shakedown")

@@ -1,0 +1,63 @@
+"""``shakedown inventory``: its commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli_status import Json, end
+
+app = typer.Typer(
+    help="Host files, profiles, lab descriptions and waivers: what there is, and whether it is right.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("list")
+def inventory_list(
+    kind: Annotated[str, typer.Argument(help="hosts, profiles, labs or waivers (default: all).")] = "",
+    json_output: Json = False,
+) -> None:
+    """List the inventory's files by kind, each with the file that its name stands for.
+
+    \b
+    Examples:
+      shakedown inventory list
+      shakedown inventory list profiles --json
+    """
+
+    def action() -> int:
+        from harness.commands import inventory as command  # noqa: PLC0415
+
+        return command.show(kind, as_json=json_output)
+
+    end(action)
+
+
+@app.command("check")
+def inventory_check(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files; none for every file that a name stands for.")
+    ] = None,
+    kind: Annotated[
+        str, typer.Option("--kind", help="hosts, profiles, labs or waivers, where the folder does not say.")
+    ] = "",
+) -> None:
+    """Read inventory files as a run would; say every wrong one, with file, line and nearest name (exit 2).
+
+    \b
+    Examples:
+      shakedown inventory check
+      shakedown inventory check inventory/hosts/example.yaml
+      shakedown inventory check rack12.yaml --kind hosts
+    """
+
+    def action() -> int:
+        from harness.commands import inventory as command  # noqa: PLC0415
+
+        return command.check(tuple(files or ()), kind=kind)
+
+    end(action)

@@ -1,0 +1,63 @@
+"""How commands end: errors of ours in words, and the exit statuses that scripts rely on.
+
+0 GO or done, 1 NO_GO or no plan, 2 wrong usage or invalid input, 3 INCONCLUSIVE, 4 the harness itself failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import TracebackType
+from typing import Annotated
+
+import typer
+
+from harness.errors import ClaimError, ConfigError, HarnessError, ParseError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def end(action: Callable[[], int]) -> None:
+    """Run a command and leave with its status; errors of ours are told in words, without a traceback."""
+    try:
+        status = action()
+    except (ConfigError, ParseError) as error:
+        typer.echo(f"shakedown: {error}", err=True)
+        status = 2
+    except ClaimError as error:
+        typer.echo(f"shakedown: {error}", err=True)
+        status = 3
+    except HarnessError as error:
+        typer.echo(f"shakedown: {type(error).__name__}: {error}", err=True)
+        status = 4
+    except BrokenPipeError:
+        # The reader went away (`| head`): not worth a word.
+        sys.stderr.close()
+        status = 0
+    except OSError as error:
+        typer.echo(f"shakedown: {error}", err=True)
+        status = 4
+    except KeyboardInterrupt:
+        typer.echo("shakedown: interrupted", err=True)
+        status = 130
+    raise typer.Exit(status)
+
+
+class Defects:
+    """Gives an error of our own code exit status 4: Python's own 1 would read as NO_GO."""
+
+    def __enter__(self) -> None:
+        """Nothing to prepare."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Print the traceback and leave with 4; exits and interrupts pass."""
+        if isinstance(error, Exception):
+            import traceback  # noqa: PLC0415
+
+            traceback.print_exception(kind, error, trace)
+            typer.echo(
+                "shakedown: internal error, a defect of Shakedown: please report the lines above", err=True
+            )
+            raise SystemExit(4) from error
