@@ -7,7 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from harness.backends.process import Finished, HeldCommand, Recorder, deliver, run_child
+from harness.backends.held import HeldCommand
+from harness.backends.process import Finished, Recorder, deliver, run_child
 from harness.errors import TransportError
 from harness.ports import CommandResult
 

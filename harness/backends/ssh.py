@@ -17,7 +17,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from harness.backends.process import Finished, HeldCommand, Recorder, deliver, run_child, whole_copy
+from harness.backends.held import HeldCommand
+from harness.backends.process import Finished, Recorder, deliver, run_child, whole_copy
 from harness.backends.ssh_errors import explain
 from harness.errors import ConfigError, TransportError
 from harness.model.inventory import SshAccess

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.backends.process import HeldCommand, deliver, run_child
+from harness.backends.held import HeldCommand
+from harness.backends.process import deliver, run_child
 from harness.errors import CommandTimeout, TransportError
 
 
@@ -82,7 +83,7 @@ def test_a_held_command_that_says_nothing_is_a_timeout_and_one_that_ends_an_empt
 def test_a_held_command_ends_when_its_holder_is_killed(tmp_path: Path) -> None:
     mark = tmp_path / "ended"
     code = (
-        "import time; from harness.backends.process import HeldCommand;"
+        "import time; from harness.backends.held import HeldCommand;"
         f"h = HeldCommand(('sh', '-c', 'echo up; cat >/dev/null; touch {mark}'), where='here');"
         "print(h.read_line(10), flush=True); time.sleep(60)"
     )
