@@ -13,7 +13,10 @@ import os
 import select
 import time
 import zlib
-from typing import Any
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
 
 BLOCK = 4088
 _BUFFER = 0x40000

@@ -5,7 +5,9 @@ Needs the driver and ``pynvml`` (PyPI ``nvidia-ml-py``) in the guest image of ki
 
 from __future__ import annotations
 
-from typing import Any
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class Unable(Exception):

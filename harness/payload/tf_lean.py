@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import Any
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
 
 FLOAT = 1
 """TF_FLOAT of ``tensorflow/c/tf_datatype.h``."""

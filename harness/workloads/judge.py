@@ -1,0 +1,96 @@
+"""From a collected job to a WorkloadResult: every way of not answering has its own word."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from harness.errors import ParseError
+from harness.model.evidence import WorkloadResult
+from harness.model.inventory import LimitSpec
+from harness.model.outcome import Measurement
+from harness.workloads.base import Job, Workload, strict_object
+from harness.workloads.runs import Collected, parse_collected
+
+UNABLE = 3
+"""Exit status of a payload that could not do its work here (a tool is missing) and says so."""
+
+
+def judge(
+    workload: Workload,
+    job: Job,
+    raw: bytes,
+    *,
+    limits: Mapping[str, LimitSpec] | None = None,
+    transcript: str = "",
+) -> WorkloadResult:
+    """What ``raw``, the output of ``collect``, says of the workload. Never raises for bad output.
+
+    ``done``: the payload ended well and its answers, right or wrong, are there. ``failed``: it was ended by
+    a signal or ended badly by itself. ``timeout``: it still ran, or was stopped. ``lost``: no readable
+    result, which is missing evidence and neither health nor a fault of the device.
+    """
+    result = WorkloadResult(
+        workload=workload.name, guest=job.guest, engine="", key=job.key, status="lost", transcript=transcript
+    )
+    try:
+        collected = parse_collected(raw, job.key)
+    except ParseError as error:
+        return replace(result, detail=error.message)
+    result = replace(result, seconds=collected.status.seconds)
+    status, detail = _ending(collected)
+    if status != "done":
+        return replace(result, status=status, detail=detail)
+    try:
+        parsed = workload.parse(job, collected.stdout)
+    except ParseError as error:
+        return replace(result, detail=error.message)
+    if not parsed.answers:
+        return replace(result, detail=f"{workload.name} gave no answers")
+    held = tuple(_held(m, limits or {}) for m in parsed.measurements)
+    return replace(
+        result,
+        status="done",
+        engine=parsed.engine,
+        answers=parsed.answers,
+        measurements=held,
+        versions=parsed.versions,
+    )
+
+
+def _held(measurement: Measurement, limits: Mapping[str, LimitSpec]) -> Measurement:
+    limit = limits.get(measurement.name)
+    return measurement if limit is None else replace(measurement, lower=limit.lower, upper=limit.upper)
+
+
+def _ending(collected: Collected) -> tuple[str, str]:
+    """Status and detail of how the job ended, before anybody reads its answers."""
+    status, spent = collected.status, collected.status.seconds or 0.0
+    if status.stopped:
+        return "timeout", f"stopped after {spent:.0f} s"
+    if status.state != "done":
+        return {
+            "running": ("timeout", f"still running after {spent:.0f} s"),
+            "absent": ("lost", "the guest knows no such job: it was never started, or the guest rebooted"),
+            "lost": ("lost", "the job is gone and left no exit status"),
+        }[status.state]
+    if status.exit_status:
+        return _bad_ending(status.exit_status, collected)
+    if status.stdout_total != status.stdout_bytes:
+        return "lost", f"only {status.stdout_bytes} of {status.stdout_total} bytes of output came back"
+    return "done", ""
+
+
+def _bad_ending(code: int, collected: Collected) -> tuple[str, str]:
+    said = collected.stderr[-1000:].decode("utf-8", "backslashreplace").strip()
+    if code == UNABLE:
+        return "lost", _reason(collected.stdout) or said or "the payload could not do its work here"
+    how = f"ended by signal {code - 128}" if code > 128 else f"ended with status {code}"
+    return "failed", f"{how}: {said}" if said else how
+
+
+def _reason(stdout: bytes) -> str:
+    try:
+        return strict_object(stdout, "payload").text("error")[:1000]
+    except ParseError:
+        return ""
