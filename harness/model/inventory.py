@@ -106,6 +106,8 @@ class Profile:
     """For guests asked for with ``--gpus`` that the profile does not list."""
     vcpus_per_gpu: int | None = None
     memory_mib_per_gpu: int | None = None
+    workload_deadline_seconds: float = 1800.0
+    """How long one workload may take before it is stopped."""
     workload_parameters: dict[str, dict[str, int | float | str | bool]] = field(default_factory=dict)
     limits: dict[str, LimitSpec] = field(default_factory=dict)
     """Measurement name to limits."""

@@ -10,7 +10,7 @@ from harness.backends.ssh import SshTransport
 from harness.errors import HarnessError
 from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile
-from harness.model.placement import NoPlan, PlacementPlan
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
 from harness.model.topology import HostFacts
 from harness.placement import domxml, planner, xmlcheck
 from harness.ports import Clock
@@ -19,7 +19,7 @@ from harness.record.recorder import Recorder
 from harness.stages import provision
 from harness.stages.access import HostAccess
 from harness.stages.boundary import Stopped, stage, stage_error
-from harness.stages.burn import burn
+from harness.stages.burn import Burn, burn
 from harness.stages.host_state import HostState, snapshot_host_state
 from harness.stages.images import HostImage
 from harness.stages.keys import GuestKeys, make_keys
@@ -87,10 +87,21 @@ def run_guest(guest: GuestStage) -> None:
             guest.recorder.guest_started(guest.name)
         connection = _reach(guest, plan, keys)
         stack.callback(connection.close)
-        _observe(guest, connection, plan)
+        observed = _observe(guest, connection, plan)
         guest.progress.stage(f"{guest.name}: burn")
+        task = Burn(
+            run=guest.run,
+            guest=guest.name,
+            workloads=guest.workloads,
+            plan=plan,
+            observed=observed,
+            profile=guest.profile,
+            recorder=guest.recorder,
+            clock=guest.clock,
+            progress=guest.progress,
+        )
         with stage(guest.recorder, "burn", subject=guest.name):
-            burn(guest, connection, plan)
+            burn(task, connection)
         _kernel_log(guest, connection)
 
 
@@ -145,7 +156,7 @@ def _reach(guest: GuestStage, plan: PlacementPlan, keys: GuestKeys) -> SshTransp
     return connection
 
 
-def _observe(guest: GuestStage, connection: SshTransport, plan: PlacementPlan) -> None:
+def _observe(guest: GuestStage, connection: SshTransport, plan: PlacementPlan) -> ObservedPlacement | None:
     """A placement that cannot be read is missing evidence; the burn still shows what it can."""
     guest.progress.stage(f"{guest.name}: observe")
     try:
@@ -161,6 +172,8 @@ def _observe(guest: GuestStage, connection: SshTransport, plan: PlacementPlan) -
             guest.recorder.guest_observed(guest.name, observed, files)
     except Stopped:
         guest.progress("the placement could not be read; going on")
+        return None
+    return observed
 
 
 def _kernel_log(guest: GuestStage, connection: SshTransport) -> None:
