@@ -62,12 +62,12 @@ def assemble(
 
 
 def _name_problems(plan: PlacementPlan, host: HostReading) -> tuple[str, ...]:
-    for flag, value in itertools.pairwise(host.command):
-        if flag == "-name":
-            options = [part.removeprefix("guest=") for part in value.split(",")]
-            if plan.guest in options:
-                return ()
-    return (f"process {host.pid} is not known to be guest {plan.guest}: its command line does not name it",)
+    # A stale pid file may lead to another process: its own command line must name the domain asked for.
+    domain = plan.guest if host.target.isdigit() else host.target
+    for flag, value in itertools.pairwise(host.options):
+        if flag == "-name" and domain in [part.removeprefix("guest=") for part in value.split(",")]:
+            return ()
+    return (f"process {host.pid} is not known to be guest {domain}: its command line does not name it",)
 
 
 def _threads(host: HostReading, qmp: QmpReading, problems: list[str]) -> tuple[ObservedThread, ...]:

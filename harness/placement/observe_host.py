@@ -65,8 +65,11 @@ class HostDevice:
 class HostReading:
     """Everything one transcript says."""
 
+    target: str
+    """What was asked for: a domain's name, or a pid."""
     pid: int
-    command: tuple[str, ...]
+    options: tuple[str, ...]
+    """``-name`` and ``-numa`` of QEMU's command line, each before its value."""
     tasks: tuple[Task, ...]
     kernel_tasks: tuple[Task, ...]
     cgroups: dict[tuple[int, str], tuple[int, ...]]
@@ -98,11 +101,11 @@ def parse_host(raw: bytes, nonce: str | None = None) -> HostReading:
     # A thread of which the first look saw only a part, and the second nothing, ended in between.
     seen = {task.tid for task in again}
     gone = tuple(task for task in first if task.tid not in seen and None not in (task.cpus, task.cgroup))
-    command = _part(parts, "cmdline").decode("utf-8", "backslashreplace").split("\0")
     locked = _LOCKED.search("\n".join(lines_of(_part(parts, "limits"))))
     return HostReading(
+        target="\n".join(lines_of(_part(parts, "target"))).strip(),
         pid=pid,
-        command=tuple(command[:-1] if command[-1] == "" else command),
+        options=tuple(line for line in lines_of(_part(parts, "options")) if line),
         tasks=(*again, *gone),
         kernel_tasks=tuple(t for t in _tasks(_part(parts, "kthreads"), None) if t.parent in (2, None)),
         cgroups=_cgroups(_part(parts, "cgroups")),

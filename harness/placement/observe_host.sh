@@ -1,6 +1,6 @@
 # Prints where a QEMU process really runs: threads, cgroups, memory, hostdevs. Reads only.
 # usage: sh -s -- NONCE TARGET [PCI-ADDRESS ...]   TARGET: a pid, or a domain name known to libvirt
-# POSIX shell, grep, sed, sort, cat, ls: candidate hosts need nothing else. Few processes are started,
+# POSIX shell, grep, sed, tr, sort, cat, ls: candidate hosts need nothing else. Few processes are started,
 # since on an emulated host each one costs tens of milliseconds.
 # The first line names the nonce; a part begins with a line "NONCE TITLE".
 # File content cannot know the nonce, so it cannot forge a part.
@@ -29,11 +29,16 @@ tasks() {
     grep -aHsE '^((Name|Tgid|Pid|PPid|Cpus_allowed_list|Mems_allowed_list):|[0-9]+:|[0-9]+ \()' "$@"
 }
 
+part target
+printf '%s\n' "$target"
+
 part pid
 printf '%s\n' "$pid"
 
-part cmdline
-cat "/proc/$pid/cmdline" 2>/dev/null
+# Of the command line only the name and the NUMA nodes: it also holds the guest's keys (-fw_cfg).
+part options
+{ tr '\000\012' '\012?' <"/proc/$pid/cmdline"; } 2>/dev/null |
+    sed -n -e '/^-name$/{' -e 'N' -e 'p' -e '}' -e '/^-numa$/{' -e 'N' -e 'p' -e '}'
 
 part tasks
 tasks "/proc/$pid/task/"*/status "/proc/$pid/task/"*/cgroup "/proc/$pid/task/"*/stat
@@ -83,7 +88,7 @@ ls -lq "/proc/$pid/fd" 2>/dev/null | grep -a ' -> /dev/vfio/'
 
 # Mappings of libraries are left out: guest RAM is never one of them.
 part numa_maps
-grep -avE ' file=/(usr/|lib)' "/proc/$pid/numa_maps" 2>/dev/null
+grep -avE ' file=/(usr/lib|lib|lib32|lib64)/' "/proc/$pid/numa_maps" 2>/dev/null
 
 # Once more: a worker thread may have come or gone meanwhile.
 part tasks.again

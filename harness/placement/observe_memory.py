@@ -28,7 +28,7 @@ class Blocks:
 
 def observe_memory(plan: PlacementPlan, host: HostReading, memdevs: Sequence[Memdev]) -> Blocks:
     """Each of QEMU's memory backends with the pages that the kernel has for it."""
-    cells = guest_cells(host.command)
+    cells = guest_cells(host.options)
     if not cells and len(memdevs) == 1 and len(plan.cells) == 1:
         cells = {memdevs[0].id: plan.cells[0].id}  # a guest without -numa has one block and one node
     memory, problems = [], []
@@ -40,14 +40,14 @@ def observe_memory(plan: PlacementPlan, host: HostReading, memdevs: Sequence[Mem
     return Blocks(memory=tuple(memory), problems=tuple(problems))
 
 
-def guest_cells(command: Sequence[str]) -> dict[str, int]:
+def guest_cells(options: Sequence[str]) -> dict[str, int]:
     """Memory backend to guest cell, from ``-numa node,nodeid=N,memdev=ID`` of QEMU's command line."""
     found: dict[str, int] = {}
-    for flag, value in itertools.pairwise(command):
+    for flag, value in itertools.pairwise(options):
         if flag != "-numa" or not value.startswith("node,"):
             continue
-        options = dict(part.split("=", 1) for part in value.split(",") if "=" in part)
-        node, memdev = options.get("nodeid", ""), options.get("memdev")
+        words = dict(part.split("=", 1) for part in value.split(",") if "=" in part)
+        node, memdev = words.get("nodeid", ""), words.get("memdev")
         if memdev and re.fullmatch(r"\d{1,5}", node):
             found[memdev] = int(node)
     return found

@@ -87,9 +87,16 @@ def test_a_thread_that_could_not_be_read_is_named() -> None:
 
 
 def test_another_guests_process_is_not_taken_for_this_one() -> None:
-    other = made.COMMAND.replace("guest=g1,", "guest=g11,")
-    (problem,) = seen(host=made.host(cmdline=other)).problems
+    other = made.OPTIONS.replace("guest=shakedown-r-g1,", "guest=shakedown-r-g11,")
+    (problem,) = seen(host=made.host(options=other)).problems
+    assert "is not known to be guest shakedown-r-g1" in problem
+
+
+def test_a_process_asked_for_by_its_number_must_be_named_like_the_plan() -> None:
+    (problem,) = seen(host=made.host(target="70\n")).problems
     assert "is not known to be guest g1" in problem
+    named = made.OPTIONS.replace("shakedown-r-g1", "g1")
+    assert seen(host=made.host(target="70\n", options=named)).problems == ()
 
 
 def test_an_unread_guest_is_a_doubt_and_no_view() -> None:
@@ -208,7 +215,7 @@ def test_a_similar_name_is_another_block() -> None:
 
 
 def test_a_block_of_no_cell_is_no_cells() -> None:
-    found = seen(host=made.host(cmdline="qemu\0-name\0g1\0"))
+    found = seen(host=made.host(options="-name\nguest=shakedown-r-g1\n"))
     assert [m.guest_cell for m in found.memory] == [None, None]
     assert found.problems == ()
 

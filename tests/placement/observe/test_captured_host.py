@@ -1,8 +1,8 @@
 """The host's side of a real libvirt 9 guest: one passed-through device, 2 MiB hugepages, cgroup v2.
 
-Captured with ``observe_host.sh`` on an emulated host with two NUMA nodes; a key and names were replaced, and
-the transcript's first line, which the script did not yet write then, was added. QEMU was not asked on that
-day, so its side is made here from the command line in the transcript.
+Captured with an earlier ``observe_host.sh`` on an emulated host with two NUMA nodes; names were replaced, and
+its head (first line, target, options) was brought to the form that the script writes now. QEMU was not asked
+on that day, so its side is made here from the command line that was in the transcript.
 """
 
 from __future__ import annotations

@@ -44,7 +44,8 @@ EDU = PciAddress.parse("0000:82:00.0")
 def test_a_host_transcript_names_threads_cgroups_memory_and_devices() -> None:
     read = parse_host(made.host(), made.NONCE)
     assert read.pid == 70
-    assert read.command[:3] == ("/usr/bin/qemu-system-x86_64", "-name", "guest=g1,debug-threads=on")
+    assert read.target == "shakedown-r-g1"
+    assert read.options[:2] == ("-name", "guest=shakedown-r-g1,debug-threads=on")
     assert [(t.tid, t.name, t.cpus, t.last_cpu) for t in read.tasks] == [
         (70, "qemu-system-x86", (0,), 0),
         (72, "CPU 0/KVM", (1,), 1),
@@ -283,7 +284,7 @@ def test_any_text_in_a_guest_part_is_understood_or_refused(title: str, text: str
 
 @given(st.data())
 def test_lines_in_any_order_with_any_loss_are_understood_or_refused(data: st.DataObject) -> None:
-    title = data.draw(st.sampled_from(["tasks.again", "kthreads", "cgroups", "numa_maps", "cmdline"]))
+    title = data.draw(st.sampled_from(["tasks.again", "kthreads", "cgroups", "numa_maps", "options"]))
     lines = made.host_parts()[title].split("\n")
     kept = data.draw(st.lists(st.sampled_from(lines), max_size=len(lines)))
     with contextlib.suppress(ParseError):
@@ -305,17 +306,30 @@ def test_a_ten_megabyte_line_is_only_a_long_line() -> None:
     assert len(read.mappings[0].file) == 10_000_001
 
 
-def test_the_host_script_reads_a_process_of_this_machine() -> None:
-    """The script itself, with the shell that is here, on a process that it starts."""
+def test_the_host_script_reads_a_process_and_none_of_its_secrets() -> None:
+    """The script itself, with the shell that is here, on a process that this test starts."""
     nonce = new_nonce()
-    with subprocess.Popen(["sleep", "30"]) as process:
-        argv = host_command(nonce, str(process.pid), (PciAddress.parse("ffff:ff:1f.7"),))
-        done = subprocess.run(argv, input=host_script(), capture_output=True, timeout=60, check=True)
+    argv = [
+        "sh",
+        "-c",
+        "read x",
+        "sh",
+        "-name",
+        "guest=g1",
+        "-fw_cfg",
+        "string=KEY\n-name",
+        "-numa",
+        "node\nx",
+    ]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
+        asked = host_command(nonce, str(process.pid), (PciAddress.parse("ffff:ff:1f.7"),))
+        done = subprocess.run(asked, input=host_script(), capture_output=True, timeout=60, check=True)
         process.kill()
     read = parse_host(done.stdout, nonce)
     assert done.stderr == b""
-    assert read.command == ("sleep", "30")
-    assert [(task.tid, task.name) for task in read.tasks] == [(process.pid, "sleep")]
+    assert b"KEY" not in done.stdout
+    assert read.options == ("-name", "guest=g1", "-numa", "node?x")
+    assert [(task.tid, task.name) for task in read.tasks] == [(process.pid, "sh")]
     assert read.tasks[0].cpus
     assert read.tasks[0].last_cpu is not None
     assert read.devices[PciAddress.parse("ffff:ff:1f.7")].driver is None

@@ -34,9 +34,9 @@ def task(pid: int, tid: int, name: str, cpus: str, group: str, *, last: int = 0)
 TASKS = task(70, 70, "qemu-system-x86", "0", f"0::{SCOPE}/emulator") + task(
     70, 72, "CPU 0/KVM", "1", f"0::{SCOPE}/vcpu0", last=1
 )
-COMMAND = (
-    "/usr/bin/qemu-system-x86_64\0-name\0guest=g1,debug-threads=on\0"
-    "-numa\0node,nodeid=0,cpus=0,memdev=ram-node0\0-numa\0node,nodeid=1,memdev=ram-node1\0"
+OPTIONS = (
+    "-name\nguest=shakedown-r-g1,debug-threads=on\n-numa\nnode,nodeid=0,cpus=0,memdev=ram-node0\n"
+    "-numa\nnode,nodeid=1,memdev=ram-node1\n-numa\ndist,src=0,dst=1,val=21\n"
 )
 NAMED = (
     "7f0000000000 bind:0 file=/dev/hugepages/libvirt/qemu/1-g1/qemu_back_mem.ram-node0.u8uxWa\\040(deleted)"
@@ -49,8 +49,9 @@ NAMED = (
 def host_parts(**changes: str | bytes) -> dict[str, str | bytes]:
     """The parts of a host transcript of guest g1: pid 70, one vCPU, two RAM blocks of 128 MiB, one device."""
     parts: dict[str, str | bytes] = {
+        "target": "shakedown-r-g1\n",
         "pid": "70\n",
-        "cmdline": COMMAND,
+        "options": OPTIONS,
         "tasks": TASKS,
         "kthreads": "/proc/75/status:Name:\tvhost-70\n/proc/75/status:PPid:\t2\n"
         "/proc/75/status:Cpus_allowed_list:\t0-7\n/proc/75/cgroup:0::/\n",
