@@ -1,0 +1,168 @@
+"""Who may import whom: the levels of ARCHITECTURE.md, held by reading every import statement."""
+
+from __future__ import annotations
+
+import sys
+
+from tests.gates.source import imports, modules, ours
+
+LEVELS: dict[str, int] = {
+    "harness.model": 0,
+    "harness.errors": 0,
+    "harness.ports": 0,
+    "harness.serial": 0,
+    "harness.facts": 1,
+    "harness.placement": 1,
+    "harness.workloads": 1,
+    "harness.checks": 2,
+    "harness.verdict": 2,
+    "harness.record": 3,
+    "harness.backends": 3,
+    "harness.images": 3,
+    "harness.progress": 3,
+    "harness.lab": 4,
+    "harness.stages": 4,
+    "harness.faults": 4,
+    "harness.yaml_source": 6,
+    "harness.config_rules": 6,
+    "harness.config": 6,
+    "harness.commands": 6,
+    "harness.candidate": 6,
+    "harness.cli": 6,
+    "harness.cli_status": 6,
+    "harness.cli_lab": 6,
+    "harness.cli_inventory": 6,
+    "harness.pytest_plugin": 6,
+    "harness.__main__": 6,
+}
+"""Room to level; ``harness.payload`` has none, since it imports nothing of the harness."""
+
+_ALLOWED_TO_REPORTS = (
+    "harness.model",
+    "harness.verdict",
+    "harness.errors",
+    "harness.serial",
+    "harness.record.files",
+)
+_ALLOWED_TO_SUITES = ("harness.model", "harness.candidate")
+"""``harness.candidate`` is the type of their fixture."""
+_WORLD = ("libvirt", "testinfra", "paramiko", "requests")
+_IN_GUEST = ("tensorflow", "pynvml", "numpy")
+"""What guest images hold beyond Python's own modules."""
+
+
+def room(module: str) -> str:
+    """``harness.facts.pci`` lives in ``harness.facts``."""
+    return ".".join(module.split(".")[:2])
+
+
+HARNESS = sorted(m for m in modules() if m.startswith("harness.") and room(m) != "harness.payload")
+
+
+def test_every_room_has_a_level() -> None:
+    """A new folder or top-level module says where it stands before anything imports it."""
+    rooms = {room(m) for m in HARNESS}
+    assert rooms == set(LEVELS), "add the new room to LEVELS and to ARCHITECTURE.md"
+
+
+def _level(module: str) -> int:
+    """Nothing may import the payload, which has no level: it runs in another machine."""
+    return LEVELS.get(room(module), 99 if module.startswith("harness.payload") else 0)
+
+
+def test_no_module_imports_a_higher_level() -> None:
+    upward = [
+        f"{module} imports {name}"
+        for module in HARNESS
+        for name in sorted(imports(module))
+        if name.startswith("harness.") and _level(name) > _level(module)
+    ]
+    assert upward == []
+
+
+def test_the_engine_knows_neither_reports_nor_suites_nor_inventory() -> None:
+    """Only the composition roots join them."""
+    foreign = [
+        f"{module} imports {name}"
+        for module in HARNESS
+        for name in imports(module)
+        if _level(module) < 6 and ours(name) and not name.startswith("harness")
+    ]
+    assert foreign == []
+
+
+def test_reports_see_records_and_verdicts_only() -> None:
+    """A report is rendered from a record by anyone, anywhere: no host, no evidence reader, no check."""
+    foreign = [
+        f"{module} imports {name}"
+        for module in modules()
+        for name in imports(module)
+        if module.startswith("reports")
+        and name.startswith("harness")
+        and not name.startswith(_ALLOWED_TO_REPORTS)
+    ]
+    assert foreign == []
+
+
+def test_suites_see_fixtures_and_the_model_only() -> None:
+    foreign = [
+        f"{module} imports {name}"
+        for module in modules()
+        for name in imports(module)
+        if module.startswith("suites")
+        and name.startswith("harness")
+        and not name.startswith(_ALLOWED_TO_SUITES)
+    ]
+    assert foreign == []
+
+
+def test_the_payload_holds_nothing_a_guest_lacks() -> None:
+    allowed = {*sys.stdlib_module_names, *_IN_GUEST}
+    foreign = [
+        f"{module} imports {name}"
+        for module in modules()
+        for name in imports(module)
+        if module.startswith("harness.payload")
+        and name.split(".")[0] not in allowed
+        and not name.startswith("harness.payload")
+    ]
+    assert foreign == []
+
+
+def test_the_model_imports_nothing_of_the_engine_but_itself() -> None:
+    inside = [m for m in modules() if m.startswith("harness.model")]
+    foreign = {n for m in inside for n in imports(m) if ours(n) and not n.startswith("harness.model")}
+    assert foreign == set()
+
+
+def test_third_party_input_and_output_has_one_home() -> None:
+    """libvirt and testinfra are reached through ``harness.backends`` and nowhere else."""
+    elsewhere = [
+        (module, name)
+        for module in modules()
+        for name in imports(module)
+        if name.split(".")[0] in _WORLD and room(module) != "harness.backends"
+    ]
+    assert elsewhere == []
+
+
+def _walk(module: str, path: tuple[str, ...], done: set[str]) -> tuple[str, ...] | None:
+    """The first chain of imports that comes back to itself, depth first."""
+    if module in path:
+        return (*path[path.index(module) :], module)
+    if module in done:
+        return None
+    for name in sorted(imports(module)):
+        if name in modules() and name != module:
+            found = _walk(name, (*path, module), done)
+            if found is not None:
+                return found
+    done.add(module)
+    return None
+
+
+def test_there_are_no_import_cycles() -> None:
+    """Lazy imports count: a cycle that happens to work today breaks at the next reordering."""
+    done: set[str] = set()
+    cycles = [cycle for module in sorted(modules()) if (cycle := _walk(module, (), done)) is not None]
+    assert cycles == []

@@ -1,0 +1,201 @@
+"""Rules of the source that no tool of the lint environment knows (ARCHITECTURE.md, ways of building)."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.gates.source import PACKAGES, ROOT, imports, modules, text_files, tree
+
+LONGEST_FILE = 400
+SESSION_BOUNDARY = "harness/stages/session.py"
+"""The one place where any exception at all becomes data."""
+
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+SCRIPTS = sorted(
+    [
+        ROOT / "shakedown",
+        ROOT / ".ci/run",
+        *(p for package in PACKAGES for p in (ROOT / package).rglob("*.sh")),
+    ]
+)
+
+
+def name_of(path: Path) -> str:
+    """Path below the project's root, for test names."""
+    return str(path.relative_to(ROOT))
+
+
+def test_no_shipped_file_is_longer_than_a_person_reads() -> None:
+    lengths = {name_of(path): len(path.read_text().splitlines()) for path in [*SOURCES, *SCRIPTS]}
+    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
+
+
+_EVALUATES = frozenset(
+    ("eval", "exec", "os.system", "os.popen", "subprocess.getoutput", "pickle.loads", "pickle.load")
+)
+
+
+def _uses_a_shell(call: ast.Call) -> bool:
+    given = [k.value for k in call.keywords if k.arg == "shell"]
+    return any(not (isinstance(value, ast.Constant) and value.value is False) for value in given)
+
+
+def test_no_shell_and_no_evaluated_text() -> None:
+    """Hostile text is data: nothing hands it to a shell of ours or to Python's compiler."""
+    found = [
+        f"{name_of(path)} line {node.lineno}: {ast.unparse(node.func)}"
+        for path in SOURCES
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and (ast.unparse(node.func) in _EVALUATES or _uses_a_shell(node))
+    ]
+    assert found == []
+
+
+def _catches_everything(handler: ast.ExceptHandler) -> bool:
+    caught = "" if handler.type is None else ast.unparse(handler.type)
+    return handler.type is None or bool(re.search(r"\b(Base)?Exception\b", caught))
+
+
+def _goes_on(handler: ast.ExceptHandler) -> bool:
+    """Whether the handler ends the exception: it neither raises nor hands it to another thread's raise."""
+    return not any(isinstance(node, ast.Raise) for node in ast.walk(handler))
+
+
+def test_only_the_session_boundary_ends_an_unknown_exception() -> None:
+    """Elsewhere a clean-up may catch everything if it raises again."""
+    ending = []
+    for path in SOURCES:
+        lines = path.read_text().splitlines()
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.ExceptHandler) and _catches_everything(node) and _goes_on(node):
+                if "raised again" in lines[node.lineno - 1]:
+                    continue
+                ending.append(name_of(path))
+    assert ending == [SESSION_BOUNDARY]
+
+
+def _assigned_mutables(path: Path) -> list[str]:
+    found = []
+    for node in tree(path).body:
+        value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
+        if isinstance(value, ast.List | ast.Set | ast.ListComp | ast.SetComp) or (
+            isinstance(value, ast.Call) and ast.unparse(value.func) in ("list", "set", "defaultdict", "deque")
+        ):
+            names = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found += [ast.unparse(n) for n in names if ast.unparse(n) != "__all__"]
+    return found
+
+
+def test_no_mutable_state_at_module_level() -> None:
+    """Lists and sets; a dict there is a table, and nothing may write to it."""
+    assert {name_of(path): names for path in SOURCES if (names := _assigned_mutables(path))} == {}
+    rebound = [name_of(p) for p in SOURCES for node in ast.walk(tree(p)) if isinstance(node, ast.Global)]
+    assert rebound == []
+
+
+def test_no_file_is_called_utils() -> None:
+    assert [
+        m for m in modules() if m.rpartition(".")[2] in ("utils", "util", "helpers", "misc", "common")
+    ] == []
+
+
+def test_tests_use_fakes_not_mocks() -> None:
+    """``unittest.mock`` lets a test pass against an interface that does not exist."""
+    users = []
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(tree(path)):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            if any(name.startswith(("unittest", "mock", "pytest_mock")) for name in names):
+                users.append(name_of(path))
+    assert users == []
+
+
+def test_nothing_is_left_for_later_and_no_machine_is_named() -> None:
+    """Notes to self belong to the issue tracker; paths of the author's machine belong nowhere."""
+    marks = (
+        "TO" + "DO",
+        "FIX" + "ME",
+        "XX" + "X:",
+        " /wo" + "rk/",
+        '"/wo' + "rk/main",
+        "/opt/py" + "pi",
+        "C" + "EO ",
+    )
+    found = [
+        f"{name_of(path)}: {mark}"
+        for path in text_files()
+        for mark in marks
+        if mark in path.read_text(encoding="utf-8", errors="replace")
+    ]
+    assert found == []
+
+
+def test_the_lock_file_names_public_registries_only() -> None:
+    lock = tomllib.loads((ROOT / "uv.lock").read_text())
+    sources = {key: value for package in lock["package"] for key, value in package["source"].items()}
+    assert sources == {"registry": "https://pypi.org/simple", "editable": "."}
+
+
+def test_the_licence_is_there_in_full_and_named_the_same_everywhere() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License\n                           Version 2.0, January 2004" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["license"] == "Apache-2.0"
+    assert "Apache-2.0" in (ROOT / "README.md").read_text()
+
+
+_EXCUSED = {
+    "udhcpc.sh": "SC2154",  # busybox hands the lease over in variables
+    "observe_host.sh": "SC2010",  # the listing of /proc/PID/fd is itself the evidence
+}
+
+
+def _shellcheck() -> str:
+    beside = Path(sys.executable).with_name("shellcheck")
+    found = str(beside) if beside.exists() else shutil.which("shellcheck")
+    assert found, "shellcheck belongs to the test group of pyproject.toml"
+    return found
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=name_of)
+def test_shell_scripts_are_clean(path: Path) -> None:
+    """Candidate hosts and guests have a POSIX shell; ours alone runs under bash."""
+    shell = "bash" if path.name == "run" else "sh"
+    done = subprocess.run(
+        [
+            *(_shellcheck(), "--severity=warning", f"--shell={shell}"),
+            *(f"--exclude={code}" for name, code in _EXCUSED.items() if name == path.name),
+            str(path),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_every_module_is_imported_by_something() -> None:
+    """A module that nothing reaches is a registry line that was forgotten, or code that was left behind."""
+    roots = {"harness.__main__", "harness.pytest_plugin"}
+    used = {name for module in modules() for name in imports(module)}
+    used |= {".".join(name.split(".")[:n]) for name in used for n in range(1, name.count(".") + 1)}
+    by_name = (ROOT / "reports/__init__.py").read_text()
+    lost = [
+        module
+        for module in modules()
+        if module not in used | roots
+        and not module.startswith(("harness.payload", "harness.faults", "suites"))
+        and f'"{module}"' not in by_name
+        and module not in PACKAGES
+    ]
+    assert lost == []
