@@ -1,0 +1,113 @@
+"""Wrong usage and wrong files: exit 2, the nearest valid name, and never a traceback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import shakedown
+
+WRONG = {
+    "a host that does not exist": (("qualify", "--host", "lba"), "did you mean 'lab'?"),
+    "a profile that does not exist": (("qualify", "--profile", "smoek"), "did you mean 'smoke'?"),
+    "guests that are no numbers": (("qualify", "--gpus", "x"), "'x' is not a number of GPUs"),
+    "a guest of no GPUs": (("qualify", "--gpus", "1,0"), "'0' is not a number of GPUs"),
+    "a guest larger than any host": (("qualify", "--gpus", "99"), "from 1 to 16"),
+    "an empty place in a list": (("qualify", "--gpus", "1,,2"), "'' is not a number"),
+    "a host file that is not there": (("qualify", "--host", "./none.yaml"), "none.yaml: no such file"),
+    "facts of two places": (("facts", "--host", "lab", "--sysroot", "."), "--host NAME, --sysroot DIR"),
+    "facts of no place": (("facts",), "--host NAME, --sysroot DIR"),
+    "a tree that was never captured": (("facts", "--sysroot", "nowhere"), "nowhere"),
+    "a transcript that is none": (("facts", "--transcript", "other.json"), "remedy"),
+    "facts that are none": (("plan", "--facts", "other.json", "--gpus", "1"), "other.json"),
+    "facts that are not there": (("plan", "--facts", "none.json", "--gpus", "1"), "none.json"),
+    "a directory that is no run": (("judge", "."), "not a run directory"),
+    "a run that is not there": (("judge", "runs/none"), "runs/none"),
+    "a report of no run": (("report", "."), "not a run directory"),
+    "a format that does not exist": (("report", ".", "--format", "docx"), "unknown report format 'docx'"),
+    "a lab that does not exist": (("lab", "up", "four-node"), "did you mean 'four-nodes'?"),
+    "a kind that does not exist": (("inventory", "list", "skuz"), "hosts, profiles, labs, waivers"),
+    "a file of no kind": (("inventory", "check", "other.json"), "--kind"),
+    "a command that does not exist": (("qualfy",), "No such command 'qualfy'"),
+    "an option that does not exist": (("qualify", "--gpu", "1"), "No such option"),
+    "an option without its value": (("plan", "--gpus"), "requires an argument"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG.values(), ids=WRONG)
+def test_wrong_input_exits_2_with_words(arguments, words, tmp_path) -> None:
+    (tmp_path / "other.json").write_text(json.dumps({"a": 1}))
+    said = shakedown(*arguments, cwd=tmp_path)
+    assert words in said.err, said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+    assert said.status == 2
+
+
+def test_a_run_that_cannot_be_written_down_exits_4(tmp_path) -> None:
+    """Without a record there is no verdict, and no host is touched."""
+    (tmp_path / "runs").write_text("a file, not a directory")
+    said = shakedown("qualify", "--host", "lab", cwd=tmp_path)
+    assert said.status == 4
+    assert "Traceback" not in said.err
+    assert "runs" in said.err
+
+
+def test_a_lab_that_does_not_run_is_told_with_its_remedy(tmp_path) -> None:
+    said = shakedown("lab", "ssh", "--", "true", cwd=tmp_path)
+    assert said.status == 4
+    assert "remedy: shakedown lab up default" in said.err
+
+
+def test_status_without_any_lab_is_empty_and_fine(tmp_path) -> None:
+    said = shakedown("lab", "status", "--json", cwd=tmp_path)
+    assert (said.status, json.loads(said.out)) == (0, [])
+    assert shakedown("lab", "down", "--all", cwd=tmp_path).status == 0
+
+
+def test_a_reader_that_goes_away_is_no_failure(tmp_path) -> None:
+    """``shakedown inventory list | head -1``."""
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -P -m harness inventory list | head -n 1'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.startswith("hosts")
+    assert "Traceback" not in done.stderr
+
+
+def _inventory(directory: Path, text: str) -> Path:
+    path = directory / "hosts" / "mine.yaml"
+    path.parent.mkdir()
+    path.write_text(text)
+    return path
+
+
+def test_inventory_check_reads_files_as_a_run_would(tmp_path) -> None:
+    path = _inventory(tmp_path, "name: mine\nssh: {address: a.example}\nexpected_gpuss: 8\n")
+    said = shakedown("inventory", "check", str(path), cwd=tmp_path)
+    assert said.status == 2
+    assert "mine.yaml" in said.out
+    assert "expected_gpus" in said.out
+
+
+def test_inventory_check_follows_the_names_in_a_host_file(tmp_path) -> None:
+    path = _inventory(tmp_path, "name: mine\nssh: {address: a.example}\nwaivers: [labb]\n")
+    said = shakedown("inventory", "check", str(path), cwd=tmp_path)
+    assert said.status == 2
+    assert "did you mean 'lab'?" in said.out
+
+
+def test_what_is_shipped_passes_its_own_check(tmp_path) -> None:
+    said = shakedown("inventory", "check", cwd=tmp_path)
+    assert said.status == 0
+    assert "WRONG" not in said.out
+    assert said.out.count("ok ") >= 10
