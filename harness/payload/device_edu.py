@@ -249,6 +249,31 @@ class Edu:
             seen["planted"] = self.transfer(to_device=True)
         return seen
 
+    def after_reset(self, key: str, reset: Any) -> dict[str, Any]:
+        """Reset the device and look what is left of the pattern planted under ``key``; plant it again.
+
+        ``reset`` returns the kernel's refusal, empty when it took the reset. ``residue`` is None when it
+        refused, or when the device does not move data any more.
+        """
+        refused = reset()
+        if refused:
+            return {"refused": refused, "residue": None}
+        self.page.fill(b"\xa5" * BLOCK)
+        left = residue(self.page.read(BLOCK), key) if self.transfer(to_device=False) else None
+        self.page.fill(tenant_pattern(key))
+        self.transfer(to_device=True)
+        return {"refused": "", "residue": left}
+
+
+def _reset(directory: str, command: Command) -> str:
+    try:
+        with open(directory + "/reset", "wb", buffering=0) as switch:
+            switch.write(b"1")
+    except OSError as error:
+        return error.strerror or str(error)
+    command.change(put=_MASTER)
+    return ""
+
 
 def exercise(
     device: dict[str, Any], job: dict[str, Any], sysfs: str = "/sys/bus/pci/devices"
@@ -260,6 +285,10 @@ def exercise(
     command = Command(directory)
     interrupts = Interrupts(directory, device["address"], command)
     try:
-        return Edu(Bar(directory + "/resource0"), Page(), interrupts).observe(job)
+        edu = Edu(Bar(directory + "/resource0"), Page(), interrupts)
+        seen = edu.observe(job)
+        if seen.get("planted"):
+            seen["after_reset"] = edu.after_reset(job["run_key"], lambda: _reset(directory, command))
+        return seen
     finally:
         command.change(clear=_MASTER)

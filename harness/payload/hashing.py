@@ -18,8 +18,6 @@ TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
 _MASK = (1 << 64) - 1
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _RATE = re.compile(r" ([0-9]+(?:\.[0-9]+)?)([KMGT]?)c/s ")
@@ -112,6 +110,7 @@ def observe(job: dict[str, Any], tools: Any) -> tuple[dict[str, Any], str]:
 
 def main(argument: str) -> None:
     """Run with the parameters in ``argument`` (JSON) and print the observation."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
     job = json.loads(argument)
     tools: Any = __import__("processes")
     tools.clear(job["folder"])

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-
 IDENTICAL_DB = 100.0
 """Stands for the infinite PSNR of identical frames, which strict JSON cannot say."""
 
@@ -155,6 +153,7 @@ def observe(job: dict[str, Any], tools: Any) -> tuple[dict[str, Any], dict[str, 
 
 def main(argument: str) -> None:
     """Run with the parameters in ``argument`` (JSON) and print the observation."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
     job = json.loads(argument)
     tools: Any = __import__("processes")
     tools.clear(job["folder"])

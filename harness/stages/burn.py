@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
-from importlib import resources
+from dataclasses import dataclass, field
 
 from harness.errors import HarnessError, ParseError, WorkloadError
 from harness.model.evidence import WorkloadResult
 from harness.model.inventory import Profile
+from harness.model.pci import PciAddress
 from harness.model.placement import ObservedPlacement, PlacementPlan
 from harness.ports import Clock, CommandResult, Transport
 from harness.record.recorder import Recorder
 from harness.stages.boundary import stage_error
-from harness.workloads import WORKLOADS, runs
-from harness.workloads.base import GuestDevice, Job, Place, Workload
-from harness.workloads.device import residues
-from harness.workloads.judge import judge
+from harness.workloads import (
+    GuestDevice,
+    Job,
+    Place,
+    Workload,
+    device,
+    install,
+    judge,
+    payload_tar,
+    runs,
+    workload,
+)
 
 _SLICE_SECONDS = 20
 """How long one wait may block in the guest: progress is shown in between."""
 
 _ROUND_TRIP_SECONDS = 90.0
-_UNPACK = 'mkdir -p -- "$1" && tar -C "$1" -xf -'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,8 @@ class Burn:
     recorder: Recorder
     clock: Clock
     progress: Callable[[str], None]
+    planted: set[PciAddress] = field(default_factory=set)
+    """Devices in which an earlier tenant of this run left its pattern; grows as guests come and go."""
 
 
 def burn(task: Burn, connection: Transport) -> None:
@@ -49,60 +56,60 @@ def burn(task: Burn, connection: Transport) -> None:
     Raises TransportError when the payload cannot be put into the guest.
     """
     _put_payload(connection, Place())
-    known = {workload.name: workload for workload in WORKLOADS}
     for name in task.workloads:
         try:
-            if name not in known:
-                raise WorkloadError(f"nobody knows the workload {name!r}", remedy="correct the profile")
-            _run(task, connection, known[name])
+            _run(task, connection, workload(name))
         except HarnessError as error:
             task.recorder.error(stage_error(error, f"burn {name}", task.guest))
             task.progress(f"{name} broke: {error.message}")
 
 
-def _run(task: Burn, connection: Transport, workload: Workload) -> None:
+def _run(task: Burn, connection: Transport, load: Workload) -> None:
     job = Job(
-        key=f"{task.run}-{task.guest}-{workload.name}",
+        key=f"{task.run}-{task.guest}-{load.name}",
         guest=task.guest,
         tenant=f"{task.run}/{task.guest}",
         vcpus=len(task.plan.vcpupin),
         devices=_devices(task),
-        parameters=task.profile.workload_parameters.get(workload.name, {}),
+        parameters=task.profile.workload_parameters.get(load.name, {}),
     )
-    task.progress(f"{workload.name}: {workload.title}")
+    task.progress(f"{load.name}: {load.title}")
     begun = task.clock.monotonic()
     started = connection.run(
-        runs.start(job, workload.prepare(job)),
+        runs.start(job, load.prepare(job)),
         deadline=_ROUND_TRIP_SECONDS,
-        label=f"{job.guest}-{workload.name}-start",
+        label=f"{job.guest}-{load.name}-start",
     )
     status = runs.parse_status(_output(started, "start"), job.key)
     deadline = task.profile.workload_deadline_seconds
     while status.state == "running":
         waited = task.clock.monotonic() - begun
         if waited > deadline:
-            task.progress(f"{workload.name}: over its {deadline:.0f} s, stopping it")
+            task.progress(f"{load.name}: over its {deadline:.0f} s, stopping it")
             connection.run(
-                runs.stop(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{workload.name}-stop"
+                runs.stop(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{load.name}-stop"
             )
             break
-        task.progress(f"waiting for {workload.name}: {waited:.0f} s of at most {deadline:.0f} s")
+        task.progress(f"waiting for {load.name}: {waited:.0f} s of at most {deadline:.0f} s")
         answer = connection.run(runs.wait(job, _SLICE_SECONDS), deadline=_SLICE_SECONDS + _ROUND_TRIP_SECONDS)
         status = runs.parse_status(_output(answer, "wait"), job.key)
     collected = connection.run(
-        runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{workload.name}"
+        runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{load.name}"
     )
     result = judge(
-        workload,
+        load,
         job,
         _output(collected, "collect"),
         limits=task.profile.limits,
         transcript=collected.transcript,
     )
     task.recorder.workload(result)
-    for trial in residues(job, collected.stdout) if workload.name == "device" else ():
-        task.recorder.residue(task.guest, trial)
-    task.progress(f"{workload.name}: {_words(result)}")
+    if load is device.WORKLOAD and result.status == "done":
+        output = runs.parse_collected(collected.stdout, job.key).stdout
+        for trial in device.residue_trials(job, output, task.planted):
+            task.recorder.residue(task.guest, trial)
+        task.planted.update(device.planted(job, output))
+    task.progress(f"{load.name}: {_words(result)}")
 
 
 def _output(result: CommandResult, verb: str) -> bytes:
@@ -142,17 +149,7 @@ def _devices(task: Burn) -> tuple[GuestDevice, ...]:
 
 
 def _put_payload(connection: Transport, place: Place) -> None:
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as tar:
-        for file in sorted(resources.files("harness.payload").iterdir(), key=lambda f: f.name):
-            if file.is_file() and file.name.endswith((".py", ".sh")):
-                data = file.read_bytes()
-                info = tarfile.TarInfo(file.name)
-                info.size, info.mode = len(data), 0o755
-                tar.addfile(info, io.BytesIO(data))
-    result = connection.run(
-        ("sh", "-c", _UNPACK, "sh", place.payload), stdin=archive.getvalue(), deadline=120.0, label="payload"
-    )
+    result = connection.run(install(place), stdin=payload_tar(), deadline=120.0, label="payload")
     if result.status != 0:
         words = result.stderr.decode("utf-8", "backslashreplace").strip()[:400]
         raise WorkloadError(

@@ -10,6 +10,7 @@ from harness.backends.ssh import SshTransport
 from harness.errors import HarnessError
 from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile
+from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
 from harness.model.topology import HostFacts
 from harness.placement import domxml, planner, xmlcheck
@@ -53,6 +54,8 @@ class GuestStage:
     request: GuestRequest
     workloads: tuple[str, ...]
     number: int
+    planted: set[PciAddress]
+    """Devices in which earlier guests of this run left their pattern."""
     scratch: Path
     """Private directory of the controller for this run's keys."""
 
@@ -99,6 +102,7 @@ def run_guest(guest: GuestStage) -> None:
             recorder=guest.recorder,
             clock=guest.clock,
             progress=guest.progress,
+            planted=guest.planted,
         )
         with stage(guest.recorder, "burn", subject=guest.name):
             burn(task, connection)

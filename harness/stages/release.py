@@ -169,8 +169,7 @@ def sweep(
     for name in found.networks:
         attempts.step(f"stop leftover network {name}", partial(hypervisor.stop_network, name))
     home = run_directory(work_dir, run)
-    if found.files:
-        attempts.step(f"remove {home}", lambda: _remove(transport, (home,)))
+    attempts.step(f"remove {home}", lambda: _remove(transport, (home,)))  # empty directories are no files
     if found:
         left = find_leftovers(transport, hypervisor, run, work_dir=work_dir, roots=roots)
         names = (*left.domains, *left.networks, *left.files)

@@ -207,6 +207,7 @@ def _guests(session: Session, access: HostAccess, facts: HostFacts, image: Guest
             progress=session.progress,
         )
     network = run_network(session.run, len(session.demands))
+    planted: set[PciAddress] = set()
     with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX) as scratch:
         for number, demand in enumerate(session.demands):
             guest = GuestStage(
@@ -223,6 +224,7 @@ def _guests(session: Session, access: HostAccess, facts: HostFacts, image: Guest
                 request=demand.request,
                 workloads=demand.workloads,
                 number=number,
+                planted=planted,
                 scratch=Path(scratch),
             )
             try:

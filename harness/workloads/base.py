@@ -198,6 +198,10 @@ class Observation:
         """An object."""
         return Observation(self._get(name), f"{self._where}.{name}")
 
+    def is_null(self, name: str) -> bool:
+        """Whether the field is there and null."""
+        return self._get(name) is None
+
     def names(self) -> tuple[str, ...]:
         """The keys."""
         return tuple(self._data)

@@ -209,7 +209,8 @@ def residue_trials(
     """What this tenant found of earlier ones in each device, by host address. Raises ParseError.
 
     ``planted_before``: devices where an earlier tenant of the run had left its pattern (``planted``), so
-    that finding nothing means something. Only devices that can show residue (``edu``) have a trial.
+    that finding nothing means something. Only devices that can show residue (``edu``) have a trial. A
+    second trial of a device is the reset that this tenant made itself, over its own pattern.
     """
     trials = []
     for device, entry in _entries(job, report_of(WORKLOAD, stdout)[0]):
@@ -218,7 +219,24 @@ def residue_trials(
         found, detail = _found(entry.inner("observed").inner("residue"))
         known = device.host in planted_before
         trials.append(ResidueTrial(device=device.host, planted=known, found=found, detail=detail))
+        if "after_reset" in entry.inner("observed").names():
+            trials.append(_after_reset(device.host, entry.inner("observed").inner("after_reset")))
     return tuple(trials)
+
+
+def _after_reset(host: PciAddress, seen: Observation) -> ResidueTrial:
+    refused = seen.text("refused")[:200]
+    found: bool | None = None
+    if refused:
+        detail = f"the guest's kernel refused a reset: {refused}"
+    elif seen.is_null("residue"):
+        detail = "after a reset by the guest the device moved no data any more"
+    else:
+        left = seen.inner("residue")
+        bytes_left = left.integer("bytes", bits=32)
+        found = left.text("state") != "empty" or bytes_left > 0
+        detail = f"after a reset by the guest {bytes_left} of {BLOCK} bytes it had written were still there"
+    return ResidueTrial(device=host, planted=True, found=found, detail=detail)
 
 
 def _found(seen: Observation) -> tuple[bool | None, str]:
