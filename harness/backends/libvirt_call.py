@@ -125,12 +125,12 @@ class SshUri:
     """The libvirt URI of a host, through our own ssh options: the same connection, the same pinned key.
 
     libvirt's ``ssh`` transport cannot be told a known_hosts file; it can be told which program to run as
-    ssh (``command=``). That program is a two-line script with our options in a directory only we can read.
+    ssh (``command=``). That program is a short script with our options, in the transport's own directory.
     """
 
     def __init__(self, transport: SshTransport) -> None:
         self._transport = transport
-        self._directory = Path(tempfile.mkdtemp(prefix="shk-libvirt-"))
+        self._directory = Path(tempfile.mkdtemp(prefix="libvirt-", dir=transport.connect()))
         self.pid_file = self._directory / "pid"
 
     def __call__(self) -> str:

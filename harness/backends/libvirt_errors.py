@@ -62,6 +62,11 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
         "QEMU's own user (libvirt-qemu) cannot enter that path: keep images below /var/lib, never in /root",
     ),
     (
+        r"Device [0-9a-f:.]+ not found|/sys/bus/pci/devices/",
+        "the device is not on the host (any more): compare `lspci -D` with the plan; a card that fell off "
+        "the bus needs a power cycle",
+    ),
+    (
         r"XML document failed to validate|unsupported configuration|XML error",
         "the host's libvirt refuses the domain XML, which is kept in the run directory; compare versions",
     ),

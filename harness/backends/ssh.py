@@ -15,6 +15,7 @@ import shlex
 import shutil
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 from harness.backends.held import HeldCommand
@@ -143,9 +144,11 @@ class SshTransport:
     def connect(self) -> Path:
         """Open the master connection unless it is up; returns the directory of its socket (mode 0700)."""
         with self._lock:
-            if self._directory is None:
+            if self._directory is None or not self._directory.exists():
                 # A socket path may have 107 bytes, and ssh adds a 17-byte suffix while it binds.
-                self._directory = Path(tempfile.mkdtemp(prefix="shk-", dir=_short_directory()))
+                parent = _short_directory()
+                remove_abandoned(Path(parent))
+                self._directory = Path(tempfile.mkdtemp(prefix=f"shk-{os.getpid()}-", dir=parent))
             if not (self._directory / "m").exists():
                 self._open_master(self._directory)
             return self._directory
@@ -271,6 +274,22 @@ def _short_directory() -> str:
     """A directory for sockets whose path is short enough; ``/tmp`` when the usual one is deep."""
     usual = tempfile.gettempdir()
     return usual if len(usual) <= 60 else "/tmp"  # noqa: S108  mkdtemp makes a private one below it
+
+
+def remove_abandoned(parent: Path) -> None:
+    """Remove connection directories of this user whose process was killed and whose master has ended.
+
+    A socket that is still there, or an age below the master's own, keeps a directory: its owner may live
+    where we cannot see its process (another PID namespace).
+    """
+    for directory in parent.glob("shk-[0-9]*-*"):
+        pid = directory.name.split("-")[1]
+        with contextlib.suppress(OSError):
+            state = directory.lstat()
+            young = time.time() - state.st_mtime < 2 * _PERSIST
+            alive = not pid.isdecimal() or Path(f"/proc/{pid}").exists()
+            if state.st_uid == os.geteuid() and not (young or alive or (directory / "m").exists()):
+                shutil.rmtree(directory, ignore_errors=True)
 
 
 def _words(data: bytes) -> str:

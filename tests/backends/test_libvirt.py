@@ -44,6 +44,11 @@ from tests.contract.private_sshd import private_sshd
             "start libvirt",
         ),
         ("internal error: Unknown PCI header type '127' for device '0000:41:00.0'", "does not answer"),
+        (
+            "Device 0000:ee:00.0 not found: could not access /sys/bus/pci/devices/0000:ee:00.0/config: "
+            "No such file or directory",
+            "not on the host",
+        ),
         ("something nobody has seen before", "journalctl"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import socket
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.backends.ssh import SshTransport, remote_line
+from harness.backends.ssh import SshTransport, remote_line, remove_abandoned
 from harness.backends.ssh_errors import classify, explain
 from harness.errors import ConfigError, TransportError
 from harness.model.inventory import SshAccess
@@ -167,6 +168,21 @@ def test_a_lost_server_is_an_error_not_a_result(tmp_path: Path) -> None:
             # Ends the server's side of the connection from inside, as a crashing host would.
             transport.run(("sh", "-c", "kill -9 $(ps -o ppid= -p $PPID)"), deadline=20)
         transport.close()
+
+
+def test_directories_of_killed_controllers_are_removed_and_others_kept(tmp_path: Path) -> None:
+    dead, living, young, busy = (
+        tmp_path / name
+        for name in ("shk-999999999-a", f"shk-{os.getpid()}-b", "shk-999999999-c", "shk-999999999-d")
+    )
+    for directory in (dead, living, young, busy):
+        directory.mkdir()
+        (directory / "words").write_text("")
+    (busy / "m").write_text("")
+    for directory in (dead, living, busy):
+        os.utime(directory, (0, 0))
+    remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted((living, young, busy))
 
 
 def test_programs_needed_here_are_the_openssh_client() -> None:
