@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.config import load_lab
 from harness.errors import LabError
+from harness.images.cache import clear_abandoned
 from harness.lab import access
 from harness.lab.control import LabControl, LabStatus, all_status, status_of, take_down
 from harness.lab.state import lab_directory, list_labs
@@ -66,11 +67,15 @@ def down(
     every: bool = False,
     progress: Callable[[str], None] = print_progress,
 ) -> int:
-    """Stop one lab, or every lab of this user, and remove its files. Needs no lab file. Returns 0."""
+    """Stop one lab, or every lab of this user, and remove its files. Needs no lab file. Returns 0.
+
+    What a killed ``lab up`` was still building is stopped and removed too.
+    """
     chosen = list_labs() if every else ((name, instance),)
     for lab_name, number in chosen:
         take_down(lab_directory(lab_name, number), progress)
         progress(f"lab {lab_name}-{number} is down")
+    clear_abandoned(progress)
     return 0
 
 

@@ -7,6 +7,7 @@ running of it, clears it and starts again.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -114,6 +115,22 @@ def prune(
         if entry.is_dir() and not entry.suffix and entry.stat().st_mtime < limit:
             progress(f"removing {kind} {entry.name}, unused for {unused_days:.0f} days")
             discard(kind, entry.name, progress, root=root)
+
+
+class _HeldError(Exception):
+    """Another process holds the lock."""
+
+
+def clear_abandoned(progress: Callable[[str], None], *, root: Path | None = None) -> None:
+    """Stop and remove builds whose builder was killed; one that a living process works on is left alone."""
+
+    def held(seconds: float) -> None:
+        raise _HeldError(seconds)
+
+    for work in sorted((root or cache_root()).glob("*/*.building")):
+        with contextlib.suppress(_HeldError), locked(work.with_suffix(".lock"), held):
+            progress(f"clearing an abandoned build of {work.parent.name}")
+            _clear(work)
 
 
 def check_space(directory: Path, need_mib: int, *, what: str) -> None:

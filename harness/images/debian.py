@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import subprocess
 import tarfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ def bootstrap(
     early = _archive(target_dir.with_name(f"{target_dir.name}.early.tar"), early_files)
     late = _archive(target_dir.with_name(f"{target_dir.name}.files.tar"), files)
     argv = [
+        *_private_mounts(),
         tool,
         f"--mode={'root' if as_root else 'unshare'}",
         f"--format={'directory' if as_root else 'tar'}",
@@ -85,6 +87,19 @@ def bootstrap(
         _unpack_as_user(output, target_dir, log, progress)
     early.unlink()
     late.unlink()
+
+
+def _private_mounts() -> tuple[str, ...]:
+    """Words that put a command into a mount namespace of its own, where that is allowed.
+
+    As root mmdebstrap mounts /proc and /sys into the tree; a killed one would leave them on this machine, and
+    clearing the tree would then reach into them. In a namespace they vanish with the last process.
+    """
+    if os.geteuid() != 0:
+        return ()
+    words = (require_tool("unshare", "util-linux"), "--mount", "--propagation", "private")
+    allowed = subprocess.run([*words, "true"], capture_output=True, check=False, timeout=30)
+    return words if allowed.returncode == 0 else ()
 
 
 def _archive(path: Path, files: Sequence[ImageFile]) -> Path:

@@ -90,6 +90,21 @@ def test_a_killed_builder_is_cleared_with_its_processes_and_its_half_build_is_ne
     assert sorted(path.name for path in (tmp_path / "kind").iterdir()) == ["abc"]
 
 
+def test_an_abandoned_build_is_cleared_and_one_in_progress_is_not(tmp_path: Path) -> None:
+    abandoned = tmp_path / "kind/abc.building"
+    abandoned.mkdir(parents=True)
+    (tmp_path / "kind/abc.lock").touch()
+
+    def build(work: Path) -> None:
+        cache.clear_abandoned(_silent, root=tmp_path)
+        assert work.is_dir()
+        (work / "disk").touch()
+
+    entry = cache.ensure("kind", "def", build, _silent, root=tmp_path)
+    assert (entry / "disk").exists()
+    assert sorted(path.name for path in (tmp_path / "kind").iterdir()) == ["def"]
+
+
 def _naming(path: Path) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
