@@ -52,13 +52,15 @@ state() {
 }
 
 report() { # $1: created (true|false), $2 and $3: bytes of stdout and stderr that follow
-    at=$(state)
+    at=$(state); code=null ended=null
+    # Only what was over at that look: a job that ends meanwhile is told with the next report.
+    if [ "$at" = "done" ]; then code=$(slot status null); ended=$(slot ended null); fi
     stopped=false; [ -f "$dir/stopped" ] && stopped=true
     out=$(size "$dir/stdout"); err=$(size "$dir/stderr")
     printf '{"key":"%s","state":"%s","created":%s,"pid":%s,"exit":%s,"stopped":%s,' \
-        "$key" "$at" "$1" "$(slot pid null)" "$(slot status null)" "$stopped"
+        "$key" "$at" "$1" "$(slot pid null)" "$code" "$stopped"
     printf '"started":%s,"ended":%s,"now":%s,"boot":"%s",' \
-        "$(slot started null)" "$(slot ended null)" "$(uptime_now)" "$(slot boot '')"
+        "$(slot started null)" "$ended" "$(uptime_now)" "$(slot boot '')"
     printf '"stdout_bytes":%s,"stderr_bytes":%s,"stdout_total":%s,"stderr_total":%s}\n' "$2" "$3" "$out" "$err"
 }
 

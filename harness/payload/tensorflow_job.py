@@ -177,11 +177,9 @@ def finite(value: float) -> float | None:
     return value if value - value == 0.0 else None
 
 
-def main(argument: str) -> None:
-    """Run with the parameters in ``argument`` (JSON) and print the observation."""
+def observe(job: dict[str, Any]) -> dict[str, Any]:
+    """Import, compute, time it. Raises ImportError or OSError when TensorFlow is not there."""
     began = time.perf_counter()
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
-    job = json.loads(argument)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     if job["engine"] == "cpu":
@@ -198,10 +196,20 @@ def main(argument: str) -> None:
     observed["numpy_seconds"] = numpy_seconds
     observed["import_seconds"] = import_seconds
     versions = {"tensorflow": engine.version, "numpy": str(np.__version__), "python": sys.version.split()[0]}
-    result = {"payload": "tensorflow", "engine": job["engine"], "observed": observed, "versions": versions}
+    return {"payload": "tensorflow", "engine": job["engine"], "observed": observed, "versions": versions}
+
+
+def main(argument: str) -> None:
+    """Run with the parameters in ``argument`` (JSON) and print the observation."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
+    status = 0
+    try:
+        result = observe(json.loads(argument))
+    except (ImportError, OSError) as error:
+        result, status = {"payload": "tensorflow", "error": f"TensorFlow is not usable here: {error}"}, 3
     print(json.dumps(result, allow_nan=False), flush=True)
-    # The library's destructors free gigabytes of registries page by page; the answer is already out.
-    os._exit(0)
+    # The library's destructors take down its registries page by page; the answer is already out.
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -262,6 +262,14 @@ def at_most(name: str, ceiling: float, got: float | None, detail: str = "") -> A
     return Answer(name=name, expected=f"at most {ceiling:.3g}", got=shown, ok=fine, detail=detail)
 
 
-def measure(name: str, value: float | None, unit: str, *, lower: float | None = None) -> Measurement:
-    """A measurement without a subject: the guest's, as a whole."""
-    return Measurement(name=name, value=value, unit=unit, lower=lower)
+def rate(amount: float, seconds: float) -> float | None:
+    """``amount`` per second; None when the time is nothing, or so near it that no rate can be said."""
+    value = amount / seconds if seconds > 0 else math.inf
+    return value if value < ABSURD else None
+
+
+def measure(
+    name: str, value: float | None, unit: str, *, lower: float | None = None, subject: str = ""
+) -> Measurement:
+    """A measurement; without a subject it is the guest's, as a whole."""
+    return Measurement(name=name, value=value, unit=unit, lower=lower, subject=subject)

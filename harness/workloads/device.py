@@ -21,6 +21,7 @@ from harness.workloads.base import (
     command,
     exact,
     measure,
+    rate,
     report_of,
     settings,
 )
@@ -81,8 +82,8 @@ def _edu(
     if asked.residue:
         answers.append(exact(f"{name} final write", True, seen.flag("planted")))
     spent = seen.seconds("dma_seconds")
-    rate = 2 * BLOCK * asked.rounds / spent if spent and asked.rounds else None
-    return answers, [Measurement(name="device.dma_rate", value=rate, unit="B/s", subject=name)]
+    speed = rate(2 * BLOCK * asked.rounds, spent)
+    return answers, [measure("device.dma_rate", speed, "B/s", subject=name)]
 
 
 def _nvidia(
@@ -100,8 +101,7 @@ def _nvidia(
         exact(f"{name} has a UUID", True, seen.text("uuid").startswith("GPU-"), seen.text("uuid")[:80]),
         exact(f"{name} has memory", True, memory > 0, f"{memory} bytes, {seen.text('name')[:80]}"),
     ]
-    measurement = Measurement(name="device.memory", value=float(memory), unit="B", subject=name)
-    return answers, [measurement]
+    return answers, [measure("device.memory", float(memory), "B", subject=name)]
 
 
 JUDGES: tuple[tuple[str, str | None, str, Judge], ...] = (

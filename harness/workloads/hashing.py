@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import ConfigError
-from harness.workloads.base import Job, Parsed, Scalar, command, exact, measure, report_of, settings
+from harness.workloads.base import Job, Parsed, Scalar, command, exact, measure, rate, report_of, settings
 from harness.workloads.md5crypt import md5crypt
 
 _DEFAULTS: dict[str, Scalar] = {"engine": "john", "candidates": 2000}
@@ -98,7 +98,7 @@ class Hashing:
                 exact("password", asked.password, seen.text_or_none("found")),
             ),
             measurements=(
-                measure("hashing.candidate_rate", tried / spent if spent else None, "1/s"),
+                measure("hashing.candidate_rate", rate(tried, spent), "1/s"),
                 measure("hashing.reported_rate", seen.optional("reported_rate"), "1/s"),
             ),
             versions=versions,

@@ -18,6 +18,7 @@ from harness.workloads.base import (
     command,
     exact,
     measure,
+    rate,
     report_of,
     settings,
 )
@@ -100,8 +101,8 @@ class Transcode:
             measurements=(
                 measure("transcode.psnr_min", psnr, "dB", lower=given["min_psnr_db"]),
                 measure("transcode.ssim_min", ssim, "", lower=given["min_ssim"]),
-                measure("transcode.encode_rate", frames / encode if encode else None, "frames/s"),
-                measure("transcode.decode_rate", frames / decode if decode else None, "frames/s"),
+                measure("transcode.encode_rate", rate(frames, encode), "frames/s"),
+                measure("transcode.decode_rate", rate(frames, decode), "frames/s"),
                 measure("transcode.lossy_size", seen.number("lossy_bytes"), "B"),
             ),
             versions=versions,

@@ -1,0 +1,163 @@
+"""runner.sh, really run: a key starts once, whatever happens around it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+import harness.payload
+from harness.workloads import Job, Place, collect, parse_collected, parse_status, start, stop, wait
+
+PAYLOAD = Path(next(iter(harness.payload.__path__)))
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    place = Place(payload=str(PAYLOAD), jobs=str(tmp_path / "jobs"))
+    return Job(key="k1", guest="g1", tenant="t", place=place)
+
+
+def run(argv: tuple[str, ...]) -> bytes:
+    return subprocess.run(argv, capture_output=True, check=True, timeout=60).stdout
+
+
+def began(job: Job, *argv: str) -> None:
+    assert parse_status(run(start(job, argv)), job.key).created
+
+
+def test_a_job_is_started_waited_for_and_collected(job: Job) -> None:
+    began(job, "sh", "-c", "echo out; echo err >&2; exit 7")
+    status = parse_status(run(wait(job, 20)), "k1")
+    assert (status.state, status.exit_status, status.stdout_bytes) == ("done", 7, 0)
+    assert status.seconds is not None
+    assert status.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    found = parse_collected(run(collect(job)), "k1")
+    assert (found.stdout, found.stderr, found.status.exit_status) == (b"out\n", b"err\n", 7)
+    again = parse_collected(run(collect(job)), "k1")
+    assert (again.stdout, again.status.ended) == (found.stdout, found.status.ended)
+
+
+def test_a_key_is_started_once_even_by_many_at_a_time(job: Job, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    argv = start(job, ("sh", "-c", f"echo once >> {log}; sleep 0.2"))
+    many = [subprocess.Popen(argv, stdout=subprocess.PIPE) for _ in range(8)]
+    created = [parse_status(p.communicate(timeout=60)[0], "k1").created for p in many]
+    assert sorted(created) == [False] * 7 + [True]
+    assert parse_status(run(wait(job, 20)), "k1").state == "done"
+    assert not parse_status(run(argv), "k1").created
+    assert log.read_text() == "once\n"
+
+
+def test_waiting_ends_with_the_job_or_with_the_time(job: Job) -> None:
+    began(job, "sleep", "1.5")
+    at = time.monotonic()
+    assert parse_status(run(wait(job, 1)), "k1").state == "running"
+    assert time.monotonic() - at < 1.4
+    assert parse_status(run(wait(job, 30)), "k1").exit_status == 0
+    assert time.monotonic() - at < 10
+
+
+def test_the_starter_does_not_hold_the_connection_open(job: Job) -> None:
+    at = time.monotonic()
+    began(job, "sleep", "20")
+    assert time.monotonic() - at < 5
+    run(stop(job))
+
+
+def test_stop_ends_the_whole_session_and_may_be_repeated(job: Job, tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    began(job, "sh", "-c", f"trap '' TERM; sleep 60 & echo $! $$ > {pids}; wait; sleep 60")
+    while not pids.exists() or not pids.read_text().endswith("\n"):
+        time.sleep(0.02)
+    status = parse_status(run(stop(job, grace=0)), "k1")
+    assert (status.stopped, status.state in ("lost", "done")) == (True, True)
+    for pid in pids.read_text().split():
+        assert not _runs(int(pid))
+    assert parse_status(run(stop(job)), "k1").state == status.state
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_job_that_is_told_to_end_leaves_its_status(job: Job) -> None:
+    began(job, "sleep", "60")
+    status = parse_status(run(stop(job)), "k1")
+    assert (status.state, status.exit_status, status.stopped) == ("done", 128 + signal.SIGTERM, True)
+
+
+def test_a_killed_supervisor_is_noticed_at_once(job: Job) -> None:
+    began(job, "sleep", "3")
+    supervisor = int(Path(job.place.jobs, "k1", "pid").read_text())
+    os.kill(supervisor, signal.SIGKILL)
+    at = time.monotonic()
+    status = parse_status(run(wait(job, 30)), "k1")
+    assert (status.state, status.exit_status) == ("lost", None)
+    assert time.monotonic() - at < 10
+
+
+def test_a_key_that_nobody_started_is_absent(job: Job) -> None:
+    assert parse_status(run(wait(job, 5)), "k1").state == "absent"
+    assert parse_collected(run(collect(job)), "k1").status.state == "absent"
+    assert parse_status(run(stop(job)), "k1").state == "absent"
+
+
+def test_a_starter_that_died_half_way_leaves_a_lost_job_not_a_second_start(job: Job) -> None:
+    Path(job.place.jobs, "k1").mkdir(parents=True)
+    status = parse_status(run(start(job, ("true",))), "k1")
+    assert (status.created, status.state) == (False, "lost")
+
+
+def test_only_the_end_of_much_output_comes_back(job: Job) -> None:
+    began(job, "sh", "-c", "head -c 3000000 /dev/zero; printf end")
+    run(wait(job, 30))
+    found = parse_collected(run(collect(job)), "k1")
+    assert len(found.stdout) == 1 << 20
+    assert found.stdout.endswith(b"\0end")
+    assert found.status.stdout_total == 3000003
+
+
+def test_output_of_a_running_job_is_cut_at_what_was_announced(job: Job) -> None:
+    began(job, "sh", "-c", "while :; do echo 0123456789; done")
+    for _ in range(5):
+        assert parse_collected(run(collect(job)), "k1").status.state == "running"
+    run(stop(job))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("start", "--key", "../x", "--", "true"), ("start", "--key", "", "--", "true"), ("wait",),
+        ("start", "--key", "a/b", "--", "true"), ("start", "--key", "a"), ("fly", "--key", "a"),
+        ("wait", "--key", "a", "--timeout", "1;reboot"), ("wait", "--key", "a", "--timeout", "-1"),
+        ("wait", "--key", "$(id)"), ("wait", "--key"), ("wait", "--key", "a", "--shell", "x"),
+    ],
+)  # fmt: skip
+def test_wrong_usage_is_refused(argv: tuple[str, ...], tmp_path: Path) -> None:
+    whole = ("sh", str(PAYLOAD / "runner.sh"), argv[0], "--base", str(tmp_path / "b"), *argv[1:])
+    done = subprocess.run(whole, capture_output=True, check=False)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert not (tmp_path / "b").exists()
+
+
+def test_arguments_reach_the_job_unchanged(job: Job) -> None:
+    words = ("a b", "$HOME", "`id`", "--", "*", "", "é\n", '{"x":1}')
+    began(job, "printf", "<%s>", *words)
+    run(wait(job, 20))
+    assert parse_collected(run(collect(job)), "k1").stdout.decode() == "".join(f"<{w}>" for w in words)
+
+
+def test_the_script_is_plain_posix_shell() -> None:
+    shells = [shell for shell in ("dash", "bash") if shutil.which(shell)]
+    for shell in shells:
+        assert subprocess.run([shell, "-n", str(PAYLOAD / "runner.sh")], check=False).returncode == 0
+    assert shells

@@ -1,0 +1,77 @@
+"""Every workload is listed, named once, and known to the rest of the house."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+
+import pytest
+
+import harness.workloads
+from harness.config_rules import WORKLOAD_NAMES
+from harness.errors import ConfigError
+from harness.workloads import WORKLOADS, Job, applies, settings, workload
+
+HELPERS = {"base", "files", "judge", "md5crypt", "runs", "tensorflow_library"}
+
+
+def test_every_module_that_is_not_a_helper_is_a_listed_workload() -> None:
+    modules = {m.name for m in pkgutil.iter_modules(harness.workloads.__path__)} - HELPERS
+    assert modules == {w.name for w in WORKLOADS}
+    for name in modules:
+        assert importlib.import_module(f"harness.workloads.{name}").WORKLOAD in WORKLOADS
+
+
+def test_profiles_know_the_same_names() -> None:
+    assert set(WORKLOAD_NAMES) == {w.name for w in WORKLOADS}
+
+
+def test_an_unknown_name_is_refused_with_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="device, hashing, tensorflow, transcode"):
+        workload("quake")
+
+
+def test_listing_workloads_does_not_import_numpy() -> None:
+    import subprocess
+
+    code = "import sys, harness.workloads; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("one", WORKLOADS, ids=lambda w: w.name)
+def test_every_workload_prepares_an_isolated_command_with_its_defaults(one: object, job: Job) -> None:
+    argv = one.prepare(job)  # type: ignore[attr-defined]
+    assert argv[:3] == ("/usr/bin/python3", "-I", "-S")
+    assert argv[3].startswith("/opt/shakedown/payload/")
+    assert len(argv) == 5
+
+
+@pytest.mark.parametrize("one", WORKLOADS, ids=lambda w: w.name)
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"no_such": 1},
+        {"seed": "one"},
+        {"candidates": True},
+        {"width": float("inf")},
+        {"min_ssim": float("nan")},
+    ],
+)
+def test_parameters_that_no_workload_could_take_are_refused(one: object, parameters: dict, job: Job) -> None:  # type: ignore[type-arg]
+    with pytest.raises(ConfigError):
+        settings(one, Job(key="k", guest="g", tenant="t", parameters=parameters))  # type: ignore[arg-type]
+
+
+def test_a_whole_number_serves_where_a_fraction_is_wanted() -> None:
+    given = settings(
+        workload("transcode"), Job(key="k", guest="g", tenant="t", parameters={"min_psnr_db": 31})
+    )
+    assert given["min_psnr_db"] == 31
+    assert given["width"] == 320
+
+
+def test_the_device_workload_applies_only_to_guests_with_devices(job: Job) -> None:
+    assert applies("device", job)
+    assert not applies("device", Job(key="k", guest="g", tenant="t"))
+    assert applies("hashing", Job(key="k", guest="g", tenant="t"))
