@@ -29,6 +29,7 @@ from reports import render_all
 MOST_GPUS = 16
 """Planner and bus layout are made and tested for guests of up to 16 GPUs."""
 
+_LINE = 300
 _WAIT_SECONDS = 24 * 3600.0
 
 
@@ -220,4 +221,6 @@ def _words(session: Session, record: RunRecord, total: float) -> str:
 
 
 def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)[:400]
+    """One line for a terminal; the middle of a long one is left out: what went wrong stands at the ends."""
+    line = "".join(c if c.isprintable() else " " for c in text)
+    return line if len(line) <= _LINE else f"{line[: _LINE // 2]} ... {line[-_LINE // 2 :]}"

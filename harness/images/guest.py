@@ -24,7 +24,9 @@ MANIFEST = "manifest.json"
 _SUITE = "bookworm"
 _RECIPE = 1
 """Raise it when the code that builds images changes what is in them."""
-_COMMAND_LINE = "console=ttyS0 net.ifnames=0 quiet audit=0 random.trust_cpu=on"
+_COMMAND_LINE = (
+    "console=ttyS0 net.ifnames=0 quiet audit=0 random.trust_cpu=on init_on_alloc=0 nokaslr mitigations=off"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,8 @@ def ensure_guest_image(kind: str, progress: Callable[[str], None], *, root: Path
         _build(work, kind, digest, progress)
 
     entry = cache.ensure(CACHE_KIND, digest, build, progress, need_mib=3 * KINDS[kind].disk_mib, root=root)
+    # A store of images is read by hosts as libvirt's own user, also where it is shared with them whole.
+    entry.parent.chmod(0o755)
     return read_image(entry)
 
 
@@ -272,5 +276,4 @@ def _manifest(work: Path, kind: str, digest: str, spec: GuestKind) -> None:
         (work / name).chmod(0o644)
     data = {"kind": kind, "recipe": digest, "command_line": spec.command_line, "files": hashes}
     (work / MANIFEST).write_text(json.dumps(data, indent=2) + "\n")
-    # A host reads its guests' disks as libvirt's own user.
     work.chmod(0o755)

@@ -232,6 +232,9 @@ def kernel_arguments(lab: LabFile, accelerator: str) -> str:
     """The kernel command line of the lab host."""
     words = ["root=/dev/vda", "rw", "console=ttyS0", "quiet", "net.ifnames=0", "nowatchdog", "audit=0"]
     words += ["mitigations=off", "nokaslr", "fsck.mode=skip", "systemd.show_status=0"]
+    # Zeroing every page at its allocation would touch all memory set aside as hugepages: the machine
+    # would take gigabytes here before a guest has used any.
+    words += ["init_on_alloc=0", "numa_balancing=disable"]
     if accelerator != "kvm":
         words.append("tsc=reliable")
     if lab.iommu != "none":
