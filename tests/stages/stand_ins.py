@@ -1,0 +1,110 @@
+"""What stages are given, made from fakes: an open record, and a host with guests that answer in memory."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from harness.config import load_host, load_profile
+from harness.errors import TransportError
+from harness.images.guest import GuestImage
+from harness.model.evidence import Evidence
+from harness.model.inventory import HostFile, Profile, SshAccess
+from harness.progress import Progress
+from harness.record.assemble import assemble
+from harness.record.events import read_events
+from harness.record.recorder import Recorder
+from harness.stages.images import HostImage
+from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
+
+RUN = "20260101T000000Z-abcdef"
+
+
+def a_recorder(directory: Path, *, host: HostFile | None = None, profile: Profile | None = None) -> Recorder:
+    """An open record of run ``RUN``."""
+    return Recorder.begin(
+        directory,
+        host=host or load_host("lab"),
+        profile=profile or load_profile("smoke"),
+        waivers=(),
+        clock=FakeClock(),
+        run_id=RUN,
+    )
+
+
+def evidence(recorder: Recorder) -> Evidence:
+    """What the record says so far."""
+    return assemble(read_events(recorder.directory.events).events)
+
+
+def quiet() -> Progress:
+    """Progress that nobody reads."""
+    return Progress(io.StringIO())
+
+
+@dataclass
+class FakeGuest(FakeTransport):
+    """A guest that starts to answer after so many tries."""
+
+    silent: int = 0
+    why: str = "Connection refused"
+
+    def __post_init__(self) -> None:
+        FakeTransport.__init__(self, FakeHost("guest"))
+
+    def run(self, argv, **options):  # type: ignore[no-untyped-def]
+        if self.silent > 0:
+            self.silent -= 1
+            raise TransportError(self.why, host="guest")
+        return super().run(argv, **options)
+
+
+@dataclass
+class FakeAccess:
+    """``harness.stages.access.HostAccess`` in memory."""
+
+    host: FakeHost = field(default_factory=FakeHost)
+    libvirt: FakeHypervisor = field(default_factory=FakeHypervisor)
+    in_guest: FakeGuest = field(default_factory=FakeGuest)
+    asked_for: list[SshAccess] = field(default_factory=list)
+    name: str = "fake"
+
+    @property
+    def transport(self) -> FakeTransport:
+        return FakeTransport(self.host)
+
+    def hypervisor(self) -> FakeHypervisor:
+        return self.libvirt
+
+    def guest(self, access: SshAccess, *, name: str, recorder: object = None) -> FakeGuest:
+        self.asked_for.append(access)
+        return self.in_guest
+
+
+HOST_IMAGE = HostImage(
+    disk="/srv/images/abc/disk.qcow2",
+    kernel="/srv/images/abc/vmlinux",
+    initrd="/srv/images/abc/initrd",
+    command_line="console=ttyS0",
+)
+
+
+def an_image(directory: Path, digest: str = "abc123", **files: bytes) -> GuestImage:
+    """A built image with small files of known content."""
+    import hashlib
+
+    home = directory / digest
+    home.mkdir(parents=True)
+    contents = {"disk.qcow2": b"disk", "vmlinux": b"kernel", "initrd": b"initrd", **files}
+    for name, data in contents.items():
+        (home / name).write_bytes(data)
+    return GuestImage(
+        kind="cpu",
+        digest=digest,
+        disk=home / "disk.qcow2",
+        kernel=home / "vmlinux",
+        initrd=home / "initrd",
+        command_line="console=ttyS0",
+        files={name: hashlib.sha256(data).hexdigest() for name, data in contents.items()},
+    )

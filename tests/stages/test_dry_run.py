@@ -1,0 +1,84 @@
+"""``qualify --dry-run``: what a run would change, in words, and nothing changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.config import load_host
+from harness.model.guest import GuestRequest, PlacementPolicy
+from harness.model.inventory import HostControlRef, HostFile
+from harness.model.placement import PlacementPlan
+from harness.placement import planner
+from harness.stages.dry_run import _of_guest, changes
+from harness.stages.session import GuestDemand
+from tests.placement import hosts
+
+WORK = "/var/lib/shakedown"
+
+
+def of_guest(gpus: int, facts=None) -> list[str]:
+    facts = facts or hosts.lab_like()
+    request = GuestRequest(name=f"g-{gpus}gpu", gpus=gpus)
+    answer = planner.plan(facts, request, PlacementPolicy())
+    return _of_guest(GuestDemand(request=request, workloads=()), answer, facts, WORK, "shakedown-1234")
+
+
+def test_every_function_that_a_guest_takes_is_named_with_its_driver() -> None:
+    facts = hosts.with_device(hosts.lab_like(), hosts.gpu_address(0, 1), driver="snd_hda_intel")
+    lines = of_guest(4, facts)
+    plan = planner.plan(facts, GuestRequest(name="g-4gpu", gpus=4), PlacementPolicy())
+    assert isinstance(plan, PlacementPlan)
+    taken = [line for line in lines if line.startswith("take ")]
+    assert len(taken) == len(plan.hostdevs) == 6
+    assert f"take {hosts.gpu_address(0, 1)} from snd_hda_intel to vfio-pci for g-4gpu, and back" in "\n".join(
+        taken
+    )
+    assert f"take {hosts.gpu_address(0)} from no driver to vfio-pci" in "\n".join(taken)
+
+
+def test_files_network_and_domain_are_named() -> None:
+    text = "\n".join(of_guest(1))
+    assert "start a transient network like shakedown-1234" in text
+    assert f"write {WORK}/runs/RUN/shakedown-RUN-g-1gpu.qcow2" in text
+    assert re.search(
+        r"define and run domain shakedown-RUN-g-1gpu: CPUs \d.*MiB on node \d.* in pages of 2048 KiB", text
+    )
+
+
+def test_a_guest_that_cannot_be_placed_says_every_reason() -> None:
+    (line,) = of_guest(9)
+    assert line.startswith("guest g-9gpu would not be started: ")
+
+
+@pytest.fixture
+def here(tmp_path) -> HostFile:
+    """This machine as a host that is only looked at, with an image of one's own."""
+    image = tmp_path / "own.qcow2"
+    image.write_bytes(b"QFI\xfb" + b"\0" * 100)
+    return dataclasses.replace(
+        load_host("example"),
+        name="here",
+        ssh=None,
+        control=HostControlRef(kind="local"),
+        guest_image=str(image),
+        work_dir=str(tmp_path / "work"),
+    )
+
+
+def _tree(directory: Path) -> list[str]:
+    return sorted(str(p) for p in directory.rglob("*"))
+
+
+def test_a_dry_run_looks_at_a_real_machine_and_changes_nothing(here, tmp_path) -> None:
+    before = _tree(tmp_path)
+    demand = GuestDemand(request=GuestRequest(name="g1-16gpu", gpus=16), workloads=())
+    lines = changes(here, (demand,), lambda _text: None)
+    assert _tree(tmp_path) == before
+    assert lines[0].startswith("on here: write claims for ")
+    assert any(line.startswith("copy the guest image (0 MiB)") for line in lines)
+    assert any(line.startswith("guest g1-16gpu would not be started") for line in lines)
+    assert lines[-1].startswith("give all of it back")

@@ -1,0 +1,187 @@
+"""The life of one guest: whatever breaks on the way, it is recorded once and everything is given back."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+
+import pytest
+
+from harness.config import load_host, load_profile
+from harness.errors import ProvisionError
+from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.guest import GuestRequest
+from harness.stages.boundary import Stopped
+from harness.stages.guest import GuestStage, run_guest
+from harness.stages.network import run_network
+from tests.fakes import FakeClock
+from tests.placement import hosts
+from tests.stages.stand_ins import HOST_IMAGE, RUN, FakeAccess, FakeGuest, a_recorder, evidence, quiet
+
+pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen (openssh-client)")
+
+HEADER = "34 12 e8 11 00 00 10 00 10 00 ff 00 00 00 80 00"
+
+
+def _host_state(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
+    """Every function that is asked about is there, without a driver; 2048 pages are free."""
+    asked = argv[argv.index("--", 3) + 1 :]
+    rows = [f"device\t{address}\t1\t\tbus\t {HEADER}" for address in asked]
+    return 0, "\n".join([*rows, "hugepages\t0\t2048\t2048", "end\n"]).encode(), b""
+
+
+@pytest.fixture
+def access() -> FakeAccess:
+    made = FakeAccess()
+    made.host.on("host-state", _host_state)
+    made.host.on("make-overlay", b"")
+    made.host.on("remove-files", b"")
+    made.host.on("guest-serial", b"[    9.9] Kernel panic\n")
+    return made
+
+
+@pytest.fixture
+def recorder(tmp_path):
+    opened = a_recorder(tmp_path / "runs")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def guest(tmp_path, recorder, access) -> GuestStage:
+    """A guest of one GPU on a host like the lab."""
+    request = GuestRequest(name="g1-1gpu", gpus=1)
+    recorder.guest_requested(request, ())
+    profile = dataclasses.replace(load_profile("smoke"), boot_deadline_seconds=10.0)
+    return GuestStage(
+        run=RUN,
+        recorder=recorder,
+        host=dataclasses.replace(load_host("lab"), placement=load_host("example").placement),
+        profile=profile,
+        clock=FakeClock(),
+        progress=quiet(),
+        access=access,
+        facts=hosts.lab_like(),
+        image=HOST_IMAGE,
+        network=run_network(RUN, 1),
+        request=request,
+        workloads=(),
+        number=0,
+        scratch=tmp_path,
+        planted=set(),
+    )
+
+
+def _stopped(guest: GuestStage) -> tuple[Evidence, GuestEvidence]:
+    with pytest.raises(Stopped):
+        run_guest(guest)
+    said = evidence(guest.recorder)
+    return said, said.guests[0]
+
+
+def _given_back(access: FakeAccess, seen: GuestEvidence) -> None:
+    assert access.libvirt.domains() == ()
+    assert access.libvirt.networks == {}
+    assert seen.release is not None
+    assert seen.release.problems == ()
+    assert seen.release.hugepages_after == seen.release.hugepages_before == {"0/2097152": 2048}
+    assert all(d.present and d.config_ok for d in seen.release.devices)
+
+
+def test_a_guest_that_cannot_be_placed_touches_nothing(guest, access) -> None:
+    greedy = dataclasses.replace(guest, request=GuestRequest(name="g1-1gpu", gpus=9))
+    said, seen = _stopped(greedy)
+    assert seen.no_plan is not None
+    assert [r.code for r in seen.no_plan.reasons] != []
+    assert said.errors == ()  # an answer, not a broken stage
+    assert access.host.calls == []
+    assert (seen.started, seen.release) == (False, None)
+
+
+def test_a_refused_start_is_recorded_and_everything_is_given_back(guest, access) -> None:
+    access.libvirt.refuse[guest.place.domain] = ProvisionError("unable to lock pages", remedy="raise it")
+    said, seen = _stopped(guest)
+    assert [(e.stage, e.subject, e.message, e.remedy) for e in said.errors] == [
+        ("provision", "g1-1gpu", "unable to lock pages", "raise it")
+    ]
+    assert (seen.started, seen.reached) == (False, False)
+    _given_back(access, seen)
+
+
+def test_a_full_disk_is_recorded_and_everything_is_given_back(guest, access) -> None:
+    access.host.on("make-overlay", b"", status=1, stderr=b"No space left on device")
+    said, seen = _stopped(guest)
+    assert "No space left on device" in said.errors[0].message
+    _given_back(access, seen)
+
+
+def test_a_guest_that_never_answers_is_given_back_with_its_last_words(guest, access) -> None:
+    access.in_guest = FakeGuest(silent=100_000)
+    said, seen = _stopped(guest)
+    assert (seen.started, seen.reached) == (True, False)
+    assert [e.stage for e in said.errors] == ["boot"]
+    assert "Kernel panic" in said.errors[0].message
+    _given_back(access, seen)
+
+
+def test_an_interrupt_gives_everything_back_before_it_goes_on(guest, access) -> None:
+    class Interrupting(FakeGuest):
+        def run(self, argv, **options):
+            raise KeyboardInterrupt
+
+    access.in_guest = Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        run_guest(guest)
+    _given_back(access, evidence(guest.recorder).guests[0])
+
+
+def test_a_release_that_cannot_be_done_is_an_error_and_no_evidence_of_one(guest, access) -> None:
+    class Cutting(FakeGuest):
+        def run(self, argv, **options):
+            access.host.down = "connection lost"
+            return super().run(argv, **options)
+
+    access.in_guest = Cutting()
+    said, seen = _stopped(guest)
+    assert seen.release is None
+    assert [e.stage for e in said.errors][-1] == "release"
+
+
+def test_the_recorded_definition_holds_the_plan_and_no_private_key(guest, access) -> None:
+    access.libvirt.refuse[guest.place.domain] = ProvisionError("stop here")
+    _said, seen = _stopped(guest)
+    text = (guest.recorder.path / seen.domain_xml).read_text()
+    assert seen.xml_problems == ()
+    assert "(private key, not recorded)" in text
+    secret = (guest.scratch / "g1-1gpu.host_key").read_text()
+    import base64
+
+    assert base64.b64encode(secret.encode()).decode() not in text
+    assert seen.plan is not None
+    for address in seen.plan.hostdevs:
+        assert f'slot="0x{address.device:02x}"' in text
+
+
+def test_a_placement_that_cannot_be_read_is_missing_evidence_and_the_rest_goes_on(guest, access) -> None:
+    access.host.on("g1-1gpu-placement-host", b"", status=1, stderr=b"no such domain")
+    inside = access.in_guest.host
+    inside.on("payload", b"")
+    inside.on("g1-1gpu-kernel-log", b"BUG: soft lockup\n")
+    run_guest(guest)
+    said = evidence(guest.recorder)
+    seen = said.guests[0]
+    assert (seen.started, seen.reached, seen.boot_seconds) == (True, True, 0.0)
+    assert seen.observed is None
+    assert [(e.stage, e.kind) for e in said.errors] == [("observe", "ProvisionError")]
+    assert seen.kernel_log == ("BUG: soft lockup",)
+    assert access.in_guest.closed == 1
+    _given_back(access, seen)
+
+
+def test_a_payload_that_does_not_arrive_is_an_error_of_the_burn(guest, access) -> None:
+    access.host.on("g1-1gpu-placement-host", b"", status=1)
+    access.in_guest.host.on("payload", b"", status=2, stderr=b"tar: No space left on device")
+    said, seen = _stopped(guest)
+    assert [e.stage for e in said.errors] == ["observe", "burn"]
+    assert "No space left" in said.errors[1].message
+    _given_back(access, seen)

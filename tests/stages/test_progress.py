@@ -1,0 +1,78 @@
+"""Progress: plain lines where nobody watches, few of them, and no control characters from a host."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+
+from harness.progress import Progress
+
+
+def lines(stream: io.StringIO) -> list[str]:
+    """What was printed, without the clock."""
+    return [re.sub(r"^\[\d+:\d\d\] ", "", line) for line in stream.getvalue().splitlines()]
+
+
+@pytest.fixture
+def stream() -> io.StringIO:
+    return io.StringIO()
+
+
+def test_each_line_says_the_time_and_the_stage(stream) -> None:
+    progress = Progress(stream)
+    progress("before any stage")
+    progress.stage("discover")
+    progress("connecting")
+    assert re.fullmatch(r"\[0:00\] before any stage", stream.getvalue().splitlines()[0])
+    assert lines(stream) == ["before any stage", "discover ...", "discover: connecting"]
+
+
+def test_waiting_is_not_repeated_for_each_second(stream) -> None:
+    progress = Progress(stream)
+    progress.stage("boot")
+    for second in range(50):
+        progress(f"waiting for g1 to boot: {second} s of at most 600 s")
+    assert lines(stream) == ["boot ...", "boot: waiting for g1 to boot: 0 s of at most 600 s"]
+
+
+def test_another_message_is_never_held_back(stream) -> None:
+    progress = Progress(stream)
+    for text in ("copying a", "copying b", "copying a"):
+        progress(text)
+    assert lines(stream) == ["copying a", "copying b", "copying a"]
+
+
+def test_the_same_waiting_in_another_stage_is_said_again(stream) -> None:
+    progress = Progress(stream)
+    for name in ("g1: boot", "g2: boot"):
+        progress.stage(name)
+        progress("waiting: 1 s")
+    assert lines(stream).count("g2: boot: waiting: 1 s") == 1
+
+
+def test_hostile_text_cannot_reach_the_terminal(stream) -> None:
+    progress = Progress(stream)
+    progress("\x1b[2J\x1b]0;owned\x07 all\nlines\rare \x9b one " + "x" * 10_000)
+    (line,) = lines(stream)
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f]", line)
+    assert len(line) <= 300
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_keeps_what_happened_and_shows_markup_as_text() -> None:
+    stream = Terminal()
+    progress = Progress(stream)
+    progress.stage("host")
+    progress("copying [bold]image[/bold]")
+    progress("waiting for g1: 3 s")
+    progress.done()
+    progress.done()
+    assert "copying [bold]image[/bold]" in stream.getvalue()
