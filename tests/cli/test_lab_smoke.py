@@ -1,0 +1,70 @@
+"""The lab test of the default run: builds the lab where it is missing, and qualifies it with one guest."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.lab, pytest.mark.lab_smoke, pytest.mark.timeout(2700)]
+
+REPORTS = ("report.html", "report.md", "junit.xml", "ocp.jsonl", "metrics.prom")
+
+
+@pytest.fixture(scope="module")
+def environment() -> Iterator[dict[str, str]]:
+    """A lab of our own, beside any that runs; images and snapshots are shared through the cache."""
+    # Short, because a UNIX socket lies below it.
+    with tempfile.TemporaryDirectory(prefix="shk") as state:
+        chosen = {**os.environ, "XDG_STATE_HOME": state}
+        yield chosen
+        _shakedown("lab", "down", "--all", environment=chosen, cwd=Path(state))
+
+
+def _shakedown(
+    *arguments: str, environment: dict[str, str], cwd: Path, deadline: float = 600.0
+) -> subprocess.CompletedProcess[str]:
+    # Progress goes where pytest shows it with -s; the answer alone is captured.
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "harness", *arguments],
+        cwd=cwd,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=deadline,
+        check=False,
+    )
+
+
+def test_the_lab_is_qualified_with_one_guest_and_its_record_holds(environment, tmp_path) -> None:
+    """GO_WITH_WAIVERS is the lab's honest verdict: see inventory/waivers/lab.yaml for what is carried."""
+    qualified = _shakedown(
+        "qualify", "--gpus", "1", "--json", environment=environment, cwd=tmp_path, deadline=2400.0
+    )
+    answer = json.loads(qualified.stdout)
+    run = tmp_path / answer["run"]
+    words = (run / "report.md").read_text()
+    assert (answer["verdict"], qualified.returncode) == ("GO_WITH_WAIVERS", 0), words
+    assert answer["host"] == "lab"
+    assert answer["checks"]["error"] == answer["checks"]["missing"] == 0, words
+    assert answer["checks"]["pass"] > answer["checks"]["fail"]
+    assert all((run / name).stat().st_size > 0 for name in REPORTS)
+
+    judged = _shakedown("judge", str(run), "--json", environment=environment, cwd=tmp_path)
+    again = json.loads(judged.stdout)
+    assert (again["agrees"], again["verdict"], judged.returncode) == (True, "GO_WITH_WAIVERS", 0)
+
+    # The same run without what the guest computed proves nothing.
+    events = run / "events.jsonl"
+    kept = [line for line in events.read_text().splitlines(keepends=True) if '"kind":"workload"' not in line]
+    assert len(kept) < len(events.read_text().splitlines())
+    events.write_text("".join(kept))
+    thinner = _shakedown("judge", str(run), "--json", environment=environment, cwd=tmp_path)
+    assert (json.loads(thinner.stdout)["verdict"], thinner.returncode) == ("INCONCLUSIVE", 3)
