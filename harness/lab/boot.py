@@ -30,6 +30,8 @@ _RESTORED_SECONDS = (20.0, 60.0, 60.0)
 _SNAPSHOT_MIB = 2500
 _RUNNING_MIB = 1000
 
+_WAIT_FOR_STATE = ("-incoming", "defer", "-S")
+
 _SETTLE = """\
 set -u
 state=$(systemctl is-system-running --wait)
@@ -93,9 +95,16 @@ def check_engine(recipe: Recipe) -> None:
         )
 
 
-def ensure_snapshot(recipe: Recipe, progress: Callable[[str], None], *, root: Path | None = None) -> Path:
-    """The kept machine, made by booting once when there is none. Raises LabError or ImageError."""
+def ensure_snapshot(
+    recipe: Recipe, progress: Callable[[str], None], *, root: Path | None = None
+) -> Path | None:
+    """The kept machine, made by booting once when there is none; None when QEMU cannot keep such a machine.
+
+    Raises LabError or ImageError.
+    """
     check_engine(recipe)
+    if not machine.can_be_kept(recipe.lab):
+        return None
 
     def build(work: Path) -> None:
         for attempt in range(1, _ATTEMPTS + 1):
@@ -113,20 +122,12 @@ def ensure_snapshot(recipe: Recipe, progress: Callable[[str], None], *, root: Pa
 
 
 def _boot_and_save(recipe: Recipe, work: LabDirectory, progress: Callable[[str], None]) -> None:
-    progress(f"booting the lab host once under {recipe.accelerator.name} ({recipe.accelerator.reason})")
     disk = work.path / snapshot.DISK
     work.log.write_bytes(b"")
     _overlay(recipe.tool, recipe.image.disk, disk)
     started, reach = _start(recipe, work, disk, (), tied=True)
     try:
-        access.wait_for_ssh(
-            reach,
-            alive=lambda: process.is_running(started),
-            deadline=_BOOT_SECONDS,
-            waiting=lambda seconds: progress(f"lab host boots: {seconds:.0f} s"),
-        )
-        progress("lab host answers SSH; letting it settle")
-        _settle(reach, work)
+        _boot(recipe, work, started, reach, progress)
         progress("keeping the booted machine")
         snapshot.save(work.monitor, work.path, recipe.tool.version)
     except LabError as error:
@@ -137,6 +138,24 @@ def _boot_and_save(recipe: Recipe, work: LabDirectory, progress: Callable[[str],
         secret.unlink()
 
 
+def _boot(
+    recipe: Recipe,
+    directory: LabDirectory,
+    running: MachineProcess,
+    reach: SshAccess,
+    progress: Callable[[str], None],
+) -> None:
+    progress(f"the lab host boots under {recipe.accelerator.name} ({recipe.accelerator.reason})")
+    access.wait_for_ssh(
+        reach,
+        alive=lambda: process.is_running(running),
+        deadline=_BOOT_SECONDS,
+        waiting=lambda seconds: progress(f"lab host boots: {seconds:.0f} s"),
+    )
+    progress("lab host answers SSH; letting it settle")
+    _settle(reach, directory)
+
+
 def _settle(reach: SshAccess, work: LabDirectory) -> None:
     settled = access.run(reach, _SETTLE, deadline=_SETTLE_SECONDS)
     if settled.returncode != 0:
@@ -144,16 +163,18 @@ def _settle(reach: SshAccess, work: LabDirectory) -> None:
         raise LabError(f"the lab host did not settle: {said[-500:]}", remedy=f"see {work.serial_log}")
 
 
-def start_from_snapshot(
+def start(
     recipe: Recipe,
-    kept: Path,
+    kept: Path | None,
     directory: LabDirectory,
     started: Callable[[MachineProcess, int], None],
     progress: Callable[[str], None],
     *,
     port: int | None = None,
 ) -> SshAccess:
-    """Start a machine in ``directory`` from the kept one and wait until it answers SSH (2 s when idle).
+    """Start a machine in ``directory`` and wait until it answers SSH.
+
+    From the kept one that takes 2 s on an idle computer; without one the host boots, for about a minute.
 
     ``started`` hears of the process and its SSH port before anything else can go wrong. ``port`` is used
     again when it is still free. Raises LabError.
@@ -188,16 +209,19 @@ def _restore(
     port: int | None,
     deadline: float,
 ) -> SshAccess:
-    _overlay(recipe.tool, kept / snapshot.DISK, directory.disk)
-    running, reach = _start(
-        recipe, directory, directory.disk, ("-incoming", "defer", "-S"), tied=False, port=port
-    )
+    backing = recipe.image.disk if kept is None else kept / snapshot.DISK
+    extra = () if kept is None else _WAIT_FOR_STATE
+    _overlay(recipe.tool, backing, directory.disk)
+    running, reach = _start(recipe, directory, directory.disk, extra, tied=False, port=port)
     started(running, reach.port)
-    snapshot.load(directory.monitor, kept, recipe.tool.version)
+    if kept is not None:
+        snapshot.load(directory.monitor, kept, recipe.tool.version)
+    else:
+        _boot(recipe, directory, running, reach, progress)
     numbers = machine.nvme_devices(recipe.lab)
     for number in numbers:
-        with directory.nvme(number).open("wb") as backing:
-            backing.truncate(machine.NVME_MIB * 1024 * 1024)
+        with directory.nvme(number).open("wb") as file:
+            file.truncate(machine.NVME_MIB * 1024 * 1024)
     snapshot.plug_nvme(directory.monitor, numbers, {number: directory.nvme(number) for number in numbers})
     access.wait_for_ssh(
         reach,

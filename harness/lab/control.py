@@ -128,7 +128,7 @@ class LabControl:
         return reach
 
     def _start(
-        self, recipe: Recipe, kept: Path, progress: Callable[[str], None], *, port: int | None = None
+        self, recipe: Recipe, kept: Path | None, progress: Callable[[str], None], *, port: int | None = None
     ) -> SshAccess:
         directory = self._directory
         _stop(directory)
@@ -140,7 +140,7 @@ class LabControl:
         def started(running: MachineProcess, ssh_port: int) -> None:
             write_state(directory, self._state(recipe, running, ssh_port))
 
-        reach = boot.start_from_snapshot(recipe, kept, directory, started, progress, port=port)
+        reach = boot.start(recipe, kept, directory, started, progress, port=port)
         state = read_state(directory)
         if state is None:
             raise LabError(f"{directory.state_file} disappeared while the lab started")

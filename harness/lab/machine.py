@@ -200,6 +200,11 @@ def _device(number: int, device: LabDevice) -> list[str]:
     ]
 
 
+def can_be_kept(lab: LabFile) -> bool:
+    """Whether QEMU can save such a machine: its amd-iommu cannot be (measured with QEMU 10.0)."""
+    return lab.iommu != "amd"
+
+
 def nvme_devices(lab: LabFile) -> tuple[int, ...]:
     """Numbers of the devices that are plugged in after the start: ``devK`` behind ``rpK``."""
     return tuple(number for number, device in enumerate(lab.devices) if device.kind == "nvme")

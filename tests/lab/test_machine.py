@@ -11,6 +11,7 @@ import pytest
 from harness.errors import LabError
 from harness.lab.machine import (
     ANYWHERE,
+    can_be_kept,
     kernel_arguments,
     machine_arguments,
     monitor_argument,
@@ -214,3 +215,8 @@ def test_a_description_that_cannot_be_built_is_refused_in_words(
 ) -> None:
     with pytest.raises(LabError, match=words):
         validate(dataclasses.replace(DEFAULT, **change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("iommu", "kept"), [("intel", True), ("none", True), ("amd", False)])
+def test_only_machines_that_qemu_can_save_are_kept(iommu: str, kept: bool) -> None:
+    assert can_be_kept(dataclasses.replace(DEFAULT, iommu=iommu)) is kept
