@@ -201,7 +201,7 @@ def start(
 
 def _restore(
     recipe: Recipe,
-    kept: Path,
+    kept: Path | None,
     directory: LabDirectory,
     started: Callable[[MachineProcess, int], None],
     progress: Callable[[str], None],
