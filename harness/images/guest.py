@@ -24,6 +24,7 @@ MANIFEST = "manifest.json"
 _SUITE = "bookworm"
 _RECIPE = 1
 """Raise it when the code that builds images changes what is in them."""
+_DRIVER_DIR = "/usr/src/shakedown"
 _COMMAND_LINE = (
     "console=ttyS0 net.ifnames=0 quiet audit=0 random.trust_cpu=on init_on_alloc=0 nokaslr mitigations=off"
 )
@@ -54,15 +55,18 @@ _BASE = (
     "linux-image-amd64",
 )
 
+_BUILD = ("gcc", "make", "linux-headers-amd64")
+"""To compile the stand-in's driver inside the image; taken out again."""
+
 KINDS: dict[str, GuestKind] = {
     "cpu": GuestKind(
-        packages=_BASE, components=("main",), requirements="tensorflow-cpu.txt", disk_mib=5 * 1024
+        packages=(*_BASE, *_BUILD), components=("main",), requirements="tensorflow-cpu.txt", disk_mib=5 * 1024
     ),
     "nvidia": GuestKind(
         # linux-headers and a compiler: Debian ships the kernel module as source (dkms).
         packages=(
             *_BASE,
-            "linux-headers-amd64",
+            *_BUILD,
             "nvidia-kernel-dkms",
             "nvidia-smi",
             "nvidia-modprobe",
@@ -146,13 +150,17 @@ def image_digest(kind: str) -> str:
     """The recipe's hash: everything that decides what the image holds."""
     spec = KINDS[kind]
     texts = [f"{file.path} {file.mode:o} {file.content!r}" for file in _root_files()]
-    steps = _customize(Path("tensorflow"))
+    steps = _customize(Path("tensorflow"), keep_compiler=kind == "nvidia")
     parts = (*texts, *steps, _text("initrd-init.sh"), _text(spec.requirements), *guest_kernel.MODULES)
     return cache.recipe_hash(f"guest {_RECIPE}", _SUITE, repr(spec), *parts)
 
 
 def _text(name: str) -> str:
     return (resources.files("harness.images") / "guest_files" / name).read_text()
+
+
+def _native(name: str) -> str:
+    return (resources.files("harness") / "native" / name).read_text()
 
 
 def _own_image(kind: str) -> GuestImage:
@@ -194,7 +202,7 @@ def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) 
         spec.packages,
         components=spec.components,
         files=_root_files(),
-        customize=_customize(python_dir),
+        customize=_customize(python_dir, keep_compiler=kind == "nvidia"),
         progress=progress,
     )
     cache.remove_tree(python_dir)
@@ -234,13 +242,27 @@ def _root_files() -> tuple[ImageFile, ...]:
             mode=0o755,
         ),
         ImageFile(path="/etc/ssh/sshd_config.d/shakedown.conf", content=_text("sshd.conf")),
+        ImageFile(path=f"{_DRIVER_DIR}/uio_edu_msi.c", content=_native("uio_edu_msi.c")),
+        ImageFile(path=f"{_DRIVER_DIR}/Makefile", content="obj-m := uio_edu_msi.o\n"),
         ImageFile(path="/etc/hostname", content="guest\n"),
         ImageFile(path="/etc/hosts", content="127.0.0.1 localhost guest\n"),
     )
 
 
-def _customize(python_dir: Path) -> tuple[str, ...]:
+_DRIVER = """chroot "$1" sh -ec '
+release=$(ls /lib/modules)
+make -s -C /lib/modules/$release/build M=%s modules
+mkdir -p /lib/modules/$release/extra
+cp %s/uio_edu_msi.ko /lib/modules/$release/extra/
+depmod $release'
+""" % (_DRIVER_DIR, _DRIVER_DIR)  # noqa: UP031  braces and percent signs of shell stay readable
+
+
+def _customize(python_dir: Path, *, keep_compiler: bool) -> tuple[str, ...]:
+    purge = f'chroot "$1" apt-get purge -qq -y --auto-remove {" ".join(_BUILD)} >/dev/null'
     return (
+        _DRIVER,
+        *(() if keep_compiler else (purge,)),
         f'mkdir -p "$1/opt" && cp -a "{python_dir}" "$1/opt/tf" && chown -R 0:0 "$1/opt/tf"',
         # Headers, static libraries and the C++ SDK are for building against TensorFlow, not for running it.
         'rm -rf "$1/opt/tf/tensorflow/include" "$1/opt/tf/clang" "$1/opt/tf/bin"',

@@ -132,21 +132,23 @@ class Command:
 
 
 class Interrupts:
-    """Legacy interrupts counted by the kernel's ``uio_pci_generic`` (no IOMMU in the guest needed).
+    """Interrupts counted by the kernel's UIO framework: a read of ``/dev/uioN`` returns how many came.
 
-    Its handler masks INTx in the command register at each interrupt and adds one to a counter that a read
-    of ``/dev/uioN`` returns; the reader unmasks (kernel documentation, uio-howto, ``uio_pci_generic``).
+    ``uio_edu_msi`` (``harness/native``, in our own images) takes message-signalled interrupts, as a GPU's
+    driver does. Where a guest has no such module, ``uio_pci_generic`` takes the legacy line: it masks INTx at
+    each interrupt and the reader unmasks (kernel documentation, uio-howto).
     """
 
     def __init__(self, device_dir: str, address: str, command: Command) -> None:
         self._command = command
-        _bind(device_dir, address)
+        self.driver = _bind(device_dir, address)
         try:
             name = os.listdir(device_dir + "/uio")[0]
         except (OSError, IndexError):
-            raise Unable("uio_pci_generic did not take the device (module absent, or no INTx line)") from None
+            raise Unable(f"{self.driver} did not take the device (module absent, or no interrupt)") from None
         self._descriptor = os.open("/dev/" + name, os.O_RDWR)
-        command.change(put=_MASTER | _MEMORY, clear=_INTX_OFF)
+        command.change(put=_MASTER)
+        self.rearm()
         while select.select([self._descriptor], [], [], 0)[0]:  # what was pending before us
             os.read(self._descriptor, 4)
 
@@ -157,20 +159,32 @@ class Interrupts:
 
     def rearm(self) -> None:
         """Let the next one through, after the device was told to lower its line."""
-        self._command.change(clear=_INTX_OFF)
+        if self.driver == "uio_pci_generic":
+            self._command.change(clear=_INTX_OFF)
 
 
-def _bind(device_dir: str, address: str) -> None:
-    pid = os.posix_spawnp("modprobe", ["modprobe", "uio_pci_generic"], os.environ)
-    os.waitpid(pid, 0)
-    if os.path.basename(os.path.realpath(device_dir + "/driver")) == "uio_pci_generic":
-        return
-    for path, text in (
-        (device_dir + "/driver_override", "uio_pci_generic"),
-        ("/sys/bus/pci/drivers_probe", address),
-    ):
-        with open(path, "w", encoding="ascii") as stream:
-            stream.write(text)
+DRIVERS = ("uio_edu_msi", "uio_pci_generic")
+"""In order of preference."""
+
+
+def _bind(device_dir: str, address: str) -> str:
+    """Bind the device to the first of ``DRIVERS`` that there is; its name."""
+    wanted = next((name for name in DRIVERS if _load(name)), DRIVERS[-1])
+    if os.path.basename(os.path.realpath(device_dir + "/driver")) != wanted:
+        for path, text in (
+            (device_dir + "/driver_override", wanted),
+            ("/sys/bus/pci/drivers_probe", address),
+        ):
+            with open(path, "w", encoding="ascii") as stream:
+                stream.write(text)
+    return wanted
+
+
+def _load(module: str) -> bool:
+    if os.path.isdir("/sys/bus/pci/drivers/" + module):
+        return True
+    pid = os.posix_spawnp("modprobe", ["modprobe", "-q", module], os.environ)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def _until(done: Any, seconds: float) -> bool:
@@ -287,6 +301,7 @@ def exercise(
     try:
         edu = Edu(Bar(directory + "/resource0"), Page(), interrupts)
         seen = edu.observe(job)
+        seen["interrupt_driver"] = interrupts.driver
         if seen.get("planted"):
             seen["after_reset"] = edu.after_reset(job["run_key"], lambda: _reset(directory, command))
         return seen
