@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ImageError
@@ -53,6 +53,8 @@ def test_an_image_that_lost_a_file_is_never_used(tmp_path, name) -> None:
         guest.read_image(entry)
 
 
+@pytest.mark.xfail(strict=True, reason="read_image must also catch TypeError: a manifest may be a number")
+@example(b"0")
 @given(st.one_of(st.binary(max_size=80), st.text(max_size=80).map(str.encode)))
 def test_any_manifest_is_an_image_or_an_image_error(tmp_path_factory, content) -> None:
     entry = tmp_path_factory.mktemp("entry")
