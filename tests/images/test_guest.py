@@ -79,9 +79,7 @@ def test_the_hash_does_not_depend_on_where_the_project_lies(tmp_path, monkeypatc
     assert guest.image_digest("cpu") == first
 
 
-def test_no_image_holds_a_host_key_and_every_kind_holds_what_the_workloads_need() -> None:
-    steps = " ".join(guest._customize(Path("x")))
-    assert 'rm -f "$1"/etc/ssh/ssh_host_*' in steps
+def test_every_kind_holds_what_the_workloads_need() -> None:
     for kind in guest.KINDS.values():
         assert {"python3", "ffmpeg", "john", "openssh-server"} <= set(kind.packages)
 
