@@ -6,11 +6,13 @@ import inspect
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 
 from harness.errors import ImageError
 from harness.images import cache, debian
 from harness.images.debian import ImageFile
+from harness.images.processes import require_tool, run_logged
 from harness.lab.machine import HOST_KEY_BLOB, KEY_BLOB
 
 SUITE = "bookworm"
@@ -63,6 +65,20 @@ ip link set lo up; ip link set eth0 up; ip addr add 10.0.2.15/24 dev eth0; ip ro
 WantedBy=multi-user.target
 """
 
+_GUARD = """\
+[Unit]
+Description=Frees local APICs that QEMU's emulation left blocked (see lapic_guard.c)
+DefaultDependencies=no
+ConditionPathExists=/dev/mem
+[Service]
+ExecStart=/usr/local/sbin/lapic_guard %i
+Restart=on-failure
+[Install]
+WantedBy=multi-user.target
+"""
+_GUARD_CPUS = ("0", "1")
+"""Two copies that rest on different CPUs: the timer that ends a rest may be the one that is blocked."""
+
 _MODULES = """\
 virtio_net
 qemu_fw_cfg
@@ -90,6 +106,7 @@ _FILES = (
         path="/etc/systemd/system/libvirtd.service.d/stay.conf",
         content="[Service]\nEnvironment=LIBVIRTD_ARGS=\n",
     ),
+    ImageFile(path="/etc/systemd/system/lapic-guard@.service", content=_GUARD),
     ImageFile(path="/etc/modules-load.d/lab.conf", content=_MODULES),
     ImageFile(
         # Without interrupt remapping the kernel refuses VFIO unless told that the risk is accepted; the
@@ -130,6 +147,11 @@ _CUSTOMIZE = (
     'rm -f "$1"/etc/ssh/ssh_host_*',
     "for unit in " + " ".join(_MASKED) + '; do ln -sf /dev/null "$1/etc/systemd/system/$unit"; done',
     'ln -sf ../lab-net.service "$1/etc/systemd/system/multi-user.target.wants/lab-net.service"',
+    *(
+        "ln -sf ../lapic-guard@.service "
+        f'"$1/etc/systemd/system/multi-user.target.wants/lapic-guard@{cpu}.service"'
+        for cpu in _GUARD_CPUS
+    ),
     'mkdir -p "$1/srv/images" "$1/var/lib/shakedown"',
     # Empty, not missing: made at boot without the presets of a first boot.
     ': > "$1/etc/machine-id"',
@@ -154,7 +176,9 @@ def image_digest(disk_gib: int) -> str:
     """The recipe's hash: everything that decides what the image holds."""
     files = [f"{file.path}\0{file.mode}\0{file.content!r}" for file in (*_EARLY_FILES, *_FILES)]
     tool = inspect.getsource(debian)
-    return cache.recipe_hash("lab-host", SUITE, *PACKAGES, *files, *_CUSTOMIZE, str(disk_gib), tool)
+    return cache.recipe_hash(
+        "lab-host", SUITE, *PACKAGES, *files, *_CUSTOMIZE, str(disk_gib), tool, _guard_source()
+    )
 
 
 def ensure_host_image(
@@ -175,12 +199,13 @@ def ensure_host_image(
 
 def _build(work: Path, disk_gib: int, progress: Callable[[str], None]) -> None:
     rootfs = work / "rootfs"
+    guard = ImageFile(path="/usr/local/sbin/lapic_guard", content=_compile_guard(work, progress), mode=0o755)
     progress(f"building the lab host's image: Debian {SUITE}, about two minutes")
     debian.bootstrap(
         rootfs,
         SUITE,
         PACKAGES,
-        files=_FILES,
+        files=(*_FILES, guard),
         early_files=_EARLY_FILES,
         customize=_CUSTOMIZE,
         progress=progress,
@@ -194,6 +219,26 @@ def _build(work: Path, disk_gib: int, progress: Callable[[str], None]) -> None:
     debian.to_qcow2(raw, work / "host.qcow2", progress=progress)
     raw.unlink()
     cache.remove_tree(rootfs)
+
+
+def _guard_source() -> str:
+    return (resources.files("harness") / "native" / "lapic_guard.c").read_text()
+
+
+def _compile_guard(work: Path, progress: Callable[[str], None]) -> bytes:
+    """The guard as a static program: the lab host has no compiler and need not have our C library."""
+    source, program = work / "lapic_guard.c", work / "lapic_guard"
+    source.write_text(_guard_source())
+    run_logged(
+        [require_tool("gcc", "gcc"), "-static", "-O2", "-o", str(program), str(source)],
+        log=work / "lapic_guard.log",
+        what="compiling lapic_guard",
+        progress=progress,
+    )
+    content = program.read_bytes()
+    source.unlink()
+    program.unlink()
+    return content
 
 
 def _only(directory: Path, pattern: str) -> Path:

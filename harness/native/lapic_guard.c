@@ -27,7 +27,7 @@
 #define APIC_BASE 0xfee00000UL
 #define APIC_EOI 0xb0
 #define APIC_ISR 0x100
-#define PAUSE_NS 500000000L
+#define PAUSE_NS 999000000L
 
 static int on_cpu(int cpu)
 {
