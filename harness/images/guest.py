@@ -136,7 +136,7 @@ def read_image(entry: Path) -> GuestImage:
             command_line=str(manifest["command_line"]),
             files=files,
         )
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ImageError(
             f"{entry}: its manifest cannot be read: {error}", remedy=f"remove {entry}; it will be built again"
         ) from error

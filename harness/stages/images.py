@@ -16,7 +16,7 @@ for directory in "$@"; do
     while read -r size name; do
         have=$(stat -L -c %s -- "$directory/$name" 2>/dev/null) || have=missing
         [ "$have" = "$size" ] || found=no
-    done <<END
+    done <<'END'
 $WANTED
 END
     if [ "$found" = yes ]; then printf '%s\\n' "$directory"; exit 0; fi
