@@ -240,6 +240,8 @@ def kernel_arguments(lab: LabFile, accelerator: str) -> str:
     # Zeroing every page at its allocation would touch all memory set aside as hugepages: the machine
     # would take gigabytes here before a guest has used any.
     words += ["init_on_alloc=0", "numa_balancing=disable"]
+    # For lapic_guard, which reads and writes the local APIC's page.
+    words.append("iomem=relaxed")
     if accelerator != "kvm":
         words.append("tsc=reliable")
     if lab.iommu != "none":

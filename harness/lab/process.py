@@ -29,6 +29,8 @@ _LONGEST_SOCKET_PATH = 107
 """sun_path of Linux, less its terminating zero (unix(7))."""
 _START_SECONDS = 20.0
 _QUIT_SECONDS = 3.0
+_ABSENT_SECONDS = 1.0
+"""A process in the middle of execve shows no arguments; only a longer absence means that it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +99,7 @@ def _await_monitor(
     binary: Path, monitor: Path, log: Path, launched: subprocess.Popen[bytes]
 ) -> MachineProcess:
     deadline = time.monotonic() + _START_SECONDS
-    seen = False
+    last_seen = time.monotonic()
     while time.monotonic() < deadline:
         launched.poll()
         pids = machines(monitor)
@@ -105,9 +107,10 @@ def _await_monitor(
             process = identify(pids[0])
             if process is not None:
                 return process
-        if seen and not pids:
+        if pids:
+            last_seen = time.monotonic()
+        elif time.monotonic() - last_seen > _ABSENT_SECONDS:
             break
-        seen = seen or bool(pids)
         time.sleep(0.01)
     for pid in machines(monitor):
         kill(pid)
