@@ -1,0 +1,201 @@
+"""The launcher with stand-ins for apt, dpkg and uv: what it installs, when, and how it hands over."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.gates.source import ROOT
+
+pytestmark = pytest.mark.skipif(shutil.which("flock") is None, reason="no flock (util-linux)")
+
+_UV = """#!/bin/sh
+echo "uv $*" >>"$CALLS"
+sleep "${UV_SECONDS:-0}"
+[ -z "${UV_FAILS:-}" ] || { echo "error: no network" >&2; exit 1; }
+mkdir -p "$UV_PROJECT_ENVIRONMENT/bin"
+cat >"$UV_PROJECT_ENVIRONMENT/bin/python" <<'END'
+#!/bin/sh
+for word in "$@"; do printf '<%s>' "$word"; done
+END
+chmod +x "$UV_PROJECT_ENVIRONMENT/bin/python"
+"""
+_DPKG = """#!/bin/sh
+for last in "$@"; do :; done
+case " ${MISSING:-} " in *" $last "*) exit 1 ;; esac
+echo 'install ok installed'
+"""
+_LOUD = """#!/bin/sh
+echo "$(basename "$0") $*" >>"$CALLS"
+exit "${APT_STATUS:-0}"
+"""
+
+
+@dataclass
+class Checkout:
+    """A checkout in a directory with a space, and the stand-ins."""
+
+    root: Path
+    tools: Path
+    cache: Path
+    calls_file: Path
+
+    @property
+    def calls(self) -> list[str]:
+        return self.calls_file.read_text().splitlines() if self.calls_file.exists() else []
+
+    def start(
+        self, *arguments: str, launcher: Path | None = None, **environment: str
+    ) -> subprocess.Popen[str]:
+        base = {
+            "PATH": f"{self.tools}:/usr/bin:/bin",
+            "HOME": str(self.root.parent),
+            "SHAKEDOWN_CACHE": str(self.cache),
+            "CALLS": str(self.calls_file),
+        }
+        return subprocess.Popen(
+            [str(launcher or self.root / "shakedown"), *arguments],
+            env={**base, **environment},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, launcher: Path | None = None, **environment: str) -> tuple[int, str, str]:
+        process = self.start(*arguments, launcher=launcher, **environment)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+
+def _program(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Checkout:
+    root = tmp_path / "a checkout"
+    root.mkdir()
+    shutil.copy(ROOT / "shakedown", root / "shakedown")
+    (root / "pyproject.toml").write_text("")
+    (root / "uv.lock").write_text("")
+    version = re.search(r"^uv_version=(\S+)$", (root / "shakedown").read_text(), re.MULTILINE)
+    assert version
+    made = Checkout(
+        root=root, tools=tmp_path / "tools", cache=tmp_path / "cache", calls_file=tmp_path / "calls"
+    )
+    uv = made.cache / f"tools/uv-{version[1]}"
+    _program(uv / "bin/uv", _UV)
+    (uv / ".complete").touch()
+    _program(made.tools / "dpkg-query", _DPKG)
+    for name in ("apt-get", "sudo"):
+        _program(made.tools / name, _LOUD)
+    # Any Python of the test will do; the one of the system may be without headers.
+    python = f'#!/bin/sh\n[ "$2" = -c ] && echo "{sys.executable}"\n'
+    for name in ("python3.13", "python3.12", "python3.11", "python3"):
+        _program(made.tools / name, python)
+    return made
+
+
+def test_the_first_start_sets_up_and_says_so_and_the_second_only_hands_over(checkout) -> None:
+    status, out, err = checkout.run("qualify", "--runs", "a b", "", "*")
+    assert status == 0
+    assert out == "<-P><-m><harness><qualify><--runs><a b><><*>"
+    assert "making the locked Python environment" in err
+    assert checkout.calls == ["uv sync --frozen --quiet"]
+    assert checkout.run("--help") == (0, "<-P><-m><harness><--help>", "")
+    assert len(checkout.calls) == 1
+
+
+def test_a_changed_lock_file_sets_up_again(checkout) -> None:
+    checkout.run("--help")
+    later = time.time() + 2
+    os.utime(checkout.root / "uv.lock", (later, later))
+    checkout.run("--help")
+    assert len(checkout.calls) == 2
+
+
+def test_a_moved_checkout_gets_a_new_environment(checkout, tmp_path) -> None:
+    checkout.run("--help")
+    (checkout.root / ".venv/old").touch()
+    checkout.root = checkout.root.rename(tmp_path / "moved here")
+    status, _out, _err = checkout.run("--help")
+    assert status == 0
+    assert len(checkout.calls) == 2
+    assert not (checkout.root / ".venv/old").exists()
+
+
+def test_links_to_the_launcher_find_the_project(checkout, tmp_path) -> None:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/inner").symlink_to("../a checkout/shakedown")
+    (tmp_path / "bin/outer").symlink_to(tmp_path / "bin/inner")
+    status, out, _err = checkout.run("x", launcher=tmp_path / "bin/outer")
+    assert (status, out) == (0, "<-P><-m><harness><x>")
+    assert (checkout.root / ".venv").is_dir()
+
+
+def test_two_at_once_set_up_once(checkout) -> None:
+    first = checkout.start("a", UV_SECONDS="2")
+    second = checkout.start("b", UV_SECONDS="2")
+    said = [process.communicate(timeout=60) for process in (first, second)]
+    assert sorted(out for out, _ in said) == ["<-P><-m><harness><a>", "<-P><-m><harness><b>"]
+    assert checkout.calls == ["uv sync --frozen --quiet"]
+    assert sum("waiting for another set-up" in err for _, err in said) == 1
+
+
+def test_a_set_up_that_was_killed_is_done_again(checkout) -> None:
+    victim = checkout.start("x", UV_SECONDS="30")
+    for _ in range(100):
+        if checkout.calls:
+            break
+        time.sleep(0.05)
+    os.killpg(victim.pid, signal.SIGKILL)
+    victim.communicate()
+    status, out, _err = checkout.run("x")
+    assert (status, out) == (0, "<-P><-m><harness><x>")
+    assert len(checkout.calls) == 2
+
+
+def test_without_network_it_exits_4_with_a_remedy_and_is_not_ready(checkout) -> None:
+    status, out, err = checkout.run("x", UV_FAILS="1")
+    assert (status, out) == (4, "")
+    assert "error: no network" in err
+    assert "remedy:" in err
+    assert checkout.run("x")[0] == 0
+
+
+def test_missing_packages_are_installed_where_it_may(checkout) -> None:
+    status, _out, err = checkout.run("x", MISSING="gcc mmdebstrap")
+    assert status == 0
+    assert "installing Debian packages: gcc mmdebstrap" in err
+    apt = [call for call in checkout.calls if "apt-get" in call]
+    assert len(apt) == 2
+    assert apt[1].endswith("gcc mmdebstrap")
+    if os.geteuid() != 0:
+        assert all(call.startswith("sudo -n ") for call in apt)  # no terminal: nobody could type
+
+
+def test_a_failing_apt_names_what_to_do(checkout) -> None:
+    status, _out, err = checkout.run("x", MISSING="gcc", APT_STATUS="100")
+    assert status == 4
+    assert "remedy: apt-get install gcc" in err
+
+
+def test_no_apt_only_names_them_and_goes_on(checkout) -> None:
+    status, _out, err = checkout.run("x", MISSING="gcc mmdebstrap", SHAKEDOWN_NO_APT="1")
+    assert status == 0
+    assert "not installed because of SHAKEDOWN_NO_APT: gcc mmdebstrap" in err
+    assert not any("apt-get" in call for call in checkout.calls)
