@@ -1,4 +1,4 @@
-"""The lab test of the default run: builds the lab where it is missing, and qualifies it with one guest."""
+"""The lab test of the default run: builds the lab where it is missing, and qualifies it by profile smoke."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [pytest.mark.lab, pytest.mark.lab_smoke, pytest.mark.timeout(2700)]
+pytestmark = [pytest.mark.lab, pytest.mark.lab_smoke, pytest.mark.timeout(3000)]
 
 REPORTS = ("report.html", "report.md", "junit.xml", "ocp.jsonl", "metrics.prom")
 
@@ -43,11 +43,12 @@ def _shakedown(
     )
 
 
-def test_the_lab_is_qualified_with_one_guest_and_its_record_holds(environment, tmp_path) -> None:
-    """GO_WITH_WAIVERS is the lab's honest verdict: see inventory/waivers/lab.yaml for what is carried."""
-    qualified = _shakedown(
-        "qualify", "--gpus", "1", "--json", environment=environment, cwd=tmp_path, deadline=2400.0
-    )
+def test_the_lab_is_qualified_and_its_record_holds(environment, tmp_path) -> None:
+    """GO_WITH_WAIVERS is the lab's honest verdict: see inventory/waivers/lab.yaml for what is carried.
+
+    One guest would not do: resets of all four devices, and a hand-over from tenant to tenant, must be seen.
+    """
+    qualified = _shakedown("qualify", "--json", environment=environment, cwd=tmp_path, deadline=2700.0)
     answer = json.loads(qualified.stdout)
     run = tmp_path / answer["run"]
     words = (run / "report.md").read_text()

@@ -1,0 +1,54 @@
+"""Which guests a run tries: the profile's, or one for each number that was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from harness.commands.qualify import MOST_GPUS, choose_guests
+from harness.config import load_profile
+from harness.errors import ConfigError
+from harness.model.inventory import GuestSpec
+
+
+def names(demands) -> list[str]:
+    return [demand.request.name for demand in demands]
+
+
+def test_without_a_choice_the_profile_decides() -> None:
+    profile = load_profile("smoke")
+    demands = choose_guests(profile, "")
+    assert names(demands) == ["g1-1gpu", "g2-4gpu"]
+    assert [d.workloads for d in demands] == [spec.workloads for spec in profile.guests]
+
+
+def test_a_size_that_the_profile_lists_keeps_its_workloads_and_another_gets_the_default() -> None:
+    profile = load_profile("smoke")
+    two, four = choose_guests(profile, "2,4")
+    assert two.workloads == profile.default_workloads
+    assert four.workloads == profile.guests[1].workloads
+
+
+def test_the_same_size_twice_is_two_guests() -> None:
+    assert names(choose_guests(load_profile("smoke"), "1, 1")) == ["g1-1gpu", "g2-1gpu"]
+
+
+@pytest.mark.xfail(strict=True, reason="choose_guests looks workloads up by size: the last of a size wins")
+def test_two_guests_of_one_size_keep_the_workloads_that_the_profile_gives_each() -> None:
+    specs = (GuestSpec(gpus=1, workloads=("tensorflow",)), GuestSpec(gpus=1, workloads=("hashing",)))
+    profile = dataclasses.replace(load_profile("smoke"), guests=specs)
+    assert [d.workloads for d in choose_guests(profile, "")] == [("tensorflow",), ("hashing",)]
+
+
+ENDLESS = pytest.param(
+    "9" * 5000,
+    id="5000 digits",
+    marks=pytest.mark.xfail(strict=True, reason="int() refuses 5000 digits with a ValueError of its own"),
+)
+
+
+@pytest.mark.parametrize("gpus", ["x", "0", "-1", "1,,2", ",", "1.5", "²", str(MOST_GPUS + 1), ENDLESS])
+def test_what_is_no_number_of_gpus_is_wrong_usage(gpus) -> None:
+    with pytest.raises(ConfigError, match="--gpus"):
+        choose_guests(load_profile("smoke"), gpus)
