@@ -1,14 +1,15 @@
 /*
  * Frees local APICs of the lab host that QEMU's emulation left blocked.
  *
- * Seen with QEMU 10.0.2, several vCPUs, software emulation, while a nested guest with a passed-through
- * device boots: now and then the emulated CPU acknowledges its timer interrupt (vector 236 goes to the
- * in-service register) and never runs the handler. Nothing ends that interrupt, and the CPU gets no timer
- * and no device interrupt any more; the kernel reports RCU stalls and disk I/O hangs.
+ * Seen with QEMU 10.0.2 under software emulation with several vCPUs on few processors, while devices are
+ * handed to nested guests (QEMU then rebuilds its memory map): now and then a write to a local APIC is lost.
+ * If it was the end of the timer interrupt, vector 236 stays in service and blocks every device interrupt of
+ * that CPU; if it was the timer's next count, the timer never fires again. The kernel then reports RCU
+ * stalls, and disk I/O may hang.
  *
- * A program that reads its CPU's in-service registers from user space runs with interrupts enabled, so none
- * can be in service: a bit that is set there is stuck, for certain. This program visits every CPU in turn,
- * reads those registers, ends what is stuck (write to EOI) and says so in the kernel log.
+ * Both can be told for certain from a program in user space, which runs with interrupts enabled: no
+ * interrupt can be in service, and the tick of a CPU that runs a program is never off for long. This program
+ * visits every CPU in turn, ends what is stuck, restarts a dead timer, and says so in the kernel log.
  *
  * Needs /dev/mem on the local APIC page, hence `iomem=relaxed` on the kernel command line.
  * Usage: lapic_guard FIRST_CPU   (two copies with different first CPUs watch over each other's sleep)
@@ -19,7 +20,6 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -27,6 +27,13 @@
 #define APIC_BASE 0xfee00000UL
 #define APIC_EOI 0xb0
 #define APIC_ISR 0x100
+#define APIC_IRR 0x200
+#define APIC_LVTT 0x320
+#define APIC_LVT_MASKED (1U << 16)
+#define APIC_TMICT 0x380
+#define APIC_TMCCT 0x390
+#define TIMER_VECTOR 236
+#define DEAD_NS 50000000LL
 #define PAUSE_NS 999000000L
 
 static int on_cpu(int cpu)
@@ -38,16 +45,65 @@ static int on_cpu(int cpu)
 	return sched_setaffinity(0, sizeof set, &set);
 }
 
+static volatile uint32_t *apic;
+static int kernel_log;
+
+static void tell(const char *what, int cpu, int vector)
+{
+	char line[96];
+	int length = snprintf(line, sizeof line, "<5>lapic_guard: cpu %d: %s %d\n", cpu, what, vector);
+
+	if (write(kernel_log, line, (size_t)length) < 0)
+		perror("lapic_guard: kmsg");
+}
+
+static long long now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+static void end_stuck(int cpu)
+{
+	for (int word = 0; word < 8; word++) {
+		uint32_t stuck = apic[(APIC_ISR + word * 0x10) / 4];
+
+		if (stuck != 0) {
+			apic[APIC_EOI / 4] = 0;
+			tell("freed stuck vector", cpu, word * 32 + 31 - __builtin_clz(stuck));
+		}
+	}
+}
+
+static void restart_timer(int cpu)
+{
+	long long until = now_ns() + DEAD_NS;
+	uint32_t pending;
+
+	if (apic[APIC_LVTT / 4] & APIC_LVT_MASKED)
+		return;
+	while (apic[APIC_TMCCT / 4] == 0)
+		if (now_ns() > until) {
+			pending = apic[(APIC_IRR + TIMER_VECTOR / 32 * 0x10) / 4];
+			if (pending & (1U << TIMER_VECTOR % 32))
+				return;
+			apic[APIC_TMICT / 4] = 1000;
+			tell("restarted the timer, vector", cpu, TIMER_VECTOR);
+			return;
+		}
+}
+
 int main(int argc, char **argv)
 {
 	const struct timespec pause = { 0, PAUSE_NS };
 	int home = argc > 1 ? atoi(argv[1]) : 0;
 	int cpus = (int)sysconf(_SC_NPROCESSORS_CONF);
 	int memory = open("/dev/mem", O_RDWR | O_SYNC);
-	int log = open("/dev/kmsg", O_WRONLY);
-	volatile uint32_t *apic;
 
-	if (memory < 0 || log < 0) {
+	kernel_log = open("/dev/kmsg", O_WRONLY);
+	if (memory < 0 || kernel_log < 0) {
 		perror("lapic_guard");
 		return 1;
 	}
@@ -60,21 +116,8 @@ int main(int argc, char **argv)
 		for (int cpu = 0; cpu < cpus; cpu++) {
 			if (on_cpu(cpu) != 0)
 				continue;
-			for (int word = 0; word < 8; word++) {
-				uint32_t stuck = apic[(APIC_ISR + word * 0x10) / 4];
-
-				if (stuck != 0) {
-					char line[96];
-					int vector = word * 32 + 31 - __builtin_clz(stuck);
-					int length = snprintf(line, sizeof line,
-							      "<5>lapic_guard: cpu %d: freed stuck vector %d\n",
-							      cpu, vector);
-
-					apic[APIC_EOI / 4] = 0;
-					if (write(log, line, (size_t)length) < 0)
-						perror("lapic_guard: kmsg");
-				}
-			}
+			end_stuck(cpu);
+			restart_timer(cpu);
 		}
 		on_cpu(home % cpus);
 		nanosleep(&pause, NULL);
