@@ -84,24 +84,29 @@ def choose_guests(profile: Profile, gpus: str) -> tuple[GuestDemand, ...]:
     A number the profile does not list gets its default workloads. Raises ConfigError.
     """
     listed = {spec.gpus: spec.workloads for spec in profile.guests}
-    asked = [_number(part) for part in gpus.split(",")] if gpus else []
-    numbers = asked or [spec.gpus for spec in profile.guests]
+    wanted = [(number, listed.get(number, profile.default_workloads)) for number in _numbers(gpus)]
     demands = []
-    for position, number in enumerate(numbers, start=1):
+    for position, (number, workloads) in enumerate(
+        wanted or [(spec.gpus, spec.workloads) for spec in profile.guests], start=1
+    ):
         request = GuestRequest(
             name=f"g{position}-{number}gpu",
             gpus=number,
             vcpus_per_gpu=profile.vcpus_per_gpu,
             memory_mib_per_gpu=profile.memory_mib_per_gpu,
         )
-        workloads = listed.get(number, profile.default_workloads)
         demands.append(GuestDemand(request=request, workloads=workloads))
     return tuple(demands)
 
 
+def _numbers(gpus: str) -> list[int]:
+    return [_number(part.strip()) for part in gpus.split(",")] if gpus else []
+
+
 def _number(text: str) -> int:
-    if not text.strip().isdecimal() or not 1 <= int(text) <= MOST_GPUS:
-        raise ConfigError(f"--gpus: {text.strip()!r} is not a number of GPUs from 1 to {MOST_GPUS}")
+    # Two digits hold every number that is allowed, and no text so long that int() would refuse it.
+    if not (text.isascii() and text.isdigit() and len(text) <= 2 and 1 <= int(text) <= MOST_GPUS):
+        raise ConfigError(f"--gpus: {text[:40]!r} is not a number of GPUs from 1 to {MOST_GPUS}")
     return int(text)
 
 

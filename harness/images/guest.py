@@ -18,11 +18,12 @@ from harness.errors import ConfigError, ImageError
 from harness.images import cache, debian, guest_kernel
 from harness.images.debian import ImageFile
 from harness.images.processes import require_tool, run_logged
+from harness.workloads import tensorflow_library
 
 CACHE_KIND = "guest-images"
 MANIFEST = "manifest.json"
 _SUITE = "bookworm"
-_RECIPE = 1
+_RECIPE = 2
 """Raise it when the code that builds images changes what is in them."""
 _DRIVER_DIR = "/usr/src/shakedown"
 _COMMAND_LINE = (
@@ -230,6 +231,22 @@ def _install_python(target: Path, spec: GuestKind, log: Path, progress: Callable
             what="installing TensorFlow for the guest",
             progress=progress,
         )
+    _slim(target, log, progress)
+
+
+def _slim(target: Path, log: Path, progress: Callable[[str], None]) -> None:
+    """Leave out symbol tables that nothing loads, and bind the library's references to itself beforehand."""
+    libraries = [
+        target / tensorflow_library.LIBRARY,
+        *(target / "tensorflow").glob("libtensorflow_framework.so.*"),
+    ]
+    run_logged(
+        [require_tool("strip", "binutils"), "--strip-unneeded", *(str(path) for path in libraries)],
+        log=log,
+        what="stripping TensorFlow",
+        progress=progress,
+    )
+    tensorflow_library.bind_own_symbols(libraries[0])
 
 
 def _root_files() -> tuple[ImageFile, ...]:
