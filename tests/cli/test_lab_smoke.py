@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,13 +44,30 @@ def _shakedown(
     )
 
 
+def _qualify(
+    environment: dict[str, str], cwd: Path
+) -> tuple[subprocess.CompletedProcess[str], dict[str, Any]]:
+    """One run; a second one, on a new lab, when the first was INCONCLUSIVE.
+
+    QEMU 10.0 under software emulation sometimes ends in an assertion of its own (``iotlb_to_section``). The
+    product answers that as it must, INCONCLUSIVE; it is no news about the product. A NO_GO is never repeated.
+    """
+    qualified = _shakedown("qualify", "--json", environment=environment, cwd=cwd, deadline=2700.0)
+    answer = json.loads(qualified.stdout)
+    if answer["verdict"] == "INCONCLUSIVE":
+        print((cwd / answer["run"] / "report.md").read_text(), file=sys.stderr)
+        _shakedown("lab", "down", "--all", environment=environment, cwd=cwd)
+        qualified = _shakedown("qualify", "--json", environment=environment, cwd=cwd, deadline=2700.0)
+        answer = json.loads(qualified.stdout)
+    return qualified, answer
+
+
 def test_the_lab_is_qualified_and_its_record_holds(environment, tmp_path) -> None:
     """GO_WITH_WAIVERS is the lab's honest verdict: see inventory/waivers/lab.yaml for what is carried.
 
     One guest would not do: resets of all four devices, and a hand-over from tenant to tenant, must be seen.
     """
-    qualified = _shakedown("qualify", "--json", environment=environment, cwd=tmp_path, deadline=2700.0)
-    answer = json.loads(qualified.stdout)
+    qualified, answer = _qualify(environment, tmp_path)
     run = tmp_path / answer["run"]
     words = (run / "report.md").read_text()
     assert (answer["verdict"], qualified.returncode) == ("GO_WITH_WAIVERS", 0), words
