@@ -203,11 +203,20 @@ def observe(job: dict[str, Any]) -> dict[str, Any]:
     return {"payload": "tensorflow", "engine": job["engine"], "observed": observed, "versions": versions}
 
 
+def lacks_avx(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether this x86 processor has no AVX, which TensorFlow's wheels are compiled for: they die of it."""
+    with open(cpuinfo, encoding="ascii", errors="replace") as stream:
+        flags = next((line.split() for line in stream if line.startswith("flags")), None)
+    return flags is not None and "avx" not in flags
+
+
 def main(argument: str) -> None:
     """Run with the parameters in ``argument`` (JSON) and print the observation."""
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
     status = 0
     try:
+        if lacks_avx():
+            raise OSError("its wheels need AVX, and this guest's processor has none")
         result = observe(json.loads(argument))
     except (ImportError, OSError) as error:
         result, status = {"payload": "tensorflow", "error": f"TensorFlow is not usable here: {error}"}, 3
