@@ -203,6 +203,12 @@ def observe(job: dict[str, Any]) -> dict[str, Any]:
     return {"payload": "tensorflow", "engine": job["engine"], "observed": observed, "versions": versions}
 
 
+def require_avx(cpuinfo: str = "/proc/cpuinfo") -> None:
+    """Raise OSError where the processor has no AVX."""
+    if lacks_avx(cpuinfo):
+        raise OSError("its wheels need AVX, and this guest's processor has none")
+
+
 def lacks_avx(cpuinfo: str = "/proc/cpuinfo") -> bool:
     """Whether this x86 processor has no AVX, which TensorFlow's wheels are compiled for: they die of it."""
     with open(cpuinfo, encoding="ascii", errors="replace") as stream:
@@ -215,8 +221,7 @@ def main(argument: str) -> None:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
     status = 0
     try:
-        if lacks_avx():
-            raise OSError("its wheels need AVX, and this guest's processor has none")
+        require_avx()
         result = observe(json.loads(argument))
     except (ImportError, OSError) as error:
         result, status = {"payload": "tensorflow", "error": f"TensorFlow is not usable here: {error}"}, 3
