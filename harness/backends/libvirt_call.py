@@ -40,8 +40,9 @@ class Connection:
     def call(self, what: str, function: Callable[[Any], T], *, deadline: float) -> T:
         """``function(virConnect)`` within ``deadline`` seconds (opening the connection included).
 
-        Raises ProvisionError with libvirt's words and a remedy; errors that ``function`` raises on purpose
-        (HarnessError) pass through. Closing a broken connection is part of the next call.
+        A kept connection that turns out to be broken is opened anew and ``function`` called once more: what
+        it does must bear that. Raises ProvisionError with libvirt's words and a remedy; errors that
+        ``function`` raises on purpose (HarnessError) pass through.
         """
         with self._lock:
             answer: queue.Queue[tuple[Any, T | None, BaseException | None]] = queue.Queue(1)
@@ -51,7 +52,17 @@ class Connection:
                 conn = kept
                 try:
                     conn = self._opened(kept)
-                    answer.put((conn, function(conn), None))
+                    try:
+                        value = function(conn)
+                    except Exception as error:
+                        if conn is not kept or not _is_broken(error):
+                            raise
+                        # Without an event loop libvirt notices a dead link only when it is used.
+                        _close_quietly(conn)
+                        conn = None
+                        conn = self._opened(None)
+                        value = function(conn)
+                    answer.put((conn, value, None))
                 except BaseException as error:  # noqa: BLE001  raised again below, in the caller's thread
                     answer.put((conn, None, error))
 
@@ -66,6 +77,11 @@ class Connection:
                     host=self._name,
                     remedy="see whether libvirtd or the host hangs (`systemctl status libvirtd`)",
                 ) from None
+            except BaseException:
+                # Ctrl-C: what runs there (a guest that starts) must be over before it can be released.
+                with contextlib.suppress(queue.Empty):
+                    self._conn, _, _ = answer.get(timeout=deadline)
+                raise
         if error is None:
             return value  # type: ignore[return-value]  # None only where T allows it
         if isinstance(error, HarnessError) or not _is_libvirt_error(error):
@@ -114,6 +130,13 @@ def _is_libvirt_error(error: BaseException) -> bool:
     return isinstance(error, libvirt.libvirtError)
 
 
+def _is_broken(error: Exception) -> bool:
+    """Whether it is the connection that failed: what the daemon says carries the source it has there."""
+    import libvirt  # noqa: PLC0415
+
+    return _is_libvirt_error(error) and error.get_error_domain() == libvirt.VIR_FROM_RPC  # type: ignore[attr-defined]
+
+
 def _close_quietly(conn: Any) -> None:
     import libvirt  # noqa: PLC0415
 
@@ -126,6 +149,8 @@ class SshUri:
 
     libvirt's ``ssh`` transport cannot be told a known_hosts file; it can be told which program to run as
     ssh (``command=``). That program is a short script with our options, in the transport's own directory.
+    It starts ssh in a session of its own: Ctrl-C reaches every process of the terminal's foreground group,
+    and this connection is the one that ends the guests afterwards.
     """
 
     def __init__(self, transport: SshTransport) -> None:
@@ -137,7 +162,8 @@ class SshUri:
         """Write the script for the connection as it is now and return the URI."""
         script = self._directory / "ssh"
         pid, client = shlex.quote(str(self.pid_file)), shlex.join(self._transport.client())
-        script.write_text(f'#!/bin/sh\necho $$ > {pid}\nexec {client} "$@"\n')
+        # Not the leader of a group here, so that setsid keeps the process id.
+        script.write_text(f'#!/bin/sh\necho $$ > {pid}\nexec setsid {client} "$@"\n')
         script.chmod(0o700)
         access = self._transport.access
         address = f"[{access.address}]" if ":" in access.address else quote(access.address)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +71,58 @@ def test_a_call_that_hangs_is_given_up_and_the_next_one_works() -> None:
     connection.close()
 
 
+def test_a_call_that_is_interrupted_is_over_before_anything_else_is_done() -> None:
+    connection = Connection(lambda: "test:///default", name="gpu07")
+    ended = threading.Event()
+
+    def start_a_guest(_conn: object) -> None:
+        time.sleep(0.5)
+        ended.set()
+
+    presser = threading.Timer(0.1, _thread.interrupt_main)
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        connection.call("start", start_a_guest, deadline=10)
+    presser.join()
+    assert ended.is_set()
+    connection.close()
+
+
+def test_a_connection_that_broke_unnoticed_is_opened_again_once() -> None:
+    import libvirt
+
+    opened = []
+    connection = Connection(lambda: opened.append(1) or "test:///default", name="gpu07")  # type: ignore[func-returns-value]
+    used = []
+
+    def ask(conn: Any) -> str:
+        used.append(conn)
+        if len(used) in broken:
+            error = libvirt.libvirtError("Cannot write data: Broken pipe")
+            error.err = (
+                libvirt.VIR_ERR_SYSTEM_ERROR,
+                libvirt.VIR_FROM_RPC,
+                str(error),
+                2,
+                "",
+                "",
+                "",
+                -1,
+                -1,
+            )
+            raise error
+        return str(conn.getType())
+
+    broken: tuple[int, ...] = (2, 5, 6)
+    assert [connection.call("ask", ask, deadline=10) for _ in range(2)] == ["TEST", "TEST"]
+    assert (len(opened), len(used)) == (2, 3)
+    connection.call("ask", ask, deadline=10)
+    with pytest.raises(ProvisionError, match="Broken pipe"):
+        connection.call("ask", ask, deadline=10)
+    assert (len(opened), len(used)) == (3, 6)
+    connection.close()
+
+
 def test_libvirt_s_words_come_with_what_was_tried_and_where() -> None:
     connection = Connection(lambda: "test:///default", name="gpu07")
     with pytest.raises(ProvisionError, match=r"look: Domain not found") as caught:
@@ -108,6 +162,7 @@ def test_libvirt_s_ssh_is_ours_with_the_pinned_key_and_leaves_nothing(tmp_path: 
         assert "StrictHostKeyChecking=yes" in script
         assert f'UserKnownHostsFile="{access.known_hosts}"' in script
         assert "no_verify" not in text
+        assert "exec setsid ssh" in script, "Ctrl-C on a terminal must not end it before the guests"
         assert uri.pid_file.parent.stat().st_mode & 0o777 == 0o700
         uri.close()
         uri.close()
