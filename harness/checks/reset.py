@@ -60,7 +60,8 @@ def _with_tenants(case: Case, trial: ResetTrial) -> ResetTrial:
     looked = [t for g in case.evidence.guests for t in g.residue if t.device == trial.device]
     if any(t.found for t in looked):
         hit = next(t for t in looked if t.found)
-        return replace(trial, state_cleared=False, detail=hit.detail or trial.detail)
+        words = (trial.detail, hit.detail or "state survived to the next tenant")
+        return replace(trial, state_cleared=False, detail="; ".join(text for text in words if text))
     if trial.state_cleared is None and any(t.planted and t.found is False for t in looked):
         return replace(trial, state_cleared=True)
     return trial
@@ -86,7 +87,8 @@ def _judge_trial(trial: ResetTrial) -> CheckResult:
         raise MissingEvidence("the kernel took the reset, but nobody could see whether it cleared anything")
     if not trial.state_cleared:
         return failed(
-            f"the kernel took the reset ({methods}), but state set before it was still there",
+            f"the kernel took the reset ({methods}), but state set before it was still there"
+            + (f": {trial.detail}" if trial.detail else ""),
             "do not rent this GPU to another tenant without a power cycle; ask the vendor for working reset",
             Action.CONTACT_VENDOR,
             evidence=evidence,

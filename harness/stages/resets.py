@@ -5,15 +5,13 @@ it accepts or refuses (``edu`` with a second function lists ``bus`` and answers 
 *gone* cannot be seen from there: the kernel saves and restores all standard configuration registers around
 a reset (``pci_save_state``), and device memory cannot be read with a shell. So that half comes from the
 guests: what one tenant leaves in the device must not be there for the next, with the reset that VFIO makes
-between them. ``with_residue`` joins the two; until then ``state_cleared`` is None, unknown.
+between them. ``harness.checks.reset`` joins the two; here ``state_cleared`` is None, unknown.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from harness.errors import ParseError
-from harness.model.evidence import ResetTrial, ResidueTrial
+from harness.model.evidence import ResetTrial
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts
 from harness.ports import Transport
@@ -64,27 +62,6 @@ def exercise_resets(
         for device in companions
     ]
     return tuple(sorted((*trials, *exempt), key=lambda trial: trial.device))
-
-
-def with_residue(
-    trials: tuple[ResetTrial, ...], residues: tuple[ResidueTrial, ...]
-) -> tuple[ResetTrial, ...]:
-    """The trials with ``state_cleared`` from what tenants found: False if any found what the one before
-    had planted, True if all looked and none did, None if nobody planted and looked."""
-    return tuple(_joined(trial, residues) for trial in trials)
-
-
-def _joined(trial: ResetTrial, residues: tuple[ResidueTrial, ...]) -> ResetTrial:
-    looked = [r for r in residues if r.device == trial.device and r.planted and r.found is not None]
-    if not looked:
-        return trial
-    hit = next((r for r in looked if r.found), None)
-    if hit is None:
-        return replace(trial, state_cleared=True)
-    detail = "; ".join(
-        text for text in (trial.detail, hit.detail or "state survived to the next tenant") if text
-    )
-    return replace(trial, state_cleared=False, detail=detail)
 
 
 def _trial(row: tuple[str, ...]) -> ResetTrial:

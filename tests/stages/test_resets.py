@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from harness.backends.local import LocalTransport
 from harness.errors import ParseError
-from harness.model.evidence import ResetTrial, ResidueTrial
+from harness.model.evidence import ResetTrial
 from harness.model.pci import PciAddress
-from harness.stages.resets import exercise_resets, with_residue
+from harness.stages.resets import exercise_resets
 from tests.fakes import FakeHost, FakeTransport
 
 GPU = PciAddress.parse("0000:41:00.0")
@@ -72,40 +72,6 @@ def test_a_gpu_that_nothing_is_said_of_is_an_error() -> None:
 def test_a_row_that_is_no_trial_is_an_error(row: str) -> None:
     with pytest.raises(ParseError):
         exercise(row)
-
-
-def residue(
-    device: PciAddress, found: bool | None, *, planted: bool = True, detail: str = ""
-) -> ResidueTrial:
-    return ResidueTrial(device=device, planted=planted, found=found, detail=detail)
-
-
-TRIAL = ResetTrial(device=GPU, methods=("bus",), attempted=True, accepted=True, state_cleared=None)
-
-
-@pytest.mark.parametrize(
-    ("residues", "cleared"),
-    [
-        ((), None),
-        ((residue(GPU, None),), None),
-        ((residue(GPU, False, planted=False),), None),
-        ((residue(GPU2, True),), None),
-        ((residue(GPU, False),), True),
-        ((residue(GPU, False), residue(GPU, False)), True),
-        ((residue(GPU, False), residue(GPU, True), residue(GPU, None)), False),
-    ],
-)
-def test_state_is_cleared_only_if_somebody_planted_looked_and_found_nothing(
-    residues: tuple[ResidueTrial, ...], cleared: bool | None
-) -> None:
-    (joined,) = with_residue((TRIAL,), residues)
-    assert joined.state_cleared is cleared
-    assert joined.accepted is True
-
-
-def test_what_was_found_is_told() -> None:
-    (joined,) = with_residue((TRIAL,), (residue(GPU, True, detail="64 of 64 words in the buffer"),))
-    assert joined.detail == "64 of 64 words in the buffer"
 
 
 def test_the_real_script_says_of_an_absent_device_that_nothing_was_tried() -> None:
