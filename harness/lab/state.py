@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import LabError
+from harness.errors import ConfigError
 from harness.images.locks import locked
 from harness.lab.access import LabKeys, keys_in
 from harness.lab.process import MachineProcess, is_running
@@ -94,9 +94,9 @@ class LabDirectory:
 
 
 def lab_directory(name: str, instance: int, *, root: Path | None = None) -> LabDirectory:
-    """The directory of one lab, which may not exist yet. LabError for a name that is no plain word."""
+    """The directory of one lab, which may not exist yet. ConfigError for a name that is no plain word."""
     if not _NAME.match(name) or instance < 0:
-        raise LabError(
+        raise ConfigError(
             f"{name!r} instance {instance} is no lab name", remedy="use lower-case letters, digits, - _ ."
         )
     return LabDirectory(path=(root or labs_root()) / f"{name}-{instance}")

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.errors import LabError
+from harness.errors import ConfigError
 from harness.lab import process
 from harness.lab.access import make_keys, pin, ssh_command
 from harness.lab.control import all_status, take_down
@@ -91,7 +91,7 @@ def test_a_state_of_another_shape_means_nothing_runs(tmp_path: Path, change: dic
 
 @pytest.mark.parametrize("name", ["", "../x", "a/b", "-x", "Üx", "a" * 60, "x\n"])
 def test_a_name_that_is_no_plain_word_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(LabError, match="is no lab name"):
+    with pytest.raises(ConfigError, match="is no lab name"):
         lab_directory(name, 0, root=tmp_path)
 
 
