@@ -44,6 +44,8 @@ def _gpu_count(case: Case, _subject: Subject) -> CheckResult:
             evidence=evidence,
             measurements=measured,
         )
+    if "after" not in counts and any(guest.started for guest in case.evidence.guests):
+        raise MissingEvidence("nobody counted the GPUs again after the guests")
     return ok(f"{len(found)} GPUs found", evidence=evidence, measurements=measured)
 
 
@@ -195,8 +197,6 @@ def _versions(case: Case, _subject: Subject) -> CheckResult:
 def _noise(case: Case, _subject: Subject) -> CheckResult:
     noise = host_facts(case).noise
     known = (noise.ksm, noise.numa_balancing, noise.transparent_hugepages, noise.governor)
-    if all(value is None for value in known):
-        raise MissingEvidence("nothing about KSM, NUMA balancing, huge pages or the governor could be read")
     evidence = (seen(case, "noise", known),)
     loud: list[tuple[str, str]] = []
     if noise.ksm:
@@ -209,7 +209,16 @@ def _noise(case: Case, _subject: Subject) -> CheckResult:
         remedy = "; ".join(command for _, command in loud)
         message = "; ".join(what for what, _ in loud)
         return failed(message, remedy, Action.FIX_CONFIG, evidence=evidence)
-    return ok("no KSM, no NUMA balancing, no slowing governor", evidence=evidence)
+    unread = [
+        what
+        for what, value in (("KSM", noise.ksm), ("NUMA balancing", noise.numa_balancing))
+        if value is None
+    ]
+    if unread:
+        raise MissingEvidence(f"the state of {listing(unread)} could not be read")
+    # A host without frequency scaling (most virtual ones) has no governor at all.
+    governor = "no slowing governor" if noise.governor is not None else "no CPU governor to be seen"
+    return ok(f"no KSM, no NUMA balancing, {governor}", evidence=evidence)
 
 
 def _fabric(case: Case, _subject: Subject) -> CheckResult:

@@ -28,7 +28,7 @@ def _link(case: Case, subject: Subject) -> CheckResult:
     """
     facts, device = host_facts(case), gpu(case, subject)
     due = case.host.expected_link
-    if due is None:
+    if due is None or (due.speed_gts is None and due.width is None):
         raise MissingEvidence("the host file does not say what link to expect (expected_link)")
     port = _root_port(facts, device)
     looks = [(port, device, False)]
@@ -108,8 +108,10 @@ def _aer(case: Case, subject: Subject) -> CheckResult:
             continue
         if last is None or last.aer is None:
             raise MissingEvidence(f"the error counters of {address} were gone after the guests")
-        read.append(seen(case, of_device(address, "aer"), last.aer, after=True))
-        grown += [f"{address} {name} +{count}" for name, count in _growth(first.aer, last.aer).items()]
+        growth = _growth(first.aer, last.aer)
+        if growth:
+            read.append(seen(case, of_device(address, "aer"), last.aer, after=True))
+        grown += [f"{address} {name} +{count}" for name, count in growth.items() if count]
     if not read:
         raise MissingEvidence("neither the GPU nor a port above it has AER counters")
     if grown:
@@ -123,6 +125,7 @@ def _aer(case: Case, subject: Subject) -> CheckResult:
 
 
 def _growth(first: AerCounters, last: AerCounters) -> dict[str, int]:
+    """By how much each counter grew; empty when the function has none that can be read."""
     grown: dict[str, int] = {}
     for name in _FIELDS:
         old, new = getattr(first, name), getattr(last, name)
@@ -130,8 +133,7 @@ def _growth(first: AerCounters, last: AerCounters) -> dict[str, int]:
             continue
         if old is None or new is None or new < old:
             raise MissingEvidence(f"counter {name} cannot be compared ({old} before, {new} after)")
-        if new > old:
-            grown[name] = new - old
+        grown[name] = new - old
     return grown
 
 

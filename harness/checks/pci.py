@@ -62,10 +62,18 @@ def _config_space(case: Case, subject: Subject) -> CheckResult:
         if look.config_ok is False or (look.header_type is not None and look.header_type == _DEAD_HEADER):
             message = f"configuration space reads all ones ({when} the guests): the GPU fell off the bus"
             return failed(message, _RECOVER, Action.RESTART_HOST, evidence=evidence)
-    if device.config_ok is None:
-        raise MissingEvidence("configuration space could not be read")
+    blind = [when for when, look in looks if look is None or look.config_ok is None]
+    if blind:
+        raise MissingEvidence(f"configuration space could not be read {blind[0]} the guests")
+    if len(looks) == 1 and _was_used(case):
+        raise MissingEvidence("nobody looked at the GPU again after the guests")
     place = of_device(device.address, "config_ok")
     return ok("configuration space answers", evidence=(seen(case, place, device.config_ok),))
+
+
+def _was_used(case: Case) -> bool:
+    """Whether any guest of the run began: then only a look afterwards tells what became of the GPU."""
+    return any(guest.started for guest in case.evidence.guests)
 
 
 def _power(case: Case, subject: Subject) -> CheckResult:

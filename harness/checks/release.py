@@ -42,7 +42,14 @@ def _devices(case: Case, subject: Subject) -> CheckResult:
     blind = [back.device for back in release.devices if back.config_ok is None]
     if blind:
         raise MissingEvidence(f"configuration space of {listing(blind)} was not read after the guest")
+    _require_start(case, evidence)
     return ok(f"{len(release.devices)} functions came back as they went", evidence=refs)
+
+
+def _require_start(case: Case, evidence: GuestEvidence) -> None:
+    """What was never handed over cannot come back: no PASS for a guest that did not start."""
+    if not evidence.started:
+        raise MissingEvidence(f"the guest was not started: {why_no_guest(case, evidence)}")
 
 
 def _device_problems(back: DeviceReturn) -> list[str]:
@@ -81,6 +88,7 @@ def _memory(case: Case, subject: Subject) -> CheckResult:
             Action.RESTART_HOST,
             evidence=refs,
         )
+    _require_start(case, evidence)
     return ok(f"free hugepages are back in {len(before)} pools", evidence=refs)
 
 
@@ -102,6 +110,21 @@ def _leftovers(case: Case, subject: Subject) -> CheckResult:
 def _orderly(case: Case, subject: Subject) -> CheckResult:
     evidence, release = _release(case, subject)
     took = Measurement(name="guest.release", value=release.seconds, unit="s", subject=evidence.name)
+    _require_start(case, evidence)
+    if release.ended_before:
+        return failed(
+            "the guest had ended by itself before it was asked to shut down",
+            "read the end of the guest's serial console and the host's /var/log/libvirt/qemu log",
+            Action.RETEST,
+            measurements=(took,),
+        )
+    if release.problems:
+        return failed(
+            f"steps of the release failed: {listing(release.problems)}",
+            "see what is left on the host, and what libvirt and the kernel log say of these steps",
+            Action.RETEST,
+            measurements=(took,),
+        )
     if release.forced:
         return failed(
             "the guest did not shut down by itself and was destroyed",

@@ -89,7 +89,10 @@ def _limits(case: Case, subject: Subject) -> CheckResult:
         )
     if not held:
         raise MissingEvidence(f"{subject.workload} measured nothing")
-    message = f"{len(limited)} of {len(held)} measurements have limits and keep them"
+    if not limited:
+        message = f"measured only: no limit is set for any of {len(held)} measurements"
+    else:
+        message = f"{len(limited)} of {len(held)} measurements have limits and keep them"
     return ok(message, evidence=evidence, measurements=held)
 
 
@@ -101,11 +104,11 @@ def _words(measurement: Measurement) -> str:
 
 def _rules_match(case: Case, _subject: Subject) -> CheckResult:
     """A limit that matches no measurement guards nothing: an error of the profile or the workload."""
-    if not case.profile.limits:
-        return ok("the profile sets no limits")
     names = {m.name for g in case.evidence.guests for r in g.results for m in r.measurements}
     if not names:
         raise MissingEvidence("no workload measured anything")
+    if not case.profile.limits:
+        return ok(f"the profile adds no limits of its own to the {len(names)} measurements")
     idle = sorted(set(case.profile.limits) - names)
     if idle:
         return error(

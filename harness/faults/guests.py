@@ -74,7 +74,7 @@ FAULTS = (
         must_trip="guest.started",
         corrupt=lambda e: with_guest(e, started=False, reached=False),
         outcome=None,
-        also=("guest.reached",),
+        also=("guest.reached", "release.devices", "release.memory", "release.orderly"),
     ),
     Fault(
         id="guest-silent",
@@ -220,6 +220,18 @@ FAULTS = (
         title="The guest had to be destroyed",
         must_trip="release.orderly",
         corrupt=lambda e: with_release(e, forced=True),
+    ),
+    Fault(
+        id="ended-by-itself",
+        title="The guest was gone before anybody asked it to end",
+        must_trip="release.orderly",
+        corrupt=lambda e: with_release(e, ended_before=True),
+    ),
+    Fault(
+        id="release-step-failed",
+        title="A step of the release failed",
+        must_trip="release.orderly",
+        corrupt=lambda e: with_release(e, problems=("stop network n1: connection lost",)),
     ),
     Fault(
         id="release-unknown",

@@ -244,7 +244,7 @@ FAULTS = (
         must_trip="host.kernel_log",
         corrupt=lambda e: replace(e, facts_after=None),
         outcome=None,
-        also=("host.same_boot", "gpu.aer"),
+        also=("host.same_boot", "gpu.aer", "host.gpu_count", "gpu.config_space"),
     ),
     Fault(
         id="stage-broke",

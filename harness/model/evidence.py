@@ -116,6 +116,8 @@ class ReleaseEvidence:
     seconds: float | None = None
     forced: bool = False
     """True when the guest had to be destroyed because it did not shut down by itself."""
+    ended_before: bool = False
+    """True when the domain no longer ran when its release began: nobody had asked it to end."""
     problems: tuple[str, ...] = ()
     """Steps of the release that failed, one sentence each."""
 

@@ -95,7 +95,7 @@ def release_guest(
             raise ReleaseError(f"{path} does not lie below {home} and is not removed", host=transport.name)
     began = clock.monotonic()
     attempts = _Attempts(progress)
-    forced = _end_domain(hypervisor, attempts, run=run, domain=domain, seconds=shutdown_seconds)
+    ended_before, forced = _end_domain(hypervisor, attempts, run=run, domain=domain, seconds=shutdown_seconds)
     for network in networks:
         attempts.step(f"stop network {network}", partial(hypervisor.stop_network, network))
     if files:
@@ -119,6 +119,7 @@ def release_guest(
         leftover_claims=_new(before.claims, after.claims),
         seconds=clock.monotonic() - began,
         forced=forced,
+        ended_before=ended_before,
         problems=tuple(attempts.problems),
     )
 
@@ -185,11 +186,11 @@ def sweep(
 
 def _end_domain(
     hypervisor: Hypervisor, attempts: _Attempts, *, run: str, domain: str, seconds: float
-) -> bool:
-    """End and undefine the domain; True when it did not go by itself."""
+) -> tuple[bool, bool]:
+    """End and undefine the domain; whether it had ended before that, and whether it had to be destroyed."""
     state = next((d for d in hypervisor.domains() if d.name == domain), None)
     if state is None:
-        return False
+        return True, False
     if state.metadata_run != run:
         whose = f"run {state.metadata_run}" if state.metadata_run else "somebody else"
         raise ReleaseError(f"domain {domain} belongs to {whose} and is not touched")
@@ -203,7 +204,7 @@ def _end_domain(
         f"{'destroy' if forced else 'undefine'} {domain}",
         lambda: hypervisor.destroy(domain),
     )
-    return forced
+    return not state.running, forced
 
 
 def _remove(transport: Transport, paths: tuple[str, ...]) -> None:

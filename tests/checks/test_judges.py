@@ -13,9 +13,9 @@ from harness.checks import run_checks
 from harness.checks.iommu import iommu_kind
 from harness.checks.kernel_log import trouble
 from harness.model.evidence import Evidence, ResidueTrial
-from harness.model.inventory import HostFile
+from harness.model.inventory import ExpectedLink, HostFile
 from harness.model.outcome import CheckResult, Outcome
-from harness.model.topology import Bar, Domain, HostFacts, Link, Storage
+from harness.model.topology import AerCounters, Bar, Domain, HostFacts, Link, Storage
 
 
 def _clean() -> ModuleType:
@@ -247,3 +247,71 @@ def test_old_trouble_in_the_log_is_no_fault_of_this_run() -> None:
     assert "1 such lines from before" in result.message
     twice = replace(evidence, facts_after=replace(evidence.facts_after, kernel_log=lines * 2))
     assert said(ask("host.kernel_log", twice)).outcome is Outcome.FAIL
+
+
+def test_a_refused_reset_keeps_its_own_words_beside_what_tenants_found() -> None:
+    evidence = clean.evidence()
+    heir = evidence.guests[-1]
+    device = heir.residue[0].device
+    refused = tuple(
+        replace(t, accepted=False, detail="Inappropriate ioctl for device") if t.device == device else t
+        for t in evidence.resets
+    )
+    left = tuple(replace(t, found=True, detail="4088 of 4088 bytes are there") for t in heir.residue)
+    guests = (*evidence.guests[:-1], replace(heir, residue=left))
+    results, _ = run_checks(replace(evidence, resets=refused, guests=guests), clean.profile(), clean.HOST)
+    result = next(r for r in results if r.check == "gpu.reset_works" and r.subject == str(device))
+    assert result.outcome is Outcome.FAIL
+    assert "refused the reset: Inappropriate ioctl for device; 4088 of 4088 bytes" in result.message
+
+
+def test_limits_are_not_matched_where_nothing_was_measured_even_if_there_are_none() -> None:
+    evidence = clean.evidence()
+    idle = tuple(replace(guest, results=()) for guest in evidence.guests)
+    none = replace(clean.profile(), limits={})
+    _, cells = run_checks(replace(evidence, guests=idle), none, clean.HOST)
+    assert next(c.outcome for c in cells if c.check == "workload.limits_matched") is None
+    _, cells = run_checks(evidence, none, clean.HOST)
+    assert next(c.outcome for c in cells if c.check == "workload.limits_matched") is Outcome.PASS
+
+
+def test_error_counters_that_are_there_but_unreadable_prove_nothing() -> None:
+    facts: HostFacts = clean.facts()
+    blank = AerCounters(
+        correctable=None,
+        nonfatal=None,
+        fatal=None,
+        rootport_correctable=None,
+        rootport_nonfatal=None,
+        rootport_fatal=None,
+    )
+    devices = tuple(replace(d, aer=blank if d.aer else None) for d in facts.pci_devices)
+    assert ask("gpu.aer", on_facts(pci_devices=devices)) is None
+
+
+@pytest.mark.parametrize("unread", ["ksm", "numa_balancing"])
+def test_noise_that_nobody_could_hear_is_not_silence(unread: str) -> None:
+    quiet = replace(clean.facts().noise, **{unread: None})
+    assert ask("host.noise", on_facts(noise=quiet)) is None
+    no_governor = replace(clean.facts().noise, governor=None)
+    assert said(ask("host.noise", on_facts(noise=no_governor))).outcome is Outcome.PASS
+
+
+def test_a_host_file_that_expects_nothing_of_a_link_proves_nothing() -> None:
+    host = replace(clean.HOST, expected_link=ExpectedLink())
+    assert ask("gpu.link", clean.evidence(), host) is None
+
+
+def test_a_gpu_whose_configuration_was_unreadable_afterwards_is_not_well() -> None:
+    evidence = clean.evidence()
+    devices = tuple(replace(d, config_ok=None) for d in evidence.facts_after.pci_devices)
+    after = replace(evidence.facts_after, pci_devices=devices)
+    assert ask("gpu.config_space", replace(evidence, facts_after=after)) is None
+
+
+def test_before_any_guest_no_second_look_is_due() -> None:
+    evidence = clean.evidence()
+    idle = tuple(replace(guest, started=False) for guest in evidence.guests)
+    early = replace(evidence, facts_after=None, guests=idle)
+    assert said(ask("host.gpu_count", early)).outcome is Outcome.PASS
+    assert said(ask("gpu.config_space", early)).outcome is Outcome.PASS
