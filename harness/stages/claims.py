@@ -167,9 +167,14 @@ def claimed(
     wait: float = 0.0,
     grace: float = GRACE_SECONDS,
     roots: tuple[str, ...] = CLAIM_ROOTS,
+    keep: Callable[[], bool] | None = None,
 ) -> Iterator[Lease]:
     """Lease and claims for the length of a block. What was claimed is given back at its end, however it
-    ends; a controller that dies leaves claims that its resumed run, or an evicting one, takes over."""
+    ends; a controller that dies leaves claims that its resumed run, or an evicting one, takes over.
+
+    ``keep`` is asked at the end: True leaves the claims as such a controller does. For a run that could not
+    remove its guests: their devices are not free, and the next run, finding the claims, clears them first.
+    """
     lease = hold_lease(transport, run, roots=roots)
     try:
         claim(
@@ -186,7 +191,8 @@ def claimed(
         yield lease
     finally:
         try:
-            release_claims(transport, run, roots=roots)
+            if keep is None or not keep():
+                release_claims(transport, run, roots=roots)
         finally:
             lease.close()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.backends.ssh import SshTransport
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile
 from harness.model.pci import PciAddress
@@ -24,17 +24,20 @@ from harness.stages.burn import Burn, burn
 from harness.stages.host_state import HostState, snapshot_host_state
 from harness.stages.images import HostImage
 from harness.stages.keys import GuestKeys, make_keys
+from harness.stages.leases import Lease
 from harness.stages.network import RunNetwork
 from harness.stages.observe import observe_guest
 from harness.stages.provision import GuestPlace
 from harness.stages.release import release_guest
 
-_KERNEL_LOG = (
-    "dmesg --notime 2>/dev/null | grep -E -i "
-    "'DMAR|IO_PAGE_FAULT|AER:|PCIe Bus Error|Hardware Error|mce:|NVRM|amdgpu|vfio|BUG:|Oops|panic|"
-    "protection fault|stall|lockup|blocked for more|Out of memory' | tail -n 400 | cut -c 1-1000"
+KERNEL_LOG = (
+    'log=$(dmesg --notime) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
+    "'DMAR|IO_PAGE_FAULT|smmu|AER:|PCIe Bus Error|DPC:|Hardware Error|machine check|mce:|NVRM|amdgpu|vfio|"
+    "D3cold|BUG:|Oops|panic|protection fault|stall|lockup|blocked for more|Out of memory' "
+    "| tail -n 400 | cut -c 1-1000"
 )
-"""What ``harness.checks.kernel_log`` looks for, filtered where it lies."""
+"""What ``harness.checks.kernel_log`` looks for, filtered where it lies. A log that cannot be read, or holds
+nothing at all, is no quiet log: the status says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +57,12 @@ class GuestStage:
     request: GuestRequest
     workloads: tuple[str, ...]
     number: int
+    lease: Lease
+    """Without it the run must not act on the host: another one may be clearing its guests."""
     planted: set[PciAddress]
     """Devices in which earlier guests of this run left their pattern."""
+    unreleased: set[str]
+    """Guests of this run that may still hold their devices."""
     scratch: Path
     """Private directory of the controller for this run's keys."""
 
@@ -72,6 +79,8 @@ class GuestStage:
 
 def run_guest(guest: GuestStage) -> None:
     """Plan, start, look, burn and release one guest. Raises Stopped when a step broke and was recorded."""
+    with stage(guest.recorder, "claim", subject=guest.name):
+        guest.lease.require()
     plan = _plan(guest)
     keys = make_keys(guest.scratch, guest.name)
     xml = _definition(guest, plan, keys)
@@ -81,11 +90,13 @@ def run_guest(guest: GuestStage) -> None:
             guest.access.transport, plan.hostdevs, run=guest.run, work_dir=guest.host.work_dir
         )
     with ExitStack() as stack:
+        guest.unreleased.add(guest.name)
         stack.callback(_release, guest, before)
         guest.progress.stage(f"{guest.name}: start")
         with stage(guest.recorder, "provision", subject=guest.name):
             hypervisor.start_network(guest.network.xml)
             provision.make_overlay(guest.access.transport, guest.place, guest.image)
+            guest.lease.require()
             hypervisor.define_and_start(xml, run=guest.run)
             guest.recorder.guest_started(guest.name)
         connection = _reach(guest, plan, keys)
@@ -182,31 +193,47 @@ def _observe(guest: GuestStage, connection: SshTransport, plan: PlacementPlan) -
 
 def _kernel_log(guest: GuestStage, connection: SshTransport) -> None:
     with stage(guest.recorder, "observe", subject=guest.name):
-        result = connection.run(("sh", "-c", _KERNEL_LOG), label=f"{guest.name}-kernel-log")
+        result = connection.run(("sh", "-c", KERNEL_LOG), label=f"{guest.name}-kernel-log")
         lines = tuple(result.text.splitlines()) if result.status == 0 else None
         guest.recorder.guest_kernel_log(guest.name, lines)
 
 
 def _release(guest: GuestStage, before: HostState) -> None:
+    """Give the guest back, and once more where a signal or the controller's full disk broke that off.
+
+    A signal arrives once (``harness.stages.session``), and a release may be done twice; with a record that
+    refuses, the guest is ended all the same, and the refusal goes on to end the run.
+    """
+    try:
+        with guest.recorder.stage("release"):
+            _give_back(guest, before)
+    except (KeyboardInterrupt, RecordError):
+        _give_back(guest, before)
+        raise
+
+
+def _give_back(guest: GuestStage, before: HostState) -> None:
     guest.progress.stage(f"{guest.name}: release")
     place = guest.place
-    with guest.recorder.stage("release"):
-        try:
-            provision.serial_log(guest.access.transport, place)
-            evidence = release_guest(
-                guest.access.transport,
-                guest.access.hypervisor(),
-                run=guest.run,
-                guest=guest.name,
-                domain=place.domain,
-                before=before,
-                work_dir=guest.host.work_dir,
-                clock=guest.clock,
-                progress=guest.progress,
-                files=(place.overlay, place.serial),
-                networks=(guest.network.name,),
-            )
-        except HarnessError as error:
-            guest.recorder.error(stage_error(error, "release", guest.name))
-            return
-        guest.recorder.released(evidence)
+    try:
+        guest.lease.regain()
+        provision.serial_log(guest.access.transport, place)
+        evidence = release_guest(
+            guest.access.transport,
+            guest.access.hypervisor(),
+            run=guest.run,
+            guest=guest.name,
+            domain=place.domain,
+            before=before,
+            work_dir=guest.host.work_dir,
+            clock=guest.clock,
+            progress=guest.progress,
+            files=(place.overlay, place.serial),
+            networks=(guest.network.name,),
+        )
+    except HarnessError as error:
+        guest.recorder.error(stage_error(error, "release", guest.name))
+        return
+    if not (evidence.leftover_domains or evidence.leftover_processes):
+        guest.unreleased.discard(guest.name)
+    guest.recorder.released(evidence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from importlib import resources
 from typing import Protocol
 
@@ -51,13 +52,12 @@ class HoldingTransport(Transport, Protocol):
 class Lease:
     """The proof on the host that a run's controller lives. Beats by itself until closed."""
 
-    def __init__(self, held: Held, run: str, beat_seconds: float) -> None:
+    def __init__(self, take: Callable[[], Held], run: str, beat_seconds: float) -> None:
+        """``take`` takes the lease on the host or raises; it is called at once, and by ``regain``."""
         self.run = run
-        self._held = held
+        self._take = take
         self._beat_seconds = beat_seconds
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name=f"lease {run}", daemon=True)
-        self._thread.start()
+        self._begin()
 
     @property
     def alive(self) -> bool:
@@ -72,11 +72,24 @@ class Lease:
                 remedy="the connection broke; resume the run, which takes the lease again if nobody else has",
             )
 
+    def regain(self) -> None:
+        """Take the lease again if it is lost. Raises ClaimError when another process has it by now (which
+        then clears what the run left), TransportError when the host cannot be asked."""
+        if not self.alive:
+            self.close()
+            self._begin()
+
     def close(self) -> None:
         """Give the lease back; safe to call twice."""
         self._ended.set()
         self._thread.join(30.0)
         self._held.close()
+
+    def _begin(self) -> None:
+        self._held = self._take()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name=f"lease {self.run}", daemon=True)
+        self._thread.start()
 
     def _beat(self) -> None:
         while not self._ended.wait(self._beat_seconds):
@@ -96,13 +109,17 @@ def hold_lease(
     host cannot be asked."""
     require_words(run, roots)
     script = resources.files("harness.stages").joinpath("lease.sh").read_text()
-    held = transport.hold(("sh", "-c", script, "sh", run, f"{lease_seconds:g}", *roots))
-    try:
-        _require_holding(held, run, transport.name)
-    except BaseException:
-        held.close()
-        raise
-    return Lease(held, run, beat_seconds)
+
+    def take() -> Held:
+        held = transport.hold(("sh", "-c", script, "sh", run, f"{lease_seconds:g}", *roots))
+        try:
+            _require_holding(held, run, transport.name)
+        except BaseException:
+            held.close()
+            raise
+        return held
+
+    return Lease(take, run, beat_seconds)
 
 
 def _require_holding(held: Held, run: str, host: str) -> None:

@@ -26,7 +26,7 @@ from harness.progress import Progress
 from harness.record.recorder import Recorder
 from harness.stages.access import HostAccess, Labs, open_host
 from harness.stages.boundary import Stopped, stage
-from harness.stages.claims import claimed
+from harness.stages.claims import Lease, claimed
 from harness.stages.guest import GuestStage, run_guest
 from harness.stages.images import place_image
 from harness.stages.network import run_network
@@ -75,7 +75,7 @@ def run_session(session: Session) -> bool:
     for demand in session.demands if not session.resumed else ():
         recorder.guest_requested(demand.request, demand.workloads)
     interrupted = False
-    with _terminate_as_interrupt():
+    with _terminate_as_interrupt() as signals:
         try:
             with ExitStack() as stack:
                 _stages(session, stack)
@@ -104,6 +104,8 @@ def run_session(session: Session) -> bool:
                     transcript=file,
                 )
             )
+    # A release that fails under an interrupt hides the interrupt's own exception.
+    interrupted = interrupted or bool(signals)
     recorder.run_ended(interrupted=interrupted)
     return interrupted
 
@@ -127,18 +129,31 @@ def _stages(session: Session, stack: ExitStack) -> None:
     gpus = select_gpus(facts, session.host.placement.selector)
     functions = tuple(f for gpu in gpus for f in (gpu.address, *companion_addresses(facts, gpu.address)))
     progress.stage("claim")
+    unreleased: set[str] = set()
     with stage(recorder, "claim"):
-        stack.enter_context(_claims(session, access, tuple(dict.fromkeys(functions))))
+        lease = stack.enter_context(
+            claimed(
+                access.transport,
+                session.run,
+                tuple(dict.fromkeys(functions)),
+                clock=session.clock,
+                progress=progress,
+                evict=lambda run: _sweep(session, access, run),
+                wait=session.wait_seconds,
+                keep=lambda: bool(unreleased),
+            )
+        )
         if session.resumed:
             _sweep(session, access, session.run)
     progress.stage("reset")
     with stage(recorder, "reset"):
+        lease.require()
         addresses = tuple(gpu.address for gpu in gpus)
         others = companions_of(facts, addresses)
         methods = {a: d.reset_methods for a in others if (d := facts.device(a)) is not None}
         for trial in exercise_resets(access.transport, addresses, companions=others, methods=methods):
             recorder.reset(trial)
-    _guests(session, access, facts, image)
+    _guests(session, access, facts, image, lease=lease, unreleased=unreleased)
     discover(session, access, after=True)
 
 
@@ -182,23 +197,18 @@ def _sweep(session: Session, access: HostAccess, run: str) -> None:
     )
 
 
-@contextmanager
-def _claims(session: Session, access: HostAccess, functions: tuple[PciAddress, ...]) -> Iterator[None]:
-    with claimed(
-        access.transport,
-        session.run,
-        functions,
-        clock=session.clock,
-        progress=session.progress,
-        evict=lambda run: _sweep(session, access, run),
-        wait=session.wait_seconds,
-    ):
-        yield
-
-
-def _guests(session: Session, access: HostAccess, facts: HostFacts, image: GuestImage) -> None:
+def _guests(
+    session: Session,
+    access: HostAccess,
+    facts: HostFacts,
+    image: GuestImage,
+    *,
+    lease: Lease,
+    unreleased: set[str],
+) -> None:
     session.progress.stage("guest image on the host")
     with stage(session.recorder, "image"):
+        lease.require()
         host_image = place_image(
             access.transport,
             image,
@@ -224,7 +234,9 @@ def _guests(session: Session, access: HostAccess, facts: HostFacts, image: Guest
                 request=demand.request,
                 workloads=demand.workloads,
                 number=number,
+                lease=lease,
                 planted=planted,
+                unreleased=unreleased,
                 scratch=Path(scratch),
             )
             try:
@@ -234,13 +246,18 @@ def _guests(session: Session, access: HostAccess, facts: HostFacts, image: Guest
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP end a run as Ctrl-C does: by way of its releases. Once, so that they can finish."""
+def _terminate_as_interrupt() -> Iterator[list[str]]:
+    """SIGTERM and SIGHUP end a run as Ctrl-C does: by way of its releases. Once, so that they can finish.
+
+    Yields the name of the signal that came, if one did.
+    """
+    came: list[str] = []
 
     def handle(number: int, _frame: FrameType | None) -> None:
+        came.append(signal.Signals(number).name)
         for each in caught:
             signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt(signal.Signals(number).name)
+        raise KeyboardInterrupt(came[0])
 
     caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before: dict[signal.Signals, Any] = {}
@@ -249,10 +266,10 @@ def _terminate_as_interrupt() -> Iterator[None]:
             before[each] = signal.signal(each, handle)
     except ValueError:
         # Not the main thread (a test): the caller's own handling stays.
-        yield
+        yield came
         return
     try:
-        yield
+        yield came
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.config import load_host, load_profile
-from harness.errors import TransportError
+from harness.errors import ClaimError, TransportError
 from harness.images.guest import GuestImage
 from harness.model.evidence import Evidence
 from harness.model.inventory import HostFile, Profile, SshAccess
@@ -80,6 +80,25 @@ class FakeAccess:
     def guest(self, access: SshAccess, *, name: str, recorder: object = None) -> FakeGuest:
         self.asked_for.append(access)
         return self.in_guest
+
+
+@dataclass
+class FakeLease:
+    """``harness.stages.leases.Lease`` in memory: lost when told so, and perhaps taken by another run."""
+
+    alive: bool = True
+    taken: bool = False
+    regained: int = 0
+
+    def require(self) -> None:
+        if not self.alive:
+            raise ClaimError("run lost its lease on the host")
+
+    def regain(self) -> None:
+        if self.taken:
+            raise ClaimError("run is already driven by another process")
+        self.regained += not self.alive
+        self.alive = True
 
 
 HOST_IMAGE = HostImage(

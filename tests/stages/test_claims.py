@@ -226,6 +226,35 @@ def test_a_lease_with_beats_outlives_its_limit(roots: tuple[str, ...]) -> None:
     lease.close()
 
 
+def test_a_lost_lease_is_regained_unless_another_process_has_it(roots: tuple[str, ...]) -> None:
+    lease = hold_lease(LocalTransport(), "run-a", roots=roots, beat_seconds=60, lease_seconds=1)
+    SystemClock().sleep(2.0)
+    assert not lease.alive
+    lease.regain()
+    lease.require()
+    lease.close()
+    other = hold_lease(LocalTransport(), "run-a", roots=roots)
+    with pytest.raises(ClaimError, match="already driven"):
+        lease.regain()
+    lease.close()
+    other.close()
+
+
+def test_a_run_that_could_not_remove_its_guests_keeps_its_claims(roots: tuple[str, ...]) -> None:
+    with claimed(
+        LocalTransport(),
+        "run-a",
+        (GPU0,),
+        clock=SystemClock(),
+        progress=print,
+        roots=roots,
+        keep=lambda: True,
+    ):
+        pass
+    _wait_until_not_live(roots)
+    assert [(c.device, c.run) for c in holders(LocalTransport(), roots=roots)] == [(GPU0, "run-a")]
+
+
 def test_the_first_directory_that_can_be_written_is_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a directory")
     roots = (str(tmp_path / "file" / "no"), str(tmp_path / "yes"))

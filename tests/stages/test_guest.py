@@ -8,15 +8,24 @@ import shutil
 import pytest
 
 from harness.config import load_host, load_profile
-from harness.errors import ProvisionError
+from harness.errors import ProvisionError, RecordError
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import GuestRequest
 from harness.stages.boundary import Stopped
 from harness.stages.guest import GuestStage, run_guest
 from harness.stages.network import run_network
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, FakeHypervisor
 from tests.placement import hosts
-from tests.stages.stand_ins import HOST_IMAGE, RUN, FakeAccess, FakeGuest, a_recorder, evidence, quiet
+from tests.stages.stand_ins import (
+    HOST_IMAGE,
+    RUN,
+    FakeAccess,
+    FakeGuest,
+    FakeLease,
+    a_recorder,
+    evidence,
+    quiet,
+)
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen (openssh-client)")
 
@@ -69,6 +78,8 @@ def guest(tmp_path, recorder, access) -> GuestStage:
         number=0,
         scratch=tmp_path,
         planted=set(),
+        lease=FakeLease(),
+        unreleased=set(),
     )
 
 
@@ -145,6 +156,80 @@ def test_a_release_that_cannot_be_done_is_an_error_and_no_evidence_of_one(guest,
     said, seen = _stopped(guest)
     assert seen.release is None
     assert [e.stage for e in said.errors][-1] == "release"
+    assert guest.unreleased == {"g1-1gpu"}  # so its claims are kept
+
+
+class Once:
+    """Raises at its first call, then lets the fake answer."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error: BaseException | None = error
+
+    def __call__(self) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+
+def test_an_interrupt_in_the_middle_of_a_release_does_not_leave_the_guest(guest, access) -> None:
+    strike = Once(KeyboardInterrupt())
+
+    class Struck(FakeHypervisor):
+        def shutdown(self, name, *, deadline):
+            strike()
+            return super().shutdown(name, deadline=deadline)
+
+    access.libvirt = Struck()
+    access.in_guest = FakeGuest(silent=100_000)
+    with pytest.raises(KeyboardInterrupt):
+        run_guest(guest)
+    _given_back(access, evidence(guest.recorder).guests[0])
+    assert guest.unreleased == set()
+
+
+def test_a_full_disk_of_the_controller_does_not_leave_the_guest(guest, access) -> None:
+    class Full(FakeGuest):
+        def run(self, argv, **options):
+            guest.recorder.log.close()  # from here on nothing can be written down
+            raise RecordError("No space left on device")
+
+    access.in_guest = Full()
+    with pytest.raises(RecordError):
+        run_guest(guest)
+    assert access.libvirt.domains() == ()
+
+
+def test_a_run_that_lost_its_lease_starts_nothing(guest, access) -> None:
+    guest.lease.alive = False
+    said, _seen = _stopped(guest)
+    assert [(e.stage, e.kind) for e in said.errors] == [("claim", "ClaimError")]
+    assert access.host.calls == []
+
+
+def test_a_lease_that_was_lost_is_taken_again_for_the_release(guest, access) -> None:
+    class Losing(FakeGuest):
+        def run(self, argv, **options):
+            guest.lease.alive = False
+            return super().run(argv, **options)
+
+    access.in_guest = Losing(silent=100_000)
+    _said, seen = _stopped(guest)
+    _given_back(access, seen)
+    assert guest.lease.regained == 1
+
+
+def test_a_guest_whose_lease_another_run_took_is_that_runs_to_clear(guest, access) -> None:
+    class Losing(FakeGuest):
+        def run(self, argv, **options):
+            guest.lease.alive, guest.lease.taken = False, True
+            return super().run(argv, **options)
+
+    access.in_guest = Losing(silent=100_000)
+    said, seen = _stopped(guest)
+    assert [e.stage for e in said.errors] == ["boot", "release"]
+    assert seen.release is None
+    assert [d.name for d in access.libvirt.domains()] == [guest.place.domain]
+    assert guest.unreleased == {"g1-1gpu"}
 
 
 def test_the_recorded_definition_holds_the_plan_and_no_private_key(guest, access) -> None:
