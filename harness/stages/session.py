@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +30,15 @@ from harness.stages.claims import Lease, claimed
 from harness.stages.guest import GuestStage, run_guest
 from harness.stages.images import place_image
 from harness.stages.network import run_network
+from harness.stages.orphans import clear_orphans
 from harness.stages.readiness import ask_system
 from harness.stages.release import sweep
 from harness.stages.resets import companions_of, exercise_resets
 
 _SCRATCH_PREFIX = "shakedown-keys-"
+
+_STILL_FRESH_SECONDS = 5.0
+"""What was seen of the host before its claims were taken holds if they were taken at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +79,7 @@ def run_session(session: Session) -> bool:
     for demand in session.demands if not session.resumed else ():
         recorder.guest_requested(demand.request, demand.workloads)
     interrupted = False
-    with _terminate_as_interrupt() as signals:
+    with _terminate_as_interrupt(session.progress) as signals:
         try:
             with ExitStack() as stack:
                 _stages(session, stack)
@@ -121,15 +125,18 @@ def _stages(session: Session, stack: ExitStack) -> None:
             open_host(session.host, progress, recorder=recorder, labs=session.labs, clock=session.clock)
         )
         recorder.engine(access.engine)
-    facts = discover(session, access)
-    progress.stage("readiness")
-    with stage(recorder, "readiness"):
-        recorder.system(ask_system(access.transport))
-        _refuse_foreign_domains(session, facts)
+    facts, file = look(session, access)
     gpus = select_gpus(facts, session.host.placement.selector)
     functions = tuple(f for gpu in gpus for f in (gpu.address, *companion_addresses(facts, gpu.address)))
-    progress.stage("claim")
     unreleased: set[str] = set()
+    cleared: list[str] = []
+
+    def evict(run: str) -> None:
+        cleared.append(run)
+        _sweep(session, access, run)
+
+    progress.stage("claim")
+    begun = session.clock.monotonic()
     with stage(recorder, "claim"):
         lease = stack.enter_context(
             claimed(
@@ -138,13 +145,28 @@ def _stages(session: Session, stack: ExitStack) -> None:
                 tuple(dict.fromkeys(functions)),
                 clock=session.clock,
                 progress=progress,
-                evict=lambda run: _sweep(session, access, run),
+                evict=evict,
                 wait=session.wait_seconds,
                 keep=lambda: bool(unreleased),
             )
         )
         if session.resumed:
-            _sweep(session, access, session.run)
+            evict(session.run)
+        if facts.domains:
+            clear_orphans(
+                access.transport, access.hypervisor(), run=session.run, evict=evict, progress=progress
+            )
+    # Judged is the host as it is once it is ours: without the guests of a run cleared or waited for.
+    waited = session.clock.monotonic() - begun > _STILL_FRESH_SECONDS
+    if cleared or waited or facts.domains:
+        facts = discover(session, access)
+        gpus = select_gpus(facts, session.host.placement.selector)
+    else:
+        recorder.facts(facts, file=file)
+    progress.stage("readiness")
+    with stage(recorder, "readiness"):
+        recorder.system(ask_system(access.transport))
+        _refuse_foreign_domains(session, facts)
     progress.stage("reset")
     with stage(recorder, "reset"):
         lease.require()
@@ -158,14 +180,19 @@ def _stages(session: Session, stack: ExitStack) -> None:
 
 
 def discover(session: Session, access: HostAccess, *, after: bool = False) -> HostFacts:
-    """Facts of the host: one round trip, stored before they are understood."""
+    """Facts of the host, recorded."""
+    facts, file = look(session, access, after=after)
+    session.recorder.facts(facts, file=file, after=after)
+    return facts
+
+
+def look(session: Session, access: HostAccess, *, after: bool = False) -> tuple[HostFacts, str]:
+    """Facts of the host and their transcript: one round trip, stored before they are understood."""
     session.progress.stage("discover again" if after else "discover")
     with stage(session.recorder, "discover"):
         facts, raw = host_facts.collect(access.transport, work_dir=session.host.work_dir)
         name = "facts-after" if after else "facts"
-        file = session.recorder.save_file(f"transcripts/{name}.frames", raw)
-        session.recorder.facts(facts, file=file, after=after)
-    return facts
+        return facts, session.recorder.save_file(f"transcripts/{name}.frames", raw)
 
 
 def companion_addresses(facts: HostFacts, address: PciAddress) -> tuple[PciAddress, ...]:
@@ -175,7 +202,10 @@ def companion_addresses(facts: HostFacts, address: PciAddress) -> tuple[PciAddre
 
 
 def _refuse_foreign_domains(session: Session, facts: HostFacts) -> None:
-    """Domains that we did not create are never touched; beside them nothing is tried unless allowed."""
+    """Domains that we did not create are never touched; beside them nothing is tried unless allowed.
+
+    Our own are gone by now: the claims are held, and what dead runs left was cleared.
+    """
     if session.host.allow_sharing or not facts.domains:
         return
     names = ", ".join(domain.name for domain in facts.domains[:5])
@@ -246,7 +276,7 @@ def _guests(
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[list[str]]:
+def _terminate_as_interrupt(progress: Callable[[str], None]) -> Iterator[list[str]]:
     """SIGTERM and SIGHUP end a run as Ctrl-C does: by way of its releases. Once, so that they can finish.
 
     Yields the name of the signal that came, if one did.
@@ -255,6 +285,7 @@ def _terminate_as_interrupt() -> Iterator[list[str]]:
 
     def handle(number: int, _frame: FrameType | None) -> None:
         came.append(signal.Signals(number).name)
+        progress(f"{came[0]}: giving everything back before the end; this cannot be interrupted")
         for each in caught:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt(came[0])
