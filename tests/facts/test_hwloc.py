@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import tarfile
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,21 +15,18 @@ from harness.facts import from_sysroot
 from harness.facts.notation import id_mask
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts
+from tests.captured import HWLOC, TREES, unpack
 
-FIXTURES = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "hwloc"
-TREES = sorted(FIXTURES.glob("*.tar.bz2"))
 LSTOPO = shutil.which("lstopo-no-graphics")
 
-pytestmark = pytest.mark.skipif(not TREES, reason=f"no captured trees in {FIXTURES}")
+pytestmark = pytest.mark.skipif(not TREES, reason=f"no captured trees in {HWLOC}")
 
 
 @pytest.fixture(scope="module", params=TREES, ids=lambda path: path.name.removesuffix(".tar.bz2"))
 def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The unpacked tree."""
     target = tmp_path_factory.mktemp("tree")
-    with tarfile.open(request.param) as archive:
-        archive.extractall(target, filter="fully_trusted")  # noqa: S202  links are the point
-    return next(target.iterdir())
+    return unpack(request.param, target)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +42,7 @@ def oracle(tree: Path, request: pytest.FixtureRequest) -> ET.Element:
         answer = subprocess.run([*argv, "--of", "xml"], capture_output=True, check=True, timeout=60)
         return ET.fromstring(answer.stdout)  # noqa: S314  our own tool's output
     name = next(path for path in TREES if path.name.split(".")[0].startswith(tree.name))
-    shipped = FIXTURES / name.name.replace(".tar.bz2", ".hwloc.xml")
+    shipped = HWLOC / name.name.replace(".tar.bz2", ".hwloc.xml")
     if not shipped.exists():
         pytest.skip("neither lstopo-no-graphics (Debian hwloc-nox) nor an answer of hwloc for this tree")
     return ET.fromstring(shipped.read_text())  # noqa: S314

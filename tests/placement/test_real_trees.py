@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tarfile
-from pathlib import Path
 
 import pytest
 
@@ -14,19 +12,15 @@ from harness.model.placement import NoPlan, PlacementPlan
 from harness.model.topology import HostFacts, IommuGroup
 from harness.placement.gpus import is_bridge
 from harness.placement.planner import plan
+from tests.captured import HWLOC, TREES, unpack
 
-FIXTURES = Path(__file__).resolve().parents[2].parent / "shared" / "fixtures" / "hwloc"
-TREES = sorted(FIXTURES.glob("*.tar.bz2"))
-
-pytestmark = pytest.mark.skipif(not TREES, reason=f"no captured trees in {FIXTURES}")
+pytestmark = pytest.mark.skipif(not TREES, reason=f"no captured trees in {HWLOC}")
 
 
 @pytest.fixture(scope="module", params=TREES, ids=lambda path: path.name.removesuffix(".tar.bz2"))
 def facts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HostFacts:
     target = tmp_path_factory.mktemp("tree")
-    with tarfile.open(request.param) as archive:
-        archive.extractall(target, filter="fully_trusted")  # noqa: S202  links are the point
-    return from_sysroot(next(target.iterdir()))
+    return from_sysroot(unpack(request.param, target))
 
 
 def with_groups(facts: HostFacts) -> HostFacts:
