@@ -213,8 +213,11 @@ processes() {
     present /proc/1
     for p in $(grep -l -s -E '^(qemu-system|qemu-kvm|kvm$)' /proc/[0-9]*/comm); do
         p=${p%/comm}
-        # Arguments on lines of their own; a line break inside one becomes a question mark.
-        body=$($limit tr '\0\n' '\n?' <"$p/cmdline" | head -c 65536)
+        # Arguments on lines of their own; a line break inside one becomes a question mark. Only what tells
+        # which guest it is and which devices it has: a command line also holds keys and secrets of tenants.
+        body=$($limit tr '\0\n' '\n?' <"$p/cmdline" | head -c 65536 | sed -n -e 1p -e '/^-*version$/p' \
+            -e '/^-name$/{N;p;}' -e '/^-uuid$/{N;p;}' -e '/^-machine$/{N;p;}' -e '/^-M$/{N;p;}' \
+            -e '/^-device$/{N;/vfio/p;}')
         [ -z "$body" ] || put "F $p/cmdline" "$body"
     done
     end_section processes

@@ -52,6 +52,27 @@ class FakeTransport:
         return None
 
 
+def test_a_running_guest_is_known_but_its_secrets_are_not_taken(tmp_path: Path) -> None:
+    shell = shutil.which("sh")
+    assert shell is not None
+    program = tmp_path / "qemu-system-x86_64"
+    shutil.copy(shell, program)
+    arguments = ("-name", "guest=tenant,debug-threads=on", "-fw_cfg", "name=opt/key,string=TENANTS-SECRET")
+    devices = ("-device", "vfio-pci,host=0000:41:00.0,id=hostdev0", "-device", "e1000,mac=52:54:00:00:00:01")
+    guest = subprocess.Popen(
+        (program, "-c", "read -r line", "qemu", *arguments, *devices), stdin=subprocess.PIPE
+    )
+    try:
+        facts, raw = collect(FakeTransport(), work_dir="/nowhere")
+    finally:
+        guest.communicate(b"end\n", timeout=30)
+    assert facts.domains is not None
+    mine = next(domain for domain in facts.domains if domain.pid == guest.pid)
+    assert (mine.name, [str(device) for device in mine.hostdevs]) == ("tenant", ["0000:41:00.0"])
+    assert b"TENANTS-SECRET" not in raw
+    assert b"e1000" not in raw
+
+
 @pytest.mark.parametrize("shell", [("sh",), ("bash", "--posix"), ("busybox", "sh")])
 def test_the_script_answers_in_one_round_trip_in_any_posix_shell(shell: tuple[str, ...]) -> None:
     if shutil.which(shell[0]) is None:
