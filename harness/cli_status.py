@@ -17,25 +17,32 @@ from harness.errors import ClaimError, ConfigError, HarnessError, ParseError
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
+def words(error: HarnessError | OSError) -> str:
+    """The error for a terminal: what hosts and files say in it is shown, never sent as it is."""
+    from reports.parts.text import clean  # noqa: PLC0415  only failures need it
+
+    return "\n".join(clean(line) for line in str(error).split("\n")[:40])
+
+
 def end(action: Callable[[], int]) -> None:
     """Run a command and leave with its status; errors of ours are told in words, without a traceback."""
     try:
         status = action()
     except (ConfigError, ParseError) as error:
-        typer.echo(f"shakedown: {error}", err=True)
+        typer.echo(f"shakedown: {words(error)}", err=True)
         status = 2
     except ClaimError as error:
-        typer.echo(f"shakedown: {error}", err=True)
+        typer.echo(f"shakedown: {words(error)}", err=True)
         status = 3
     except HarnessError as error:
-        typer.echo(f"shakedown: {type(error).__name__}: {error}", err=True)
+        typer.echo(f"shakedown: {type(error).__name__}: {words(error)}", err=True)
         status = 4
     except BrokenPipeError:
         # The reader went away (`| head`): not worth a word.
         sys.stderr.close()
         status = 0
     except OSError as error:
-        typer.echo(f"shakedown: {error}", err=True)
+        typer.echo(f"shakedown: {words(error)}", err=True)
         status = 4
     except KeyboardInterrupt:
         typer.echo("shakedown: interrupted", err=True)

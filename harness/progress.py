@@ -11,8 +11,14 @@ _QUIET_SECONDS = 10.0
 """Waiting messages that differ only in their numbers are printed at most this often on a plain stream."""
 
 _NUMBERS = re.compile(r"\d+(?:\.\d+)?")
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff]")
+"""Controls, and what turns text round or hides in it; lone surrogates cannot be written at all."""
 _LONGEST = 300
+
+
+def plain(message: str) -> str:
+    """The beginning of a message, fit for a terminal whoever wrote it."""
+    return _UNSEEN.sub(" ", message[:_LONGEST])
 
 
 class Progress:
@@ -42,7 +48,7 @@ class Progress:
 
     def __call__(self, message: str) -> None:
         """Something happened, or is being waited for, in the present stage."""
-        text = _UNSEEN.sub(" ", message)[:_LONGEST]
+        text = plain(message)
         shape = _NUMBERS.sub("#", text)
         now = time.monotonic()
         waiting = shape == self._last[0]

@@ -16,12 +16,13 @@ from harness.lab import access
 from harness.lab.control import LabControl, LabStatus, all_status, status_of, take_down
 from harness.lab.state import lab_directory, list_labs
 from harness.model.inventory import SshAccess
+from harness.progress import plain
 from harness.serial import to_data
 
 
 def print_progress(message: str) -> None:
     """One plain line on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    print(plain(message), file=sys.stderr, flush=True)
 
 
 def up(

@@ -76,3 +76,8 @@ def test_a_terminal_keeps_what_happened_and_shows_markup_as_text() -> None:
     progress.done()
     progress.done()
     assert "copying [bold]image[/bold]" in stream.getvalue()
+
+
+def test_text_that_would_turn_a_line_round_is_shown_as_blanks(stream) -> None:
+    Progress(stream)("guest said \x1b[2J\u202eOG\udc80 and more\n[0:00] GO")
+    assert lines(stream) == ["guest said  [2J OG  and more [0:00] GO"]
