@@ -82,10 +82,11 @@ def run_guest(guest: GuestStage) -> None:
     with stage(guest.recorder, "claim", subject=guest.name):
         guest.lease.require()
     plan = _plan(guest)
-    keys = make_keys(guest.scratch, guest.name)
+    with stage(guest.recorder, "plan", subject=guest.name):
+        keys = make_keys(guest.scratch, guest.name)
     xml = _definition(guest, plan, keys)
-    hypervisor = guest.access.hypervisor()
     with stage(guest.recorder, "provision", subject=guest.name):
+        hypervisor = guest.access.hypervisor()
         before = snapshot_host_state(
             guest.access.transport, plan.hostdevs, run=guest.run, work_dir=guest.host.work_dir
         )

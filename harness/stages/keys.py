@@ -44,12 +44,17 @@ def make_keys(directory: Path, guest: str) -> GuestKeys:
     """New ed25519 keys in ``directory`` (which only we can read). Raises ProvisionError."""
     identity, host = directory / f"{guest}.key", directory / f"{guest}.host_key"
     for path in (identity, host):
-        made = subprocess.run(
-            ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "shakedown", "-f", str(path)),
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        try:
+            made = subprocess.run(
+                ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "shakedown", "-f", str(path)),
+                capture_output=True,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
+        except OSError as error:
+            raise ProvisionError(
+                f"ssh-keygen cannot be run: {error}", remedy="apt-get install openssh-client"
+            ) from error
         if made.returncode != 0:
             words = made.stderr.decode("utf-8", "backslashreplace").strip()
             raise ProvisionError(f"ssh-keygen failed: {words}", remedy="apt-get install openssh-client")

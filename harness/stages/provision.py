@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.backends.process import Recorder
 from harness.backends.ssh import SshTransport
-from harness.errors import ConfigError, HarnessError, ProvisionError, TransportError
+from harness.errors import HarnessError, ProvisionError, TransportError
 from harness.model.inventory import Profile, SshAccess
 from harness.model.placement import PlacementPlan
 from harness.model.topology import HostFacts
@@ -128,17 +128,33 @@ def wait_for_guest(
 
     Raises ProvisionError with the end of its serial console when it ends or does not answer in time.
     """
-    begun = clock.monotonic()
-    looked = begun
     guest = host.guest(access, name=name, recorder=recorder)
+    try:
+        return guest, _until_it_answers(
+            guest, host, place, name=name, deadline=deadline, clock=clock, progress=progress
+        )
+    except BaseException:
+        guest.close()  # a connection that was half made leaves a process behind
+        raise
+
+
+def _until_it_answers(
+    guest: SshTransport,
+    host: HostAccess,
+    place: GuestPlace,
+    *,
+    name: str,
+    deadline: float,
+    clock: Clock,
+    progress: Callable[[str], None],
+) -> float:
+    begun = looked = clock.monotonic()
     last = "it never answered"
     while True:
         waited = clock.monotonic() - begun
         try:
             if guest.run(("true",), deadline=30.0, label="").status == 0:
-                return guest, clock.monotonic() - begun
-        except ConfigError:
-            raise
+                return clock.monotonic() - begun
         except TransportError as error:
             last = error.message
         if waited > deadline:

@@ -132,6 +132,7 @@ def test_a_guest_that_never_answers_is_given_back_with_its_last_words(guest, acc
     assert (seen.started, seen.reached) == (True, False)
     assert [e.stage for e in said.errors] == ["boot"]
     assert "Kernel panic" in said.errors[0].message
+    assert access.in_guest.closed == 1
     _given_back(access, seen)
 
 
