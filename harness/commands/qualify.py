@@ -12,6 +12,7 @@ from pathlib import Path
 from harness import config
 from harness.backends.clock import SystemClock
 from harness.errors import ConfigError
+from harness.model.evidence import StageError
 from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Severity
@@ -30,6 +31,10 @@ MOST_GPUS = 16
 """Planner and bus layout are made and tested for guests of up to 16 GPUs."""
 
 _LINE = 300
+_REASONS = 12
+_ERRORS = 5
+_MISSING = " is missing: "
+"""How ``harness.verdict.decide`` words a required check without an answer."""
 _WAIT_SECONDS = 24 * 3600.0
 
 
@@ -153,6 +158,8 @@ def _resumed(path: Path, clock: SystemClock, progress: Progress, wait: bool) -> 
         for guest in evidence.guests
         if guest.release is None
     )
+    if read_events(directory.events).ended:
+        raise ConfigError(f"{path} has ended: there is nothing to resume", remedy="start a new run")
     recorder = Recorder.resume(path, clock)
     progress(f"resuming run {recorder.path}: {len(demands)} guests are still to be tried")
     return Session(
@@ -213,16 +220,35 @@ def _answer(session: Session, record: RunRecord, total: float, *, json_output: b
 
 def _words(session: Session, record: RunRecord, total: float) -> str:
     decision = record.decision
-    counts = tally(record.decision.coverage)
+    counts = tally(decision.coverage)
     lines = ["", f"{decision.verdict.value}  {record.host.name} ({record.host.subject.value})"]
-    lines += [f"  - {_plain(reason)}" for reason in decision.reasons[:12]]
-    if len(decision.reasons) > 12:
-        lines.append(f"  ... and {len(decision.reasons) - 12} more reasons in the report")
+    for error in record.evidence.errors[:_ERRORS]:
+        lines += _broken(error, record.host.name)
+    # What a broken stage left unanswered is one line, not a hundred: the report lists each.
+    broke = bool(record.evidence.errors)
+    missing = sum(1 for cell in decision.coverage if cell.outcome is None)
+    told = [r for r in decision.reasons if not (broke and (_MISSING in r or r.startswith("stage ")))]
+    lines += [f"  - {_plain(reason)}" for reason in told[:_REASONS]]
+    if len(told) > _REASONS:
+        lines.append(f"  ... and {len(told) - _REASONS} more reasons in the report")
+    if broke and missing:
+        lines.append(f"  - {missing} checks were left without an answer")
     lines.append("checks: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
     required = sum(1 for cell in decision.coverage if cell.severity is Severity.BLOCKER)
     lines.append(f"        {required} of {len(decision.coverage)} required; {total:.0f} s in all")
     lines.append(f"report: {session.recorder.path / 'report.html'}")
     return "\n".join(lines) + "\n"
+
+
+def _broken(error: StageError, host: str) -> list[str]:
+    """Which stage broke where, what was said, what to do, and where the command and its output are."""
+    where = " ".join(part for part in (error.subject, f"on {error.host or host}") if part)
+    lines = [f"  - stage {error.stage or '?'} broke {_plain(where)}: {_plain(error.message)}"]
+    if error.remedy:
+        lines.append(f"    remedy: {_plain(error.remedy)}")
+    if error.transcript:
+        lines.append(f"    command and output: {_plain(error.transcript)}")
+    return lines
 
 
 def _plain(text: str) -> str:
