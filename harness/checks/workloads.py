@@ -23,9 +23,8 @@ def _results(case: Case, subject: Subject) -> tuple[WorkloadResult, ...]:
         r for r in evidence.results if r.workload == subject.workload and r.guest in ("", evidence.name)
     )
     if not found or all(r.status == "lost" for r in found):
-        detail = f"; {found[0].detail}" if found and found[0].detail else ""
-        why = why_no_guest(case, evidence)
-        raise MissingEvidence(f"{subject.workload} brought no result from {evidence.name}: {why}{detail}")
+        why = (found[0].detail if found else "") or why_no_guest(case, evidence)
+        raise MissingEvidence(f"{subject.workload} brought no result from {evidence.name}: {why}")
     return found
 
 
