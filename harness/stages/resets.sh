@@ -30,9 +30,20 @@ for address in "$@"; do
         *) row 0 '' "$before" '' "bound to $driver: a device in use is not reset"; continue ;;
     esac
     group=$(cd -P "$d/iommu_group" 2>/dev/null && echo "${PWD##*/}")
-    # An open VFIO group is a running guest, whoever owns it.
-    if [ -n "$group" ] && find /proc/[0-9]*/fd -lname "/dev/vfio/$group" 2>/dev/null | grep -q .; then
-        row 0 '' "$before" '' "its IOMMU group $group is open in a process: a device in use is not reset"
+    # An open VFIO node, of the group or (iommufd) of the device, is a running guest, whoever owns it.
+    if ! command -v find >/dev/null; then
+        row 0 '' "$before" '' "this host has no find, so nobody can tell whether a process uses the device"
+        continue
+    fi
+    user=
+    for node in ${group:+"/dev/vfio/$group"} "$d"/vfio-dev/vfio*; do
+        case $node in
+            "$d"/*) [ -e "$node" ] || continue; node="/dev/vfio/devices/${node##*/}" ;;
+        esac
+        find /proc/[0-9]*/fd -lname "$node" 2>/dev/null | grep -q . && user=$node
+    done
+    if [ -n "$user" ]; then
+        row 0 '' "$before" '' "$user is open in a process: a device in use is not reset"
         continue
     fi
     if [ ! -e "$d/reset" ]; then

@@ -1,6 +1,10 @@
-"""Exercised resets: what the kernel did, and what the next tenant found."""
+"""Exercised resets: what was asked of the kernel, and what it answered."""
 
 from __future__ import annotations
+
+import subprocess
+from importlib import resources
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -78,6 +82,39 @@ def test_the_real_script_says_of_an_absent_device_that_nothing_was_tried() -> No
     absent = PciAddress.parse("ffff:ff:1f.7")
     (trial,) = exercise_resets(LocalTransport(), (absent,))
     assert (trial.attempted, trial.accepted, trial.detail) == (False, None, "no such device")
+
+
+@pytest.mark.parametrize(
+    ("node", "attempted"),
+    [
+        ("/dev/vfio/7", False),
+        ("/dev/vfio/devices/vfio3", False),
+        ("/dev/vfio/8", True),
+        ("/dev/vfio/devices/vfio9", True),
+        ("/dev/null", True),
+    ],
+)
+def test_the_real_script_never_resets_a_device_that_a_process_has_open(
+    tmp_path: Path, node: str, attempted: bool
+) -> None:
+    sysfs, processes = tmp_path / "devices", tmp_path / "proc"
+    device = sysfs / str(GPU)
+    for directory in (device / "vfio-dev" / "vfio3", tmp_path / "groups" / "7", processes / "12" / "fd"):
+        directory.mkdir(parents=True)
+    (device / "iommu_group").symlink_to(tmp_path / "groups" / "7")
+    (device / "vendor").write_text("0x1234\n")
+    (device / "reset").write_text("")
+    (device / "config").write_bytes(bytes(64))
+    (processes / "12" / "fd" / "9").symlink_to(node)
+    script = resources.files("harness.stages").joinpath("resets.sh").read_text()
+    script = script.replace("/sys/bus/pci/devices", str(sysfs)).replace("/proc/[", f"{processes}/[")
+    said = subprocess.run(
+        ("sh", "-s", "--", str(GPU)), input=script, capture_output=True, text=True, check=True
+    )
+    row = said.stdout.splitlines()[0].split("\t")
+    assert row[:3] == ["reset", str(GPU), "1" if attempted else "0"]
+    assert (device / "reset").read_text() == ("1" if attempted else "")
+    assert attempted or node in row[-1]
 
 
 def test_no_gpus_are_no_trials_and_no_question() -> None:
