@@ -13,7 +13,7 @@ from harness.model.record import RunRecord
 from harness.record.directory import RunDirectory
 from harness.record.events import read_events
 from harness.record.files import safe_name
-from harness.record.judge import read_recorded
+from harness.record.judge import file_problems, read_recorded, recorded_files
 from reports import render_all, renderer
 from reports.parts.text import clean
 
@@ -22,9 +22,9 @@ def run(*, runs: Sequence[Path], formats: Sequence[str] = (), output: Path | Non
     """Render each run's ``run.json``; prints the files written, one a line, and returns 0.
 
     Reports go beside the record, or into ``output`` (one folder for each run when there are several). No
-    ``formats`` means all that a run writes by itself. A record that was altered is rendered as INCONCLUSIVE
-    with the reason, never with the verdict it claims. Raises ConfigError for an unknown format or a
-    directory that is not a run, RecordError for a run without a readable ``run.json``.
+    ``formats`` means all that a run writes by itself. A record that was altered, or whose evidence was, is
+    rendered as INCONCLUSIVE with the reason, never with the verdict it claims. Raises ConfigError for an
+    unknown format or a directory that is not a run, RecordError for a run without a readable ``run.json``.
     """
     if not runs:
         raise ConfigError("no run was named", remedy="name a directory like runs/<host>/<run-id>")
@@ -43,7 +43,7 @@ def load(directory: RunDirectory) -> RunRecord:
     """The recorded run; INCONCLUSIVE with the reasons when the directory contradicts its own hashes."""
     log = read_events(directory.events)
     record, problems = read_recorded(directory, log)
-    problems = (*log.problems, *problems)
+    problems = (*log.problems, *file_problems(directory, recorded_files(log.events)), *problems)
     if record is None:
         why = "; ".join(problems) or "run.json was never written: the run was killed"
         raise RecordError(

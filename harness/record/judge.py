@@ -69,7 +69,7 @@ def finish(
     directory = recorder.directory
     log = read_events(directory.events)
     files = recorded_files(log.events)
-    problems = (*log.problems, *_file_problems(directory, files))
+    problems = (*log.problems, *file_problems(directory, files))
     total = recorder.log.total + 2  # `record` and `end` are still to come
     trust = _Trust(files=files, problems=problems, total=total, unfinished=False)
     record = _record(log, trust, checker, titles)
@@ -96,7 +96,7 @@ def rejudge(
     log = read_events(directory.events)
     files = recorded_files(log.events)
     recorded, problems = read_recorded(directory, log)
-    problems = (*log.problems, *_file_problems(directory, files), *problems)
+    problems = (*log.problems, *file_problems(directory, files), *problems)
     unfinished = not any(event.kind == Kind.END for event in log.events)
     trust = _Trust(files=files, problems=problems, total=len(log.events), unfinished=unfinished)
     fresh = _record(log, trust, checker, titles)
@@ -188,7 +188,8 @@ def _distrust(decision: Decision, problems: tuple[str, ...]) -> Decision:
     return replace(decision, verdict=Verdict.INCONCLUSIVE, reasons=(*reasons, *decision.reasons))
 
 
-def _file_problems(directory: RunDirectory, files: dict[str, str]) -> tuple[str, ...]:
+def file_problems(directory: RunDirectory, files: dict[str, str]) -> tuple[str, ...]:
+    """What of the recorded evidence is missing, unreadable or not what its hash says."""
     problems = []
     for name, digest in files.items():
         try:

@@ -90,3 +90,10 @@ def test_report_of_an_unknown_format_writes_nothing(run_dir):
     with pytest.raises(ConfigError, match="docx"):
         report.run(runs=(run_dir,), formats=("html", "docx"), output=None)
     assert not (run_dir / "report.html").exists()
+
+
+def test_report_of_a_run_whose_evidence_is_gone_is_inconclusive_too(run_dir, tmp_path, capsys):
+    next(path for path in sorted((run_dir / "transcripts").iterdir())).unlink()
+    report.run(runs=(run_dir,), formats=("md",), output=tmp_path)
+    assert (tmp_path / "report.md").read_text().startswith("# INCONCLUSIVE: lab")
+    assert "is missing" in capsys.readouterr().err
