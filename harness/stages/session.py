@@ -206,7 +206,15 @@ def _refuse_foreign_domains(session: Session, facts: HostFacts) -> None:
 
     Our own are gone by now: the claims are held, and what dead runs left was cleared.
     """
-    if session.host.allow_sharing or not facts.domains:
+    if session.host.allow_sharing:
+        return
+    if facts.domains is None:
+        raise ProvisionError(
+            "neither libvirt nor /proc could be asked for running domains, so there may be some",
+            host=session.host.name,
+            remedy="see that the SSH user may run `virsh list`, or set allow_sharing: true in its host file",
+        )
+    if not facts.domains:
         return
     names = ", ".join(domain.name for domain in facts.domains[:5])
     raise ProvisionError(

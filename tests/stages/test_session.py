@@ -163,7 +163,9 @@ def test_foreign_domains_refuse_the_run_unless_the_host_file_allows_them(session
         stages._refuse_foreign_domains(session, facts)
     allowed = dataclasses.replace(session, host=dataclasses.replace(session.host, allow_sharing=True))
     stages._refuse_foreign_domains(allowed, facts)
-    stages._refuse_foreign_domains(session, hosts.lab_like())
+    stages._refuse_foreign_domains(session, hosts.lab_like(domains=()))
+    with pytest.raises(ProvisionError, match="there may be some"):
+        stages._refuse_foreign_domains(session, hosts.lab_like(domains=None))
 
 
 def test_companions_travel_with_their_gpu() -> None:
