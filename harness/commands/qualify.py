@@ -224,8 +224,8 @@ def _words(session: Session, record: RunRecord, total: float) -> str:
     lines = ["", f"{decision.verdict.value}  {record.host.name} ({record.host.subject.value})"]
     for error in record.evidence.errors[:_ERRORS]:
         lines += _broken(error, record.host.name)
-    # What a broken stage left unanswered is one line, not a hundred: the report lists each.
-    broke = bool(record.evidence.errors)
+    # What a broken or interrupted stage left unanswered is one line, not a hundred: the report lists each.
+    broke = bool(record.evidence.errors) or record.evidence.interrupted
     missing = sum(1 for cell in decision.coverage if cell.outcome is None)
     told = [r for r in decision.reasons if not (broke and (_MISSING in r or r.startswith("stage ")))]
     lines += [f"  - {_plain(reason)}" for reason in told[:_REASONS]]

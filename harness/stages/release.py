@@ -33,6 +33,8 @@ _SETTLE_SECONDS = 45.0
 10 s for the driver on hardware, and an emulated host is several times slower."""
 
 _REMOVE = 'for path in "$@"; do rm -rf -- "$path" || status=1; done; exit "${status:-0}"'
+_REMOVE_IF_EMPTY = 'rmdir -- "$1" 2>/dev/null; [ ! -d "$1" ] || [ -n "$(ls -A -- "$1")" ]'
+"""A run's directory goes with the last guest's files; beside files of another guest it stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,7 @@ def release_guest(
     for network in networks:
         attempts.step(f"stop network {network}", partial(hypervisor.stop_network, network))
     if files:
-        attempts.step(f"remove {len(files)} files of {guest}", lambda: _remove(transport, files))
+        attempts.step(f"remove {len(files)} files of {guest}", lambda: _remove(transport, files, home))
 
     def look() -> HostState:
         devices = tuple(before.devices)
@@ -207,10 +209,15 @@ def _end_domain(
     return not state.running, forced
 
 
-def _remove(transport: Transport, paths: tuple[str, ...]) -> None:
-    result = transport.run(("sh", "-c", _REMOVE, "sh", *paths), deadline=120.0, label="remove-files")
-    if result.status != 0:
-        raise ReleaseError(result.stderr.decode("utf-8", "backslashreplace").strip()[-400:])
+def _remove(transport: Transport, paths: tuple[str, ...], home: str = "") -> None:
+    """Remove ``paths``, then the directory ``home`` if nothing is left in it. Raises ReleaseError."""
+    lines = [("sh", "-c", _REMOVE, "sh", *paths)]
+    if home:
+        lines.append(("sh", "-c", _REMOVE_IF_EMPTY, "sh", home))
+    for line in lines:
+        result = transport.run(line, deadline=120.0, label="remove-files")
+        if result.status != 0:
+            raise ReleaseError(result.stderr.decode("utf-8", "backslashreplace").strip()[-400:])
 
 
 def _settled(

@@ -117,7 +117,7 @@ def test_a_clean_release_leaves_the_host_as_it_was(hypervisor: FakeHypervisor) -
     evidence = release(world, hypervisor, before, files=(f"{WORK}/runs/{RUN}/g1",), networks=("shk-net",))
     assert hypervisor.domains() == ()
     assert hypervisor.networks == {}
-    assert world.removed == [(f"{WORK}/runs/{RUN}/g1",)]
+    assert world.removed == [(f"{WORK}/runs/{RUN}/g1",), (f"{WORK}/runs/{RUN}",)]
     assert evidence.forced is False
     assert evidence.problems == ()
     assert evidence.hugepages_before == evidence.hugepages_after == {f"0/{2 << 20}": 1408}
@@ -209,7 +209,7 @@ def test_every_step_is_tried_though_the_one_before_failed(hypervisor: FakeHyperv
     assert "Device or resource busy" in evidence.problems[0]
     assert evidence.leftover_domains == ("shk-g1",)
     assert "foreign" in hypervisor.networks
-    assert world.removed == [(f"{WORK}/runs/{RUN}/disk",)]
+    assert world.removed == [(f"{WORK}/runs/{RUN}/disk",), (f"{WORK}/runs/{RUN}",)]
 
 
 @pytest.mark.parametrize("run", ["run-2", None])
