@@ -287,6 +287,7 @@ def _guests(
 def _terminate_as_interrupt(progress: Callable[[str], None]) -> Iterator[list[str]]:
     """SIGTERM and SIGHUP end a run as Ctrl-C does: by way of its releases. Once, so that they can finish.
 
+    A signal that is ignored already stays so: that is how ``nohup`` keeps a run alive without its terminal.
     Yields the name of the signal that came, if one did.
     """
     came: list[str] = []
@@ -298,7 +299,8 @@ def _terminate_as_interrupt(progress: Callable[[str], None]) -> Iterator[list[st
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt(came[0])
 
-    caught = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    caught = tuple(each for each in ending if signal.getsignal(each) is not signal.SIG_IGN)
     before: dict[signal.Signals, Any] = {}
     try:
         for each in caught:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,15 @@ def test_a_call_that_hangs_is_given_up_and_the_next_one_works() -> None:
     connection.close()
 
 
-def test_a_call_that_is_interrupted_is_over_before_anything_else_is_done() -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C interrupts, also where the tests themselves were started with it ignored (a background job)."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_call_that_is_interrupted_is_over_before_anything_else_is_done(ctrl_c) -> None:
     connection = Connection(lambda: "test:///default", name="gpu07")
     ended = threading.Event()
 

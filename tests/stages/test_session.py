@@ -6,6 +6,7 @@ import dataclasses
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,22 @@ def test_ctrl_c_ends_in_a_record_that_says_so(session) -> None:
     assert finish(session.recorder).decision.verdict is Verdict.INCONCLUSIVE
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.fixture(params=[signal.SIGTERM, signal.SIGHUP])
+def number(request: pytest.FixtureRequest) -> Iterator[signal.Signals]:
+    """A signal with its usual effect, also where the tests were started with it ignored (``nohup``)."""
+    before = signal.signal(request.param, signal.SIG_DFL)
+    yield request.param
+    signal.signal(request.param, before)
+
+
+def test_a_signal_that_is_ignored_stays_ignored(session, number) -> None:
+    """``nohup shakedown qualify`` goes on when its terminal closes."""
+    signal.signal(number, signal.SIG_IGN)
+    acting = Acting(lambda: os.kill(os.getpid(), number))
+    interrupted, said = ran(dataclasses.replace(session, progress=acting))
+    assert interrupted is said.interrupted is False
+
+
 def test_a_polite_kill_ends_the_run_as_ctrl_c_does(session, number) -> None:
     before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     acting = Acting(lambda: os.kill(os.getpid(), number))
