@@ -31,6 +31,11 @@ class CommandResult:
         """Standard output as text; bytes that are not UTF-8 are shown as escapes, never dropped."""
         return self.stdout.decode("utf-8", "backslashreplace")
 
+    @property
+    def complaint(self) -> str:
+        """Standard error as text in the same way, without blanks around it: what to tell when it failed."""
+        return self.stderr.decode("utf-8", "backslashreplace").strip()
+
 
 class Transport(Protocol):
     """Runs commands on one machine. A non-zero exit status is a result; being unable to run is an error."""

@@ -204,7 +204,7 @@ class SshTransport:
         """255 is ssh's own status unless the master still answers: then the command itself said 255."""
         if result.status != _LOST or self._master_answers():
             return
-        words = result.stderr.decode("utf-8", "backslashreplace").strip()
+        words = result.complaint
         message, remedy = explain(words or "Connection closed without a word", self.access)
         message = f"{message} (while running {shlex.join(result.argv)[:120]})"
         raise TransportError(message, host=self._name, transcript=result.transcript, remedy=remedy)

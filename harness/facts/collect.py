@@ -29,7 +29,7 @@ def collect(transport: Transport, *, work_dir: str) -> tuple[HostFacts, bytes]:
     )
     where = {"host": transport.name, "transcript": result.transcript, "stage": "facts"}
     if result.status != 0:
-        errors = result.stderr.decode("utf-8", "backslashreplace").strip()[-500:]
+        errors = result.complaint[-500:]
         raise TransportError(
             f"the script of facts ended with status {result.status}: {errors or 'no message'}",
             remedy="the host needs a POSIX sh with grep, head, od, awk, df, date and tr",

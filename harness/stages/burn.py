@@ -114,7 +114,7 @@ def _run(task: Burn, connection: Transport, load: Workload) -> None:
 
 def _output(result: CommandResult, verb: str) -> bytes:
     if result.status != 0:
-        words = result.stderr.decode("utf-8", "backslashreplace").strip()[:400]
+        words = result.complaint[:400]
         raise WorkloadError(
             f"the guest's job runner could not {verb} (exit status {result.status}): {words}",
             remedy="see the transcript; a user's own image must hold sh, flock, setsid and python3",
@@ -151,7 +151,7 @@ def _devices(task: Burn) -> tuple[GuestDevice, ...]:
 def _put_payload(connection: Transport, place: Place) -> None:
     result = connection.run(install(place), stdin=payload_tar(), deadline=120.0, label="payload")
     if result.status != 0:
-        words = result.stderr.decode("utf-8", "backslashreplace").strip()[:400]
+        words = result.complaint[:400]
         raise WorkloadError(
             f"the workloads could not be put into the guest: {words}",
             remedy="the image needs tar and room in /opt",

@@ -27,7 +27,7 @@ def rows(result: CommandResult, *, what: str, host: str = "") -> tuple[tuple[str
     """The rows of a finished script. Raises ParseError without the closing ``end`` row."""
     lines = result.text.split("\n")
     if result.status != 0 or lines[-2:] != ["end", ""]:
-        said = result.stderr.decode("utf-8", "backslashreplace").strip()[-400:]
+        said = result.complaint[-400:]
         raise ParseError(
             f"the answer of {what}.sh is incomplete (exit status {result.status}): {said or 'no message'}",
             host=host,

@@ -87,7 +87,7 @@ def _copy(transport: Transport, image: GuestImage, home: str, progress: Callable
     made = transport.run(("mkdir", "-p", "--", home), label="image-directory")
     if made.status != 0:
         raise ProvisionError(
-            f"{home} cannot be made: {made.stderr.decode('utf-8', 'backslashreplace').strip()[:400]}",
+            f"{home} cannot be made: {made.complaint[:400]}",
             remedy="see that work_dir in the host file is a directory that the SSH user may write to",
         )
     for name, digest in sorted(image.files.items()):
@@ -98,7 +98,7 @@ def _copy(transport: Transport, image: GuestImage, home: str, progress: Callable
             ("sh", "-c", _ADOPT, "sh", home, digest, name), deadline=900.0, label="verify-image"
         )
         if checked.status != 0:
-            words = checked.stderr.decode("utf-8", "backslashreplace").strip()[:400]
+            words = checked.complaint[:400]
             transport.run(("rm", "-f", "--", f"{home}/{name}"), label="drop-damaged-image")
             raise ProvisionError(
                 f"{name} on the host is not what was sent: {words}",

@@ -52,7 +52,7 @@ def observe_guest(
 
 def _must_run(result: CommandResult) -> CommandResult:
     if result.status != 0:
-        words = result.stderr.decode("utf-8", "backslashreplace").strip()[:400]
+        words = result.complaint[:400]
         raise ProvisionError(
             f"the placement could not be read (exit status {result.status}): {words}",
             remedy="see the transcript; run again",

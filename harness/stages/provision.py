@@ -107,7 +107,7 @@ def make_overlay(transport: Transport, place: GuestPlace, image: HostImage) -> N
     )
     if result.status != 0:
         raise ProvisionError(
-            f"the overlay {place.overlay} could not be made: {_words(result.stderr)}",
+            f"the overlay {place.overlay} could not be made: {result.complaint[:600]}",
             remedy="see that work_dir exists, has room, and that qemu-utils is installed",
             transcript=result.transcript,
         )
@@ -206,7 +206,3 @@ def guest_access(network: RunNetwork, place: GuestPlace, keys: GuestKeys, direct
         known_hosts=str(known_hosts),
         connect_timeout_seconds=5.0,
     )
-
-
-def _words(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace").strip()[:600]

@@ -217,7 +217,7 @@ def _remove(transport: Transport, paths: tuple[str, ...], home: str = "") -> Non
     for line in lines:
         result = transport.run(line, deadline=120.0, label="remove-files")
         if result.status != 0:
-            raise ReleaseError(result.stderr.decode("utf-8", "backslashreplace").strip()[-400:])
+            raise ReleaseError(result.complaint[-400:])
 
 
 def _settled(
