@@ -111,9 +111,9 @@ def _of_guest(scope: Scope, guest: GuestEvidence) -> Iterator[Subject]:
         for workload in guest.workloads:
             yield Subject(name=f"{guest.name}/{workload}", guest=guest, workload=workload)
     else:
-        planned = guest.plan.gpus if guest.plan is not None else ()
-        for gpu in planned:
-            yield Subject(name=f"{guest.name}/{gpu.host}", guest=guest, device=gpu.host)
+        planned = tuple(gpu.host for gpu in guest.plan.gpus) if guest.plan is not None else guest.devices
+        for device in planned:
+            yield Subject(name=f"{guest.name}/{device}", guest=guest, device=device)
         for number in range(len(planned), guest.request.gpus):
             yield Subject(name=f"{guest.name}/gpu{number}", guest=guest)
 

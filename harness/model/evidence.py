@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from harness.model.guest import GuestRequest
+from harness.model.guest import AttachMode, GuestRequest
 from harness.model.outcome import Measurement, SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.sku import Sku
+from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
 
 
@@ -81,6 +83,11 @@ class WorkloadResult:
     answers: tuple[Answer, ...] = ()
     measurements: tuple[Measurement, ...] = ()
     seconds: float | None = None
+    started: float | None = None
+    ended: float | None = None
+    """Seconds since the boot of the machine it ran on; the clock of its telemetry."""
+    round: int = 1
+    """Loads repeat in rounds until the profile's burn time is over."""
     detail: str = ""
     transcript: str = ""
     versions: dict[str, str] = field(default_factory=dict)
@@ -141,6 +148,9 @@ class GuestEvidence:
     request: GuestRequest
     workloads: tuple[str, ...]
     """Those the profile demands of it."""
+    attach: AttachMode = AttachMode.VFIO
+    devices: tuple[PciAddress, ...] = ()
+    """GPUs of a bare host, which has no plan."""
     plan: PlacementPlan | None = None
     no_plan: NoPlan | None = None
     domain_xml: str = ""
@@ -154,6 +164,7 @@ class GuestEvidence:
     observed_files: tuple[str, ...] = ()
     results: tuple[WorkloadResult, ...] = ()
     residue: tuple[ResidueTrial, ...] = ()
+    telemetry: GuestTelemetry | None = None
     release: ReleaseEvidence | None = None
     kernel_log: tuple[str, ...] | None = None
     """Guest kernel lines of interest at the end."""
@@ -183,6 +194,9 @@ class Evidence:
     facts: HostFacts | None = None
     facts_file: str = ""
     facts_after: HostFacts | None = None
+    skus: tuple[Sku, ...] = ()
+    """The GPU models that the inventory described when the run began."""
+    host_telemetry: HostTelemetry | None = None
     system: tuple[SystemAnswer, ...] = ()
     resets: tuple[ResetTrial, ...] = ()
     guests: tuple[GuestEvidence, ...] = ()

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, ClassVar
 
 from harness.model.pci import PciAddress
 
 _STRICT: dict[str, Any] = {"extra": "forbid"}
 """A misspelt key in a host file is an error, not a silent default."""
+
+
+class AttachMode(StrEnum):
+    """How loads get at the GPUs."""
+
+    VFIO = "vfio"
+    """Whole GPUs, passed through to a guest."""
+    BARE = "bare"
+    """No VM: the machine itself, as the reference. The one "guest" of such a run is the host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

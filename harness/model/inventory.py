@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from harness.model.guest import PlacementPolicy
+from harness.model.guest import AttachMode, PlacementPolicy
 from harness.model.outcome import Severity, SubjectKind
 
 _STRICT: dict[str, Any] = {"extra": "forbid"}
@@ -71,6 +71,9 @@ class HostFile:
     """True lets a run go ahead beside domains it did not create."""
     waivers: tuple[str, ...] = ()
     """Names of files in ``inventory/waivers``."""
+    nvml_standin: str = ""
+    """Name of a scenario in ``inventory/standins``: loads of this host see our NVML stand-in, not a driver.
+    Only for hosts whose subject is ``standin`` or ``lab``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +96,20 @@ class GuestSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetrySpec:
+    """How closely loads are watched."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    fast_hz: float = 10.0
+    """Power, temperature, clocks, reasons, utilisation."""
+    slow_hz: float = 1.0
+    """ECC, remapped rows, links, processes."""
+    max_gap_seconds: float = 2.0
+    """A longer time without a sample is a gap."""
+    host_period_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """``inventory/profiles/NAME.yaml``: what we demand of a host."""
 
@@ -102,6 +119,11 @@ class Profile:
     checks: dict[str, Severity]
     """Check id to severity: the set that must be accounted for, whatever happened to run."""
     guests: tuple[GuestSpec, ...]
+    attach: AttachMode = AttachMode.VFIO
+    """``bare`` profiles have one entry in ``guests``, of 0 GPUs: the machine itself with all it has."""
+    telemetry: TelemetrySpec = TelemetrySpec()
+    burn_seconds: float = 0.0
+    """Workloads of each guest repeat in rounds for at least this long; 0: one round."""
     default_workloads: tuple[str, ...] = ()
     """For guests asked for with ``--gpus`` that the profile does not list."""
     vcpus_per_gpu: int | None = None

@@ -22,9 +22,12 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
-from harness.model.guest import GuestRequest
+from harness.model.guest import AttachMode, GuestRequest
 from harness.model.inventory import HostFile, Profile, Waiver
+from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.sku import Sku
+from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
 from harness.record.events import Event
 from harness.record.kinds import Kind
@@ -41,6 +44,7 @@ class RunInputs:
     host: HostFile
     profile: Profile
     waivers: tuple[Waiver, ...]
+    skus: tuple[Sku, ...]
     shakedown_version: str
     command: tuple[str, ...]
     versions: dict[str, str]
@@ -63,6 +67,7 @@ def assemble(events: tuple[Event, ...], *, torn: bool = False) -> Evidence:
         host=inputs.host.name,
         subject=inputs.host.subject,
         profile=inputs.profile.name,
+        skus=inputs.skus,
         run=inputs.run,
         started_at=events[0].at,
         ended_at=None,
@@ -144,7 +149,12 @@ def _system(evidence: Evidence, event: Event) -> Evidence:
 
 def _guest_request(evidence: Evidence, event: Event) -> Evidence:
     request = from_data(GuestRequest, event.data["request"])
-    guest = GuestEvidence(name=request.name, request=request, workloads=_texts(event.data["workloads"]))
+    guest = GuestEvidence(
+        name=request.name,
+        request=request,
+        workloads=_texts(event.data["workloads"]),
+        attach=AttachMode(event.data["attach"]),
+    )
     known = next((g for g in evidence.guests if g.name == guest.name), None)
     if known is None:
         return replace(evidence, guests=(*evidence.guests, guest))
@@ -187,6 +197,20 @@ def _workload(evidence: Evidence, event: Event) -> Evidence:
     result = from_data(WorkloadResult, event.data["result"])
     guest = _guest(evidence, result.guest)
     return _with_guest(evidence, guest.name, results=(*guest.results, result))
+
+
+def _telemetry(evidence: Evidence, event: Event) -> Evidence:
+    telemetry = from_data(GuestTelemetry, event.data["telemetry"])
+    return _with_guest(evidence, telemetry.guest, telemetry=telemetry)
+
+
+def _host_telemetry(evidence: Evidence, event: Event) -> Evidence:
+    return replace(evidence, host_telemetry=from_data(HostTelemetry, event.data["telemetry"]))
+
+
+def _bare_devices(evidence: Evidence, event: Event) -> Evidence:
+    devices = from_data(tuple[PciAddress, ...], event.data["devices"])
+    return _with_guest(evidence, event.data["guest"], devices=devices)
 
 
 def _residue(evidence: Evidence, event: Event) -> Evidence:
@@ -238,6 +262,9 @@ _STEPS: dict[str, Callable[[Evidence, Event], Evidence]] = {
     Kind.GUEST_OBSERVED: _guest_observed,
     Kind.GUEST_KERNEL_LOG: _kernel_log,
     Kind.WORKLOAD: _workload,
+    Kind.TELEMETRY: _telemetry,
+    Kind.HOST_TELEMETRY: _host_telemetry,
+    Kind.BARE_DEVICES: _bare_devices,
     Kind.RESIDUE: _residue,
     Kind.RELEASE: _release,
     Kind.ERROR: _error,

@@ -21,9 +21,12 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
-from harness.model.guest import GuestRequest
+from harness.model.guest import AttachMode, GuestRequest
 from harness.model.inventory import HostFile, Profile, Waiver
+from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.sku import Sku
+from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
 from harness.ports import Clock, CommandResult
 from harness.record.directory import DOMAIN, TRANSCRIPTS, RunDirectory, new_run_id
@@ -66,6 +69,7 @@ class Recorder:
         host: HostFile,
         profile: Profile,
         waivers: tuple[Waiver, ...],
+        skus: tuple[Sku, ...] = (),
         clock: Clock,
         run_id: str = "",
         command: tuple[str, ...] = (),
@@ -83,6 +87,7 @@ class Recorder:
             "host": to_data(host),
             "profile": to_data(profile),
             "waivers": [to_data(waiver) for waiver in waivers],
+            "skus": [to_data(sku) for sku in skus],
             "shakedown_version": shakedown_version(),
             "command": list(command),
             "versions": dict(versions or {}),
@@ -218,9 +223,14 @@ class Recorder:
 
     # -- guests --------------------------------------------------------------------------------------
 
-    def guest_requested(self, request: GuestRequest, workloads: tuple[str, ...]) -> None:
+    def guest_requested(
+        self, request: GuestRequest, workloads: tuple[str, ...], *, attach: AttachMode = AttachMode.VFIO
+    ) -> None:
         """A guest the run will try; the first event of every guest, before it is planned."""
-        self.log.append(Kind.GUEST_REQUEST, {"request": to_data(request), "workloads": list(workloads)})
+        self.log.append(
+            Kind.GUEST_REQUEST,
+            {"request": to_data(request), "workloads": list(workloads), "attach": attach.value},
+        )
 
     def guest_planned(self, guest: str, plan: PlacementPlan | NoPlan) -> None:
         """The planner's answer."""
@@ -254,6 +264,18 @@ class Recorder:
     def workload(self, result: WorkloadResult) -> None:
         """What one workload brought back from ``result.guest``."""
         self.log.append(Kind.WORKLOAD, {"result": to_data(result)})
+
+    def telemetry(self, telemetry: GuestTelemetry) -> None:
+        """What the sampler of ``telemetry.guest`` saw while its loads ran."""
+        self.log.append(Kind.TELEMETRY, {"telemetry": to_data(telemetry)})
+
+    def host_telemetry(self, telemetry: HostTelemetry) -> None:
+        """What the host's own side showed while loads ran."""
+        self.log.append(Kind.HOST_TELEMETRY, {"telemetry": to_data(telemetry)})
+
+    def bare_devices(self, guest: str, devices: tuple[PciAddress, ...]) -> None:
+        """The GPUs that the loads of a bare host work on."""
+        self.log.append(Kind.BARE_DEVICES, {"guest": guest, "devices": [to_data(d) for d in devices]})
 
     def residue(self, guest: str, trial: ResidueTrial) -> None:
         """Whether an earlier tenant's data was still in the device."""

@@ -64,6 +64,37 @@ class Job:
     place: Place = Place()
 
 
+NVIDIA = "10de"
+"""PCI vendor id whose devices have GPU engines."""
+
+ENGINE_WORDS = ("auto", "cpu", "gpu")
+"""What a workload's ``engine`` parameter may be."""
+
+
+def demanded_engine(job: Job, word: str) -> str:
+    """``cpu`` or ``gpu``: ``auto`` demands the GPU engine wherever a GPU was handed over.
+
+    Decided by what the job's machine *has*, never by what happens to work there: so a broken engine is a
+    failure and never a silent change to the processor. Raises ConfigError for other words, and for ``gpu``
+    without a GPU.
+    """
+    has = bool(gpus(job))
+    if word not in ENGINE_WORDS:
+        raise ConfigError(f"engine: {word!r} is not one of {', '.join(ENGINE_WORDS)}")
+    if word == "gpu" and not has:
+        raise ConfigError(
+            f"the profile demands the GPU engine, and {job.guest} has no GPU that has one",
+            remedy="use engine: auto, or a host with NVIDIA GPUs",
+        )
+    return "gpu" if word != "cpu" and has else "cpu"
+
+
+def gpus(job: Job) -> tuple[GuestDevice, ...]:
+    """The job's devices that have GPU engines; their order is that of the machine's PCI addresses."""
+    mine = (d for d in job.devices if d.vendor == NVIDIA and not d.companion)
+    return tuple(sorted(mine, key=lambda d: d.address))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parsed:
     """What a payload's output says, compared."""

@@ -14,6 +14,9 @@ from harness.workloads.runs import Collected, parse_collected
 
 UNABLE = 3
 """Exit status of a payload that could not do its work here (a tool is missing) and says so."""
+ENGINE_BROKEN = 4
+"""Exit status of a payload whose tools are all there and whose demanded engine does not work: a defect of
+the machine, said in its ``error``. It never goes on with another engine."""
 
 
 def judge(
@@ -37,7 +40,8 @@ def judge(
         collected = parse_collected(raw, job.key)
     except ParseError as error:
         return replace(result, detail=error.message)
-    result = replace(result, seconds=collected.status.seconds)
+    times = collected.status
+    result = replace(result, seconds=times.seconds, started=times.started, ended=times.ended)
     status, detail = _ending(collected)
     if status != "done":
         return replace(result, status=status, detail=detail)
@@ -85,6 +89,8 @@ def _bad_ending(code: int, collected: Collected) -> tuple[str, str]:
     said = collected.stderr[-1000:].decode("utf-8", "backslashreplace").strip()
     if code == UNABLE:
         return "lost", _reason(collected.stdout) or said or "the payload could not do its work here"
+    if code == ENGINE_BROKEN:
+        return "failed", _reason(collected.stdout) or said or "the demanded engine does not work"
     how = f"ended by signal {code - 128}" if code > 128 else f"ended with status {code}"
     return "failed", f"{how}: {said}" if said else how
 

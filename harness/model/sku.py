@@ -1,0 +1,56 @@
+"""What a GPU model should do (``inventory/skus/*.yaml``): each number with its source, or marked unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+_STRICT: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One number of a model. ``value`` None means unknown: nobody may fill it in from memory."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    value: float | None
+    unit: str
+    source: str
+    """Where it was read; ``unknown`` beside a value of None."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Floor:
+    """Least acceptable share of a figure for one measurement, with the reason for the share."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    of: str
+    """Name of the figure; the measurement has the figure's unit."""
+    share: float
+    """0.4 to 1.0; anything else is refused by the lint: below, a broken card passes."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sku:
+    """One GPU model."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    name: str
+    """File name without suffix: ``h200-sxm``."""
+    title: str
+    pci_ids: tuple[str, ...]
+    """``vendor:device``; with a subsystem where several models share one id: ``10de:2230:10de:1454``."""
+    family: str
+    """Siblings of one family use the same units."""
+    figures: dict[str, Figure]
+    """``memory_bytes``, ``memory_bandwidth``, ``fp32``, ``bf16``, ``pcie_gen``, ``pcie_width``, ``power`` ..."""
+    floors: dict[str, Floor] = field(default_factory=dict)
+    """Measurement name to its floor."""
+    engines: dict[str, int | None] = field(default_factory=dict)
+    """Number of engines: ``nvenc``, ``nvdec``, ``nvjpeg``, ``rt``; 0: the model has none; None: unknown."""
+    precisions: tuple[str, ...] = ()
+    """Of matrix products: ``fp64``, ``fp32``, ``tf32``, ``fp16``, ``bf16``, ``fp8``."""
+    codecs: tuple[str, ...] = ()
+    """What its engines encode: ``h264``, ``hevc``, ``hevc10``, ``av1``."""

@@ -1,0 +1,239 @@
+"""What was seen of GPUs, kernels and the host while load ran: summaries of recorded samples, as values.
+
+The samples themselves lie in the run directory (``telemetry/*.spool.jsonl`` as they came, and as Parquet).
+All times are seconds since the boot of the machine they were taken on (CLOCK_BOOTTIME), which is also the
+clock of keyed jobs, so that a load and its samples can be laid on each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from harness.model.outcome import Action
+from harness.model.pci import PciAddress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """A time without samples longer than the profile allows. A gap stays a gap: nothing is interpolated."""
+
+    start: float
+    end: float
+    reason: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadWindow:
+    """When one workload ran."""
+
+    workload: str
+    key: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesSummary:
+    """One sensor over the time of all loads. Values are None when it never gave one."""
+
+    name: str
+    unit: str
+    offered: bool
+    """False: the card does not have it, and said so (``NOT_SUPPORTED``); it is never an error then."""
+    count: int = 0
+    failed: int = 0
+    """Reads that failed with another error, or did not come back in time."""
+    first: float | None = None
+    last: float | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    mean: float | None = None
+    p50: float | None = None
+    unchanged_seconds: float = 0.0
+    """Longest time under load without any change of the value."""
+    detail: str = ""
+    """The last error, in NVML's word."""
+
+    @property
+    def increase(self) -> float | None:
+        """Last less first: for counters."""
+        return None if self.first is None or self.last is None else self.last - self.first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuTelemetry:
+    """One GPU, as seen where it is visible (in the guest, or on a bare host)."""
+
+    index: int
+    uuid: str
+    name: str
+    address: PciAddress | None
+    """Where the sampler's machine sees it."""
+    host_address: PciAddress | None = None
+    """The same device on the candidate host; equal to ``address`` without a guest."""
+    pci_id: str = ""
+    """``vendor:device`` in hexadecimal."""
+    subsystem: str = ""
+    serial: str = ""
+    vbios: str = ""
+    memory_bytes: int | None = None
+    properties: dict[str, float | str | bool | None] = field(default_factory=dict)
+    """What does not change: limits, thresholds, modes, ``pcie_max_gen`` ...; None: not offered."""
+    series: dict[str, SeriesSummary] = field(default_factory=dict)
+    """Over the time of all loads; names in ``harness.telemetry.series``."""
+    reasons: dict[str, float] = field(default_factory=dict)
+    """Clock-event reason to seconds under load (``hw_thermal``, ``sw_power_cap`` ...)."""
+    gaps: tuple[Gap, ...] = ()
+    """Under load only."""
+    load_seconds: float = 0.0
+    covered_seconds: float = 0.0
+    """Part of ``load_seconds`` that samples cover."""
+    vanished: str = ""
+    """When and with which error it stopped answering for good; empty while it answers."""
+    processes: tuple[str, ...] = ()
+    """Names of processes seen on it that were not ours."""
+
+
+class Family(StrEnum):
+    """What kind of kernel line it is."""
+
+    XID = "xid"
+    SXID = "sxid"
+    BUS = "bus"
+    """``GPU has fallen off the bus``, said without a code."""
+    AER = "aer"
+    MCE = "mce"
+    IOMMU = "iommu"
+    HUNG_TASK = "hung_task"
+    OOM = "oom"
+    KERNEL = "kernel"
+    """BUG, Oops, panic, lockup, stall."""
+
+
+class Ruling(StrEnum):
+    """What a kernel event means for the verdict (``inventory/kernel/xids.yaml``)."""
+
+    STOP = "stop"
+    """Take the card out: FAIL."""
+    RETEST = "retest"
+    """FAIL; reset, run the whole stage again; a second hit is STOP."""
+    CONFIG = "config"
+    """FAIL for a wrong setting, not for the card."""
+    LINK = "link"
+    """Says nothing by itself: follow the event it comes with."""
+    NOTE = "note"
+    """Recorded only."""
+    UNKNOWN = "unknown"
+    """Not in the table: nobody may call it harmless, so it is a FAIL to look at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelEvent:
+    """One line of a kernel log that matters."""
+
+    source: str
+    """``host`` or the guest's name."""
+    at: float | None
+    """Seconds since that kernel's boot."""
+    family: Family
+    line: str
+    code: int | None = None
+    subcode: int | None = None
+    device: PciAddress | None = None
+    instance: str = ""
+    """MIG instance, ``GPU-I:05``."""
+    ruling: Ruling = Ruling.UNKNOWN
+    meaning: str = ""
+    action: Action = Action.NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelLog:
+    """A kernel log that was followed."""
+
+    source: str
+    followed_from: float | None
+    """None: it could not be followed; ``detail`` says why."""
+    followed_to: float | None
+    lines: int = 0
+    dropped: int = 0
+    """Lines that the kernel's buffer lost before they were read."""
+    events: tuple[KernelEvent, ...] = ()
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestTelemetry:
+    """All that the sampler of one guest (or of a bare host) brought back."""
+
+    guest: str
+    source: str
+    """``nvml``, or empty when no NVML could be loaded (``detail`` says why)."""
+    standin: str = ""
+    """Name of the scenario when the library was our stand-in: then nothing here is about real hardware."""
+    driver: str = ""
+    library: str = ""
+    fast_hz: float = 0.0
+    slow_hz: float = 0.0
+    started: float | None = None
+    ended: float | None = None
+    closed: bool = False
+    """True when the sampler ended by our own stop and said so; False when it just fell silent."""
+    loads: tuple[LoadWindow, ...] = ()
+    gpus: tuple[GpuTelemetry, ...] = ()
+    kernel: KernelLog | None = None
+    hung: tuple[str, ...] = ()
+    """NVML calls that did not come back within their deadline."""
+    problems: tuple[str, ...] = ()
+    """What of the spool could not be read: torn or foreign lines, a clock that went back."""
+    spool: str = ""
+    parquet: str = ""
+    cpu_seconds: float | None = None
+    """Processor time that the sampler itself took."""
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostDeviceTelemetry:
+    """One PCI function of the host under load."""
+
+    device: PciAddress
+    speed_gts_min: float | None = None
+    speed_gts_max: float | None = None
+    width_min: int | None = None
+    width_max: int | None = None
+    aer: dict[str, int] = field(default_factory=dict)
+    """AER counter (``correctable``, ``nonfatal``, ``fatal``) to its increase."""
+    samples: int = 0
+    missing: int = 0
+    """Samples in which the function was not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostTelemetry:
+    """The candidate host's own side, while guests (or bare loads) ran."""
+
+    started: float | None
+    ended: float | None
+    period_seconds: float
+    samples: int = 0
+    gaps: tuple[Gap, ...] = ()
+    devices: tuple[HostDeviceTelemetry, ...] = ()
+    temperatures: dict[str, SeriesSummary] = field(default_factory=dict)
+    """hwmon ``chip/label`` in degrees Celsius."""
+    steal_seconds: dict[str, float] = field(default_factory=dict)
+    """CPU to seconds stolen from it by a hypervisor above."""
+    foreign_tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """Dedicated CPU to user tasks seen running on it that belong to no guest of this run."""
+    hugepages_free_min: dict[str, int] = field(default_factory=dict)
+    """``node/page bytes`` to the fewest free pages seen."""
+    kernel: KernelLog | None = None
+    problems: tuple[str, ...] = ()
+    spool: str = ""
+    detail: str = ""
