@@ -14,6 +14,7 @@ LEVELS: dict[str, int] = {
     "harness.facts": 1,
     "harness.placement": 1,
     "harness.workloads": 1,
+    "harness.telemetry": 1,
     "harness.checks": 2,
     "harness.verdict": 2,
     "harness.record": 3,

@@ -1,0 +1,104 @@
+"""Names of what is sampled: the words that sampler, summaries, checks and reports have in common.
+
+The sampler runs where nothing of the harness is and spells these names itself; a test compares. NVML's units
+(mW, mJ, KiB/s) become those here before a summary is made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """How a sensor's values are to be read."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    """Only ever grows while the driver runs."""
+    STATE = "state"
+    """A number that names a state: 0 or 1, or a generation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensor:
+    """One series of a GPU: its name, unit and kind, and whether the fast or the slow round reads it."""
+
+    name: str
+    unit: str
+    kind: Kind = Kind.GAUGE
+    fast: bool = False
+
+
+SENSORS: tuple[Sensor, ...] = (
+    Sensor(name="power", unit="W", fast=True),
+    Sensor(name="energy", unit="J", kind=Kind.COUNTER, fast=True),
+    Sensor(name="temperature", unit="degC", fast=True),
+    Sensor(name="temperature_memory", unit="degC", fast=True),
+    Sensor(name="clock_sm", unit="MHz", fast=True),
+    Sensor(name="clock_memory", unit="MHz", fast=True),
+    Sensor(name="util_gpu", unit="%", fast=True),
+    Sensor(name="util_memory", unit="%", fast=True),
+    Sensor(name="util_encoder", unit="%", fast=True),
+    Sensor(name="util_decoder", unit="%", fast=True),
+    Sensor(name="pcie_gen", unit="1", kind=Kind.STATE, fast=True),
+    Sensor(name="pcie_width", unit="1", kind=Kind.STATE, fast=True),
+    Sensor(name="memory_used", unit="B"),
+    Sensor(name="pcie_replays", unit="1", kind=Kind.COUNTER),
+    Sensor(name="ecc_corrected", unit="1", kind=Kind.COUNTER),
+    Sensor(name="ecc_uncorrected", unit="1", kind=Kind.COUNTER),
+    Sensor(name="ecc_corrected_aggregate", unit="1", kind=Kind.COUNTER),
+    Sensor(name="ecc_uncorrected_aggregate", unit="1", kind=Kind.COUNTER),
+    Sensor(name="remap_corrected", unit="1", kind=Kind.COUNTER),
+    Sensor(name="remap_uncorrected", unit="1", kind=Kind.COUNTER),
+    Sensor(name="remap_pending", unit="1", kind=Kind.STATE),
+    Sensor(name="remap_failed", unit="1", kind=Kind.STATE),
+    Sensor(name="retired_single_bit", unit="1", kind=Kind.COUNTER),
+    Sensor(name="retired_double_bit", unit="1", kind=Kind.COUNTER),
+    Sensor(name="retired_pending", unit="1", kind=Kind.STATE),
+    Sensor(name="nvlink_active", unit="1", kind=Kind.STATE),
+    Sensor(name="nvlink_replay", unit="1", kind=Kind.COUNTER),
+    Sensor(name="nvlink_recovery", unit="1", kind=Kind.COUNTER),
+    Sensor(name="nvlink_crc", unit="1", kind=Kind.COUNTER),
+    Sensor(name="encoder_sessions", unit="1"),
+    Sensor(name="processes", unit="1"),
+)
+"""All of them. ECC counters without ``_aggregate`` are the volatile ones (since the driver was loaded);
+``nvlink_*`` are sums over all links."""
+
+SENSOR: dict[str, Sensor] = {sensor.name: sensor for sensor in SENSORS}
+
+REASONS: dict[int, str] = {
+    0x1: "idle",
+    0x2: "app_clocks",
+    0x4: "sw_power_cap",
+    0x8: "hw_slowdown",
+    0x10: "sync_boost",
+    0x20: "sw_thermal",
+    0x40: "hw_thermal",
+    0x80: "power_brake",
+    0x100: "display",
+}
+"""Clock-event reasons by their bit (``nvmlClocksEventReason*``, nvml.h)."""
+
+PROPERTIES: dict[str, str] = {
+    "power_limit": "W",
+    "power_limit_default": "W",
+    "power_limit_max": "W",
+    "temperature_slowdown": "degC",
+    "temperature_shutdown": "degC",
+    "temperature_gpu_max": "degC",
+    "temperature_memory_max": "degC",
+    "clock_sm_max": "MHz",
+    "clock_memory_max": "MHz",
+    "pcie_max_gen": "1",
+    "pcie_max_width": "1",
+    "ecc_current": "bool",
+    "ecc_pending": "bool",
+    "ecc_default": "bool",
+    "persistence": "bool",
+    "mig": "bool",
+    "nvlink_links": "1",
+}
+"""What is read once of each card, and its unit. ``power_limit`` is the enforced one, ``pcie_max_*`` what
+card and slot can do together, ``nvlink_links`` how many links the card has."""
