@@ -43,6 +43,7 @@ SENSORS: tuple[Sensor, ...] = (
     Sensor(name="util_decoder", unit="%", fast=True),
     Sensor(name="pcie_gen", unit="1", kind=Kind.STATE, fast=True),
     Sensor(name="pcie_width", unit="1", kind=Kind.STATE, fast=True),
+    Sensor(name="reasons", unit="1", kind=Kind.STATE, fast=True),
     Sensor(name="memory_used", unit="B"),
     Sensor(name="pcie_replays", unit="1", kind=Kind.COUNTER),
     Sensor(name="ecc_corrected", unit="1", kind=Kind.COUNTER),
@@ -64,7 +65,7 @@ SENSORS: tuple[Sensor, ...] = (
     Sensor(name="processes", unit="1"),
 )
 """All of them. ECC counters without ``_aggregate`` are the volatile ones (since the driver was loaded);
-``nvlink_*`` are sums over all links."""
+``nvlink_*`` are sums over all links; ``reasons`` is the bit mask of clock events, of which ``REASONS`` names each."""
 
 SENSOR: dict[str, Sensor] = {sensor.name: sensor for sensor in SENSORS}
 
