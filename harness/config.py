@@ -21,11 +21,14 @@ from typing import Any, TypeVar
 from harness.config_rules import check_host, check_lab, check_profile, check_waiver
 from harness.errors import ConfigError
 from harness.model.inventory import HostFile, LabFile, Profile, Waiver
+from harness.model.kernel_codes import KernelCode, KernelCodeFile, KernelCodes
+from harness.model.outcome import Action
+from harness.model.telemetry import Ruling
 from harness.yaml_source import Loc, YamlSource, read_yaml
 
 T = TypeVar("T")
 
-KINDS = ("hosts", "profiles", "labs", "waivers")
+KINDS = ("hosts", "profiles", "labs", "waivers", "kernel")
 ENVIRONMENT = "SHAKEDOWN_INVENTORY"
 
 
@@ -66,6 +69,39 @@ def load_waivers(names: Iterable[str | Path]) -> tuple[Waiver, ...]:
     return tuple(found.values())
 
 
+def load_kernel_codes() -> KernelCodes:
+    """Xids and SXids with what each means for a verdict. Raises ConfigError."""
+    return KernelCodes(xids=load_kernel_code_file("xids"), sxids=load_kernel_code_file("sxids"))
+
+
+def load_kernel_code_file(name: str | Path) -> dict[int, KernelCode]:
+    """One table by code. Raises ConfigError; a code given twice or without a source is an error."""
+    source = read_yaml(find("kernel", name))
+    file = _validate(KernelCodeFile, source)
+    found: dict[int, KernelCode] = {}
+    for index, entry in enumerate(file.codes):
+        _check_kernel_code(entry, file, source, ("codes", index))
+        if entry.code in found:
+            raise source.error(("codes", index, "code"), f"code {entry.code} is given twice")
+        found[entry.code] = entry
+    if not found:
+        raise source.error(("codes",), "a table without codes would call every event unknown")
+    return found
+
+
+def _check_kernel_code(entry: KernelCode, file: KernelCodeFile, source: YamlSource, loc: Loc) -> None:
+    unnamed = sorted(set(entry.sources) - set(file.references))
+    if entry.ruling is Ruling.UNKNOWN:
+        raise source.error((*loc, "ruling"), "what is in the table is ruled; leave out what is unknown")
+    if (entry.action is Action.NONE) != (entry.ruling in (Ruling.LINK, Ruling.NOTE)):
+        raise source.error((*loc, "action"), "an action is due for stop, retest and config, and only there")
+    if not entry.sources or unnamed:
+        message = f"sources not among the references: {', '.join(unnamed)}" if unnamed else "no source is given"
+        raise source.error((*loc, "sources"), message)
+    if not entry.meaning.strip() or entry.code < 1:
+        raise source.error(loc, "a code is a number from 1 and has a meaning")
+
+
 def inventory_dirs(environment: Mapping[str, str] | None = None) -> tuple[Path, ...]:
     """Where inventory files are looked for, first match first."""
     import inventory  # noqa: PLC0415  the shipped data; a package without code
@@ -76,7 +112,7 @@ def inventory_dirs(environment: Mapping[str, str] | None = None) -> tuple[Path, 
 
 
 def list_names(kind: str) -> tuple[str, ...]:
-    """Names that exist of a kind (``hosts``, ``profiles``, ``labs``, ``waivers``), sorted."""
+    """Names that exist of a kind (``hosts``, ``profiles`` ...; see ``KINDS``), sorted."""
     if kind not in KINDS:
         raise ConfigError(f"no inventory of kind {kind!r}", remedy=f"kinds are {', '.join(KINDS)}")
     return tuple(sorted({p.stem for d in inventory_dirs() for p in (d / kind).glob("*.yaml")}))

@@ -74,4 +74,5 @@ _LOADERS: dict[str, Callable[[Path], object]] = {
     "profiles": config.load_profile,
     "labs": config.load_lab,
     "waivers": _waivers,
+    "kernel": config.load_kernel_code_file,
 }

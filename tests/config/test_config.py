@@ -24,6 +24,7 @@ LOADERS: dict[str, Callable[[Path], Any]] = {
     "profiles": config.load_profile,
     "labs": config.load_lab,
     "waivers": lambda path: config.load_waivers([path]),
+    "kernel": config.load_kernel_code_file,
 }
 GOOD = "name: rack-1\nssh: {address: gpu1.example}\nplacement:\n  selector:\n"
 
