@@ -18,7 +18,7 @@ app = typer.Typer(
 
 @app.command("list")
 def inventory_list(
-    kind: Annotated[str, typer.Argument(help="hosts, profiles, labs, waivers or kernel (default: all).")] = "",
+    kind: Annotated[str, typer.Argument(help="hosts, profiles, labs, waivers, kernel (default: all).")] = "",
     json_output: Json = False,
 ) -> None:
     """List the inventory's files by kind, each with the file that its name stands for.
@@ -43,7 +43,10 @@ def inventory_check(
         list[Path] | None, typer.Argument(help="Files; none for every file that a name stands for.")
     ] = None,
     kind: Annotated[
-        str, typer.Option("--kind", help="hosts, profiles, labs, waivers or kernel, where the folder does not say.")
+        str,
+        typer.Option(
+            "--kind", help="hosts, profiles, labs, waivers or kernel, where the folder does not say."
+        ),
     ] = "",
 ) -> None:
     """Read inventory files as a run would; say every wrong one, with file, line and nearest name (exit 2).

@@ -96,8 +96,8 @@ def _check_kernel_code(entry: KernelCode, file: KernelCodeFile, source: YamlSour
     if (entry.action is Action.NONE) != (entry.ruling in (Ruling.LINK, Ruling.NOTE)):
         raise source.error((*loc, "action"), "an action is due for stop, retest and config, and only there")
     if not entry.sources or unnamed:
-        message = f"sources not among the references: {', '.join(unnamed)}" if unnamed else "no source is given"
-        raise source.error((*loc, "sources"), message)
+        strangers = f"sources not among the references: {', '.join(unnamed)}"
+        raise source.error((*loc, "sources"), strangers if unnamed else "no source is given")
     if not entry.meaning.strip() or entry.code < 1:
         raise source.error(loc, "a code is a number from 1 and has a meaning")
 

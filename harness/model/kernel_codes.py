@@ -1,4 +1,4 @@
-"""Codes that NVIDIA's drivers write into a kernel log, and what each means for a verdict (``inventory/kernel``)."""
+"""Codes that NVIDIA's drivers write into a kernel log, and what each means (``inventory/kernel``)."""
 
 from __future__ import annotations
 

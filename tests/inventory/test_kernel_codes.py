@@ -1,4 +1,4 @@
-"""The tables of Xids and SXids: complete where the sources are, ruled, sourced, and strict where it counts."""
+"""The tables of Xids and SXids: as complete as their sources, each code ruled and sourced."""
 
 from __future__ import annotations
 
