@@ -65,7 +65,7 @@ SENSORS: tuple[Sensor, ...] = (
     Sensor(name="processes", unit="1"),
 )
 """All of them. ECC counters without ``_aggregate`` are the volatile ones (since the driver was loaded);
-``nvlink_*`` are sums over all links; ``reasons`` is the bit mask of clock events, of which ``REASONS`` names each."""
+``nvlink_*`` are sums over all links; ``reasons`` is the bit mask of clock events (``REASONS``)."""
 
 SENSOR: dict[str, Sensor] = {sensor.name: sensor for sensor in SENSORS}
 
