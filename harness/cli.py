@@ -48,7 +48,14 @@ def _every_command(
 @app.command()
 def qualify(
     host: HostName = "lab",
-    profile: Annotated[str, typer.Option("--profile", help="smoke, nightly, or a profile's path.")] = "smoke",
+    profile: Annotated[
+        str,
+        typer.Option("--profile", help="smoke, nightly, bare, or a profile's path (default: smoke or bare)."),
+    ] = "",
+    attach: Annotated[
+        str,
+        typer.Option("--attach", help="vfio: GPUs handed to guests (default). bare: the machine itself."),
+    ] = "",
     gpus: Annotated[
         str,
         typer.Option("--gpus", help="Guests by their number of GPUs, e.g. 1,2,3,4 (default: the profile's)."),
@@ -72,6 +79,7 @@ def qualify(
       shakedown qualify
       shakedown qualify --gpus 1,2,3,4 --json
       shakedown qualify --host inventory/hosts/example.yaml --profile nightly --dry-run
+      shakedown qualify --host local --attach bare
     """
 
     def action() -> int:
@@ -80,6 +88,7 @@ def qualify(
         return command.run(
             host=host,
             profile=profile,
+            attach=attach,
             gpus=gpus,
             runs=runs,
             json_output=json_output,

@@ -7,14 +7,16 @@ import re
 from collections.abc import Iterable
 from datetime import date
 
-from harness.checks import CHECK_IDS
+from harness.checks import CHECK_IDS, CHECKS
+from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile, LabFile, LimitSpec, Profile, SshAccess, Waiver
-from harness.model.outcome import Severity
+from harness.model.outcome import Severity, SubjectKind
 from harness.yaml_source import Loc, YamlSource
 
 WORKLOAD_NAMES = ("transcode", "tensorflow", "hashing", "device")
 """Names of ``harness.workloads.WORKLOADS``; a test compares the two, so that reading a profile need not
 import the workloads."""
+_ATTACH = {check.id: check.attach for check in CHECKS}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 _CONTROLS = ("none", "lab", "local")
@@ -38,6 +40,9 @@ def check_host(host: HostFile, source: YamlSource) -> None:
     if host.ssh is not None:
         _ssh(host.ssh, source)
     _gpus(host, source)
+    if host.nvml_standin and host.subject is SubjectKind.HARDWARE:
+        message = "a host whose subject is hardware cannot be watched through a stand-in"
+        raise source.error(("nvml_standin",), message, remedy="set subject: standin, or take the line out")
     for key, texts in (("work_dir", (host.work_dir,)), ("image_dirs", host.image_dirs)):
         if any(not text.startswith("/") or not text.isprintable() for text in texts):
             raise source.error((key,), "paths on the host are absolute")
@@ -73,10 +78,17 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
     _name(profile.name, source)
     for check in profile.checks:
         _known(check, CHECK_IDS, source, ("checks", check), "check")
+        if profile.attach not in _ATTACH[check]:
+            message = f"{check} cannot be asked in attach mode {profile.attach.value}"
+            raise source.error(("checks", check), message, remedy="take the line out")
     if Severity.BLOCKER not in profile.checks.values():
         raise source.error(("checks",), "no blocker: such a profile would pass any host")
     if not profile.guests:
         raise source.error(("guests",), "no guest is demanded")
+    if profile.attach is AttachMode.BARE and [guest.gpus for guest in profile.guests] != [0]:
+        message = "a bare profile has one entry, of 0 GPUs: the machine itself, with all it has"
+        raise source.error(("guests",), message)
+    _telemetry(profile, source)
     for index, guest in enumerate(profile.guests):
         _between(guest.gpus, 0, 16, source, ("guests", index, "gpus"))
         for at, workload in enumerate(guest.workloads):
@@ -92,6 +104,16 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
     for key in ("vcpus_per_gpu", "memory_mib_per_gpu"):
         if getattr(profile, key) is not None:
             _between(getattr(profile, key), 1, 1 << 30, source, (key,))
+
+
+def _telemetry(profile: Profile, source: YamlSource) -> None:
+    spec = profile.telemetry
+    _between(spec.fast_hz, 0.1, 20.0, source, ("telemetry", "fast_hz"))
+    _between(spec.slow_hz, 0.05, spec.fast_hz, source, ("telemetry", "slow_hz"))
+    _between(spec.host_period_seconds, 0.5, 60.0, source, ("telemetry", "host_period_seconds"))
+    # Two samples may not even be due within a shorter time; a longer one hides a reset between two loads.
+    _between(spec.max_gap_seconds, 2.0 / spec.fast_hz, 60.0, source, ("telemetry", "max_gap_seconds"))
+    _between(profile.burn_seconds, 0.0, 60 * 86400.0, source, ("burn_seconds",))
 
 
 def check_waiver(waiver: Waiver, source: YamlSource, loc: Loc) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult
 from harness.model.pci import PciAddress
@@ -52,6 +53,9 @@ class Case:
     host: HostFile
 
 
+WITH_GUESTS = (AttachMode.VFIO,)
+"""Attach modes in which there are guests to ask about."""
+
 Judge = Callable[[Case, Subject], CheckResult]
 
 
@@ -68,3 +72,5 @@ class Check:
     why: str
     scope: Scope
     judge: Judge
+    attach: tuple[AttachMode, ...] = (AttachMode.VFIO, AttachMode.BARE)
+    """Modes in which it can be asked; profiles of another mode may not name it."""

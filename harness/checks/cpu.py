@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from harness.checks.answers import failed, host_facts, listing, ok, seen
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.outcome import Action, CheckResult
 from harness.model.topology import Cpu, HostFacts
 
@@ -89,6 +89,7 @@ CHECKS = (
         title="Are the CPUs online in whole cores, and do guests get whole cores?",
         why="Two tenants on the threads of one core slow and can spy on each other.",
         scope=Scope.HOST,
+        attach=WITH_GUESTS,
         judge=_whole,
     ),
     Check(
@@ -96,6 +97,7 @@ CHECKS = (
         title="Do the host's interrupts stay off the guests' CPUs?",
         why="Every interrupt on a pinned CPU stops the guest for microseconds.",
         scope=Scope.HOST,
+        attach=WITH_GUESTS,
         judge=_interrupts,
     ),
 )

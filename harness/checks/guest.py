@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import error, failed, guest, ok, why_no_guest
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.evidence import GuestEvidence, StageError
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 
@@ -64,6 +64,7 @@ CHECKS = (
         title="Did the guest start with its GPUs?",
         why="A guest that cannot be placed or started cannot be rented.",
         scope=Scope.GUEST,
+        attach=WITH_GUESTS,
         judge=_started,
     ),
     Check(
@@ -71,6 +72,7 @@ CHECKS = (
         title="Did the guest boot and answer?",
         why="Guests with large GPU memory windows can hang in firmware or PCI set-up for minutes.",
         scope=Scope.GUEST,
+        attach=WITH_GUESTS,
         judge=_reached,
     ),
 )

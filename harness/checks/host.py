@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, host_facts, listing, ok, seen, version_numbers
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.topology import Domain, HostFacts, Storage
 from harness.placement.gpus import addresses, select_gpus
@@ -254,6 +254,7 @@ CHECKS = (
         title="Are the GPUs' device files closed?",
         why="Taking a GPU from a process that uses it hangs the host's driver (kubevirt#8549).",
         scope=Scope.HOST,
+        attach=WITH_GUESTS,
         judge=_holders,
     ),
     Check(
@@ -261,6 +262,7 @@ CHECKS = (
         title="Can the host run guests with KVM?",
         why="Without /dev/kvm guests are emulated, a hundred times slower.",
         scope=Scope.HOST,
+        attach=WITH_GUESTS,
         judge=_kvm,
     ),
     Check(
@@ -268,6 +270,7 @@ CHECKS = (
         title="Is VFIO there to hand devices over?",
         why="No VFIO node, no passthrough; which backend serves is part of what a verdict holds for.",
         scope=Scope.HOST,
+        attach=WITH_GUESTS,
         judge=_vfio,
     ),
     Check(
@@ -282,6 +285,7 @@ CHECKS = (
         title="Are kernel, QEMU and libvirt known, new enough, and the same after the run?",
         why="A verdict holds for the versions it was given on.",
         scope=Scope.HOST,
+        attach=WITH_GUESTS,
         judge=_versions,
     ),
     Check(

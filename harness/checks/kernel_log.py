@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 from harness.checks.answers import facts_after, failed, guest, host_facts, listing, ok, seen, why_no_guest
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 
 _LONGEST = 4096
@@ -151,6 +151,7 @@ CHECKS = (
         title="Did the guest's kernel stay free of errors?",
         why="Drivers report a dying device in the log first.",
         scope=Scope.GUEST,
+        attach=WITH_GUESTS,
         judge=_guest_log,
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, host_facts, listing, ok, seen
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.outcome import Action, CheckResult
 from harness.model.topology import HostFacts
 
@@ -76,6 +76,7 @@ CHECKS = (
         title="Has every node enough free hugepages for the guests that are demanded?",
         why="A guest cell is bound to its node; pages free elsewhere do not help it.",
         scope=Scope.HOST,
+        attach=WITH_GUESTS,
         judge=_hugepages,
     ),
 )

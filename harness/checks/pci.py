@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, present_or_gone, seen
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.checks.iommu import VFIO_DRIVERS
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.topology import Bar, PciDevice
@@ -165,6 +165,7 @@ CHECKS = (
         title="Is the GPU free of host drivers?",
         why="A driver that still uses the GPU can hang the host when the GPU is taken from it.",
         scope=Scope.GPU,
+        attach=WITH_GUESTS,
         judge=_driver,
     ),
     Check(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, guest, listing, ok, why_no_guest
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.evidence import DeviceReturn, GuestEvidence, ReleaseEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 
@@ -141,6 +141,7 @@ CHECKS = (
         title="Are the devices back on their drivers, answering, with their reset methods?",
         why="A device that a guest breaks for the host is lost until somebody notices.",
         scope=Scope.GUEST,
+        attach=WITH_GUESTS,
         judge=_devices,
     ),
     Check(
@@ -148,6 +149,7 @@ CHECKS = (
         title="Are all hugepages free again?",
         why="Leaked pages make a later guest fail to start.",
         scope=Scope.GUEST,
+        attach=WITH_GUESTS,
         judge=_memory,
     ),
     Check(
@@ -155,6 +157,7 @@ CHECKS = (
         title="Is nothing of the guest left on the host?",
         why="Left-over processes and claims hold devices; left-over files fill disks.",
         scope=Scope.GUEST,
+        attach=WITH_GUESTS,
         judge=_leftovers,
     ),
     Check(
@@ -162,6 +165,7 @@ CHECKS = (
         title="Did the guest shut down when asked?",
         why="A guest that must be killed leaves its device in the middle of its work.",
         scope=Scope.GUEST,
+        attach=WITH_GUESTS,
         judge=_orderly,
     ),
 )

@@ -13,7 +13,7 @@ from harness import config
 from harness.backends.clock import SystemClock
 from harness.errors import ConfigError
 from harness.model.evidence import StageError
-from harness.model.guest import GuestRequest
+from harness.model.guest import AttachMode, GuestRequest
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Severity
 from harness.model.record import RunRecord
@@ -23,7 +23,8 @@ from harness.record.directory import RunDirectory
 from harness.record.events import read_events
 from harness.record.judge import finish
 from harness.record.recorder import Recorder
-from harness.stages.session import GuestDemand, Session, run_session
+from harness.stages.given import GuestDemand, Session
+from harness.stages.session import run_session
 from harness.verdict.tally import tally
 from reports import render_all
 
@@ -41,7 +42,8 @@ _WAIT_SECONDS = 24 * 3600.0
 def run(
     *,
     host: str,
-    profile: str = "smoke",
+    profile: str = "",
+    attach: str = "",
     gpus: str = "",
     runs: Path = Path("runs"),
     json_output: bool = False,
@@ -60,8 +62,8 @@ def run(
         if resume is not None:
             session = _resumed(resume, clock, progress, wait)
         else:
-            host_file, demand = config.load_host(host), config.load_profile(profile)
-            demands = choose_guests(demand, gpus)
+            host_file, demand = config.load_host(host), choose_profile(profile, attach)
+            demands = choose_guests(demand, gpus, expected_gpus=host_file.expected_gpus)
             if dry_run:
                 return _dry_run(host_file, demands, progress)
             session = _fresh(
@@ -83,11 +85,40 @@ def run(
     return record.decision.verdict.exit_status
 
 
-def choose_guests(profile: Profile, gpus: str) -> tuple[GuestDemand, ...]:
+DEFAULT_PROFILES = {AttachMode.VFIO: "smoke", AttachMode.BARE: "bare"}
+
+
+def choose_profile(name: str, attach: str) -> Profile:
+    """The profile of that name or path; without one, the shortest of the attach mode (``vfio`` unless said).
+
+    Raises ConfigError for an unknown mode, and for a profile of another mode than the one asked for.
+    """
+    known = [mode.value for mode in AttachMode]
+    if attach and attach not in known:
+        raise ConfigError(f"--attach: {attach[:40]!r} is not one of {', '.join(known)}")
+    mode = AttachMode(attach) if attach else None
+    profile = config.load_profile(name or DEFAULT_PROFILES[mode or AttachMode.VFIO])
+    if mode is not None and profile.attach is not mode:
+        raise ConfigError(
+            f"profile {profile.name} is for attach mode {profile.attach.value}, not {mode.value}",
+            remedy=f"leave out --profile (that means {DEFAULT_PROFILES[mode]}), or give one of that mode",
+        )
+    return profile
+
+
+def choose_guests(
+    profile: Profile, gpus: str, *, expected_gpus: int | None = None
+) -> tuple[GuestDemand, ...]:
     """The guests to try: the profile's, or one for each number in ``gpus`` (``"1,2,4"``).
 
-    A number the profile does not list gets its default workloads. Raises ConfigError.
+    A number the profile does not list gets its default workloads. A bare run has one, the machine with all
+    the GPUs it should have. Raises ConfigError.
     """
+    if profile.attach is AttachMode.BARE:
+        if gpus:
+            raise ConfigError("--gpus is about guests; a bare run takes the machine with all its GPUs")
+        request = GuestRequest(name=AttachMode.BARE.value, gpus=expected_gpus or 0)
+        return tuple(GuestDemand(request=request, workloads=spec.workloads) for spec in profile.guests)
     listed = {spec.gpus: spec.workloads for spec in profile.guests}
     wanted = [(number, listed.get(number, profile.default_workloads)) for number in _numbers(gpus)]
     demands = []

@@ -45,7 +45,7 @@ class Sku:
     family: str
     """Siblings of one family use the same units."""
     figures: dict[str, Figure]
-    """``memory_bytes``, ``memory_bandwidth``, ``fp32``, ``bf16``, ``pcie_gen``, ``pcie_width``, ``power`` ..."""
+    """``memory_bytes``, ``memory_bandwidth``, ``fp32``, ``bf16``, ``pcie_gen``, ``pcie_width`` ..."""
     floors: dict[str, Floor] = field(default_factory=dict)
     """Measurement name to its floor."""
     engines: dict[str, int | None] = field(default_factory=dict)

@@ -1,15 +1,15 @@
-"""Run a guest's workloads, one after the other: each started by a key, waited for, collected, compared."""
+"""Run the workloads of one guest (or of a bare machine), one after the other, in rounds until the burn time
+is over: each started by a key, waited for, collected, compared."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from harness.errors import HarnessError, ParseError, WorkloadError
+from harness.errors import HarnessError, WorkloadError
 from harness.model.evidence import WorkloadResult
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
-from harness.model.placement import ObservedPlacement, PlacementPlan
 from harness.ports import Clock, CommandResult, Transport
 from harness.record.recorder import Recorder
 from harness.stages.boundary import stage_error
@@ -39,41 +39,104 @@ class Burn:
     run: str
     guest: str
     workloads: tuple[str, ...]
-    plan: PlacementPlan
-    observed: ObservedPlacement | None
-    """None when the placement could not be read: then nobody knows which device is which."""
+    vcpus: int
+    devices: tuple[GuestDevice, ...]
+    """As the guest sees them; see ``harness.stages.guest_devices``."""
     profile: Profile
     recorder: Recorder
     clock: Clock
     progress: Callable[[str], None]
+    place: Place = Place()
+    absent: Callable[[str], str] = lambda _name: ""
+    """Why a workload is not run: the GPU model is declared not to have its engine. Empty: it is run."""
     planted: set[PciAddress] = field(default_factory=set)
     """Devices in which an earlier tenant of this run left its pattern; grows as guests come and go."""
 
 
-def burn(task: Burn, connection: Transport) -> None:
-    """Run every workload and record what each brought back. One that breaks does not end the others.
+def burn(task: Burn, connection: Transport) -> tuple[WorkloadResult, ...]:
+    """Run every workload and record what each brought back; returns the results. One that breaks does not
+    end the others, but no further round begins after it.
 
     Raises TransportError when the payload cannot be put into the guest.
     """
-    _put_payload(connection, Place())
-    for name in task.workloads:
-        try:
-            _run(task, connection, workload(name))
-        except HarnessError as error:
-            task.recorder.error(stage_error(error, f"burn {name}", task.guest))
-            task.progress(f"{name} broke: {error.message}")
+    put_payload(connection, task.place)
+    begun = task.clock.monotonic()
+    results: list[WorkloadResult] = []
+    number = 0
+    whole = True
+    while whole and (not number or task.clock.monotonic() - begun < task.profile.burn_seconds):
+        number += 1
+        if task.profile.burn_seconds:
+            spent = task.clock.monotonic() - begun
+            task.progress(f"round {number}, {spent:.0f} s of {task.profile.burn_seconds:.0f} s")
+        for name in task.workloads:
+            result = _attempt(task, connection, name, number)
+            whole = whole and result is not None and result.status in ("done", "not_applicable")
+            results += [result] if result is not None else []
+        # A round in which nothing ran would come again at once, for hours.
+        whole = whole and any(r.status == "done" and r.round == number for r in results)
+    return tuple(results)
 
 
-def _run(task: Burn, connection: Transport, load: Workload) -> None:
+def _attempt(task: Burn, connection: Transport, name: str, number: int) -> WorkloadResult | None:
+    try:
+        return _run(task, connection, workload(name), number)
+    except HarnessError as error:
+        task.recorder.error(stage_error(error, f"burn {name}", task.guest))
+        task.progress(f"{name} broke: {error.message}")
+        return None
+
+
+def _run(task: Burn, connection: Transport, load: Workload, number: int) -> WorkloadResult:
+    again = f"-r{number}" if number > 1 else ""
     job = Job(
-        key=f"{task.run}-{task.guest}-{load.name}",
+        key=f"{task.run}-{task.guest}-{load.name}{again}",
         guest=task.guest,
         tenant=f"{task.run}/{task.guest}",
-        vcpus=len(task.plan.vcpupin),
-        devices=_devices(task),
+        vcpus=task.vcpus,
+        devices=task.devices,
         parameters=task.profile.workload_parameters.get(load.name, {}),
+        place=task.place,
     )
+    why = task.absent(load.name)
+    if why:
+        task.progress(f"{load.name} is not run: {why}")
+        result = WorkloadResult(
+            workload=load.name,
+            guest=job.guest,
+            engine="",
+            key=job.key,
+            status="not_applicable",
+            round=number,
+            detail=why,
+        )
+        task.recorder.workload(result)
+        return result
     task.progress(f"{load.name}: {load.title}")
+    _await(task, connection, load, job)
+    collected = connection.run(
+        runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{load.name}{again}"
+    )
+    result = judge(
+        load,
+        job,
+        _output(collected, "collect"),
+        limits=task.profile.limits,
+        transcript=collected.transcript,
+    )
+    result = replace(result, round=number)
+    task.recorder.workload(result)
+    if load is device.WORKLOAD and result.status == "done":
+        output = runs.parse_collected(collected.stdout, job.key).stdout
+        for trial in device.residue_trials(job, output, task.planted):
+            task.recorder.residue(task.guest, trial)
+        task.planted.update(device.planted(job, output))
+    task.progress(f"{load.name}: {_words(result)}")
+    return result
+
+
+def _await(task: Burn, connection: Transport, load: Workload, job: Job) -> None:
+    """Start the job, unless it is there already, and see it end or stop it at its deadline."""
     begun = task.clock.monotonic()
     started = connection.run(
         runs.start(job, load.prepare(job)),
@@ -93,23 +156,6 @@ def _run(task: Burn, connection: Transport, load: Workload) -> None:
         task.progress(f"waiting for {load.name}: {waited:.0f} s of at most {deadline:.0f} s")
         answer = connection.run(runs.wait(job, _SLICE_SECONDS), deadline=_SLICE_SECONDS + _ROUND_TRIP_SECONDS)
         status = runs.parse_status(_output(answer, "wait"), job.key)
-    collected = connection.run(
-        runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{load.name}"
-    )
-    result = judge(
-        load,
-        job,
-        _output(collected, "collect"),
-        limits=task.profile.limits,
-        transcript=collected.transcript,
-    )
-    task.recorder.workload(result)
-    if load is device.WORKLOAD and result.status == "done":
-        output = runs.parse_collected(collected.stdout, job.key).stdout
-        for trial in device.residue_trials(job, output, task.planted):
-            task.recorder.residue(task.guest, trial)
-        task.planted.update(device.planted(job, output))
-    task.progress(f"{load.name}: {_words(result)}")
 
 
 def _output(result: CommandResult, verb: str) -> bytes:
@@ -123,38 +169,14 @@ def _output(result: CommandResult, verb: str) -> bytes:
     return result.stdout
 
 
-def _devices(task: Burn) -> tuple[GuestDevice, ...]:
-    """The handed-over functions as the guest sees them, by the identity map: never by enumeration order."""
-    if task.observed is None:
-        return ()
-    gpus = {gpu.host for gpu in task.plan.gpus}
-    devices = []
-    for seen in task.observed.gpus:
-        if seen.guest is None or seen.guest_vendor_device is None:
-            raise ParseError(
-                f"{seen.host} was not found in the guest: its workloads cannot be aimed at it",
-                remedy="see placement.devices in the report",
-            )
-        vendor, _, device = seen.guest_vendor_device.partition(":")
-        devices.append(
-            GuestDevice(
-                address=seen.guest,
-                vendor=vendor,
-                device=device,
-                host=seen.host,
-                companion=seen.host not in gpus,
-            )
-        )
-    return tuple(devices)
-
-
-def _put_payload(connection: Transport, place: Place) -> None:
+def put_payload(connection: Transport, place: Place) -> None:
+    """Unpack the payload where ``place`` says. Raises WorkloadError or TransportError."""
     result = connection.run(install(place), stdin=payload_tar(), deadline=120.0, label="payload")
     if result.status != 0:
         words = result.complaint[:400]
         raise WorkloadError(
-            f"the workloads could not be put into the guest: {words}",
-            remedy="the image needs tar and room in /opt",
+            f"the workloads could not be put into {place.payload}: {words}",
+            remedy="the machine needs tar, and room and permission to write there",
         )
 
 

@@ -14,8 +14,8 @@ from harness.placement.gpus import select_gpus
 from harness.stages import images
 from harness.stages.access import Labs, open_host
 from harness.stages.claims import CLAIM_ROOTS
+from harness.stages.given import GuestDemand
 from harness.stages.network import run_network
-from harness.stages.session import GuestDemand
 
 _RUN = "RUN"
 

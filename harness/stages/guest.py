@@ -21,6 +21,7 @@ from harness.stages import provision
 from harness.stages.access import HostAccess
 from harness.stages.boundary import Stopped, stage, stage_error
 from harness.stages.burn import Burn, burn
+from harness.stages.guest_devices import guest_devices
 from harness.stages.host_state import HostState, snapshot_host_state
 from harness.stages.images import HostImage
 from harness.stages.keys import GuestKeys, make_keys
@@ -103,21 +104,7 @@ def run_guest(guest: GuestStage) -> None:
         connection = _reach(guest, plan, keys)
         stack.callback(connection.close)
         observed = _observe(guest, connection, plan)
-        guest.progress.stage(f"{guest.name}: burn")
-        task = Burn(
-            run=guest.run,
-            guest=guest.name,
-            workloads=guest.workloads,
-            plan=plan,
-            observed=observed,
-            profile=guest.profile,
-            recorder=guest.recorder,
-            clock=guest.clock,
-            progress=guest.progress,
-            planted=guest.planted,
-        )
-        with stage(guest.recorder, "burn", subject=guest.name):
-            burn(task, connection)
+        _burn(guest, connection, plan, observed)
         _kernel_log(guest, connection)
 
 
@@ -190,6 +177,29 @@ def _observe(guest: GuestStage, connection: SshTransport, plan: PlacementPlan) -
         guest.progress("the placement could not be read; going on")
         return None
     return observed
+
+
+def _burn(
+    guest: GuestStage,
+    connection: SshTransport,
+    plan: PlacementPlan,
+    observed: ObservedPlacement | None,
+) -> None:
+    guest.progress.stage(f"{guest.name}: burn")
+    with stage(guest.recorder, "burn", subject=guest.name):
+        task = Burn(
+            run=guest.run,
+            guest=guest.name,
+            workloads=guest.workloads,
+            vcpus=len(plan.vcpupin),
+            devices=guest_devices(plan, observed),
+            profile=guest.profile,
+            recorder=guest.recorder,
+            clock=guest.clock,
+            progress=guest.progress,
+            planted=guest.planted,
+        )
+        burn(task, connection)
 
 
 def _kernel_log(guest: GuestStage, connection: SshTransport) -> None:

@@ -3,69 +3,33 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from harness import facts as host_facts
 from harness.errors import HarnessError, ProvisionError
-from harness.images.guest import GuestImage, ensure_guest_image
+from harness.images.guest import ensure_guest_image
 from harness.model.evidence import StageError
-from harness.model.guest import GuestRequest
-from harness.model.inventory import HostFile, Profile
+from harness.model.guest import AttachMode
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts
 from harness.placement.gpus import companions, select_gpus
-from harness.ports import Clock
-from harness.progress import Progress
-from harness.record.recorder import Recorder
-from harness.stages.access import HostAccess, Labs, open_host
+from harness.stages.access import HostAccess, open_host
+from harness.stages.attach_bare import MACHINE, run_bare, sweep_bare
+from harness.stages.attach_vfio import run_guests
+from harness.stages.attached import Attached
 from harness.stages.boundary import Stopped, stage
-from harness.stages.claims import Lease, claimed
-from harness.stages.guest import GuestStage, run_guest
-from harness.stages.images import place_image
-from harness.stages.network import run_network
+from harness.stages.claims import claimed
+from harness.stages.given import Session
 from harness.stages.orphans import clear_orphans
 from harness.stages.readiness import ask_system
 from harness.stages.release import sweep
-from harness.stages.resets import companions_of, exercise_resets
-
-_SCRATCH_PREFIX = "shakedown-keys-"
 
 _STILL_FRESH_SECONDS = 5.0
 """What was seen of the host before its claims were taken holds if they were taken at once."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestDemand:
-    """One guest that the run must try."""
-
-    request: GuestRequest
-    workloads: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """Everything a run is given."""
-
-    run: str
-    recorder: Recorder
-    host: HostFile
-    profile: Profile
-    demands: tuple[GuestDemand, ...]
-    clock: Clock
-    progress: Progress
-    labs: Labs | None = None
-    """Finds lab descriptions, for hosts that a lab starts."""
-    wait_seconds: float = 0.0
-    """How long to wait for devices that another run holds."""
-    resumed: bool = False
-    """True for the second life of a killed run: its leftovers are cleared before its guests start anew."""
 
 
 def run_session(session: Session) -> bool:
@@ -77,7 +41,7 @@ def run_session(session: Session) -> bool:
     """
     recorder = session.recorder
     for demand in session.demands if not session.resumed else ():
-        recorder.guest_requested(demand.request, demand.workloads)
+        recorder.guest_requested(demand.request, demand.workloads, attach=session.profile.attach)
     interrupted = False
     with _terminate_as_interrupt(session.progress) as signals:
         try:
@@ -116,9 +80,11 @@ def run_session(session: Session) -> bool:
 
 def _stages(session: Session, stack: ExitStack) -> None:
     recorder, progress = session.recorder, session.progress
-    progress.stage("guest image")
-    with stage(recorder, "image"):
-        image = ensure_guest_image(session.host.guest_image, progress)
+    image = None
+    if session.profile.attach is AttachMode.VFIO:
+        progress.stage("guest image")
+        with stage(recorder, "image"):
+            image = ensure_guest_image(session.host.guest_image, progress)
     progress.stage("host")
     with stage(recorder, "host"):
         access = stack.enter_context(
@@ -128,12 +94,15 @@ def _stages(session: Session, stack: ExitStack) -> None:
     facts, file = look(session, access)
     gpus = select_gpus(facts, session.host.placement.selector)
     functions = tuple(f for gpu in gpus for f in (gpu.address, *companion_addresses(facts, gpu.address)))
+    if session.profile.attach is AttachMode.BARE:
+        functions = (MACHINE, *functions)
     unreleased: set[str] = set()
     cleared: list[str] = []
 
     def evict(run: str) -> None:
         cleared.append(run)
-        _sweep(session, access, run)
+        guests = session.profile.attach is AttachMode.VFIO or bool(facts.domains)
+        _sweep(session, access, run, guests=guests)
 
     progress.stage("claim")
     begun = session.clock.monotonic()
@@ -167,15 +136,12 @@ def _stages(session: Session, stack: ExitStack) -> None:
     with stage(recorder, "readiness"):
         recorder.system(ask_system(access.transport))
         _refuse_foreign_domains(session, facts)
-    progress.stage("reset")
-    with stage(recorder, "reset"):
-        lease.require()
-        addresses = tuple(gpu.address for gpu in gpus)
-        others = companions_of(facts, addresses)
-        methods = {a: d.reset_methods for a in others if (d := facts.device(a)) is not None}
-        for trial in exercise_resets(access.transport, addresses, companions=others, methods=methods):
-            recorder.reset(trial)
-    _guests(session, access, facts, image, lease=lease, unreleased=unreleased)
+    attached = Attached(session=session, access=access, facts=facts, gpus=gpus, lease=lease)
+    if session.profile.attach is AttachMode.BARE:
+        run_bare(attached)
+    else:
+        assert image is not None  # noqa: S101  made above for every mode that boots guests
+        run_guests(attached, image, unreleased=unreleased)
     discover(session, access, after=True)
 
 
@@ -224,63 +190,18 @@ def _refuse_foreign_domains(session: Session, facts: HostFacts) -> None:
     )
 
 
-def _sweep(session: Session, access: HostAccess, run: str) -> None:
-    """Remove what ``run``, which is proven gone or our own, left on the host."""
-    sweep(
-        access.transport,
-        access.hypervisor(),
-        run,
-        work_dir=session.host.work_dir,
-        progress=session.progress,
-    )
-
-
-def _guests(
-    session: Session,
-    access: HostAccess,
-    facts: HostFacts,
-    image: GuestImage,
-    *,
-    lease: Lease,
-    unreleased: set[str],
-) -> None:
-    session.progress.stage("guest image on the host")
-    with stage(session.recorder, "image"):
-        lease.require()
-        host_image = place_image(
+def _sweep(session: Session, access: HostAccess, run: str, *, guests: bool) -> None:
+    """Remove what ``run``, which is proven gone or our own, left on the host: bare loads, and guests where
+    there can be any (a bare machine need not have libvirt)."""
+    sweep_bare(access.transport, run, work_dir=session.host.work_dir)
+    if guests:
+        sweep(
             access.transport,
-            image,
-            image_dirs=session.host.image_dirs,
+            access.hypervisor(),
+            run,
             work_dir=session.host.work_dir,
             progress=session.progress,
         )
-    network = run_network(session.run, len(session.demands))
-    planted: set[PciAddress] = set()
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX) as scratch:
-        for number, demand in enumerate(session.demands):
-            guest = GuestStage(
-                run=session.run,
-                recorder=session.recorder,
-                host=session.host,
-                profile=session.profile,
-                clock=session.clock,
-                progress=session.progress,
-                access=access,
-                facts=facts,
-                image=host_image,
-                network=network,
-                request=demand.request,
-                workloads=demand.workloads,
-                number=number,
-                lease=lease,
-                planted=planted,
-                unreleased=unreleased,
-                scratch=Path(scratch),
-            )
-            try:
-                run_guest(guest)
-            except Stopped:
-                session.progress(f"{demand.request.name} broke; going on with the next guest")
 
 
 @contextmanager

@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 
-from harness.commands.qualify import MOST_GPUS, choose_guests
+from harness.commands.qualify import MOST_GPUS, choose_guests, choose_profile
 from harness.config import load_profile
 from harness.errors import ConfigError
+from harness.model.guest import AttachMode
 from harness.model.inventory import GuestSpec
 
 
@@ -47,3 +48,21 @@ ENDLESS = pytest.param("9" * 5000, id="5000 digits")
 def test_what_is_no_number_of_gpus_is_wrong_usage(gpus) -> None:
     with pytest.raises(ConfigError, match="--gpus"):
         choose_guests(load_profile("smoke"), gpus)
+
+
+def test_bare_means_the_machine_with_all_the_gpus_it_should_have() -> None:
+    profile = choose_profile("", "bare")
+    assert (profile.name, profile.attach) == ("bare", AttachMode.BARE)
+    (demand,) = choose_guests(profile, "", expected_gpus=8)
+    assert (demand.request.name, demand.request.gpus) == ("bare", 8)
+    with pytest.raises(ConfigError, match="--gpus is about guests"):
+        choose_guests(profile, "2")
+
+
+def test_profile_and_attach_mode_must_agree() -> None:
+    assert choose_profile("", "").name == "smoke"
+    assert choose_profile("bare", "").attach is AttachMode.BARE
+    with pytest.raises(ConfigError, match="profile smoke is for attach mode vfio, not bare"):
+        choose_profile("smoke", "bare")
+    with pytest.raises(ConfigError, match="not one of vfio, bare"):
+        choose_profile("", "sriov")

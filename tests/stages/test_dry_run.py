@@ -14,7 +14,7 @@ from harness.model.inventory import HostControlRef, HostFile
 from harness.model.placement import PlacementPlan
 from harness.placement import planner
 from harness.stages.dry_run import _of_guest, changes
-from harness.stages.session import GuestDemand
+from harness.stages.given import GuestDemand
 from tests.placement import hosts
 
 WORK = "/var/lib/shakedown"

@@ -23,7 +23,8 @@ from harness.progress import Progress
 from harness.record.judge import finish
 from harness.stages import session as stages
 from harness.stages.boundary import Stopped
-from harness.stages.session import GuestDemand, Session, run_session
+from harness.stages.given import GuestDemand, Session
+from harness.stages.session import run_session
 from tests.fakes import FakeClock, FakeHost
 from tests.placement import hosts
 from tests.stages.stand_ins import RUN, FakeAccess, a_recorder, evidence, quiet

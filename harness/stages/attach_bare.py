@@ -1,0 +1,87 @@
+"""Attach mode ``bare``: the loads run on the machine itself, without a VM. The reference for guests."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from harness.errors import WorkloadError
+from harness.model.pci import PciAddress
+from harness.ports import Transport
+from harness.stages.attached import Attached
+from harness.stages.boundary import stage
+from harness.stages.burn import Burn, burn
+from harness.stages.guest_devices import bare_devices
+from harness.stages.host_state import run_directory
+from harness.workloads import Place
+
+MACHINE = PciAddress(0, 0, 0, 0)
+"""The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare
+run would disturb the measurements of the first."""
+
+_SWEEP = """
+directory=$1
+[ -d "$directory" ] || exit 0
+for job in "$directory"/jobs/*/; do
+    [ -d "$job" ] || continue
+    key=${job%/}
+    sh "$directory/payload/runner.sh" stop --base "$directory/jobs" --key "${key##*/}" --grace 5
+done >/dev/null
+rm -rf -- "$directory"
+"""
+"""Ends the jobs of a run by their keys, then removes its directory."""
+
+
+def bare_place(work_dir: str, run: str) -> Place:
+    """Where a run's loads live on a bare machine: all in one directory of its own."""
+    home = _home(work_dir, run)
+    return Place(payload=f"{home}/payload", jobs=f"{home}/jobs", work=f"{home}/work")
+
+
+def _home(work_dir: str, run: str) -> str:
+    return f"{run_directory(work_dir, run)}/bare"
+
+
+def sweep_bare(transport: Transport, run: str, *, work_dir: str) -> None:
+    """End the bare loads of ``run`` and remove its files; safe to call twice, and where there are none.
+
+    Raises WorkloadError when something stays, or TransportError.
+    """
+    home = _home(work_dir, run)
+    result = transport.run(("sh", "-c", _SWEEP, "sweep-bare", home), deadline=120.0, label="sweep-bare")
+    if result.status != 0:
+        raise WorkloadError(
+            f"what run {run} left in {home} could not be removed: {result.complaint[:300]}",
+            host=transport.name,
+            remedy="see which processes still use it, end them, and remove it by hand",
+        )
+
+
+def run_bare(attached: Attached) -> None:
+    """Burn the machine in with every demand's workloads (a bare profile has one), and leave nothing behind.
+
+    Raises Stopped when the loads could not be put on the machine.
+    """
+    session, transport = attached.session, attached.access.transport
+    place = bare_place(session.host.work_dir, session.run)
+    devices = tuple(gpu.address for gpu in attached.gpus)
+    for demand in session.demands:
+        name = demand.request.name
+        session.recorder.bare_devices(name, devices)
+        session.recorder.guest_reached(name, 0.0)
+        session.progress.stage(f"{name}: burn")
+        with ExitStack() as stack, stage(session.recorder, "burn", subject=name):
+            attached.lease.require()
+            stack.callback(sweep_bare, transport, session.run, work_dir=session.host.work_dir)
+            task = Burn(
+                run=session.run,
+                guest=name,
+                workloads=demand.workloads,
+                vcpus=max(1, sum(1 for cpu in attached.facts.cpus if cpu.online is not False)),
+                devices=bare_devices(attached.facts, devices),
+                place=place,
+                profile=session.profile,
+                recorder=session.recorder,
+                clock=session.clock,
+                progress=session.progress,
+            )
+            burn(task, transport)

@@ -1,0 +1,42 @@
+"""What a run is given: values that every stage may read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from harness.model.guest import GuestRequest
+from harness.model.inventory import HostFile, Profile
+from harness.model.sku import Sku
+from harness.ports import Clock
+from harness.progress import Progress
+from harness.record.recorder import Recorder
+from harness.stages.access import Labs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestDemand:
+    """One guest that the run must try; for a bare run the machine itself."""
+
+    request: GuestRequest
+    workloads: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """Everything a run is given."""
+
+    run: str
+    recorder: Recorder
+    host: HostFile
+    profile: Profile
+    demands: tuple[GuestDemand, ...]
+    clock: Clock
+    progress: Progress
+    skus: tuple[Sku, ...] = ()
+    """The GPU models that the inventory describes."""
+    labs: Labs | None = None
+    """Finds lab descriptions, for hosts that a lab starts."""
+    wait_seconds: float = 0.0
+    """How long to wait for devices that another run holds."""
+    resumed: bool = False
+    """True for the second life of a killed run: its leftovers are cleared before its guests start anew."""

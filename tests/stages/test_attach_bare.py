@@ -1,0 +1,95 @@
+"""Bare runs on this very machine: loads by the real runner, and nothing of them left behind."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from harness.backends.local import LocalTransport
+from harness.config import load_profile
+from harness.errors import ReleaseError
+from harness.model.evidence import Engine
+from harness.model.guest import AttachMode, GuestRequest
+from harness.model.inventory import GuestSpec, HostControlRef, HostFile
+from harness.stages.access import HostAccess
+from harness.stages.attach_bare import bare_place, run_bare, sweep_bare
+from harness.stages.attached import Attached
+from harness.stages.given import GuestDemand, Session
+from harness.workloads import Job, payload_tar, runs
+from tests.fakes import FakeClock, FakeHypervisor
+from tests.placement import hosts
+from tests.stages.stand_ins import RUN, FakeLease, a_recorder, evidence, quiet
+
+pytestmark = pytest.mark.skipif(shutil.which("john") is None, reason="no john (apt-get install john)")
+
+
+@pytest.fixture
+def attached(tmp_path):
+    work = tmp_path / "work"
+    work.mkdir()
+    host = HostFile(name="here", control=HostControlRef(kind="local"), work_dir=str(work))
+    profile = dataclasses.replace(load_profile("bare"), guests=(GuestSpec(gpus=0, workloads=("hashing",)),))
+    recorder = a_recorder(tmp_path / "runs", host=host, profile=profile)
+    demand = GuestDemand(request=GuestRequest(name="bare", gpus=0), workloads=("hashing",))
+    recorder.guest_requested(demand.request, demand.workloads, attach=AttachMode.BARE)
+    session = Session(
+        run=RUN,
+        recorder=recorder,
+        host=host,
+        profile=profile,
+        demands=(demand,),
+        clock=FakeClock(),
+        progress=quiet(),
+    )
+    hypervisor = FakeHypervisor()
+    access = HostAccess(
+        name="here",
+        transport=LocalTransport("here"),
+        ssh=None,
+        engine=Engine(),
+        hypervisor=lambda: hypervisor,
+    )
+    yield Attached(session=session, access=access, facts=hosts.lab_like(), gpus=(), lease=FakeLease())  # type: ignore[arg-type]
+    recorder.close()
+
+
+def test_loads_run_on_the_machine_itself_and_leave_nothing(attached, tmp_path) -> None:
+    run_bare(attached)
+    (bare,) = evidence(attached.session.recorder).guests
+    assert (bare.name, bare.attach, bare.reached, bare.plan) == ("bare", AttachMode.BARE, True, None)
+    (result,) = bare.results
+    assert (result.workload, result.status, result.engine) == ("hashing", "done", "john")
+    assert all(answer.ok for answer in result.answers)
+    assert result.started is not None
+    assert result.ended is not None
+    assert list((tmp_path / "work").rglob("*.py")) == []
+
+
+def test_what_a_dead_run_left_running_is_ended_by_its_keys(tmp_path) -> None:
+    transport = LocalTransport("here")
+    place = bare_place(str(tmp_path), RUN)
+    (tmp_path / "runs" / RUN).mkdir(parents=True)
+    subprocess.run(("mkdir", "-p", place.payload), check=True)
+    subprocess.run(("tar", "-C", place.payload, "-xf", "-"), input=payload_tar(), check=True)
+    job = Job(key="stray", guest="bare", tenant="t", place=place)
+    assert transport.run(runs.start(job, ("/bin/sleep", "600"))).status == 0
+    (pid,) = (tmp_path / "runs" / RUN / "bare").rglob("pid")
+    number = int(pid.read_text())
+    sweep_bare(transport, RUN, work_dir=str(tmp_path))
+    assert not (tmp_path / "runs" / RUN / "bare").exists()
+    for _ in range(50):
+        if subprocess.run(("kill", "-0", str(number)), check=False, capture_output=True).returncode:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the stray load still runs")
+    sweep_bare(transport, RUN, work_dir=str(tmp_path))  # nothing is there any more
+
+
+def test_a_run_key_that_would_lead_elsewhere_is_refused() -> None:
+    with pytest.raises(ReleaseError, match="no directory of a run"):
+        sweep_bare(LocalTransport("here"), "../../etc", work_dir="/srv/work")
