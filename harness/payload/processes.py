@@ -44,7 +44,11 @@ def run(
 
 
 def clear(folder: str) -> None:
-    """Make ``folder`` exist, and empty of files."""
+    """Make ``folder`` exist, and empty. A link in it is removed, not followed."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
-    for name in os.listdir(folder):
-        os.unlink(os.path.join(folder, name))
+    for above, folders, names in os.walk(folder, topdown=False):
+        for name in names:
+            os.unlink(os.path.join(above, name))
+        for name in folders:
+            path = os.path.join(above, name)
+            (os.unlink if os.path.islink(path) else os.rmdir)(path)
