@@ -96,6 +96,7 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
         vcpus=task.vcpus,
         devices=task.devices,
         parameters=task.profile.workload_parameters.get(load.name, {}),
+        siblings=task.profile.workload_parameters,
         place=task.place,
     )
     why = task.absent(load.name)

@@ -12,7 +12,7 @@ A stage uses it like this, with one connection to the guest::
 from __future__ import annotations
 
 from harness.errors import ConfigError
-from harness.workloads import device, hashing, tensorflow, transcode
+from harness.workloads import device, hashing, mix, tensorflow, transcode
 from harness.workloads.base import GuestDevice, Job, Parsed, Place, Scalar, Workload, settings
 from harness.workloads.files import install, payload_files, payload_tar
 from harness.workloads.judge import judge
@@ -30,6 +30,7 @@ from harness.workloads.runs import (
 WORKLOADS: tuple[Workload, ...] = (
     device.WORKLOAD,
     hashing.WORKLOAD,
+    mix.WORKLOAD,
     tensorflow.WORKLOAD,
     transcode.WORKLOAD,
 )

@@ -61,6 +61,8 @@ class Job:
     devices: tuple[GuestDevice, ...] = ()
     parameters: Mapping[str, Scalar] = field(default_factory=dict)
     """From the profile; what is missing takes the workload's default."""
+    siblings: Mapping[str, Mapping[str, Scalar]] = field(default_factory=dict)
+    """The same of all workloads of the profile, for one that runs others."""
     place: Place = Place()
 
 

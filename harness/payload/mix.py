@@ -1,0 +1,203 @@
+"""Several loads at once, over and over, while their share of the machine is stepped: silent corruption shows
+at steps of voltage and temperature.
+
+Usage: ``mix.py JSON`` with ``loads`` (name, argv, steady), ``phases`` (kind, seconds), ``pulse_seconds``,
+``grace_seconds`` and ``folder``. Prints one line of strict JSON: every run of every load, with its output.
+
+Phases: ``ramp`` starts the loads one after the other, ``soak`` lets all run, ``pulse`` stops and continues
+all of them together (SIGSTOP, SIGCONT to their process groups), so that the machine goes from idle to full
+load and back. A steady load (one that keeps time itself) is never stopped. Each load runs in a process group of
+its own and begins again as soon as it ends; runs that have begun are let finish, for ``grace_seconds``.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import select
+import signal
+import sys
+import time
+import zlib
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+TOO_MUCH = 900_000
+"""Bytes of encoded output of all runs together: what comes back from a job is limited to 1 MiB."""
+_TICK = 0.05
+
+
+def now() -> float:
+    """Seconds since boot, the clock of telemetry."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class Load:
+    """One load: its command, the run that is on, and all that are over."""
+
+    def __init__(self, name: str, argv: list[str], steady: bool, folder: str) -> None:
+        self.name, self.argv, self.steady, self.folder = name, argv, steady, folder
+        self.pid = 0
+        self.began = 0.0
+        self.runs: list[dict[str, Any]] = []
+        self.kept = 0
+
+    def _path(self, stream: str) -> str:
+        return os.path.join(self.folder, f"{self.name}.{stream}")
+
+    def start(self) -> None:
+        """Begin a run in a session of its own."""
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, self._path("out"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+            (os.POSIX_SPAWN_OPEN, 2, self._path("err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
+        ]
+        self.began = now()
+        self.pid = os.posix_spawn(self.argv[0], self.argv, os.environ, file_actions=actions, setsid=True)
+
+    def ended(self) -> bool:
+        """Whether its run is over; then it is written down."""
+        if not self.pid:
+            return True
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if not pid:
+            return False
+        self._write_down(os.waitstatus_to_exitcode(status), cut=False)
+        return True
+
+    def _write_down(self, code: int, *, cut: bool) -> None:
+        out = _read(self._path("out"), 1 << 20)
+        packed = base64.b64encode(zlib.compress(out, 6)).decode("ascii")
+        said = (
+            "" if code == 0 else _read(self._path("err"), 1 << 20)[-500:].decode("utf-8", "backslashreplace")
+        )
+        self.kept += len(packed) + len(said) + 100
+        self.runs.append(
+            {
+                "load": self.name,
+                "status": code if code >= 0 else 128 - code,
+                "cut": cut,
+                "started": self.began,
+                "ended": now(),
+                "output": packed,
+                "said": said,
+            }
+        )
+        self.signal(signal.SIGKILL)  # whatever it left behind in its session
+        self.pid = 0
+
+    def signal(self, number: int) -> None:
+        """Send a signal to its whole process group."""
+        if self.pid:
+            try:
+                os.killpg(self.pid, number)
+            except ProcessLookupError:
+                return  # nobody of the group is left
+
+    def cut(self) -> None:
+        """End a run that did not finish in time; it counts as cut, not as an answer."""
+        if self.pid:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+            self._write_down(0, cut=True)
+
+
+def _read(path: str, most: int) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read(most)
+
+
+class Mix:
+    """All loads, and the phase they are in."""
+
+    def __init__(self, loads: list[Load]) -> None:
+        self.loads = loads
+        self.stopped = False
+        self.ending = False
+
+    @property
+    def full(self) -> bool:
+        """Whether more output would no longer come back whole."""
+        return sum(load.kept for load in self.loads) > TOO_MUCH
+
+    def tick(self, active: int) -> None:
+        """Let the first ``active`` loads run, begin again what ended, wait a moment."""
+        for load in self.loads[:active]:
+            if load.ended() and not (self.ending or self.full or (self.stopped and not load.steady)):
+                load.start()
+        select.select((), (), (), _TICK)
+
+    def stop(self, stopped: bool) -> None:
+        """Stop all loads that may be stopped, or let them go on."""
+        if stopped != self.stopped:
+            self.stopped = stopped
+            for load in self.loads:
+                if not load.steady:
+                    load.signal(signal.SIGSTOP if stopped else signal.SIGCONT)
+
+    def phase(self, kind: str, seconds: float, pulse: float) -> dict[str, Any]:
+        """Run one phase; returns when it was and how often it stopped the loads."""
+        began, stops = now(), 0
+        while now() - began < seconds and not self.ending:
+            spent = now() - began
+            if kind == "pulse":
+                stop = int(spent / pulse) % 2 == 1
+                stops += stop and not self.stopped
+                self.stop(stop)
+            share = min(1.0, spent / seconds + 1.0 / len(self.loads)) if kind == "ramp" else 1.0
+            self.tick(max(1, int(share * len(self.loads))))
+        self.stop(False)
+        return {"kind": kind, "started": began, "ended": now(), "stops": stops}
+
+    def finish(self, grace: float) -> None:
+        """Let runs that have begun end by themselves, and cut them after ``grace`` seconds."""
+        self.ending = True
+        until = now() + grace
+        while now() < until and sum(not load.ended() for load in self.loads):
+            select.select((), (), (), _TICK)
+        for load in self.loads:
+            load.cut()
+
+
+def main(argument: str) -> None:
+    """Run with the parameters in ``argument`` (JSON) and print the observation."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
+    job = json.loads(argument)
+    tools: Any = __import__("processes")
+    tools.clear(job["folder"])
+    mix = Mix([Load(e["name"], e["argv"], e["steady"], job["folder"]) for e in job["loads"]])
+
+    def end(_number: int, _frame: Any) -> None:
+        mix.ending = True
+
+    signal.signal(signal.SIGTERM, end)
+    phases = []
+    try:
+        for entry in job["phases"]:
+            phases.append(mix.phase(entry["kind"], entry["seconds"], job["pulse_seconds"]))
+        asked_to_end = mix.ending
+        mix.finish(0.0 if asked_to_end else job["grace_seconds"])
+    except OSError as error:
+        for load in mix.loads:
+            load.cut()
+        print(json.dumps({"payload": "mix", "error": f"the loads could not be started: {error}"}), flush=True)
+        sys.exit(3)
+    observed = {
+        "phases": phases,
+        "runs": [run for load in mix.loads for run in load.runs],
+        "full": mix.full,
+    }
+    versions = {"python": sys.version.split()[0]}
+    print(
+        json.dumps({"payload": "mix", "engine": "mix", "observed": observed, "versions": versions}),
+        flush=True,
+    )
+    tools.clear(job["folder"])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,178 @@
+"""All loads at once, with steps of power and heat: each run's answers are compared as if it ran alone."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from harness.errors import ConfigError, ParseError
+from harness.model.evidence import Answer
+from harness.workloads.base import (
+    Job,
+    Observation,
+    Parsed,
+    Scalar,
+    Workload,
+    at_least,
+    command,
+    exact,
+    measure,
+    report_of,
+    settings,
+)
+from harness.workloads.hashing import WORKLOAD as HASHING
+from harness.workloads.judge import ENGINE_BROKEN, UNABLE
+from harness.workloads.transcode import WORKLOAD as TRANSCODE
+
+PHASES = ("ramp", "soak", "pulse")
+_DEFAULTS: dict[str, Scalar] = {
+    "loads": "hashing,transcode",
+    "phases": "ramp,pulse,soak",
+    "seconds": 60.0,
+    "pulse_seconds": 5.0,
+    "grace_seconds": 120.0,
+    "steady": "",
+}
+_MOST_OUTPUT = 1 << 20
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """Runs other workloads side by side; their parameters are the profile's own for each of them."""
+
+    loads: tuple[Workload, ...]
+    name: str = "mix"
+    title: str = "all loads at once, ramped, pulsed and soaked"
+    tools: tuple[str, ...] = ()
+
+    @property
+    def defaults(self) -> Mapping[str, Scalar]:
+        """``loads``, ``phases`` and ``steady`` are comma lists; ``seconds`` is shared by the phases."""
+        return _DEFAULTS
+
+    def _given(self, job: Job) -> tuple[dict[str, Any], tuple[tuple[Workload, Job], ...]]:
+        given = settings(self, job)
+        known = {load.name: load for load in self.loads}
+        names = _names(given["loads"])
+        wrong = [name for name in (*names, *_names(given["steady"])) if name not in known]
+        if not names or wrong or len(set(names)) != len(names):
+            raise ConfigError(
+                f"workload mix: loads must be some of {', '.join(known)}, each once, not {given['loads']!r}"
+                + (f" (steady: {given['steady']!r})" if wrong else "")
+            )
+        if not _names(given["phases"]) or set(_names(given["phases"])) - set(PHASES):
+            raise ConfigError(f"workload mix: phases must be some of {', '.join(PHASES)}")
+        if not (given["seconds"] > 0 and given["pulse_seconds"] >= 0.2):
+            raise ConfigError("workload mix: seconds must be above 0 and pulse_seconds at least 0.2")
+        jobs = tuple(
+            (
+                known[name],
+                replace(job, key=f"{job.key}-{name}", parameters=job.siblings.get(name, {})),
+            )
+            for name in names
+        )
+        return given, jobs
+
+    def prepare(self, job: Job) -> tuple[str, ...]:
+        """The payload's command line, with those of the loads in it. Raises ConfigError."""
+        given, jobs = self._given(job)
+        phases = _names(given["phases"])
+        steady = _names(given["steady"])
+        arguments = {
+            "loads": [
+                {"name": load.name, "argv": list(load.prepare(one)), "steady": load.name in steady}
+                for load, one in jobs
+            ],
+            "phases": [{"kind": kind, "seconds": given["seconds"] / len(phases)} for kind in phases],
+            "pulse_seconds": given["pulse_seconds"],
+            "grace_seconds": given["grace_seconds"],
+            "folder": f"{job.place.work}/{job.key}",
+        }
+        return command(job, "mix.py", arguments)
+
+    def parse(self, job: Job, stdout: bytes) -> Parsed:
+        """Every run by its own workload. Raises ParseError when one of them could not do its work."""
+        given, jobs = self._given(job)
+        seen, _engine, versions = report_of(self, stdout)
+        phases = [Observation(entry, "mix.phases") for entry in seen.items("phases")]
+        answers = [
+            exact("phases", given["phases"].replace(" ", ""), ",".join(p.text("kind") for p in phases)),
+            exact("output of all runs came back", True, not seen.flag("full")),
+        ]
+        spent = sum(p.seconds("ended") - p.seconds("started") for p in phases)
+        answers.append(at_least("time under load", given["seconds"] * 0.99, spent, "s"))
+        engines: dict[str, str] = {}
+        counts: dict[str, int] = {load.name: 0 for load, _one in jobs}
+        loads = {load.name: (load, one) for load, one in jobs}
+        for number, entry in enumerate(seen.items("runs")):
+            run = Observation(entry, f"mix.runs[{number}]")
+            name = run.text("load")
+            if name not in loads:
+                raise ParseError(f"mix: a run of {name[:80]!r}, which was not asked for")
+            if run.flag("cut"):
+                continue
+            counts[name] += 1
+            wrong, engines[name] = _run(*loads[name], run, counts[name], versions)
+            answers += wrong
+        for name, count in counts.items():
+            answers.append(at_least(f"{name}: runs with right answers", 1, _right(name, count, answers), ""))
+        return Parsed(
+            engine="+".join(f"{name}:{engine}" for name, engine in engines.items()) or "none",
+            answers=tuple(answers),
+            measurements=tuple(
+                measure(f"mix.{name}.runs", float(count), "1") for name, count in counts.items()
+            ),
+            versions=versions,
+        )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _right(name: str, count: int, answers: list[Answer]) -> float:
+    """Runs of which no answer was wrong."""
+    wrong = {a.name.split(":")[0] for a in answers if not a.ok and a.name.startswith(f"{name} run ")}
+    return float(count - len(wrong))
+
+
+def _run(
+    load: Workload, job: Job, run: Observation, number: int, versions: dict[str, str]
+) -> tuple[list[Answer], str]:
+    """The wrong answers of one run, named after it, and its engine."""
+    where = f"{load.name} run {number}"
+    status = run.integer("status", bits=16)
+    said = run.text("said")[-300:]
+    if status == UNABLE:
+        reason = _output(run, where)[-300:].decode("utf-8", "backslashreplace").strip()
+        raise ParseError(f"mix: {where} could not do its work: {said or reason}")
+    if status:
+        what = "its engine does not work" if status == ENGINE_BROKEN else f"it ended with status {status}"
+        return [exact(f"{where}: ends well", "status 0", what, said)], ""
+    parsed = load.parse(job, _output(run, where))
+    if not parsed.answers:
+        raise ParseError(f"mix: {where} gave no answers")
+    versions.update(parsed.versions)
+    wrong = [replace(a, name=f"{where}: {a.name}") for a in parsed.answers if not a.ok]
+    return wrong[:_SHOWN], parsed.engine
+
+
+def _output(run: Observation, where: str) -> bytes:
+    """What the run printed. Raises ParseError for what cannot be unpacked, or unpacks to too much."""
+    try:
+        packed = base64.b64decode(run.text("output"), validate=True)
+        unpack = zlib.decompressobj()
+        output = unpack.decompress(packed, _MOST_OUTPUT + 1)
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise ParseError(f"mix: output of {where} cannot be unpacked: {error}") from error
+    if len(output) > _MOST_OUTPUT or not unpack.eof:
+        raise ParseError(f"mix: output of {where} is longer than {_MOST_OUTPUT} bytes, or cut off")
+    return output
+
+
+WORKLOAD = Mix(loads=(HASHING, TRANSCODE))

@@ -1,0 +1,161 @@
+"""Several loads at once: every answer of every run is compared, and a load that did nothing is no pass."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import ConfigError, ParseError
+from harness.workloads import Job, Place, mix
+
+PAYLOAD = Path(__file__).parents[2] / "harness/payload"
+SMALL: dict[str, dict[str, Any]] = {"transcode": {"width": 64, "height": 48, "frames": 5}}
+
+
+def packed(text: bytes) -> str:
+    return base64.b64encode(zlib.compress(text)).decode()
+
+
+def a_run(load: str, output: bytes, **changes: Any) -> dict[str, Any]:
+    fields = {"load": load, "status": 0, "cut": False, "started": 1.0, "ended": 2.0, "said": ""}
+    return {**fields, "output": packed(output), **changes}
+
+
+def a_report(runs: list[dict[str, Any]], **changes: Any) -> bytes:
+    phases = [
+        {"kind": kind, "started": 20.0 * n, "ended": 20.0 * (n + 1), "stops": 1}
+        for n, kind in enumerate(("ramp", "pulse", "soak"))
+    ]
+    observed = {"phases": phases, "runs": runs, "full": False, **changes}
+    whole = {"payload": "mix", "engine": "mix", "observed": observed, "versions": {"python": "3.11"}}
+    return (json.dumps(whole) + "\n").encode()
+
+
+@pytest.fixture
+def only_hashing(job: Job) -> Job:
+    return dataclasses.replace(job, parameters={"loads": "hashing"})
+
+
+def hashing_output(job: Job, **observed: Any) -> bytes:
+    """What the hashing payload prints for this mix, with the right password unless told otherwise."""
+    load, one = mix.WORKLOAD._given(job)[1][0]
+    asked = load._given(one)[1]  # type: ignore[attr-defined]
+    seen = {"found": asked.password, "candidates": 2000, "seconds": 1.0, "reported_rate": None, **observed}
+    whole = {"payload": "hashing", "engine": "john", "observed": seen, "versions": {}}
+    return (json.dumps(whole) + "\n").encode()
+
+
+def wrong(job: Job, report: bytes) -> list[str]:
+    return [answer.name for answer in mix.WORKLOAD.parse(job, report).answers if not answer.ok]
+
+
+def test_right_runs_are_right(only_hashing: Job) -> None:
+    good = a_run("hashing", hashing_output(only_hashing))
+    assert wrong(only_hashing, a_report([good, good])) == []
+
+
+def test_one_wrong_answer_among_many_runs_is_wrong_and_named(only_hashing: Job) -> None:
+    good = a_run("hashing", hashing_output(only_hashing))
+    bad = a_run("hashing", hashing_output(only_hashing, found="nonsense"))
+    assert wrong(only_hashing, a_report([good, bad, good])) == ["hashing run 2: password"]
+
+
+def test_a_load_that_never_came_to_an_end_is_wrong(only_hashing: Job) -> None:
+    cut = a_run("hashing", b"", cut=True)
+    for runs in ([], [cut]):
+        assert wrong(only_hashing, a_report(runs)) == ["hashing: runs with right answers"]
+
+
+def test_a_load_that_died_is_wrong_and_one_that_could_not_work_is_no_answer_at_all(only_hashing: Job) -> None:
+    assert wrong(only_hashing, a_report([a_run("hashing", b"", status=139, said="Segmentation fault")])) == [
+        "hashing run 1: ends well",
+        "hashing: runs with right answers",
+    ]
+    with pytest.raises(ParseError, match=r"could not do its work: .*john is not in"):
+        mix.WORKLOAD.parse(
+            only_hashing, a_report([a_run("hashing", b'{"error": "john is not in this image"}\n', status=3)])
+        )
+
+
+def test_phases_left_out_or_cut_short_are_wrong(only_hashing: Job) -> None:
+    good = a_run("hashing", hashing_output(only_hashing))
+    short = [{"kind": "ramp", "started": 0.0, "ended": 20.0, "stops": 0}]
+    assert wrong(only_hashing, a_report([good], phases=short)) == ["phases", "time under load"]
+    assert wrong(only_hashing, a_report([good], full=True)) == ["output of all runs came back"]
+
+
+@pytest.mark.parametrize(
+    "output", ["", "!", packed(b"x")[:-4], packed(b"\0" * (2 << 20)), base64.b64encode(b"no zlib").decode()]
+)
+def test_output_that_cannot_be_unpacked_is_no_answer(only_hashing: Job, output: str) -> None:
+    with pytest.raises(ParseError):
+        mix.WORKLOAD.parse(only_hashing, a_report([{**a_run("hashing", b""), "output": output}]))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.sampled_from(["load", "status", "cut", "output", "said", "kind"]), inner)
+        ),
+        max_leaves=10,
+    )
+)
+def test_odd_runs_are_parse_errors_and_nothing_else(runs: Any) -> None:
+    job = Job(key="k", guest="g", tenant="t", parameters={"loads": "hashing"})
+    for report in (a_report(runs), a_report([runs])):
+        try:
+            mix.WORKLOAD.parse(job, report)
+        except ParseError:
+            continue
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"loads": ""},
+        {"loads": "hashing,hashing"},
+        {"loads": "mix"},
+        {"phases": "boom"},
+        {"phases": ""},
+        {"seconds": 0.0},
+        {"pulse_seconds": 0.0},
+        {"steady": "device"},
+    ],
+)
+def test_what_cannot_be_mixed_is_refused(job: Job, parameters: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="workload mix"):
+        mix.WORKLOAD.prepare(dataclasses.replace(job, parameters=parameters))
+
+
+@pytest.mark.skipif(not (shutil.which("john") and shutil.which("ffmpeg")), reason="no john or no ffmpeg")
+def test_real_loads_side_by_side_with_pulses(tmp_path: Path) -> None:
+    place = Place(python=sys.executable, payload=str(PAYLOAD), work=str(tmp_path / "work"))
+    job = Job(
+        key="k",
+        guest="g",
+        tenant="t",
+        place=place,
+        siblings=SMALL,
+        parameters={"seconds": 2.4, "pulse_seconds": 0.25, "phases": "ramp,pulse"},
+    )
+    done = subprocess.run(mix.WORKLOAD.prepare(job), capture_output=True, check=True, timeout=60)
+    parsed = mix.WORKLOAD.parse(job, done.stdout)
+    assert [answer for answer in parsed.answers if not answer.ok] == []
+    assert parsed.engine == "hashing:john+transcode:cpu"
+    assert all(m.value >= 1 for m in parsed.measurements)
+    pulse = json.loads(done.stdout)["observed"]["phases"][1]
+    assert pulse["stops"] >= 1
+    assert list((tmp_path / "work/k").iterdir()) == []
