@@ -6,8 +6,8 @@ Usage: ``mix.py JSON`` with ``loads`` (name, argv, steady), ``phases`` (kind, se
 
 Phases: ``ramp`` starts the loads one after the other, ``soak`` lets all run, ``pulse`` stops and continues
 all of them together (SIGSTOP, SIGCONT to their process groups), so that the machine goes from idle to full
-load and back. A steady load (one that keeps time itself) is never stopped. Each load runs in a process group of
-its own and begins again as soon as it ends; runs that have begun are let finish, for ``grace_seconds``.
+load and back. A steady load (one that keeps time itself) is never stopped. Each load runs in a process group
+of its own and begins again as soon as it ends; runs that have begun are let finish, for ``grace_seconds``.
 """
 
 from __future__ import annotations
