@@ -2,68 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 
 from harness.checks.answers import facts_after, failed, guest, host_facts, listing, ok, seen, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.outcome import Action, CheckResult, EvidenceRef
+from harness.telemetry.kernel_log import trouble_of
 
 _LONGEST = 4096
-"""Characters of one line that are looked at; kernel lines are under 1 KiB (CONSOLE_EXT_LOG_MAX is 8 KiB)."""
-
-TROUBLE: tuple[tuple[str, re.Pattern[str], Action], ...] = (
-    (
-        "IOMMU fault",
-        re.compile(r"DMAR:.*\bfault\b|DMAR:.*PTE (?:Read|Write) access|IO_PAGE_FAULT|arm-smmu.*event"),
-        Action.CONTACT_VENDOR,
-    ),
-    (
-        "PCIe error",
-        re.compile(r"\bAER:.*(?:error|failed)|PCIe Bus Error|DPC: .*(?:containment|error)", re.I),
-        Action.RESEAT,
-    ),
-    (
-        "machine check",
-        re.compile(r"\[Hardware Error\]|\bmce: .*(?:error|CPU \d+)|Machine check (?:events|exception)", re.I),
-        Action.CONTACT_VENDOR,
-    ),
-    (
-        "GPU error",
-        re.compile(r"NVRM: Xid|NVRM: GPU .* has fallen off|amdgpu.*(?:GPU reset|ring .* timeout)"),
-        Action.REPLACE_GPU,
-    ),
-    (
-        "VFIO trouble",
-        re.compile(
-            r"vfio[-_]pci.*(?:not ready|reset recovery|Unable to change power state|Refused to change power)"
-            r"|Unable to change power state from D3cold|vfio.*BAR \d+: can't reserve|vfio.*Invalid PCI ROM"
-        ),
-        Action.RESTART_HOST,
-    ),
-    (
-        "kernel fault",
-        re.compile(
-            r"\bBUG: |\bOops\b|Kernel panic|general protection fault|detected stall|soft lockup"
-            r"|blocked for more than|Out of memory: Killed"
-        ),
-        Action.CONTACT_VENDOR,
-    ),
-)
-"""Kind of trouble, the kernel's words for it (drivers/iommu, drivers/pci/pcie, arch/x86/kernel/cpu/mce,
-NVIDIA's "NVRM" lines) and what to do."""
+"""Characters of one line that are shown."""
 
 
 def trouble(lines: tuple[str, ...]) -> list[tuple[str, Action, str]]:
     """Lines that tell of trouble: kind, action and the line, in order."""
-    found = []
-    for line in lines:
-        text = line[:_LONGEST]
-        for kind, pattern, action in TROUBLE:
-            if pattern.search(text):
-                found.append((kind, action, text))
-                break
-    return found
+    found = ((trouble_of(line), line) for line in lines)
+    return [(told[0], told[1], line[:_LONGEST]) for told, line in found if told is not None]
 
 
 def _new_lines(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:

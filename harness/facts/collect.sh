@@ -251,7 +251,7 @@ holders() {
 kernel_log() {
     put "C dmesg" "0$nl$(dmesg | head -c 16777216 | awk '
         NR == 1 { print substr($0, 1, 1000); next }
-        tolower($0) ~ /iommu|dmar|amd-vi|vfio|aer[: ]|pcie bus error|hardware error|machine check|mce:|nvrm|xid|nvidia|amdgpu|remap|edac|kvm|hugetlb|hugepage|d3cold|not ready|reset|bug: |oops|panic|protection fault|soft lockup|hung task|blocked for more|stall|out of memory|smmu|dpc:/ {
+        tolower($0) ~ /iommu|dmar|amd-vi|vfio|aer[: ]|pcie bus error|hardware error|machine check|mce:|nvrm|xid|nvidia|amdgpu|remap|edac|kvm|hugetlb|hugepage|d3cold|not ready|reset|bug: |oops|panic|protection fault|soft lockup|hung task|blocked for more|stall|out of memory|smmu|dpc:|pciehp|of (unsigned )?module/ {
             seen++
             if (seen <= 400) print substr($0, 1, 1000)
             else last[seen % 400] = substr($0, 1, 1000)

@@ -33,8 +33,9 @@ from harness.stages.release import release_guest
 
 KERNEL_LOG = (
     'log=$(dmesg --notime) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
-    "'DMAR|IO_PAGE_FAULT|smmu|AER:|PCIe Bus Error|DPC:|Hardware Error|machine check|mce:|NVRM|amdgpu|vfio|"
-    "D3cold|BUG:|Oops|panic|protection fault|stall|lockup|blocked for more|Out of memory' "
+    "'DMAR|IO_PAGE_FAULT|smmu|AER:|PCIe Bus Error|DPC:|pciehp|Hardware Error|machine check|mce:|EDAC|"
+    "NVRM|SXid|amdgpu|vfio|D3cold|of (unsigned )?module|BUG:|Oops|panic|protection fault|stall|lockup|"
+    "blocked for more|Out of memory' "
     "| tail -n 400 | cut -c 1-1000"
 )
 """What ``harness.checks.kernel_log`` looks for, filtered where it lies. A log that cannot be read, or holds
