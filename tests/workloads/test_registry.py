@@ -13,7 +13,18 @@ from harness.config_rules import WORKLOAD_NAMES
 from harness.errors import ConfigError
 from harness.workloads import WORKLOADS, Job, applies, settings, workload
 
-HELPERS = {"base", "bcrypt", "files", "judge", "md4", "md5crypt", "runs", "tensorflow_library"}
+HELPERS = {
+    "render_golden",
+    "ssim",
+    "base",
+    "bcrypt",
+    "files",
+    "judge",
+    "md4",
+    "md5crypt",
+    "runs",
+    "tensorflow_library",
+}
 
 
 def test_every_module_that_is_not_a_helper_is_a_listed_workload() -> None:

@@ -1,0 +1,284 @@
+"""Rendering without a display: every frame's pictures against golden ones drawn on the controller.
+
+Each frame has two pictures. Every pixel of the *exact* one is known here bit for bit, at any size. Of the
+*shaded* one (floating point), some frames are compared with a golden picture within a stated tolerance, and
+all frames bit for bit with their own repetitions. Neither golden picture comes from any OpenGL
+(``harness.workloads.render_golden``).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import ConfigError, ParseError
+from harness.model.evidence import Answer
+from harness.model.outcome import Measurement
+from harness.workloads.base import (
+    Job,
+    Observation,
+    Parsed,
+    Scalar,
+    at_least,
+    at_most,
+    command,
+    demanded_engine,
+    exact,
+    gpus,
+    measure,
+    rate,
+    report_of,
+    settings,
+)
+
+if TYPE_CHECKING:
+    import numpy as np  # imported where pictures are compared: listing workloads must stay quick
+
+_DEFAULTS: dict[str, Scalar] = {
+    "engine": "auto",
+    "width": 256,
+    "height": 144,
+    "frames": 8,
+    "rounds": 3,
+    # Rounds go on until this many seconds have passed.
+    "seconds": 0.0,
+    "golden": 2,
+    "cubes": 24,
+    # Integer steps per pixel of the exact picture: the load on a GPU's arithmetic.
+    "work": 64,
+    "seed": 7,
+    # Mesa's software renderer when the CPU draws: llvmpipe compiles shaders, softpipe interprets them.
+    "driver": "llvmpipe",
+    # A device that finishes no frame for this long hangs.
+    "stall_seconds": 300.0,
+    "packages": "/usr/lib/python3/dist-packages",
+    # Two right renderers differ by rounding and by single pixels on edges. llvmpipe and softpipe of Mesa 22.3
+    # come to at least 0.998 and at most 2 levels; an 8 x 8 block of other colours is far outside.
+    "min_ssim": 0.99,
+    "max_block_error": 8.0,
+}
+
+_PASSED = ("width", "height", "frames", "rounds", "seconds", "cubes", "work", "seed", "driver", "packages",
+           "stall_seconds")  # fmt: skip
+"""Parameters that the payload is given."""
+_DRIVERS = ("llvmpipe", "softpipe")
+_PIXELS = 4096 * 4096
+_FRAMES = 500
+_VIEW_BYTES = 500_000
+"""All views together, as incompressible base64: they must fit into a job's collected output (1 MiB)."""
+_BLOCK = 8
+"""Pixels along each edge of the smallest wrong block that must be found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Render:
+    """OpenGL through EGL, with moderngl."""
+
+    name: str = "render"
+    title: str = "a 3D scene drawn without a display, compared with golden pictures"
+    tools: tuple[str, ...] = ("python3-moderngl", "libegl1", "libgl1", "libgl1-mesa-dri")
+
+    @property
+    def defaults(self) -> Mapping[str, Scalar]:
+        """Sizes in pixels, frames and rounds; ``min_ssim`` 0 to 1, ``max_block_error`` in levels of 255."""
+        return _DEFAULTS
+
+    def prepare(self, job: Job) -> tuple[str, ...]:
+        """The payload's command line. Raises ConfigError for what cannot be drawn or compared."""
+        given = settings(self, job)
+        engine = demanded_engine(job, given["engine"])
+        if given["driver"] not in _DRIVERS:
+            raise ConfigError(f"workload render: driver must be one of {', '.join(_DRIVERS)}")
+        if given["width"] < 64 or given["height"] < 48 or given["width"] * given["height"] > _PIXELS:
+            raise ConfigError("workload render: pictures are at least 64 x 48 and at most 16 Mi pixels")
+        if not 0 < given["golden"] <= given["frames"] <= _FRAMES or given["rounds"] < 2:
+            raise ConfigError(
+                f"workload render: 1 to {_FRAMES} frames, golden ones among them, 2 rounds or more"
+            )
+        if given["cubes"] > 512 or given["work"] >= 1 << 31:
+            raise ConfigError("workload render: at most 512 cubes and 2^31 - 1 steps of work")
+        addresses = [str(d.address) for d in gpus(job)] if engine == "gpu" else []
+        more = {
+            "gpus": addresses,
+            "golden": _golden_frames(given),
+            "square": _square(given, max(1, len(addresses))),
+        }
+        return command(job, "render.py", {**{name: given[name] for name in _PASSED}, **more})
+
+    def parse(self, job: Job, stdout: bytes) -> Parsed:
+        """Checksums and views against the golden pictures, device by device. Raises ParseError."""
+        given = settings(self, job)
+        engine = demanded_engine(job, given["engine"])
+        seen, name, versions = report_of(self, stdout)
+        wanted = [str(d.address) for d in gpus(job)] if engine == "gpu" else [""]
+        entries = [Observation(entry, "render.entries") for entry in seen.items("entries")]
+        found = [entry.text("name") for entry in entries]
+        if found != wanted:
+            raise ParseError(f"render: drawn on {found!r}"[:300] + f" instead of {wanted!r}")
+        golden = _Golden(given, _square(given, len(wanted)))
+        answers: list[Answer] = []
+        measurements: list[Measurement] = []
+        for address, entry in zip(wanted, entries, strict=True):
+            answers.append(_ended(entry, address))
+            if answers[-1].ok:
+                device = entry.inner("observed")
+                answers += _judged(device, given, golden, _on(address))
+                answers.append(_drawer(device, given, address))
+                measurements += _measured(device, given, address)
+        return Parsed(
+            engine=name, answers=tuple(answers), measurements=tuple(measurements), versions=versions
+        )
+
+
+def _golden_frames(given: Mapping[str, Any]) -> list[int]:
+    """Numbers of the frames that are compared: spread evenly, the first among them."""
+    return [n * given["frames"] // given["golden"] for n in range(given["golden"])]
+
+
+def _square(given: Mapping[str, Any], devices: int) -> int:
+    """How many pixels each way make one of a view: as few as divide both sizes and keep the output small."""
+    for side in range(1, 65):
+        across, down = divmod(given["width"], side), divmod(given["height"], side)
+        size = across[0] * down[0] * 4 * given["golden"] * devices
+        if across[1] == down[1] == 0 and size <= _VIEW_BYTES:
+            if min(across[0], down[0]) < 24:
+                break
+            return side
+    raise ConfigError("workload render: too many golden pictures of this size, or the sizes share no divisor")
+
+
+class _Golden:
+    """What the controller draws itself, once for all devices."""
+
+    def __init__(self, given: Mapping[str, Any], square: int) -> None:
+        from harness.workloads import render_golden  # noqa: PLC0415  numpy costs those who do not draw
+
+        size = (given["width"], given["height"], given["seed"])
+        self.square = square
+        self.exact = [
+            f"{zlib.crc32(render_golden.exact(*size, given['work'], n).tobytes()):08x}"
+            for n in range(given["frames"])
+        ]
+        self.views = {
+            n: _shrunk(render_golden.shaded(*size, given["cubes"], n), square) for n in _golden_frames(given)
+        }
+
+
+def _shrunk(picture: np.ndarray[Any, Any], square: int) -> np.ndarray[Any, Any]:
+    """Means of squares, rounded down, as the payload makes them."""
+    height, width, _ = picture.shape
+    blocks = picture.reshape(height // square, square, width // square, square, 3).astype("int64")
+    means: np.ndarray[Any, Any] = blocks.sum(axis=(1, 3)) // (square * square)
+    return means
+
+
+def _ended(entry: Observation, address: str) -> Answer:
+    """How drawing on one device ended. Raises ParseError where that says nothing about the device."""
+    kind, error = entry.text("kind"), entry.text_or_none("error")
+    if kind == "unable":
+        raise ParseError(f"render: nothing could be drawn{_on(address)}: {error}"[:500])
+    detail = "" if kind == "done" else f"{entry.text('at')}: {error}"
+    return exact(f"drawing{_on(address)}", "done", kind, detail)
+
+
+def _on(address: str) -> str:
+    return f" on {address}" if address else ""
+
+
+def _drawer(device: Observation, given: dict[str, Any], address: str) -> Answer:
+    """What drew must be what was demanded: never the processor for a GPU."""
+    wanted = "opengl:nvidia" if address else f"opengl:{given['driver']}"
+    return exact(f"what draws{_on(address)}", wanted, device.text("engine"))
+
+
+def _judged(device: Observation, given: dict[str, Any], golden: _Golden, where: str) -> Iterator[Answer]:
+    rounds = device.integer("rounds")
+    if rounds < given["rounds"]:
+        raise ParseError(f"render: {rounds} rounds instead of {given['rounds']} or more")
+    shaded = [_checksums(entries, rounds) for entries in _frames(device, "shaded", given)]
+    known = [_checksums(entries, rounds) for entries in _frames(device, "exact", given)]
+    changed = [(n, seen) for n, seen in enumerate(shaded) if len(seen) > 1]
+    detail = "" if not changed else _first(changed[0], changed[0][1][0][0])
+    yield exact(f"shaded frames that changed when repeated{where}", 0, len(changed), detail)
+    wrong = [(n, seen) for n, seen in enumerate(known) if {s for s, _, _ in seen} != {golden.exact[n]}]
+    detail = "" if not wrong else _first(wrong[0], golden.exact[wrong[0][0]])
+    yield exact(f"exact frames with a wrong bit{where}", 0, len(wrong), detail)
+    yield from _likeness(device, given, golden, where)
+
+
+def _frames(device: Observation, name: str, given: dict[str, Any]) -> list[Any]:
+    entries = device.items(name)
+    if len(entries) != given["frames"]:
+        raise ParseError(f"render: {len(entries)} {name} frames instead of {given['frames']}")
+    return entries
+
+
+def _checksums(entries: Any, rounds: int) -> list[tuple[str, int, int]]:
+    """Checksum, how often, first round. Together they must be as many as there were rounds."""
+    found = []
+    if not isinstance(entries, list):
+        raise ParseError("render: a frame's checksums are not a list")
+    for entry in entries:
+        if not isinstance(entry, list) or len(entry) != 3:
+            raise ParseError("render: a checksum is not a triple")
+        each = Observation(dict(zip(("crc", "count", "first"), entry, strict=True)), "render.checksum")
+        found.append((each.text("crc"), each.integer("count"), each.integer("first")))
+    if sum(count for _, count, _ in found) != rounds:
+        raise ParseError(f"render: a frame was not drawn in each of {rounds} rounds")
+    return found
+
+
+def _first(frame: tuple[int, list[tuple[str, int, int]]], right: str) -> str:
+    number, seen = frame
+    wrong = next((entry for entry in seen if entry[0] != right), seen[0])
+    return f"first: frame {number}, {wrong[0][:8]} {wrong[1]} times from round {wrong[2]} on, not {right[:8]}"
+
+
+def _likeness(device: Observation, given: dict[str, Any], golden: _Golden, where: str) -> Iterator[Answer]:
+    from harness.workloads import ssim  # noqa: PLC0415
+
+    views = device.inner("views")
+    if set(views.names()) != {str(n) for n in golden.views}:
+        raise ParseError(f"render: views of frames {', '.join(views.names())[:80]}")
+    side = max(1, _BLOCK // golden.square)
+    likeness, worst = 1.0, (-1.0, "")
+    for number, wanted in golden.views.items():
+        got = _view(views.text(str(number)), wanted)
+        likeness = min(likeness, ssim.ssim(got, wanted))
+        error, column, row = ssim.worst_block(got, wanted, side)
+        place = f"frame {number}, at column {column * golden.square}, row {row * golden.square} from below"
+        worst = max(worst, (error, place))
+    yield at_least(f"SSIM of the worst golden frame{where}", given["min_ssim"], likeness, "")
+    yield at_most(f"levels apart in the worst block{where}", given["max_block_error"], *worst)
+
+
+def _view(text: str, like: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    import numpy as np  # noqa: PLC0415
+
+    try:
+        stream = zlib.decompressobj()
+        pixels = stream.decompress(base64.b64decode(text, validate=True), like.size + 1)
+    except (zlib.error, binascii.Error, ValueError) as error:
+        raise ParseError(f"render: a view cannot be unpacked: {error}") from error
+    if len(pixels) != like.size or not stream.eof:
+        raise ParseError(f"render: a view has {len(pixels)} bytes instead of {like.size}")
+    return np.frombuffer(pixels, np.uint8).reshape(like.shape)
+
+
+def _measured(device: Observation, given: dict[str, Any], subject: str) -> Iterator[Measurement]:
+    """The rate counts drawing alone, both pictures of a frame, not the first round and not reading."""
+    rounds = device.integer("rounds")
+    drawn = given["frames"] * (rounds - 1)
+    seconds, whole = device.seconds("draw_seconds"), device.seconds("seconds")
+    slowest = device.seconds("slowest_seconds")
+    yield measure("render.rate", rate(drawn, seconds), "1/s", subject=subject)
+    yield measure("render.slowest_frame", slowest * 1e3, "ms", subject=subject)
+    yield measure("render.checked_rate", rate(given["frames"] * rounds, whole), "1/s", subject=subject)
+    yield measure("render.start_time", device.seconds("start_seconds"), "s", subject=subject)
+
+
+WORKLOAD = Render()
