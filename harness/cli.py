@@ -60,6 +60,12 @@ def qualify(
         str,
         typer.Option("--gpus", help="Guests by their number of GPUs, e.g. 1,2,3,4 (default: the profile's)."),
     ] = "",
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            "--compare", help="A recorded bare run of the same machine: guests must keep up with it."
+        ),
+    ] = None,
     runs: Annotated[Path, typer.Option("--runs", help="Where run directories go.")] = Path("runs"),
     json_output: Json = False,
     dry_run: Annotated[
@@ -90,6 +96,7 @@ def qualify(
             profile=profile,
             attach=attach,
             gpus=gpus,
+            compare=compare,
             runs=runs,
             json_output=json_output,
             dry_run=dry_run,
@@ -198,6 +205,27 @@ def judge(
         from harness.commands import judge as command  # noqa: PLC0415
 
         return command.run(run_dir=run_dir, json_output=json_output)
+
+    end(action)
+
+
+@app.command()
+def compare(
+    run_dir: Annotated[Path, typer.Argument(help="A run with guests.")],
+    bare: Annotated[Path, typer.Argument(help="A bare run of the same machine.")],
+    json_output: Json = False,
+) -> None:
+    """Show what the guests of a recorded run lose against a recorded bare run; exit 1 when it is too much.
+
+    \b
+    Example:
+      shakedown compare runs/rack12/20261122T031500Z-3f9a1c runs/rack12/20261121T220000Z-77be02
+    """
+
+    def action() -> int:
+        from harness.commands import compare as command  # noqa: PLC0415
+
+        return command.run(run_dir=run_dir, bare=bare, json_output=json_output)
 
     end(action)
 

@@ -113,6 +113,11 @@ def _telemetry(profile: Profile, source: YamlSource) -> None:
     _between(spec.host_period_seconds, 0.5, 60.0, source, ("telemetry", "host_period_seconds"))
     # Two samples may not even be due within a shorter time; a longer one hides a reset between two loads.
     _between(spec.max_gap_seconds, 2.0 / spec.fast_hz, 60.0, source, ("telemetry", "max_gap_seconds"))
+    spares = profile.virtualization
+    _between(spares.least_runs, 1, 1000, source, ("virtualization", "least_runs"))
+    for key, share in (("floor", spares.floor), *spares.floors.items()):
+        where = ("virtualization", "floor") if key == "floor" else ("virtualization", "floors", key)
+        _between(share, 0.5, 1.0, source, where)
     _between(profile.burn_seconds, 0.0, 60 * 86400.0, source, ("burn_seconds",))
 
 

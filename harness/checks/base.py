@@ -74,3 +74,6 @@ class Check:
     judge: Judge
     attach: tuple[AttachMode, ...] = (AttachMode.VFIO, AttachMode.BARE)
     """Modes in which it can be asked; profiles of another mode may not name it."""
+    on_demand: bool = False
+    """True: its evidence comes with an option of the command line only, which then makes it a blocker;
+    shipped profiles do not name it."""

@@ -7,12 +7,13 @@ import json
 import platform
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from harness import config
 from harness.backends.clock import SystemClock
 from harness.errors import ConfigError
-from harness.model.evidence import StageError
+from harness.model.evidence import Reference, StageError
 from harness.model.guest import AttachMode, GuestRequest
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Severity
@@ -23,6 +24,7 @@ from harness.record.directory import RunDirectory
 from harness.record.events import read_events
 from harness.record.judge import finish
 from harness.record.recorder import Recorder
+from harness.record.reference import read_reference
 from harness.stages.given import GuestDemand, Session
 from harness.stages.session import run_session
 from harness.verdict.tally import tally
@@ -45,6 +47,7 @@ def run(
     profile: str = "",
     attach: str = "",
     gpus: str = "",
+    compare: Path | None = None,
     runs: Path = Path("runs"),
     json_output: bool = False,
     dry_run: bool = False,
@@ -63,6 +66,8 @@ def run(
             session = _resumed(resume, clock, progress, wait)
         else:
             host_file, demand = config.load_host(host), choose_profile(profile, attach)
+            reference = None if compare is None else read_reference(compare)
+            demand = demand if reference is None else with_comparison(demand)
             demands = choose_guests(demand, gpus, expected_gpus=host_file.expected_gpus)
             if dry_run:
                 return _dry_run(host_file, demands, progress)
@@ -74,6 +79,7 @@ def run(
                 clock=clock,
                 progress=progress,
                 wait=wait,
+                reference=reference,
             )
         begun = clock.monotonic()
         run_session(session)
@@ -85,6 +91,7 @@ def run(
     return record.decision.verdict.exit_status
 
 
+VIRTUALIZATION = "workload.virtualization"
 DEFAULT_PROFILES = {AttachMode.VFIO: "smoke", AttachMode.BARE: "bare"}
 
 
@@ -104,6 +111,13 @@ def choose_profile(name: str, attach: str) -> Profile:
             remedy=f"leave out --profile (that means {DEFAULT_PROFILES[mode]}), or give one of that mode",
         )
     return profile
+
+
+def with_comparison(profile: Profile) -> Profile:
+    """The profile with its guests held against a bare run. Raises ConfigError for a bare profile."""
+    if profile.attach is AttachMode.BARE:
+        raise ConfigError("--compare is for runs with guests: it holds them against a bare run")
+    return replace(profile, checks={**profile.checks, VIRTUALIZATION: Severity.BLOCKER})
 
 
 def choose_guests(
@@ -155,6 +169,7 @@ def _fresh(
     clock: SystemClock,
     progress: Progress,
     wait: bool,
+    reference: Reference | None,
 ) -> Session:
     recorder = Recorder.begin(
         runs,
@@ -166,6 +181,8 @@ def _fresh(
         versions=_versions(),
     )
     progress(f"run {recorder.path}")
+    if reference is not None:
+        recorder.reference(reference)
     return Session(
         run=recorder.path.name,
         recorder=recorder,

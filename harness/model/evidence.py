@@ -181,6 +181,40 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceValue:
+    """All values that a bare run measured of one thing."""
+
+    workload: str
+    engine: str
+    name: str
+    unit: str
+    device: PciAddress | None
+    """The GPU on the candidate host; None for a figure of the whole machine."""
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A recorded bare run that guests are compared with (``--compare``)."""
+
+    run: str
+    host: str
+    machine_id: str | None
+    cpus: int
+    """Online on the machine: what a guest of equal size may be compared with as a whole."""
+    subject: SubjectKind
+    standin: bool
+    """True when its telemetry came from the NVML stand-in."""
+    verdict: str
+    ended_at: str
+    parameters: dict[str, dict[str, int | float | str | bool]]
+    """Of its workloads: figures of differently sized loads are not comparable."""
+    values: tuple[ReferenceValue, ...]
+    problems: tuple[str, ...] = ()
+    """Why its evidence cannot be trusted; empty when it can."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Everything a run knows when it is judged."""
 
@@ -197,6 +231,7 @@ class Evidence:
     skus: tuple[Sku, ...] = ()
     """The GPU models that the inventory described when the run began."""
     host_telemetry: HostTelemetry | None = None
+    reference: Reference | None = None
     system: tuple[SystemAnswer, ...] = ()
     resets: tuple[ResetTrial, ...] = ()
     guests: tuple[GuestEvidence, ...] = ()

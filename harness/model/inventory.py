@@ -110,6 +110,20 @@ class TelemetrySpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualizationSpec:
+    """What a guest may lose against the bare machine (``--compare``)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    floor: float = 0.97
+    """Least share of the bare machine's rate that a guest must reach; for latencies, the bare machine's
+    share of the guest's."""
+    floors: dict[str, float] = field(default_factory=dict)
+    """The same for single measurements, by name."""
+    least_runs: int = 3
+    """Rounds that either side must have measured: one sample decides nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """``inventory/profiles/NAME.yaml``: what we demand of a host."""
 
@@ -122,6 +136,7 @@ class Profile:
     attach: AttachMode = AttachMode.VFIO
     """``bare`` profiles have one entry in ``guests``, of 0 GPUs: the machine itself with all it has."""
     telemetry: TelemetrySpec = TelemetrySpec()
+    virtualization: VirtualizationSpec = VirtualizationSpec()
     burn_seconds: float = 0.0
     """Workloads of each guest repeat in rounds for at least this long; 0: one round."""
     default_workloads: tuple[str, ...] = ()

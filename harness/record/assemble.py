@@ -15,6 +15,7 @@ from harness.model.evidence import (
     Engine,
     Evidence,
     GuestEvidence,
+    Reference,
     ReleaseEvidence,
     ResetTrial,
     ResidueTrial,
@@ -228,6 +229,10 @@ def _reset(evidence: Evidence, event: Event) -> Evidence:
     return replace(evidence, resets=(*evidence.resets, from_data(ResetTrial, event.data["trial"])))
 
 
+def _reference(evidence: Evidence, event: Event) -> Evidence:
+    return replace(evidence, reference=from_data(Reference, event.data["reference"]))
+
+
 def _error(evidence: Evidence, event: Event) -> Evidence:
     return replace(evidence, errors=(*evidence.errors, from_data(StageError, event.data["error"])))
 
@@ -252,6 +257,7 @@ _STEPS: dict[str, Callable[[Evidence, Event], Evidence]] = {
     Kind.FILE: _keep,
     Kind.ENGINE: _engine,
     Kind.FACTS: _facts,
+    Kind.REFERENCE: _reference,
     Kind.SYSTEM: _system,
     Kind.RESET: _reset,
     Kind.GUEST_REQUEST: _guest_request,

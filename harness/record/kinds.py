@@ -16,6 +16,7 @@ class Kind(StrEnum):
     FILE = "file"
     ENGINE = "engine"
     FACTS = "facts"
+    REFERENCE = "reference"
     SYSTEM = "system"
     RESET = "reset"
     GUEST_REQUEST = "guest.request"

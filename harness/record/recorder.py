@@ -14,6 +14,7 @@ from pathlib import Path
 import harness
 from harness.model.evidence import (
     Engine,
+    Reference,
     ReleaseEvidence,
     ResetTrial,
     ResidueTrial,
@@ -216,6 +217,10 @@ class Recorder:
     def system(self, answers: tuple[SystemAnswer, ...]) -> None:
         """Answers to ordinary host questions."""
         self.log.append(Kind.SYSTEM, {"answers": [to_data(answer) for answer in answers]})
+
+    def reference(self, reference: Reference) -> None:
+        """The bare run that this run's guests are compared with."""
+        self.log.append(Kind.REFERENCE, {"reference": to_data(reference)})
 
     def reset(self, trial: ResetTrial) -> None:
         """An exercised reset."""

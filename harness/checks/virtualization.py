@@ -1,0 +1,92 @@
+"""What the guest loses against the bare machine, where a recorded bare run is given (``--compare``)."""
+
+from __future__ import annotations
+
+from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.model.evidence import Reference
+from harness.model.outcome import Action, CheckResult, EvidenceRef
+from harness.verdict.virtualization import Cost, Finding, costs
+
+_REMEDY = (
+    "see whether the guest's CPUs, memory and huge pages lie on the GPU's node (placement.*), then the PCIe "
+    "settings that the hypervisor changes (ATS, relaxed ordering, maximum payload)"
+)
+
+
+def _reference(case: Case) -> Reference:
+    """The bare run. Raises MissingEvidence when there is none, or none that says anything of this host."""
+    reference = case.evidence.reference
+    if reference is None:
+        raise MissingEvidence("no bare run was given to compare with (--compare RUN)")
+    if reference.problems:
+        raise MissingEvidence(f"bare run {reference.run} cannot be trusted: {reference.problems[0]}")
+    machine = host_facts(case).machine_id
+    if machine is None or reference.machine_id != machine:
+        raise MissingEvidence(f"bare run {reference.run} is of another machine ({reference.host})")
+    return reference
+
+
+def _cost(case: Case, subject: Subject) -> CheckResult:
+    evidence = guest(subject)
+    reference = _reference(case)
+    workload = subject.workload or ""
+    if not any(r.workload == workload and r.status == "done" for r in evidence.results):
+        raise MissingEvidence(f"{workload} brought no result: {why_no_guest(case, evidence)}")
+    found = costs(
+        evidence,
+        workload,
+        reference,
+        case.profile.virtualization,
+        parameters=case.profile.workload_parameters.get(workload, {}),
+    )
+    label = " (recorded on a stand-in: says nothing of hardware)" if reference.standin else ""
+    files = (EvidenceRef(file="run.json", place="evidence.reference", quote=f"{reference.run}{label}"),)
+    losing = [c for c in found if c.finding is Finding.LOSES]
+    if losing:
+        return failed(
+            f"slower than bare: {listing([_words(c) for c in losing])}",
+            _REMEDY,
+            Action.FIX_CONFIG,
+            evidence=files,
+        )
+    compared = [c for c in found if c.finding is Finding.KEEPS]
+    open_ones = [c for c in found if c.finding in (Finding.UNDECIDED, Finding.TOO_FEW)]
+    if open_ones:
+        most = max(case.profile.virtualization.least_runs, 5)
+        return error(
+            f"not decided: {listing([_words(c) for c in open_ones])}",
+            f"raise burn_seconds so that both runs measure at least {most} rounds",
+            evidence=files,
+        )
+    if not compared:
+        why = f" ({found[0].name}: {found[0].detail})" if found else ""
+        raise MissingEvidence(f"nothing that {workload} measured can be compared{why}")
+    worst = min(compared, key=lambda c: c.low or 0.0)
+    return ok(
+        f"{len(compared)} figures keep up with bare run {reference.run}{label}; the least: {_words(worst)}",
+        evidence=files,
+    )
+
+
+def _words(cost: Cost) -> str:
+    where = f" on {cost.device}" if cost.device is not None else ""
+    if cost.ratio is None:
+        return f"{cost.name}{where}: {cost.finding.value} ({cost.runs[0]} here, {cost.runs[1]} bare)"
+    return (
+        f"{cost.name}{where}: {cost.ratio:.3f} of bare, 95 % between {cost.low:.3f} and {cost.high:.3f}, "
+        f"at least {cost.floor:g}"
+    )
+
+
+CHECKS = (
+    Check(
+        id="workload.virtualization",
+        title="Does the guest reach what the bare machine does?",
+        why="Passthrough should cost next to nothing; where it costs more, something is set up wrong.",
+        scope=Scope.GUEST_WORKLOAD,
+        judge=_cost,
+        attach=WITH_GUESTS,
+        on_demand=True,
+    ),
+)

@@ -1,0 +1,42 @@
+"""A recorded bare run as a reference for guests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import ConfigError
+from harness.model.evidence import Reference
+from harness.model.guest import AttachMode
+from harness.record.directory import RunDirectory
+from harness.record.judge import rejudge
+from harness.verdict.virtualization import reference_values
+
+
+def read_reference(path: Path) -> Reference:
+    """What the bare run in ``path`` measured, and whether its evidence can be trusted.
+
+    Raises ConfigError for a directory that is no run or no bare run, RecordError for one that cannot be read.
+    """
+    judgement = rejudge(RunDirectory.open(path))
+    record = judgement.record
+    evidence = record.evidence
+    bare = [guest for guest in evidence.guests if guest.attach is AttachMode.BARE]
+    if not bare:
+        raise ConfigError(
+            f"{path} is a run with guests, not a bare one: there is nothing to compare guests with",
+            remedy="make one with `shakedown qualify --attach bare` on the same machine",
+        )
+    facts = evidence.facts
+    return Reference(
+        run=record.run,
+        host=record.host.name,
+        machine_id=None if facts is None else facts.machine_id,
+        cpus=0 if facts is None else sum(1 for cpu in facts.cpus if cpu.online is not False),
+        subject=record.host.subject,
+        standin=any(g.telemetry is not None and bool(g.telemetry.standin) for g in bare),
+        verdict=record.decision.verdict.value,
+        ended_at=evidence.ended_at or "",
+        parameters=record.profile.workload_parameters,
+        values=tuple(value for guest in bare for value in reference_values(guest)),
+        problems=judgement.problems,
+    )

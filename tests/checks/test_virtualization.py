@@ -1,0 +1,126 @@
+"""The comparison with a bare run as a check: no reference, a foreign one or a doubtful one is no pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.checks import run_checks
+from harness.commands import compare
+from harness.commands.qualify import VIRTUALIZATION, with_comparison
+from harness.config import load_host, load_profile
+from harness.errors import ConfigError
+from harness.model.guest import AttachMode
+from harness.model.outcome import Outcome, Severity
+from harness.record.judge import finish
+from harness.record.recorder import Recorder
+from tests.fakes import FakeClock
+from tests.faults.clean import evidence as clean_evidence
+from tests.verdict.test_virtualization import a_reference, rates
+
+PROFILE = dataclasses.replace(load_profile("smoke"), checks={VIRTUALIZATION: Severity.BLOCKER})
+
+
+def said(reference, *values: float):
+    evidence = dataclasses.replace(clean_evidence(), guests=(rates(*values),), reference=reference)
+    results, (cell,) = run_checks(evidence, PROFILE, load_host("lab"))
+    return (results[0] if results else None), cell
+
+
+BARE = a_reference(100.0, 100.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("reference", "why"),
+    [
+        (None, "no bare run was given"),
+        (dataclasses.replace(BARE, machine_id="f" * 32), "of another machine"),
+        (dataclasses.replace(BARE, machine_id=None), "of another machine"),
+        (
+            dataclasses.replace(BARE, problems=("events.jsonl was altered",)),
+            "cannot be trusted: events.jsonl",
+        ),
+        (dataclasses.replace(BARE, values=()), "can be compared"),
+    ],
+)
+def test_without_a_reference_that_holds_it_is_missing(reference, why) -> None:
+    result, cell = said(reference, 99.0, 99.0, 99.0)
+    assert (result, cell.outcome) == (None, None)
+    assert why in cell.reason
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome", "words"),
+    [
+        ((99.0, 99.0, 99.0), Outcome.PASS, "0.990 of bare"),
+        ((90.0, 90.0, 90.0), Outcome.FAIL, "slower than bare"),
+        ((99.0,), Outcome.ERROR, "not decided"),
+    ],
+)
+def test_with_one_it_says_what_the_figures_say(values, outcome, words) -> None:
+    result, _cell = said(BARE, *values)
+    assert result is not None
+    assert result.outcome is outcome
+    assert words in result.message
+
+
+def test_a_reference_from_a_stand_in_says_so() -> None:
+    result, _cell = said(dataclasses.replace(BARE, standin=True), 99.0, 99.0, 99.0)
+    assert result is not None
+    assert "says nothing of hardware" in result.message
+
+
+def test_comparing_makes_it_a_blocker_and_bare_runs_have_no_use_for_it() -> None:
+    assert with_comparison(load_profile("smoke")).checks[VIRTUALIZATION] is Severity.BLOCKER
+    with pytest.raises(ConfigError, match="--compare is for runs with guests"):
+        with_comparison(load_profile("bare"))
+
+
+def a_run(root: Path, name: str, *values: float, attach: AttachMode = AttachMode.BARE) -> Path:
+    """A recorded run of one machine whose one load measured these values, a round each."""
+    guest = rates(*values)
+    profile = load_profile("bare")
+    recorder = Recorder.begin(
+        root, host=load_host("local"), profile=profile, waivers=(), clock=FakeClock(), run_id=name
+    )
+    recorder.guest_requested(guest.request, guest.workloads, attach=attach)
+    recorder.bare_devices(guest.name, guest.devices)
+    recorder.facts(clean_evidence().facts)
+    for number, result in enumerate(guest.results, start=1):
+        recorder.workload(dataclasses.replace(result, guest=guest.name, round=number))
+    recorder.run_ended()
+    finish(recorder)
+    recorder.close()
+    return recorder.path
+
+
+@pytest.mark.parametrize(
+    ("values", "status", "finding"),
+    [((99.0, 99.0, 99.0), 0, "keeps"), ((90.0, 90.0, 90.0), 1, "loses"), ((99.0,), 3, "too few runs")],
+)
+def test_two_recorded_runs_side_by_side(tmp_path, capsys, values, status, finding) -> None:
+    bare = a_run(tmp_path, "20260101T000000Z-aaaaaa", 100.0, 100.0, 100.0)
+    run = a_run(tmp_path, "20260102T000000Z-bbbbbb", *values)
+    assert compare.run(run_dir=run, bare=bare, json_output=True) == status
+    said = json.loads(capsys.readouterr().out)
+    assert [cost["finding"] for cost in said["costs"]] == [finding]
+    assert compare.run(run_dir=run, bare=bare, json_output=False) == status
+    assert finding in capsys.readouterr().out
+
+
+def test_altered_evidence_on_either_side_decides_nothing(tmp_path, capsys) -> None:
+    bare = a_run(tmp_path, "20260101T000000Z-aaaaaa", 100.0, 100.0, 100.0)
+    run = a_run(tmp_path, "20260102T000000Z-bbbbbb", 50.0, 50.0, 50.0)
+    events = bare / "events.jsonl"
+    events.write_text(events.read_text().replace("100.0", "50.0"))
+    assert compare.run(run_dir=run, bare=bare, json_output=True) == 3
+    assert json.loads(capsys.readouterr().out)["problems"]
+
+
+def test_a_run_with_guests_is_no_reference(tmp_path) -> None:
+    run = a_run(tmp_path, "20260101T000000Z-aaaaaa", 1.0, attach=AttachMode.VFIO)
+    with pytest.raises(ConfigError, match="not a bare one"):
+        compare.run(run_dir=run, bare=run, json_output=True)
