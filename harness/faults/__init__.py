@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from harness.faults import gpu, guests, host, placement
+from harness.faults import gpu, guests, host, placement, telemetry, telemetry_host
 from harness.faults.base import Fault
 
-FAULTS: tuple[Fault, ...] = (*host.FAULTS, *gpu.FAULTS, *placement.FAULTS, *guests.FAULTS)
+FAULTS: tuple[Fault, ...] = (
+    *host.FAULTS,
+    *gpu.FAULTS,
+    *placement.FAULTS,
+    *guests.FAULTS,
+    *telemetry.FAULTS,
+    *telemetry_host.FAULTS,
+)
 """Every fault of evidence there is."""
 
 __all__ = ["FAULTS", "Fault"]

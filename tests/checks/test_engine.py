@@ -24,7 +24,7 @@ from harness.model.outcome import CheckResult, Outcome, Severity, SubjectKind, V
 from harness.model.placement import NoPlan, Reason
 from harness.verdict import decide
 
-HELPERS = {"base", "answers", "engine"}
+HELPERS = {"base", "answers", "engine", "watched"}
 """Modules of harness.checks that hold no check."""
 
 
@@ -68,7 +68,7 @@ def test_checks_have_their_own_ids_that_say_their_scope() -> None:
         assert check.title.endswith("?")
         assert check.why.endswith(".")
         if check.id.startswith("gpu."):
-            assert check.scope is Scope.GPU
+            assert check.scope in (Scope.GPU, Scope.GUEST_GPU)
         if check.scope is Scope.GPU:
             assert check.id.startswith("gpu.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from harness.config import load_profile
 from harness.model.evidence import (
@@ -54,14 +55,21 @@ LIMITS = {"hashing.rate": LimitSpec(lower=10.0, reason="a tenth of what the test
 GUESTS = ((1, ("device", "hashing")), (4, ("device", "hashing")))
 
 
-def _landed(decided: PlacementPlan) -> ObservedPlacement:
-    path = Path(__file__).with_name("landed.py")
-    spec = importlib.util.spec_from_file_location("faults_landed", path)
+def _beside(name: str) -> ModuleType:
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"faults_{name}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found = module.landed(decided)
+    return module
+
+
+watched = _beside("clean_telemetry")
+
+
+def _landed(decided: PlacementPlan) -> ObservedPlacement:
+    found = _beside("landed").landed(decided)
     assert isinstance(found, ObservedPlacement)
     return found
 
@@ -89,6 +97,10 @@ def evidence() -> Evidence:
         facts=before,
         facts_file="facts.json",
         facts_after=before,
+        host_telemetry=watched.host(
+            tuple(d.address for d in before.pci_devices if d.id == "1234:11e8"),
+            tuple(d.address for d in before.pci_devices if d.class_code == "060400"),
+        ),
         system=tuple(
             SystemAnswer(question=q, ok=True, detail="as it should be")
             for q in (
@@ -129,6 +141,7 @@ def _guests(before: HostFacts) -> tuple[GuestEvidence, ...]:
                 observed_files=(f"transcripts/{request.name}-observed.txt",),
                 results=tuple(_result(request.name, workload) for workload in workloads),
                 residue=tuple(ResidueTrial(device=a, planted=True, found=False) for a in mine if a in used),
+                telemetry=watched.guest(request.name, workloads, tuple(mine)),
                 release=_release(request.name, decided),
                 kernel_log=("Linux version 6.1.0",),
             )

@@ -1,0 +1,246 @@
+"""A GPU under load: what slowed it, how hot it got, what power it may draw, who else was on it."""
+
+from __future__ import annotations
+
+from harness.checks.answers import failed, listing, ok
+from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.watched import at, card, limit, span, stated, values
+from harness.model.outcome import Action, CheckResult, Measurement
+from harness.model.telemetry import GpuTelemetry
+
+REASON_SHARE = 0.01
+"""Share of the load for which a clock may be held back. gpud calls 0.6 hardware events in a minute unhealthy;
+an event that our slowest accepted sampling sees lasts up to a second, so that is 1 % of the time
+(statistics-and-faults §6)."""
+REASON_SECONDS = 1.0
+"""Less than this in a whole run is no finding: hardware slowdown flickers when the power state changes
+(dcgm_nvml.h, statistics-and-faults §6)."""
+POWER_OVER_LIMIT = 1.1
+"""Mean power over the enforced limit at which sensor or regulator is wrong: twice the 5 % by which NVML errs
+(statistics-and-faults §7)."""
+
+HELD_BACK: dict[str, tuple[str, Action]] = {
+    "hw_thermal": (
+        "clean or mend the airflow (fans, blanking plates, inlet temperature); if neighbours stay cool in "
+        "the same place, the card's cooler or paste is bad: replace it",
+        Action.REPLACE_GPU,
+    ),
+    "sw_thermal": (
+        "clean or mend the airflow (fans, blanking plates, inlet temperature), and run again",
+        Action.RETEST,
+    ),
+    "power_brake": (
+        "an outside signal held the card back: look at the power supplies, their redundancy and the "
+        "chassis's power budget in the BMC",
+        Action.FIX_CONFIG,
+    ),
+    "hw_slowdown": (
+        "temperature or power held the card back in hardware: look at cooling, auxiliary power cables and "
+        "power supplies; if it stays, replace the card",
+        Action.REPLACE_GPU,
+    ),
+}
+"""Reasons that a healthy card under load does not have, the most telling first, with what to do. A software
+power cap is normal at full load; application clocks and display are settings, which the report shows."""
+
+
+def _clock_reasons(case: Case, subject: Subject) -> CheckResult:
+    telemetry, gpu = card(case, subject)
+    if values(gpu, "reasons") is None:
+        raise MissingEvidence("the card does not say why its clocks are held back")
+    if gpu.load_seconds <= 0:
+        raise MissingEvidence("no time under load was recorded")
+    allowed = max(REASON_SECONDS, REASON_SHARE * gpu.load_seconds)
+    held = {name: gpu.reasons.get(name, 0.0) for name in HELD_BACK}
+    measured = tuple(
+        Measurement(name=f"clock_reason.{name}", value=seconds, unit="s", upper=allowed)
+        for name, seconds in held.items()
+    )
+    evidence = (at(telemetry, gpu, "reasons", gpu.reasons),)
+    broken = [name for name, seconds in held.items() if seconds > allowed]
+    if broken:
+        remedy, action = HELD_BACK[broken[0]]
+        said = listing([f"{name} for {held[name]:.1f} s" for name in broken])
+        return failed(
+            f"the clocks were held back: {said} of {gpu.load_seconds:.0f} s under load "
+            f"(at most {allowed:.1f} s)",
+            remedy,
+            action,
+            evidence=evidence,
+            measurements=measured,
+        )
+    others = [f"{name} {seconds:.0f} s" for name, seconds in sorted(gpu.reasons.items()) if seconds > 0]
+    rest = f"; seen: {listing(others)}" if others else ""
+    message = f"neither heat nor a power fault held the clocks back{rest}"
+    return ok(message, evidence=evidence, measurements=measured)
+
+
+_COOLING = (
+    "compare with the neighbours under the same load: if all are hot, mend the airflow (fans, blanking "
+    "plates, inlet temperature); if this one alone is hot, its cooler or paste is bad: replace it"
+)
+
+
+def _temperature(case: Case, subject: Subject) -> CheckResult:
+    """Core and memory against the card's own thresholds (gpud: core above GPU_MAX, memory above MEM_MAX)."""
+    telemetry, gpu = card(case, subject)
+    core = values(gpu, "temperature")
+    if core is None or core.maximum is None:
+        raise MissingEvidence("the card does not say how hot it is")
+    due = limit(gpu, "temperature_gpu_max") or limit(gpu, "temperature_slowdown")
+    if due is None:
+        raise MissingEvidence("the card names neither a highest operating nor a slowdown temperature")
+    measured = [Measurement(name="temperature.core", value=core.maximum, unit="degC", upper=due)]
+    memory = values(gpu, "temperature_memory")
+    rest = "; it has no sensor for its memory"
+    if memory is not None and memory.maximum is not None:
+        most = limit(gpu, "temperature_memory_max")
+        measured.append(Measurement(name="temperature.memory", value=memory.maximum, unit="degC", upper=most))
+        rest = "" if most is not None else "; it names no highest temperature of its memory"
+    said = listing([_held(m) for m in measured])
+    evidence = (at(telemetry, gpu, "temperature, temperature_memory", said),)
+    if any(m.within is False for m in measured):
+        return failed(
+            f"too hot under load: {said}",
+            _COOLING,
+            Action.RETEST,
+            evidence=evidence,
+            measurements=tuple(measured),
+        )
+    return ok(f"{said}{rest}", evidence=evidence, measurements=tuple(measured))
+
+
+def _held(value: Measurement) -> str:
+    most = "" if value.upper is None else f", at most {value.upper:g}"
+    return f"{value.name.removeprefix('temperature.')} {value.value:g} {value.unit}{most}"
+
+
+def _power(case: Case, subject: Subject) -> CheckResult:
+    """The limit in force against the card's default, and the mean draw against the limit in force."""
+    telemetry, gpu = card(case, subject)
+    now, default = limit(gpu, "power_limit"), limit(gpu, "power_limit_default")
+    if now is None:
+        raise MissingEvidence("the card does not say what power limit is in force")
+    mean, how = _mean_power(gpu, span(telemetry))
+    measured = (
+        Measurement(name="power.limit", value=now, unit="W", lower=default),
+        Measurement(name="power.mean", value=mean, unit="W", upper=POWER_OVER_LIMIT * now),
+    )
+    evidence = (at(telemetry, gpu, "power_limit, energy, power", f"limit {now:g} W, default {default} W"),)
+    if default is not None and now < default:
+        return failed(
+            f"the power limit in force is {now:g} W, the card's default is {default:g} W",
+            f"find out who lowered it and set it back (nvidia-smi -i {gpu.index} -pl {default:g}), "
+            "also in what starts the guest or host",
+            Action.FIX_CONFIG,
+            evidence=evidence,
+            measurements=measured,
+        )
+    if mean > POWER_OVER_LIMIT * now:
+        return failed(
+            f"the card drew {mean:.0f} W on average ({how}) with a limit of {now:g} W",
+            "the sensor or the regulator is wrong: compare with the BMC's reading, update the card's "
+            "firmware, and replace the card if they agree",
+            Action.CONTACT_VENDOR,
+            evidence=evidence,
+            measurements=measured,
+        )
+    known = "" if default is not None else "; the card names no default"
+    return ok(
+        f"{mean:.0f} W on average ({how}), limit {now:g} W{known}", evidence=evidence, measurements=measured
+    )
+
+
+def _mean_power(gpu: GpuTelemetry, seconds: float) -> tuple[float, str]:
+    """Watts over all loads: by the energy counter where there is one (statistics-and-faults §7)."""
+    energy = values(gpu, "energy")
+    if energy is not None and energy.increase is not None and energy.increase > 0:
+        return energy.increase / seconds, "by the energy counter"
+    power = values(gpu, "power")
+    if power is None or power.mean is None:
+        raise MissingEvidence("the card says neither what energy it used nor what power it draws")
+    return power.mean, "by its power readings"
+
+
+def _foreign_processes(case: Case, subject: Subject) -> CheckResult:
+    telemetry, gpu = card(case, subject)
+    if values(gpu, "processes") is None:
+        raise MissingEvidence("the card does not say which processes use it")
+    evidence = (at(telemetry, gpu, "processes", listing(gpu.processes)),)
+    if gpu.processes:
+        return failed(
+            f"processes that are not this run's used the GPU: {listing(gpu.processes)}",
+            "end them (a display server, another tenant's job, a monitoring agent that computes) and run "
+            "again: what was measured beside them is not the card's own",
+            Action.FIX_CONFIG,
+            evidence=evidence,
+        )
+    return ok("nobody else was on the GPU", evidence=evidence)
+
+
+def _ecc_mode(case: Case, subject: Subject) -> CheckResult:
+    telemetry, gpu = card(case, subject)
+    now, pending, default = (stated(gpu, f"ecc_{name}") for name in ("current", "pending", "default"))
+    evidence = (at(telemetry, gpu, "ecc mode", f"current {now}, pending {pending}, default {default}"),)
+    if now is None:
+        return ok("the card says itself that it has no ECC mode", evidence=evidence)
+    if pending is not None and bool(pending) != bool(now):
+        return failed(
+            f"ECC is {_on(now)} and will be {_on(pending)} after the next reset",
+            "reset the GPU or restart its guest so that the setting holds, and run again: what was tested is "
+            "not what a tenant gets",
+            Action.RESET_GPU,
+            evidence=evidence,
+        )
+    if not now and default is not False:
+        return failed(
+            "ECC is off" + (", though the card's default is on" if default else ""),
+            f"switch it on (nvidia-smi -i {gpu.index} -e 1), reset the GPU and run again: without "
+            "ECC bad memory shows as wrong results only",
+            Action.FIX_CONFIG,
+            evidence=evidence,
+        )
+    return ok(f"ECC is {_on(now)}" + ("" if now else ", as the card is delivered"), evidence=evidence)
+
+
+def _on(mode: object) -> str:
+    return "on" if mode else "off"
+
+
+CHECKS = (
+    Check(
+        id="gpu.clock_reasons",
+        title="Did neither heat nor a power fault hold the GPU's clocks back?",
+        why="A throttled card gives right answers at half its speed.",
+        scope=Scope.GUEST_GPU,
+        judge=_clock_reasons,
+    ),
+    Check(
+        id="gpu.temperature",
+        title="Did core and memory stay below the card's own thresholds?",
+        why="Bad paste or a dead fan shows under load first, and ends in corrupted results.",
+        scope=Scope.GUEST_GPU,
+        judge=_temperature,
+    ),
+    Check(
+        id="gpu.power",
+        title="Is the power limit the card's own, and is it kept?",
+        why="A limit that somebody left lowered costs every tenant speed without an error.",
+        scope=Scope.GUEST_GPU,
+        judge=_power,
+    ),
+    Check(
+        id="gpu.foreign_processes",
+        title="Was nobody else on the GPU?",
+        why="A forgotten process takes memory and time, and the card is blamed for it.",
+        scope=Scope.GUEST_GPU,
+        judge=_foreign_processes,
+    ),
+    Check(
+        id="gpu.ecc_mode",
+        title="Is ECC on, and not about to change?",
+        why="With ECC off there is more memory and no counter: nothing reports a bad cell.",
+        scope=Scope.GUEST_GPU,
+        judge=_ecc_mode,
+    ),
+)

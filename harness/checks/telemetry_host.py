@@ -1,0 +1,160 @@
+"""The candidate host's own side while loads ran: was it watched, was it quiet, did its devices stay well."""
+
+from __future__ import annotations
+
+from harness.checks.answers import error, failed, host_facts, listing, ok
+from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
+from harness.model.pci import PciAddress
+from harness.model.telemetry import HostDeviceTelemetry, HostTelemetry
+
+STEAL_SHARE = 0.01
+"""Share of a CPU's time that a hypervisor above may take: what the noise of a repeated benchmark hides anyway
+(CV 1 %, statistics-and-faults §4). A real host has none."""
+
+
+def _recorded(case: Case) -> HostTelemetry:
+    host_facts(case)
+    found = case.evidence.host_telemetry
+    if found is None:
+        raise MissingEvidence("the host was not watched while loads ran")
+    if found.samples == 0:
+        raise MissingEvidence(f"no sample was taken on the host: {found.detail or 'nobody says why'}")
+    return found
+
+
+def _seconds(telemetry: HostTelemetry) -> float:
+    if telemetry.started is None or telemetry.ended is None or telemetry.ended <= telemetry.started:
+        raise MissingEvidence("nobody knows for how long the host was watched")
+    return telemetry.ended - telemetry.started
+
+
+def _spool(telemetry: HostTelemetry, place: str, quote: str = "") -> tuple[EvidenceRef, ...]:
+    return (EvidenceRef(file=telemetry.spool or "run.json", place=place, quote=quote[:400]),)
+
+
+def _watched(case: Case, _subject: Subject) -> CheckResult:
+    telemetry = _recorded(case)
+    lasted = _seconds(telemetry)
+    faults = [
+        f"no sample for {gap.seconds:.1f} s from {gap.start:.1f} s{f': {gap.reason}' if gap.reason else ''}"
+        for gap in sorted(telemetry.gaps, key=lambda gap: -gap.seconds)
+    ]
+    if telemetry.problems:
+        faults.append(f"the samples could not be read whole: {listing(telemetry.problems, most=3)}")
+    evidence = _spool(telemetry, "host samples")
+    if faults:
+        return error(
+            f"the host was not watched all the time: {listing(faults, most=3)}",
+            "look whether the host was overloaded or its connection lost at that time, and run again",
+            evidence=evidence,
+        )
+    return ok(f"{telemetry.samples} samples in {lasted:.0f} s, no gap", evidence=evidence)
+
+
+def _noise(case: Case, _subject: Subject) -> CheckResult:
+    telemetry = _recorded(case)
+    lasted = _seconds(telemetry)
+    if not telemetry.steal_seconds:
+        raise MissingEvidence("no CPU's stolen time was read")
+    cpu, worst = max(telemetry.steal_seconds.items(), key=lambda item: item[1])
+    measured = (Measurement(name="host.steal_share", value=worst / lasted, unit="1", upper=STEAL_SHARE),)
+    found = [f"{listing(names, most=3)} on CPU {where}" for where, names in telemetry.foreign_tasks.items()]
+    evidence = _spool(telemetry, "steal, tasks", listing(found))
+    if found:
+        return failed(
+            f"tasks of nobody's guest ran on CPUs that guests have for themselves: {listing(found, most=4)}",
+            "keep the host's own tasks off the guests' CPUs (isolcpus, cpusets of system.slice, IRQ and "
+            "agent affinity); what was measured beside them is not the machine's own",
+            Action.FIX_CONFIG,
+            evidence=evidence,
+            measurements=measured,
+        )
+    if worst / lasted > STEAL_SHARE:
+        return failed(
+            f"a hypervisor above took {worst:.1f} s of CPU {cpu} in {lasted:.0f} s",
+            "the candidate host is itself a virtual machine and shares its CPUs: give it whole CPUs, or do "
+            "not use its measurements",
+            Action.FIX_CONFIG,
+            evidence=evidence,
+            measurements=measured,
+        )
+    return ok("no foreign task and no stolen time worth naming", evidence=evidence, measurements=measured)
+
+
+def _device_errors(case: Case, _subject: Subject) -> CheckResult:
+    """What only samples show: a function that was away, a link that lost lanes, errors while loads ran.
+
+    ``gpu.aer`` compares the counters before and after; a reset in between sets them back to nothing.
+    """
+    telemetry = _recorded(case)
+    sampled = {device.device: device for device in telemetry.devices if device.samples > 0}
+    lost = [str(address) for address in _planned(case) if address not in sampled]
+    away = [
+        f"{device.device} was away in {device.missing} of {device.samples} samples"
+        for device in telemetry.devices
+        if device.missing
+    ]
+    narrow = [
+        f"{device.device} fell from x{device.width_max} to x{device.width_min}"
+        for device in telemetry.devices
+        if device.width_min is not None
+        and device.width_max is not None
+        and device.width_min < device.width_max
+    ]
+    counted = [words for device in telemetry.devices if (words := _grown(device))]
+    found = [*away, *narrow, *counted]
+    evidence = _spool(telemetry, "pci devices", listing(found))
+    if found:
+        return failed(
+            f"PCIe trouble while loads ran: {listing(found)}",
+            "reseat the card and its riser, look for dirt and bent pins and at the temperature of that time, "
+            "then try another slot and another card",
+            Action.RESEAT,
+            evidence=evidence,
+        )
+    if lost:
+        raise MissingEvidence(f"no sample was taken of {listing(lost)}")
+    if not sampled:
+        raise MissingEvidence("no PCI device of the host was sampled")
+    return ok(f"{len(sampled)} functions stayed, kept their lanes and counted no error", evidence=evidence)
+
+
+def _planned(case: Case) -> tuple[PciAddress, ...]:
+    """GPUs that were handed to a guest, or burnt on the machine itself."""
+    given = [
+        address
+        for guest in case.evidence.guests
+        for address in ((gpu.host for gpu in guest.plan.gpus) if guest.plan is not None else guest.devices)
+    ]
+    return tuple(dict.fromkeys(given))
+
+
+def _grown(device: HostDeviceTelemetry) -> str:
+    grown = [f"{name} +{count}" for name, count in sorted(device.aer.items()) if count > 0]
+    return f"{device.device} counted {listing(grown)}" if grown else ""
+
+
+CHECKS = (
+    Check(
+        id="host.watched",
+        title="Was the host itself watched while loads ran?",
+        why="Errors of the host's side show nowhere in a guest, and a gap looks like quiet.",
+        scope=Scope.HOST,
+        judge=_watched,
+    ),
+    Check(
+        id="host.load_noise",
+        title="Did the guests' CPUs belong to the guests alone while loads ran?",
+        why="A foreign task on a dedicated core makes a good card look slow, at random.",
+        scope=Scope.HOST,
+        judge=_noise,
+    ),
+    Check(
+        id="host.device_errors",
+        title="Did the devices stay there, with all their lanes and without errors, while loads ran?",
+        why="A link that is marginal when hot is fine again by the time anybody looks.",
+        scope=Scope.HOST,
+        judge=_device_errors,
+    ),
+)

@@ -1,0 +1,194 @@
+"""What the GPU driver said in the kernel logs, followed from before the first load and ruled by its codes.
+
+The division: these checks judge the GPU driver's lines (XID, SXID, fallen off the bus) of a log that was
+followed, by the table of rulings. ``host.kernel_log`` and ``guest.kernel_log`` judge every other line of
+trouble, and the driver's as well where nobody followed the log, since then no ruling exists.
+"""
+
+from __future__ import annotations
+
+from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.model.guest import AttachMode
+from harness.model.outcome import Action, CheckResult, EvidenceRef
+from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
+
+GPU_FAMILIES = (Family.XID, Family.SXID, Family.BUS)
+FAILING: dict[Ruling, tuple[str, Action]] = {
+    Ruling.STOP: ("take the card out and have it replaced", Action.REPLACE_GPU),
+    Ruling.RETEST: (
+        "reset the GPU and run the whole stage again; a second one means that the card goes out",
+        Action.RETEST,
+    ),
+    Ruling.CONFIG: (
+        "correct the setting that the line names; the card itself is not accused",
+        Action.FIX_CONFIG,
+    ),
+    Ruling.UNKNOWN: (
+        "nobody may call this line harmless: ask the vendor what it means, and add it to inventory/kernel",
+        Action.CONTACT_VENDOR,
+    ),
+}
+"""Rulings that fail, the most serious first, with what to do when the table names no action of its own."""
+COMPANION_SECONDS = 60.0
+"""How far from a line that only follows another the other may be. NVIDIA's driver writes them together; a
+reset that is tried in between takes some tens of seconds."""
+
+
+def driver_events(log: KernelLog, since: float | None) -> tuple[KernelEvent, ...]:
+    """The GPU driver's lines of a followed log; those from before ``since`` are another run's matter."""
+    return tuple(
+        event
+        for event in log.events
+        if event.family in GPU_FAMILIES and (since is None or event.at is None or event.at >= since)
+    )
+
+
+def judge_log(
+    log: KernelLog, first: float | None, last: float | None, since: float | None = None
+) -> CheckResult:
+    """Events by their ruling; the log must have been followed from ``first`` to ``last`` without a loss.
+
+    What failed stays failed however badly the log was followed; nothing passes on half a log.
+    """
+    events = driver_events(log, since)
+    for ruling, (remedy, action) in FAILING.items():
+        found = [event for event in events if event.ruling is ruling]
+        if found:
+            return _fail(log, found, _tied(found, events), remedy, action)
+    holes = _holes(log, first, last)
+    if holes:
+        return error(
+            f"the kernel log was not followed whole: {'; '.join(holes)}",
+            "find out why it could not be read (permission for /dev/kmsg, a log that ran over) and run again",
+            evidence=_refs(log, events),
+        )
+    lone = [event for event in events if event.ruling is Ruling.LINK and _companion(event, events) is None]
+    if lone:
+        return error(
+            f"{_words(lone[0])}: the line says nothing by itself, and what it follows was never seen",
+            "run again; if it comes back alone, send the whole log to the vendor",
+            evidence=_refs(log, lone),
+        )
+    return _clean(log, events)
+
+
+def _clean(log: KernelLog, events: tuple[KernelEvent, ...]) -> CheckResult:
+    notes = [_words(event) for event in events if event.ruling is Ruling.NOTE]
+    for event in events:
+        companion = _companion(event, events) if event.ruling is Ruling.LINK else None
+        if companion is not None:
+            notes.append(f"{_words(event)} follows {_words(companion)}")
+    rest = f"; noted: {listing(notes, most=3)}" if notes else ""
+    return ok(
+        f"{log.lines} lines of {log.source} followed, the GPU driver reported no fault{rest}",
+        evidence=_refs(log, events),
+    )
+
+
+def _tied(found: list[KernelEvent], events: tuple[KernelEvent, ...]) -> list[KernelEvent]:
+    """Lines that say nothing by themselves and follow one of those found."""
+    return [e for e in events if e.ruling is Ruling.LINK and _companion(e, events) in found]
+
+
+def _fail(
+    log: KernelLog, found: list[KernelEvent], tied: list[KernelEvent], remedy: str, action: Action
+) -> CheckResult:
+    first = found[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    also = f"; with it: {listing([_words(event) for event in tied], most=3)}" if tied else ""
+    return failed(
+        f"{_words(first)}{more}, ruled {first.ruling.value}{also}: {first.line[:200]}",
+        remedy,
+        first.action if first.action is not Action.NONE else action,
+        evidence=_refs(log, [*found, *tied]),
+    )
+
+
+def _holes(log: KernelLog, first: float | None, last: float | None) -> list[str]:
+    why = f" ({log.detail})" if log.detail else ""
+    if log.followed_from is None or log.followed_to is None:
+        return [f"it was not followed{why}"]
+    holes = []
+    if first is not None and log.followed_from > first:
+        holes.append(f"it was followed from {log.followed_from:.1f} s, the first load began at {first:.1f} s")
+    if last is not None and log.followed_to < last:
+        holes.append(f"it was followed to {log.followed_to:.1f} s, the last load ended at {last:.1f} s{why}")
+    if log.dropped:
+        holes.append(f"the kernel dropped {log.dropped} lines before they were read")
+    return holes
+
+
+def _companion(event: KernelEvent, events: tuple[KernelEvent, ...]) -> KernelEvent | None:
+    """What a line that only follows another comes with: on the same device, at about the same time."""
+    for other in events:
+        if other.ruling is Ruling.LINK or (event.device and other.device and other.device != event.device):
+            continue
+        near = event.at is None or other.at is None or abs(event.at - other.at) <= COMPANION_SECONDS
+        if near:
+            return other
+    return None
+
+
+def _words(event: KernelEvent) -> str:
+    code = "" if event.code is None else f" {event.code}"
+    sub = "" if event.subcode is None else f".{event.subcode}"
+    place = f" on {event.device}" if event.device is not None else ""
+    mig = f" instance {event.instance}" if event.instance else ""
+    meaning = f" ({event.meaning[:120]})" if event.meaning else ""
+    name = "GPU off the bus" if event.family is Family.BUS else event.family.value.upper()
+    return f"{name}{code}{sub}{place}{mig}{meaning}"
+
+
+def _refs(log: KernelLog, events: tuple[KernelEvent, ...] | list[KernelEvent]) -> tuple[EvidenceRef, ...]:
+    return tuple(
+        EvidenceRef(
+            file="run.json",
+            place=f"kernel log of {log.source}" + (f" at {event.at:.3f} s" if event.at is not None else ""),
+            quote=event.line[:400],
+        )
+        for event in events[:20]
+    ) or (EvidenceRef(file="run.json", place=f"kernel log of {log.source}"),)
+
+
+def _guest(case: Case, subject: Subject) -> CheckResult:
+    evidence = guest(subject)
+    telemetry = evidence.telemetry
+    if telemetry is None or telemetry.kernel is None:
+        why = why_no_guest(case, evidence) if telemetry is None else telemetry.detail
+        raise MissingEvidence(f"the kernel log of {evidence.name} was not followed: {why}")
+    if not telemetry.loads:
+        raise MissingEvidence("no load was recorded, so nothing was seen under load")
+    first = min(load.start for load in telemetry.loads)
+    last = max(load.end for load in telemetry.loads)
+    # A guest is born with the run; a bare machine's log also holds what happened before it.
+    since = telemetry.started if evidence.attach is AttachMode.BARE else None
+    return judge_log(telemetry.kernel, first, last, since)
+
+
+def _host(case: Case, _subject: Subject) -> CheckResult:
+    host_facts(case)
+    telemetry = case.evidence.host_telemetry
+    if telemetry is None or telemetry.kernel is None:
+        why = f": {telemetry.detail}" if telemetry is not None and telemetry.detail else ""
+        raise MissingEvidence(f"the host's kernel log was not followed{why}")
+    return judge_log(telemetry.kernel, telemetry.started, telemetry.ended, telemetry.started)
+
+
+CHECKS = (
+    Check(
+        id="host.gpu_errors",
+        title="Did the host's GPU and fabric drivers report no fault while loads ran?",
+        why="The fabric's switches belong to the host: what breaks there, no guest's log shows.",
+        scope=Scope.HOST,
+        attach=WITH_GUESTS,
+        judge=_host,
+    ),
+    Check(
+        id="guest.gpu_errors",
+        title="Did the GPU driver where the loads ran report no fault?",
+        why="XIDs are how a GPU says that it failed, and each code means something else to do.",
+        scope=Scope.GUEST,
+        judge=_guest,
+    ),
+)

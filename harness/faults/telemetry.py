@@ -1,0 +1,329 @@
+"""Loads that nobody watched, and GPUs that are not well under load."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from harness.errors import ConfigError
+from harness.faults.base import Fault, guest, with_guest
+from harness.model.evidence import Evidence
+from harness.model.outcome import Outcome
+from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry
+
+_OF_ONE_GPU = (
+    "telemetry.coverage",
+    "telemetry.present",
+    "telemetry.alive",
+    "gpu.clock_reasons",
+    "gpu.temperature",
+    "gpu.power",
+    "gpu.foreign_processes",
+    "gpu.ecc_mode",
+    "gpu.ecc_errors",
+    "gpu.retired_memory",
+    "gpu.pcie_under_load",
+    "gpu.nvlink",
+)
+"""Checks that have nothing to judge without a GPU's samples."""
+
+
+def _rest(*but: str) -> tuple[str, ...]:
+    return tuple(check for check in _OF_ONE_GPU if check not in but)
+
+
+def watched(evidence: Evidence) -> GuestTelemetry:
+    """The first guest's telemetry; raises ConfigError when there is none to corrupt."""
+    found = guest(evidence).telemetry
+    if found is None or not found.gpus:
+        raise ConfigError("this evidence holds no telemetry of a GPU, so no fault can be put into it")
+    return found
+
+
+def with_telemetry(evidence: Evidence, **changes: Any) -> Evidence:
+    """The evidence with fields of the first guest's telemetry changed."""
+    return with_guest(evidence, telemetry=replace(watched(evidence), **changes))
+
+
+def _gpu(evidence: Evidence, **changes: Any) -> Evidence:
+    first, *rest = watched(evidence).gpus
+    return with_telemetry(evidence, gpus=(replace(first, **changes), *rest))
+
+
+def _first(evidence: Evidence) -> GpuTelemetry:
+    return watched(evidence).gpus[0]
+
+
+def _series(evidence: Evidence, name: str, **changes: Any) -> Evidence:
+    gpu = _first(evidence)
+    return _gpu(evidence, series=gpu.series | {name: replace(gpu.series[name], **changes)})
+
+
+def _counter(evidence: Evidence, name: str, grown: float) -> Evidence:
+    """A counter that grew by so much under load."""
+    first = _first(evidence).series[name].first or 0.0
+    return _series(evidence, name, last=first + grown, minimum=first, maximum=first + grown)
+
+
+def _state(evidence: Evidence, name: str, value: float) -> Evidence:
+    return _series(evidence, name, first=value, last=value, minimum=value, maximum=value)
+
+
+def _property(evidence: Evidence, **changes: float | bool | None) -> Evidence:
+    return _gpu(evidence, properties=_first(evidence).properties | changes)
+
+
+def _reason(evidence: Evidence, name: str) -> Evidence:
+    gpu = _first(evidence)
+    return _gpu(evidence, reasons=gpu.reasons | {name: 0.05 * gpu.load_seconds})
+
+
+def _gap(evidence: Evidence) -> Evidence:
+    load = watched(evidence).loads[0]
+    gap = Gap(start=load.start + 10.0, end=load.start + 17.0, reason="the guest stood still")
+    covered = _first(evidence).load_seconds - gap.seconds
+    return _gpu(evidence, gaps=(gap,), covered_seconds=covered)
+
+
+def _unwindowed(evidence: Evidence) -> Evidence:
+    """The window of the first load belongs to no load of this run."""
+    first, *rest = watched(evidence).loads
+    return with_telemetry(evidence, loads=(replace(first, key="another-run"), *rest))
+
+
+def _frozen(evidence: Evidence) -> Evidence:
+    stuck = evidence
+    for name in ("energy", "power"):
+        series = _first(stuck).series[name]
+        stuck = _series(
+            stuck,
+            name,
+            first=series.last,
+            minimum=series.maximum,
+            unchanged_seconds=_first(stuck).load_seconds,
+        )
+    return stuck
+
+
+def _slow(evidence: Evidence) -> Evidence:
+    """A tenth of the samples that were asked for, without a gap that is long enough to be one."""
+    gpu = _first(evidence)
+    thin = {name: replace(series, count=series.count // 10) for name, series in gpu.series.items()}
+    return _gpu(evidence, series=thin)
+
+
+FAULTS = (
+    Fault(
+        id="telemetry-absent",
+        title="Nobody watched the guest's loads",
+        must_trip="telemetry.coverage",
+        corrupt=lambda e: with_guest(e, telemetry=None),
+        outcome=None,
+        also=(*_rest("telemetry.coverage"), "guest.gpu_errors"),
+    ),
+    Fault(
+        id="nvml-absent",
+        title="No NVML could be loaded in the guest",
+        must_trip="telemetry.coverage",
+        corrupt=lambda e: with_telemetry(e, source="", gpus=(), detail="NVMLError_LibraryNotFound"),
+        outcome=None,
+        also=_rest("telemetry.coverage"),
+    ),
+    Fault(
+        id="telemetry-gap",
+        title="The samples have a gap under load",
+        must_trip="telemetry.coverage",
+        corrupt=_gap,
+        outcome=Outcome.ERROR,
+    ),
+    Fault(
+        id="sampler-died",
+        title="The sampler fell silent before the loads were over",
+        must_trip="telemetry.coverage",
+        corrupt=lambda e: with_telemetry(e, closed=False, ended=watched(e).loads[0].start + 5.0),
+        outcome=Outcome.ERROR,
+    ),
+    Fault(
+        id="sampler-late",
+        title="The sampler started after the first load",
+        must_trip="telemetry.coverage",
+        corrupt=lambda e: with_telemetry(e, started=watched(e).loads[0].start + 1.0),
+        outcome=Outcome.ERROR,
+    ),
+    Fault(
+        id="spool-torn",
+        title="The spool holds lines that nobody can read",
+        must_trip="telemetry.coverage",
+        corrupt=lambda e: with_telemetry(e, problems=("line 412: not JSON",)),
+        outcome=Outcome.ERROR,
+    ),
+    Fault(
+        id="sampler-limps",
+        title="A tenth of the samples came",
+        must_trip="telemetry.coverage",
+        corrupt=_slow,
+        outcome=Outcome.ERROR,
+    ),
+    Fault(
+        id="load-unwindowed",
+        title="A load ran that telemetry knows nothing of",
+        must_trip="telemetry.coverage",
+        corrupt=_unwindowed,
+        outcome=Outcome.ERROR,
+    ),
+    Fault(
+        id="standin-on-hardware",
+        title="The NVML stand-in answered on a run about hardware",
+        must_trip="telemetry.coverage",
+        corrupt=lambda e: with_telemetry(e, standin="default"),
+        outcome=Outcome.ERROR,
+        also=_rest("telemetry.coverage"),
+    ),
+    Fault(
+        id="gpu-not-shown",
+        title="NVML works and does not show the planned GPU",
+        must_trip="telemetry.coverage",
+        corrupt=lambda e: with_telemetry(e, gpus=()),
+        also=_rest("telemetry.coverage"),
+    ),
+    Fault(
+        id="gpu-vanished",
+        title="The GPU stopped answering under load",
+        must_trip="telemetry.present",
+        corrupt=lambda e: _gpu(e, vanished="at 71.2 s: NVMLError_GpuIsLost"),
+    ),
+    Fault(
+        id="nvml-hung",
+        title="A driver call did not come back",
+        must_trip="telemetry.present",
+        corrupt=lambda e: with_telemetry(e, hung=("nvmlDeviceGetPowerUsage on GPU 0: 31 s",)),
+    ),
+    Fault(
+        id="frozen-sensors",
+        title="Power and energy stand still under load",
+        must_trip="telemetry.alive",
+        corrupt=_frozen,
+    ),
+    Fault(
+        id="hot-clocks",
+        title="Heat held the clocks back in hardware",
+        must_trip="gpu.clock_reasons",
+        corrupt=lambda e: _reason(e, "hw_thermal"),
+    ),
+    Fault(
+        id="power-brake",
+        title="The chassis held the clocks back by the power brake",
+        must_trip="gpu.clock_reasons",
+        corrupt=lambda e: _reason(e, "power_brake"),
+    ),
+    Fault(
+        id="reasons-hidden",
+        title="The card does not say why its clocks are held back",
+        must_trip="gpu.clock_reasons",
+        corrupt=lambda e: _series(e, "reasons", offered=False, count=0),
+        outcome=None,
+    ),
+    Fault(
+        id="hot-core",
+        title="The core got hotter than its highest operating temperature",
+        must_trip="gpu.temperature",
+        corrupt=lambda e: _series(e, "temperature", maximum=88.0),
+    ),
+    Fault(
+        id="hot-memory",
+        title="The memory got hotter than its limit",
+        must_trip="gpu.temperature",
+        corrupt=lambda e: _series(e, "temperature_memory", maximum=96.0),
+    ),
+    Fault(
+        id="power-limit-lowered",
+        title="Somebody left the power limit lowered",
+        must_trip="gpu.power",
+        corrupt=lambda e: _property(e, power_limit=650.0),
+    ),
+    Fault(
+        id="foreign-process",
+        title="Somebody else computed on the GPU",
+        must_trip="gpu.foreign_processes",
+        corrupt=lambda e: _gpu(e, processes=("Xorg",)),
+    ),
+    Fault(
+        id="ecc-off",
+        title="ECC is off",
+        must_trip="gpu.ecc_mode",
+        corrupt=lambda e: _property(e, ecc_current=False, ecc_pending=False),
+    ),
+    Fault(
+        id="ecc-pending",
+        title="ECC will change with the next reset",
+        must_trip="gpu.ecc_mode",
+        corrupt=lambda e: _property(e, ecc_pending=False),
+    ),
+    Fault(
+        id="ecc-uncorrected",
+        title="An uncorrected memory error under load",
+        must_trip="gpu.ecc_errors",
+        corrupt=lambda e: _counter(e, "ecc_uncorrected", 1.0),
+    ),
+    Fault(
+        id="ecc-flood",
+        title="A flood of corrected memory errors under load",
+        must_trip="gpu.ecc_errors",
+        corrupt=lambda e: _counter(e, "ecc_corrected", 50_000.0),
+    ),
+    Fault(
+        id="ecc-unread",
+        title="The ECC counters could not be read",
+        must_trip="gpu.ecc_errors",
+        corrupt=lambda e: _series(e, "ecc_uncorrected", count=0, failed=60, minimum=None, maximum=None),
+        outcome=None,
+    ),
+    Fault(
+        id="remap-failed",
+        title="A row could not be remapped",
+        must_trip="gpu.retired_memory",
+        corrupt=lambda e: _state(e, "remap_failed", 1.0),
+    ),
+    Fault(
+        id="remap-pending",
+        title="A row waits to be remapped",
+        must_trip="gpu.retired_memory",
+        corrupt=lambda e: _state(e, "remap_pending", 1.0),
+    ),
+    Fault(
+        id="remapped-under-load",
+        title="A row was remapped under load",
+        must_trip="gpu.retired_memory",
+        corrupt=lambda e: _counter(e, "remap_uncorrected", 1.0),
+    ),
+    Fault(
+        id="slow-under-load",
+        title="The link stayed at generation 1 under load",
+        must_trip="gpu.pcie_under_load",
+        corrupt=lambda e: _state(e, "pcie_gen", 1.0),
+    ),
+    Fault(
+        id="narrow-under-load",
+        title="The link had half its lanes under load",
+        must_trip="gpu.pcie_under_load",
+        corrupt=lambda e: _state(e, "pcie_width", 8.0),
+    ),
+    Fault(
+        id="replays",
+        title="The link repeated more than a good one does",
+        must_trip="gpu.pcie_under_load",
+        corrupt=lambda e: _counter(e, "pcie_replays", 5_000.0),
+    ),
+    Fault(
+        id="nvlink-replay",
+        title="An NVLink repeated a packet",
+        must_trip="gpu.nvlink",
+        corrupt=lambda e: _counter(e, "nvlink_replay", 1.0),
+    ),
+    Fault(
+        id="nvlink-down",
+        title="An NVLink went down under load",
+        must_trip="gpu.nvlink",
+        corrupt=lambda e: _series(e, "nvlink_active", minimum=17.0, last=17.0),
+    ),
+)
