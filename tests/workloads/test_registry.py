@@ -17,6 +17,8 @@ HELPERS = {
     "render_golden",
     "ssim",
     "base",
+    "entries",
+    "memory_patterns",
     "bcrypt",
     "files",
     "judge",

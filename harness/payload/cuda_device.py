@@ -1,0 +1,158 @@
+"""One GPU through the driver API: its context, memory in many pieces, the kernels, and time by events."""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+bounded: Any = __import__("bounded")
+cuda_driver: Any = __import__("cuda_driver")
+
+KERNELS = ("sd_fill", "sd_verify", "sd_verify_fill", "sd_read", "sd_copy", "sd_flip")
+THREADS, BLOCKS_PER_MULTIPROCESSOR = 256, 16
+RECORDS = 64
+"""Faults that a report keeps, as in ``harness/native/vram_patterns.h``."""
+REPORT_WORDS = 4 + 3 * RECORDS
+PIECE, SMALLEST = 4 << 30, 2 << 20
+"""Bytes of one allocation: the first size tried, and the last (the driver hands out 2 MiB pages)."""
+
+
+class Gpu:
+    """A GPU with its primary context current in this process. Raises CudaError wherever the card refuses."""
+
+    def __init__(self, cuda: Any, address: str) -> None:
+        self.cuda, self.address, self.c = cuda, address, cuda.ctypes
+        self.number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
+        name = self.c.create_string_buffer(128)
+        cuda("cuDeviceGetName", name, 128, self.number)
+        self.name = name.value.decode("utf-8", "backslashreplace")
+        self.total = cuda.number("c_size_t", "cuDeviceTotalMem_v2", self.number)
+        multiprocessors = cuda.number(
+            "c_int", "cuDeviceGetAttribute", cuda_driver.MULTIPROCESSORS, self.number
+        )
+        self.blocks = max(1, multiprocessors) * BLOCKS_PER_MULTIPROCESSOR
+        self.context = cuda.number("c_void_p", "cuDevicePrimaryCtxRetain", self.number)
+        self.use()
+        path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "vram.ptx")
+        with open(path, "rb") as stream:
+            module = cuda.number("c_void_p", "cuModuleLoadData", stream.read() + b"\0")
+        self.kernels = {
+            name: cuda.number("c_void_p", "cuModuleGetFunction", module, name.encode("ascii"))
+            for name in KERNELS
+        }
+        self._report = self.allocate(8 * REPORT_WORDS)
+
+    def use(self) -> None:
+        """Make this GPU the one that calls are about."""
+        self.cuda("cuCtxSetCurrent", self.context)
+
+    def free(self) -> int:
+        """Bytes that are free now."""
+        left, whole = self.c.c_size_t(), self.c.c_size_t()
+        self.cuda("cuMemGetInfo_v2", self.c.byref(left), self.c.byref(whole))
+        return int(left.value)
+
+    def allocate(self, size: int) -> int:
+        """Device memory; its address."""
+        return int(self.cuda.number("c_uint64", "cuMemAlloc_v2", size))
+
+    def pieces(self, wanted: int, note: Callable[[str], None]) -> list[tuple[int, int]]:
+        """At least ``wanted`` bytes in allocations as large as can be had, held all at once: address and
+        bytes of each. Less when the card has no more: the caller says what that means."""
+        found: list[tuple[int, int]] = []
+        size, got = PIECE, 0
+        while got < wanted and size >= SMALLEST:
+            piece = min(size, -(-(wanted - got) // SMALLEST) * SMALLEST)
+            note(f"allocating {piece} bytes after {got}")
+            try:
+                found.append((self.allocate(piece), piece))
+                got += piece
+            except cuda_driver.CudaError as error:
+                if error.code != cuda_driver.OUT_OF_MEMORY:
+                    raise
+                size = piece // 2 // SMALLEST * SMALLEST
+        return found
+
+    def pinned(self, size: int) -> int:
+        """Host memory that the card reads and writes directly, for every context; its address."""
+        return int(self.cuda.number("c_void_p", "cuMemHostAlloc", size, cuda_driver.HOST_PORTABLE))
+
+    def launch(self, kernel: str, *arguments: Any, blocks: int | None = None) -> None:
+        """Queue a kernel. Whole numbers go as 64 bits; give ``word()`` where a kernel takes 32."""
+        values = [a if not isinstance(a, int) else self.c.c_uint64(a & (1 << 64) - 1) for a in arguments]
+        pointers = (self.c.c_void_p * len(values))(*[self.c.addressof(value) for value in values])
+        self.cuda(
+            "cuLaunchKernel", self.kernels[kernel], blocks or self.blocks, 1, 1, THREADS, 1, 1, 0, None,
+            pointers, None,
+        )  # fmt: skip
+
+    def word(self, value: int) -> Any:
+        """A 32-bit argument of a kernel."""
+        return self.c.c_uint32(value)
+
+    def fill(self, address: int, words: int, first: int, kind: int, argument: int) -> None:
+        """Queue the writing of a pattern."""
+        self.launch("sd_fill", address, words, first, self.word(kind), argument)
+
+    def verify(self, address: int, words: int, first: int, kind: int, argument: int) -> None:
+        """Queue a comparison; what it finds is added to the report."""
+        self.launch("sd_verify", address, words, first, self.word(kind), argument, self._report)
+
+    def verify_fill(self, piece: tuple[int, int], first: int, kind: int, argument: int, then: int) -> None:
+        """Queue a comparison that writes each word again with the argument ``then``."""
+        address, words = piece
+        self.launch("sd_verify_fill", address, words, first, self.word(kind), argument, then, self._report)
+
+    def clear(self) -> None:
+        """Begin a new report."""
+        self.cuda("cuMemsetD8_v2", self._report, 0, 8 * REPORT_WORDS)
+
+    def report(self) -> dict[str, Any]:
+        """Wait for all that was queued, and read the report."""
+        self.wait()
+        raw = (self.c.c_uint64 * REPORT_WORDS)()
+        self.cuda("cuMemcpyDtoH_v2", raw, self._report, 8 * REPORT_WORDS)
+        kept = min(raw[1], RECORDS)
+        return {
+            "words": raw[0], "mismatches": raw[1], "sum": raw[2], "bits": raw[3],
+            "faults": sorted([raw[4 + 3 * n], raw[5 + 3 * n], raw[6 + 3 * n]] for n in range(kept)),
+        }  # fmt: skip
+
+    def read_words(self, address: int, count: int) -> list[int]:
+        """Words of device memory."""
+        raw = (self.c.c_uint64 * count)()
+        self.cuda("cuMemcpyDtoH_v2", raw, address, 8 * count)
+        return list(raw)
+
+    def wait(self) -> None:
+        """Wait for all that was queued on this GPU."""
+        self.cuda("cuCtxSynchronize")
+
+    def stream(self) -> int:
+        """A queue beside others (CU_STREAM_NON_BLOCKING)."""
+        return int(self.cuda.number("c_void_p", "cuStreamCreate", 1))
+
+    def timed(self, queue: Callable[[], None], stream: int | None = None) -> float:
+        """Seconds that what ``queue`` queues takes on the card, by events around it."""
+        begin, end = (self.cuda.number("c_void_p", "cuEventCreate", 0) for _ in range(2))
+        self.cuda("cuEventRecord", begin, stream)
+        queue()
+        self.cuda("cuEventRecord", end, stream)
+        self.cuda("cuEventSynchronize", end)
+        milliseconds = self.c.c_float()
+        self.cuda("cuEventElapsedTime", self.c.byref(milliseconds), begin, end)
+        return float(milliseconds.value) / 1000
+
+
+def open_gpu(address: str, sysroot: str, note: Any) -> Gpu:
+    """Start CUDA and open the GPU at a PCI address; ``note`` hears of it. Raises Unable and CudaError."""
+    note("starting CUDA")
+    cuda = cuda_driver.Cuda(sysroot)
+    note(f"opening {address}")
+    gpu = Gpu(cuda, address)
+    note(f"opened {address}", ready=True)
+    return gpu

@@ -1,0 +1,124 @@
+"""The CUDA driver API through ctypes: ``libcuda.so.1`` comes with the driver, and nothing else is needed.
+
+Names and types are those of NVIDIA's ``cuda.h``; where a call has versions, the symbol's own suffix is
+written out, since ctypes does not see the header's macros. GPUs are addressed by PCI address, never by order.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+bounded: Any = __import__("bounded")
+
+LIBRARY = "libcuda.so.1"
+MULTIPROCESSORS = 16
+"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT."""
+P2P_ACCESS, P2P_NATIVE_ATOMICS = 2, 3
+"""CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED and _NATIVE_ATOMIC_SUPPORTED."""
+HOST_PORTABLE = 1
+"""CU_MEMHOSTALLOC_PORTABLE: pinned for every context."""
+OUT_OF_MEMORY, PEER_ALREADY = 2, 704
+
+SOFTWARE = {
+    34: "the library is a stub, not the driver's",
+    221: "the driver's PTX compiler (libnvidia-ptxjitcompiler.so.1) is missing",
+    222: "the driver is too old for the kernels' PTX version",
+    223: "compiling PTX is switched off (CUDA_DISABLE_PTX_JIT)",
+    803: "library and kernel module are of different driver versions",
+    804: "a forward-compatibility library is installed that this GPU does not support",
+}
+"""Errors that speak of the software in this guest and not of the card (``cuda.h``, CUresult)."""
+
+_PROTOTYPES = {
+    "cuInit": "u", "cuDriverGetVersion": "p", "cuGetErrorName": "ip", "cuGetErrorString": "ip",
+    "cuDeviceGetByPCIBusId": "ps", "cuDeviceGetName": "pii", "cuDeviceTotalMem_v2": "pi",
+    "cuDeviceGetAttribute": "pii", "cuDevicePrimaryCtxRetain": "pi", "cuCtxSetCurrent": "p",
+    "cuCtxSynchronize": "", "cuMemGetInfo_v2": "pp", "cuMemAlloc_v2": "pz", "cuMemFree_v2": "d",
+    "cuMemHostAlloc": "pzu", "cuMemFreeHost": "p", "cuMemcpyHtoD_v2": "dpz", "cuMemcpyDtoH_v2": "pdz",
+    "cuMemcpyHtoDAsync_v2": "dpzp", "cuMemcpyDtoHAsync_v2": "pdzp", "cuMemcpyPeerAsync": "dpdpzp",
+    "cuMemsetD8_v2": "dbz", "cuStreamCreate": "pu", "cuStreamSynchronize": "p", "cuEventCreate": "pu",
+    "cuEventRecord": "pp", "cuEventSynchronize": "p", "cuEventElapsedTime": "ppp",
+    "cuDeviceCanAccessPeer": "pii", "cuCtxEnablePeerAccess": "pu", "cuDeviceGetP2PAttribute": "piii",
+    "cuModuleLoadData": "pp", "cuModuleGetFunction": "pps", "cuLaunchKernel": "puuuuuuuppp",
+}  # fmt: skip
+"""Argument types: u unsigned, i int, b unsigned char, p pointer, s text, z size_t, d CUdeviceptr."""
+
+
+class CudaError(bounded.Failure):  # type: ignore[misc]
+    """A call that did not succeed."""
+
+    def __init__(self, call: str, code: int, words: str) -> None:
+        super().__init__(f"{call}: {words}")
+        self.code = code
+
+
+class Cuda:
+    """The loaded and started library. Raises Unable when software stands in the way, CudaError otherwise."""
+
+    def __init__(self, sysroot: str = "/") -> None:
+        self.ctypes: Any = __import__("ctypes")
+        try:
+            self.library = self.ctypes.CDLL(LIBRARY)
+        except OSError as error:
+            raise bounded.Unable(f"{LIBRARY} cannot be loaded: {error}") from None
+        self._prototypes()
+        code = self.library.cuInit(0)
+        if code:
+            raise self.refused("cuInit", code, sysroot)
+
+    def _prototypes(self) -> None:
+        c = self.ctypes
+        letters = {
+            "u": c.c_uint, "i": c.c_int, "b": c.c_ubyte, "p": c.c_void_p, "s": c.c_char_p,
+            "z": c.c_size_t, "d": c.c_uint64,
+        }  # fmt: skip
+        for name, arguments in _PROTOTYPES.items():
+            try:
+                function = getattr(self.library, name)
+            except AttributeError:
+                raise bounded.Unable(f"{LIBRARY} has no {name}: the driver is too old") from None
+            function.argtypes, function.restype = [letters[letter] for letter in arguments], c.c_int
+
+    def words(self, code: int) -> str:
+        """The library's own name and sentence for an error code."""
+        said = []
+        for name in ("cuGetErrorName", "cuGetErrorString"):
+            text = self.ctypes.c_char_p()
+            getattr(self.library, name)(code, self.ctypes.byref(text))
+            said.append((text.value or b"").decode("utf-8", "backslashreplace"))
+        return f"{said[0] or 'unknown error'} ({code}): {said[1]}"
+
+    def refused(self, call: str, code: int, sysroot: str) -> Exception:
+        """Why the driver does not start: Unable for the guest's software, CudaError for all else."""
+        said = self.words(code)
+        if code in SOFTWARE:
+            return bounded.Unable(f"{call}: {said}; {SOFTWARE[code]}")  # type: ignore[no-any-return]
+        if not os.path.exists(os.path.join(sysroot, "proc/driver/nvidia/version")):
+            return bounded.Unable(f"{call}: {said}; the nvidia kernel module is not loaded")  # type: ignore[no-any-return]
+        node = os.path.join(sysroot, "dev/nvidiactl")
+        if os.path.exists(node) and not os.access(node, os.R_OK | os.W_OK):
+            return bounded.Unable(f"{call}: {said}; no permission on {node}")  # type: ignore[no-any-return]
+        return CudaError(call, code, said)
+
+    def __call__(self, call: str, *arguments: Any) -> None:
+        """Make a call. Raises CudaError, and Unable for what is the software's doing."""
+        code = getattr(self.library, call)(*arguments)
+        if code in SOFTWARE:
+            raise bounded.Unable(f"{call}: {self.words(code)}; {SOFTWARE[code]}")
+        if code:
+            raise CudaError(call, code, self.words(code))
+
+    def number(self, kind: str, call: str, *arguments: Any) -> int:
+        """A call whose first argument is where a number goes: that number. ``kind``: a ctypes type."""
+        out = getattr(self.ctypes, kind)()
+        self(call, self.ctypes.byref(out), *arguments)
+        return int(out.value or 0)
+
+    def version(self) -> str:
+        """CUDA version of the driver: 12040 is 12.4."""
+        whole = self.number("c_int", "cuDriverGetVersion")
+        return f"{whole // 1000}.{whole % 1000 // 10}"

@@ -1,0 +1,45 @@
+"""Builds the stand-in driver library once a session, and gives environments in which payloads load it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.native.ptx import ROOT
+
+SOURCE = ROOT / "tests/native/fake_cuda.c"
+MIB = 1 << 20
+
+
+def compiler() -> str | None:
+    """A C compiler, or None."""
+    return next((path for name in ("gcc", "cc") if (path := shutil.which(name))), None)
+
+
+def build(folder: Path) -> Path:
+    """Compile ``libcuda.so.1`` into ``folder``; returns the folder."""
+    found = compiler()
+    assert found is not None
+    flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden"]
+    include = f"-I{ROOT / 'harness/native'}"
+    subprocess.run([found, *flags, include, "-o", folder / "libcuda.so.1", SOURCE], check=True)
+    return folder
+
+
+def machine(*addresses: str, mib: int = 8, more: str = "") -> str:
+    """What FAKE_CUDA says of a machine with these GPUs, of ``mib`` each."""
+    return " ".join([*(f"device={a}" for a in addresses), f"total={mib * MIB}", more]).strip()
+
+
+def environment(folder: Path, said: str) -> dict[str, str]:
+    """The environment of a process that finds the stand-in before any real driver."""
+    return {**os.environ, "LD_LIBRARY_PATH": str(folder), "FAKE_CUDA": said}
+
+
+def levers(folder: Path) -> Any:
+    """The library in this process, for tests that change the machine between calls."""
+    return ctypes.CDLL(str(folder / "libcuda.so.1"))
