@@ -117,7 +117,40 @@ def _rules_match(case: Case, _subject: Subject) -> CheckResult:
     return ok(f"each of {len(case.profile.limits)} limits is held against a measurement")
 
 
+_LOADED_SHARE = 0.8
+"""Least share of the burn during which a load ran: the rest is starting, collecting and comparing."""
+
+
+def _burn_time(case: Case, subject: Subject) -> CheckResult:
+    """From the first load's start to the last one's end, by the loads' own clock."""
+    evidence, due = guest(subject), case.profile.burn_seconds
+    ran = [r for r in evidence.results if r.started is not None and r.ended is not None]
+    if not ran:
+        raise MissingEvidence(f"no load of {evidence.name} is known to have run: {why_no_guest(case, evidence)}")
+    windows = sorted((r.started or 0.0, r.ended or 0.0) for r in ran)
+    span = max(end for _start, end in windows) - windows[0][0]
+    loaded, until = 0.0, windows[0][0]
+    for start, end in windows:
+        loaded += max(0.0, end - max(start, until))
+        until = max(until, end)
+    rounds = max(r.round for r in ran)
+    said = f"loads ran {loaded:.0f} s of {span:.0f} s in {rounds} rounds; the profile demands {due:.0f} s"
+    measured = (Measurement(name="burn.time", value=round(loaded, 3), unit="s"),)
+    if span < due * 0.99:
+        return error(f"{said}: the burn ended early", "see which load ended the rounds, and run again")
+    if due and loaded < _LOADED_SHARE * span:
+        return error(f"{said}: too much of it was idle", "give the loads more work for each start")
+    return ok(said, measurements=measured)
+
+
 CHECKS = (
+    Check(
+        id="workload.burn_time",
+        title="Were the loads kept up for as long as the profile demands?",
+        why="A burn that ends early has shown nothing of the hours that were left out.",
+        scope=Scope.GUEST,
+        judge=_burn_time,
+    ),
     Check(
         id="workload.answer",
         title="Did the workload compute what it must compute?",

@@ -97,6 +97,15 @@ FAULTS = (
         outcome=Outcome.ERROR,
     ),
     Fault(
+        id="burn-of-unknown-length",
+        title="Nobody knows when the loads ran",
+        must_trip="workload.burn_time",
+        corrupt=lambda e: with_guest(
+            e, results=tuple(replace(r, started=None, ended=None) for r in results(e))
+        ),
+        outcome=None,
+    ),
+    Fault(
         id="workload-failed",
         title="A workload ended badly after its answers",
         must_trip="workload.answer",

@@ -160,6 +160,8 @@ def _result(guest: str, workload: str) -> WorkloadResult:
         answers=(Answer(name="known", expected="42", got="42", ok=True),),
         measurements=(Measurement(name=f"{workload}.rate", value=100.0, unit="1/s"),),
         seconds=3.0,
+        started=10.0,
+        ended=13.0,
     )
 
 
