@@ -171,8 +171,8 @@ def _ending(pid: int) -> str:
 def conclude(payload: str, engine: str, outcomes: dict[str, Outcome], **more: Any) -> None:
     """Print the payload's one line, and end with its status.
 
-    0 when anything was learned of any device: the others' outcomes stand beside it. Else 4 when an engine does
-    not work; else 3: software is missing, and nothing is known.
+    0 when anything was learned of any device: the others' outcomes stand beside it. Else 4 when an engine
+    does not work; else 3: software is missing, and nothing is known.
     """
     kinds = {outcome["kind"] for outcome in outcomes.values()}
     if not kinds & {"done", "failed", "hung", "died"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
@@ -25,9 +26,9 @@ class Gpu:
     """A GPU with its primary context current in this process. Raises CudaError wherever the card refuses."""
 
     def __init__(self, cuda: Any, address: str) -> None:
-        self.cuda, self.address, self.c = cuda, address, cuda.ctypes
+        self.cuda, self.address = cuda, address
         self.number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
-        name = self.c.create_string_buffer(128)
+        name = ctypes.create_string_buffer(128)
         cuda("cuDeviceGetName", name, 128, self.number)
         self.name = name.value.decode("utf-8", "backslashreplace")
         self.total = cuda.number("c_size_t", "cuDeviceTotalMem_v2", self.number)
@@ -52,8 +53,8 @@ class Gpu:
 
     def free(self) -> int:
         """Bytes that are free now."""
-        left, whole = self.c.c_size_t(), self.c.c_size_t()
-        self.cuda("cuMemGetInfo_v2", self.c.byref(left), self.c.byref(whole))
+        left, whole = ctypes.c_size_t(), ctypes.c_size_t()
+        self.cuda("cuMemGetInfo_v2", ctypes.byref(left), ctypes.byref(whole))
         return int(left.value)
 
     def allocate(self, size: int) -> int:
@@ -83,8 +84,8 @@ class Gpu:
 
     def launch(self, kernel: str, *arguments: Any, blocks: int | None = None) -> None:
         """Queue a kernel. Whole numbers go as 64 bits; give ``word()`` where a kernel takes 32."""
-        values = [a if not isinstance(a, int) else self.c.c_uint64(a & (1 << 64) - 1) for a in arguments]
-        pointers = (self.c.c_void_p * len(values))(*[self.c.addressof(value) for value in values])
+        values = [a if not isinstance(a, int) else ctypes.c_uint64(a & (1 << 64) - 1) for a in arguments]
+        pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
         self.cuda(
             "cuLaunchKernel", self.kernels[kernel], blocks or self.blocks, 1, 1, THREADS, 1, 1, 0, None,
             pointers, None,
@@ -92,7 +93,7 @@ class Gpu:
 
     def word(self, value: int) -> Any:
         """A 32-bit argument of a kernel."""
-        return self.c.c_uint32(value)
+        return ctypes.c_uint32(value)
 
     def fill(self, address: int, words: int, first: int, kind: int, argument: int) -> None:
         """Queue the writing of a pattern."""
@@ -114,7 +115,7 @@ class Gpu:
     def report(self) -> dict[str, Any]:
         """Wait for all that was queued, and read the report."""
         self.wait()
-        raw = (self.c.c_uint64 * REPORT_WORDS)()
+        raw = (ctypes.c_uint64 * REPORT_WORDS)()
         self.cuda("cuMemcpyDtoH_v2", raw, self._report, 8 * REPORT_WORDS)
         kept = min(raw[1], RECORDS)
         return {
@@ -124,7 +125,7 @@ class Gpu:
 
     def read_words(self, address: int, count: int) -> list[int]:
         """Words of device memory."""
-        raw = (self.c.c_uint64 * count)()
+        raw = (ctypes.c_uint64 * count)()
         self.cuda("cuMemcpyDtoH_v2", raw, address, 8 * count)
         return list(raw)
 
@@ -143,8 +144,8 @@ class Gpu:
         queue()
         self.cuda("cuEventRecord", end, stream)
         self.cuda("cuEventSynchronize", end)
-        milliseconds = self.c.c_float()
-        self.cuda("cuEventElapsedTime", self.c.byref(milliseconds), begin, end)
+        milliseconds = ctypes.c_float()
+        self.cuda("cuEventElapsedTime", ctypes.byref(milliseconds), begin, end)
         return float(milliseconds.value) / 1000
 
 

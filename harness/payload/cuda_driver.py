@@ -6,6 +6,7 @@ written out, since ctypes does not see the header's macros. GPUs are addressed b
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
@@ -60,9 +61,8 @@ class Cuda:
     """The loaded and started library. Raises Unable when software stands in the way, CudaError otherwise."""
 
     def __init__(self, sysroot: str = "/") -> None:
-        self.ctypes: Any = __import__("ctypes")
         try:
-            self.library = self.ctypes.CDLL(LIBRARY)
+            self.library = ctypes.CDLL(LIBRARY)
         except OSError as error:
             raise bounded.Unable(f"{LIBRARY} cannot be loaded: {error}") from None
         self._prototypes()
@@ -71,7 +71,7 @@ class Cuda:
             raise self.refused("cuInit", code, sysroot)
 
     def _prototypes(self) -> None:
-        c = self.ctypes
+        c = ctypes
         letters = {
             "u": c.c_uint, "i": c.c_int, "b": c.c_ubyte, "p": c.c_void_p, "s": c.c_char_p,
             "z": c.c_size_t, "d": c.c_uint64,
@@ -87,8 +87,8 @@ class Cuda:
         """The library's own name and sentence for an error code."""
         said = []
         for name in ("cuGetErrorName", "cuGetErrorString"):
-            text = self.ctypes.c_char_p()
-            getattr(self.library, name)(code, self.ctypes.byref(text))
+            text = ctypes.c_char_p()
+            getattr(self.library, name)(code, ctypes.byref(text))
             said.append((text.value or b"").decode("utf-8", "backslashreplace"))
         return f"{said[0] or 'unknown error'} ({code}): {said[1]}"
 
@@ -114,8 +114,8 @@ class Cuda:
 
     def number(self, kind: str, call: str, *arguments: Any) -> int:
         """A call whose first argument is where a number goes: that number. ``kind``: a ctypes type."""
-        out = getattr(self.ctypes, kind)()
-        self(call, self.ctypes.byref(out), *arguments)
+        out = getattr(ctypes, kind)()
+        self(call, ctypes.byref(out), *arguments)
         return int(out.value or 0)
 
     def version(self) -> str:

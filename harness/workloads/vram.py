@@ -3,8 +3,8 @@
 Without a GPU engine the same patterns run over main memory; engine and measurements then say so.
 
 A pass counts only when as many words were compared as were due and, where it has a closed form, the sum of
-all words read is what it must be. Before the passes, faults are planted at places chosen here, and the test must
-find just those: a test that cannot find a fault finds none.
+all words read is what it must be. Before the passes, faults are planted at places chosen here, and the test
+must find just those: a test that cannot find a fault finds none.
 """
 
 from __future__ import annotations

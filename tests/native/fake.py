@@ -31,8 +31,13 @@ def build(folder: Path) -> Path:
 
 
 def machine(*addresses: str, mib: int = 8, more: str = "") -> str:
-    """What FAKE_CUDA says of a machine with these GPUs, of ``mib`` each."""
-    return " ".join([*(f"device={a}" for a in addresses), f"total={mib * MIB}", more]).strip()
+    """What FAKE_CUDA says of a machine with these GPUs, of ``mib`` each for us and a little for the driver."""
+    return " ".join([*(f"device={a}" for a in addresses), f"total={total(mib)}", more]).strip()
+
+
+def total(mib: int = 8) -> int:
+    """Bytes of such a GPU."""
+    return mib * MIB + mib * MIB // 32
 
 
 def environment(folder: Path, said: str) -> dict[str, str]:
@@ -42,4 +47,6 @@ def environment(folder: Path, said: str) -> dict[str, str]:
 
 def levers(folder: Path) -> Any:
     """The library in this process, for tests that change the machine between calls."""
-    return ctypes.CDLL(str(folder / "libcuda.so.1"))
+    library = ctypes.CDLL(str(folder / "libcuda.so.1"))
+    library.fake_set_stuck.argtypes = [ctypes.c_uint64, ctypes.c_uint, ctypes.c_uint]
+    return library

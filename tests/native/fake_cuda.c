@@ -93,16 +93,6 @@ static int enter(const char *name)
 
 #define ENTER do { int bad = enter(__func__); if (bad) return bad; } while (0)
 
-/* Tests that run in the library's own process change the machine between calls. */
-API fake_set_stuck(int gpu, uint64_t offset, unsigned bit, unsigned value)
-{
-    read_machine();
-    stuck_count = 1;
-    stuck[0] = (Stuck){gpu, offset, bit, value};
-    return 0;
-}
-API fake_heal(void) { stuck_count = 0; return 0; }
-
 static int owner(uint64_t address)
 {
     for (int i = 0; i < count; i++)
@@ -110,6 +100,16 @@ static int owner(uint64_t address)
             return i;
     return -1;
 }
+
+/* Tests that run in the library's own process change the machine between calls: one bit at an address. */
+API fake_set_stuck(uint64_t address, unsigned bit, unsigned value)
+{
+    int gpu = owner(address);
+    stuck_count = 1;
+    stuck[0] = (Stuck){gpu, address - (uint64_t)gpus[gpu].memory, bit, value};
+    return 0;
+}
+API fake_heal(void) { stuck_count = 0; return 0; }
 
 /* What is written into stuck cells does not stay; with a broken address line one half shows the other. */
 static void settle(uint64_t address, uint64_t bytes)

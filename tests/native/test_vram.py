@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from harness.workloads import vram
 from tests.native import fake
 from tests.native.conftest import A, B, Ran, judged, wrong
 from tests.native.ptx import SHIPPED
@@ -28,7 +29,7 @@ def test_sound_memory_passes_and_is_covered(run: Run) -> None:
     values = {(m.name, m.subject): m.value for m in result.measurements}
     for address in (A, B):
         assert 0.95 <= (values["vram.covered_share", address] or 0) <= 1
-        assert values["vram.total", address] == 8 * fake.MIB
+        assert values["vram.total", address] == fake.total()
         for name in ("bandwidth", "read_bandwidth", "fill_rate", "compare_rate"):
             assert (values[f"vram.{name}", address] or 0) > 0
         assert all((values[f"vram.compared.{name}", address] or 0) >= 7.5 * fake.MIB for name in PATTERNS)
@@ -36,12 +37,15 @@ def test_sound_memory_passes_and_is_covered(run: Run) -> None:
 
 def test_a_stuck_bit_is_found_on_its_card_with_its_place_and_bit(run: Run) -> None:
     said = fake.machine(A, B, more="stuck=1:5000003:2:1")
-    result = judged(run("vram", (A, B), said, **QUICK), "vram")
+    ran = run("vram", (A, B), said, **QUICK)
+    result = judged(ran, "vram")
     names = wrong(result)
     assert names
     assert all(name.startswith(B) for name in names)
     (answer,) = (a for a in result.answers if a.name == f"{B} moving_inversions")
-    assert answer.got == "7 wrong words"  # 4 begin values, 3 looks each, and the bit is right in 5 of them
+    passes = vram.asked(ran.job, {**vram.WORKLOAD.defaults, **QUICK}).passes
+    looks = [p.argument for p in passes if p.pattern == "moving_inversions"]
+    assert answer.got == f"{sum(not argument >> 26 & 1 for argument in looks)} wrong words"
     assert answer.detail.startswith("bits 26; byte 0x")
 
 
@@ -55,7 +59,7 @@ def test_too_little_free_memory_is_a_failure_to_cover(run: Run) -> None:
     result = judged(run("vram", (A,), said, **QUICK), "vram")
     assert wrong(result) == [f"{A} covered share of memory"]
     (answer,) = (a for a in result.answers if not a.ok)
-    assert f"of {8 * fake.MIB} bytes" in answer.got
+    assert f"of {fake.total()} bytes" in answer.got
 
 
 def test_no_free_memory_at_all_is_one_too(run: Run) -> None:
@@ -195,12 +199,10 @@ def test_a_thousand_of_a_thousand_stuck_bits_are_found(opened: tuple[Any, Any]) 
     words = 4096
     memory = gpu.allocate(8 * words)
     sweep = sweep_of(gpu, [(memory, 4 * words), (memory + 4 * words, 4 * words)])
-    report = 8 * 196
-    base = -(-report // 512) * 512  # where the allocation after the report's begins on the stand-in's card
     found = 0
     for _ in range(1000):
         offset, bit = chance.randrange(8 * words), chance.randrange(8)
-        library.fake_set_stuck(0, base + offset, bit, chance.randrange(2))
+        library.fake_set_stuck(memory + offset, bit, chance.randrange(2))
         sweep.fill(0, 0)
         looks = [
             sweep.verify(0, argument, argument ^ (1 << 64) - 1, backwards=bool(argument))
