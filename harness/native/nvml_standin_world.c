@@ -290,6 +290,7 @@ static int join(const char *path, uint64_t key)
                 begin();
             answer = OK;
         }
+        flock(file, LOCK_UN); /* closing would not do: the mapping keeps the file, and with it the lock */
     }
     close(file);
     return answer;

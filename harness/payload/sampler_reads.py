@@ -1,0 +1,244 @@
+"""What is read of a GPU and by which call of NVML, laid out once so that a round makes nothing anew.
+
+A sample of 8 GPUs ten times a second must cost next to nothing, and ctypes is quick only with functions,
+arguments and room for results that exist already. ``pynvml`` gives the functions and structures. Numbers are
+those of nvml.h (``NVML_FI_DEV_*``, ``NVML_ERROR_*``).
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    Found = tuple[list[str], Callable[[list[Any], list[int]], None]]
+    """Names of values, and what appends them and their error codes (0: none) to two lists."""
+
+NOT_OFFERED = (2, 3, 13, 22)
+"""INVALID_ARGUMENT (of an old driver, about a field it does not know), NOT_SUPPORTED, FUNCTION_NOT_FOUND,
+VGPU_ECC_NOT_SUPPORTED (``NVML_ERROR_*``, nvml.h)."""
+LOST = (15, 28)
+"""GPU_IS_LOST, GPU_NOT_FOUND."""
+FAST_FIELDS = (("power", 186, 1000), ("energy", 83, 1000), ("temperature_memory", 82, 1))
+"""Name, number (``NVML_FI_DEV_*``), and how many of NVML's unit make one of ours."""
+SLOW_FIELDS = (
+    ("pcie_replays", 94, 1),
+    ("ecc_corrected", 3, 1), ("ecc_uncorrected", 4, 1),
+    ("ecc_corrected_aggregate", 5, 1), ("ecc_uncorrected_aggregate", 6, 1),
+    ("remap_corrected", 142, 1), ("remap_uncorrected", 143, 1),
+    ("remap_pending", 144, 1), ("remap_failed", 145, 1),
+    ("retired_single_bit", 29, 1), ("retired_double_bit", 30, 1), ("retired_pending", 31, 1),
+)  # fmt: skip
+FAST_CALLS = (
+    ("power", "PowerUsage", (), "I", 0, 1000),
+    ("energy", "TotalEnergyConsumption", (), "Q", 0, 1000),
+    ("temperature", "Temperature", (0,), "I", 0, 1),
+    ("temperature", "TemperatureV", (), "T", 2, 1),
+    ("clock_sm", "ClockInfo", (1,), "I", 0, 1),
+    ("clock_memory", "ClockInfo", (2,), "I", 0, 1),
+    ("reasons", "CurrentClocksEventReasons", (), "Q", 0, 1),
+    ("reasons", "CurrentClocksThrottleReasons", (), "Q", 0, 1),
+    ("util_gpu util_memory", "UtilizationRates", (), "U", 0, 1),
+    ("util_encoder", "EncoderUtilization", (), "II", 0, 1),
+    ("util_decoder", "DecoderUtilization", (), "II", 0, 1),
+    ("pcie_gen", "CurrPcieLinkGeneration", (), "I", 0, 1),
+    ("pcie_width", "CurrPcieLinkWidth", (), "I", 0, 1),
+)
+"""Names, function (``nvmlDeviceGet...``), arguments before the results, results (I: unsigned, Q: 64 bits, the
+rest: arrays, see Reader.room), the first result that is ours, and the unit. A name that a field or an earlier
+line gave is left out."""
+SLOW_CALLS = (
+    ("memory_used", "MemoryInfo", (), "M", 2, 1),
+    ("pcie_replays", "PcieReplayCounter", (), "I", 0, 1),
+    ("ecc_corrected", "TotalEccErrors", (0, 0), "Q", 0, 1),
+    ("ecc_uncorrected", "TotalEccErrors", (1, 0), "Q", 0, 1),
+    ("ecc_corrected_aggregate", "TotalEccErrors", (0, 1), "Q", 0, 1),
+    ("ecc_uncorrected_aggregate", "TotalEccErrors", (1, 1), "Q", 0, 1),
+    ("remap_corrected remap_uncorrected remap_pending remap_failed", "RemappedRows", (), "IIII", 0, 1),
+    ("retired_pending", "RetiredPagesPendingStatus", (), "I", 0, 1),
+    ("encoder_sessions", "EncoderStats", (), "III", 0, 1),
+)
+LINK_TOTALS = (("nvlink_replay", 52), ("nvlink_recovery", 59), ("nvlink_crc", 38))
+LINK_FIELDS = (("nvlink_replay", 161), ("nvlink_recovery", 162), ("nvlink_crc", 163))
+"""The same by link (the field's scope): Hopper and newer have no totals."""
+VALUE_TYPES = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+"""Member of ``nvmlValue_t`` by ``nvmlValueType_t``."""
+UNKNOWN = 999
+"""NVML_ERROR_UNKNOWN: also for a value of a type that is not known here."""
+
+
+class Lost(Exception):
+    """The GPU does not answer any more."""
+
+
+class Reader:
+    """One GPU: calls laid out once, and what the last round brought."""
+
+    def __init__(self, nvml: Any, worker: Any, handle: Any) -> None:
+        self.nvml, self.worker, self.handle = nvml, worker, handle
+        self.c: Any = __import__("ctypes")
+
+    def ask(self, function: str, *arguments: Any) -> Any:
+        """A function of pynvml. Raises Lost, or its NVMLError."""
+        try:
+            return self.worker.call(function, getattr(self.nvml, function), self.handle, *arguments)
+        except self.nvml.NVMLError as error:
+            if error.value in LOST:
+                raise Lost(function, error.value) from None
+            raise
+
+    def get(self, name: str, function: str, *arguments: Any) -> Any:
+        """``nvmlDeviceGet`` + function; None when the card has no such thing, or fails (an error line)."""
+        try:
+            return self.ask("nvmlDeviceGet" + function, *arguments)
+        except self.nvml.NVMLError as error:
+            if error.value not in NOT_OFFERED:
+                self.worker.put("error", gpu=self.worker.gpu, name=name, error=self.word(error.value))
+        except AttributeError:  # a pynvml that does not know the function
+            pass
+        return None
+
+    def word(self, code: int) -> str:
+        """NVML's word for an error: ``NVMLError_Timeout``."""
+        return type(self.nvml.NVMLError(code)).__name__ if code else ""
+
+    def room(self, kind: str) -> Any:
+        """Memory for one result."""
+        c = self.c
+        made = {
+            "I": c.c_uint,
+            "Q": c.c_ulonglong,
+            "U": c.c_uint * 2,
+            "M": c.c_ulonglong * 3,
+            "T": c.c_int * 3,
+        }[kind]()
+        if kind == "T":
+            made[0] = 0x100000C  # nvmlTemperature_v1: 12 bytes, version 1
+        return made
+
+    def plain(self, row: tuple[str, str, tuple[int, ...], str, int, int]) -> Found | None:
+        """A row of FAST_CALLS or SLOW_CALLS, ready to be read; None when the card does not offer it."""
+        names, function, before, kinds, first, unit = row
+        wanted = names.split()
+        label = "nvmlDeviceGet" + function
+        pointer = getattr(self.nvml.nvmlLib, label, None)
+        if pointer is None:  # an older driver
+            return None
+        rooms = [self.room(kind) for kind in kinds]
+        arguments = (self.handle, *map(self.c.c_uint, before), *map(self.c.byref, rooms))
+        enter, leave, entry = self.worker.enter, self.worker.leave, self.worker.entry(label)
+        arrays = [room for room, kind in zip(rooms, kinds, strict=True) if kind not in "IQ"]
+        count, picked = len(wanted), range(first, first + len(wanted))
+
+        def read(values: list[Any], codes: list[int]) -> None:
+            enter(entry)
+            code = pointer(*arguments)
+            leave()
+            for n in picked:
+                number = None if code else arrays[0][n] if arrays else rooms[n].value
+                values.append(number / unit if number is not None and unit != 1 else number)
+            codes.extend([code] * count)
+
+        codes: list[int] = []
+        read([], codes)
+        self.check(label, codes)
+        return None if codes[0] in NOT_OFFERED else (wanted, read)
+
+    def check(self, label: str, codes: list[int]) -> None:
+        """Raise Lost when one of these codes says so."""
+        for code in codes:
+            if code in LOST:
+                raise Lost(label, code)
+
+    def fields(self, rows: tuple[tuple[str, int, int], ...], scopes: range | None = None) -> Found | None:
+        """Fields that the card offers, read by one call; with ``scopes`` each is the sum over these."""
+        label = "nvmlDeviceGetFieldValues"
+        pointer = getattr(self.nvml.nvmlLib, label, None)
+        if pointer is None:  # an older driver
+            return None
+        asked = [(name, number, unit, scope) for name, number, unit in rows for scope in scopes or range(1)]
+        enter, leave, entry = self.worker.enter, self.worker.leave, self.worker.entry(label)
+
+        def lay_out(asked: list[tuple[str, int, int, int]]) -> Any:
+            array = (self.nvml.c_nvmlFieldValue_t * len(asked))()
+            for item, (_, number, _, scope) in zip(array, asked, strict=True):
+                item.fieldId, item.scopeId = number, scope
+            items = [(item, item.value, row[2]) for item, row in zip(array, asked, strict=True)]
+            arguments = (self.handle, self.c.c_int(len(asked)), self.c.byref(array))
+            per = len(scopes) if scopes else 1
+
+            def read(values: list[Any], codes: list[int]) -> None:
+                enter(entry)
+                code = pointer(*arguments)
+                leave()
+                for n in range(0, len(items), per):
+                    total, worst = None, 0
+                    for item, value, unit in items[n : n + per]:
+                        failed = code or item.nvmlReturn or (item.valueType >= len(VALUE_TYPES) and UNKNOWN)
+                        if not failed:
+                            number = getattr(value, VALUE_TYPES[item.valueType])
+                            total = (total or 0) + (number / unit if unit != 1 else number)
+                        elif per == 1 or failed not in NOT_OFFERED:
+                            worst = worst or failed
+                    if total is None and not worst:
+                        worst = NOT_OFFERED[1]  # not one of the links offers it
+                    values.append(None if worst else total)
+                    codes.append(worst)
+
+            return read
+
+        codes: list[int] = []
+        lay_out(asked)([], codes)
+        self.check(label, codes)
+        offered = [row for row, code in zip(rows, codes, strict=True) if code not in NOT_OFFERED]
+        kept = [row for row in asked if any(row[0] == name for name, _, _ in offered)]
+        return ([row[0] for row in offered], lay_out(kept)) if kept else None
+
+    def links(self) -> tuple[int | None, list[Found]]:
+        """How many NVLinks the card has (None: no such thing), and what reads them."""
+        count = 0
+        states = []
+        while count < self.nvml.NVML_NVLINK_MAX_LINKS:
+            read = self.plain(("nvlink_active", "NvLinkState", (count,), "I", 0, 1))
+            if read is None:
+                break
+            states.append(read[1])
+            count += 1
+        if not count:
+            return None, []
+
+        def active(values: list[Any], codes: list[int]) -> None:
+            seen: list[Any] = []
+            failed: list[int] = []
+            for state in states:
+                state(seen, failed)
+            worst = max(failed)
+            values.append(None if worst else sum(1 for state in seen if state == 1))
+            codes.append(worst)
+
+        asks: list[Found] = [(["nvlink_active"], active)]
+        totals = self.fields(tuple((name, number, 1) for name, number in LINK_TOTALS))
+        known = totals[0] if totals else []
+        missing = tuple((name, number, 1) for name, number in LINK_FIELDS if name not in known)
+        by_link = self.fields(missing, range(count)) if missing else None
+        return count, [*asks, *(each for each in (totals, by_link) if each)]
+
+    def gather(self, fields: Any, calls: Any, more: list[Found]) -> tuple[list[str], list[Any]]:
+        """Names and readers of a round: fields first, then calls for what no field offers, then ``more``."""
+        names: list[str] = []
+        readers = []
+        found = self.fields(fields)
+        for each in [found] if found else []:
+            names += each[0]
+            readers.append(each[1])
+        for row in calls:
+            if not set(row[0].split()) & set(names):
+                found = self.plain(row)
+                if found:
+                    names += found[0]
+                    readers.append(found[1])
+        for each in more:
+            names += each[0]
+            readers.append(each[1])
+        return names, readers
