@@ -1,8 +1,9 @@
-"""Password recovery in the guest: a hash is given, the password must be found from a word list.
+"""Password recovery in the guest: hashes are given, their passwords must be found.
 
 Usage: ``hashing.py JSON`` with the parameters of ``harness.workloads.hashing``. Prints one line of strict
-JSON: what was observed. The words come from a seed; which of them is the password, only the controller
-knows. A hash that stays uncracked is an observation (``found`` null), not an error.
+JSON: what was observed. Words come from a seed; which of them is a password, only the controller knows. A
+hash that stays uncracked is an observation, not an error. Exit status 3: it could not be tried here; 4: the
+demanded GPU does not work. john is here, hashcat in ``hashing_hashcat.py``.
 """
 
 from __future__ import annotations
@@ -23,6 +24,10 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _RATE = re.compile(r" ([0-9]+(?:\.[0-9]+)?)([KMGT]?)c/s ")
 _SCALE = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _USER = "guest"
+
+
+class BrokenEngine(Exception):
+    """The tool is here, and the demanded GPU does not work with it: exit status 4."""
 
 
 def word(seed: int, index: int) -> str:
@@ -66,46 +71,30 @@ def john(job: dict[str, Any], tools: Any) -> tuple[dict[str, Any], str]:
     }, f"john {version[1] if version else 'unknown'}"
 
 
-def hashcat(job: dict[str, Any], tools: Any) -> tuple[dict[str, Any], str]:
-    """hashcat (mode 500, straight): needs an OpenCL runtime; status 1 means exhausted, not failed."""
-    program = tools.find("hashcat")
-    version = tools.run([program, "--version"], ".")[1].strip()
-    argv = [
-        program,
-        "-m",
-        "500",
-        "-a",
-        "0",
-        "--potfile-disable",
-        "--quiet",
-        "-o",
-        "found",
-        job["digest"],
-        "words",
-    ]
-    status, said = tools.run(argv, ".")
-    if status not in (0, 1):
-        raise RuntimeError(f"hashcat ended with status {status}: {said[-2000:]}")
-    found = None
-    if os.path.exists("found"):
-        with open("found", encoding="utf-8", errors="backslashreplace") as stream:
-            found = stream.readline().rstrip("\n").rpartition(":")[2] or None
-    return {"found": found, "reported_rate": None}, f"hashcat {version}"
-
-
-ENGINES = {"john": john, "hashcat": hashcat}
-
-
-def observe(job: dict[str, Any], tools: Any) -> tuple[dict[str, Any], str]:
+def by_john(job: dict[str, Any], tools: Any) -> tuple[dict[str, Any], str, str]:
     """Write the word list, search, time it. Raises RuntimeError or MissingTool when it could not search."""
     with open("words", "w", encoding="ascii") as stream:
         stream.write("\n".join([word(job["seed"], index) for index in range(job["candidates"])]) + "\n")
     with open("hash", "w", encoding="ascii") as stream:
         stream.write(f"{_USER}:{job['digest']}\n")
     started = time.monotonic()
-    observed, version = ENGINES[job["engine"]](job, tools)
+    observed, version = john(job, tools)
     observed["seconds"], observed["candidates"] = time.monotonic() - started, job["candidates"]
-    return observed, version
+    return observed, "john", version
+
+
+def observe(job: dict[str, Any], tools: Any) -> tuple[dict[str, Any], str, str]:
+    """What was seen, the engine, and the tool's version; by the tool that was asked for and no other."""
+    if job["tool"] == "john":
+        return by_john(job, tools)
+    beside: Any = __import__("hashing_hashcat")
+    try:
+        seen: tuple[dict[str, Any], str, str] = beside.observe(job, tools, word)
+    except beside.BrokenEngine as error:
+        if job["engine"] == "gpu":
+            raise BrokenEngine(str(error)) from error
+        raise RuntimeError(str(error)) from error
+    return seen
 
 
 def main(argument: str) -> None:
@@ -116,13 +105,14 @@ def main(argument: str) -> None:
     tools.clear(job["folder"])
     os.chdir(job["folder"])
     try:
-        observed, version = observe(job, tools)
-    except (tools.MissingTool, RuntimeError, OSError) as error:
-        print(json.dumps({"payload": "hashing", "error": str(error)}), flush=True)
-        sys.exit(3)
+        observed, engine, version = observe(job, tools)
+    except (tools.MissingTool, BrokenEngine, RuntimeError, OSError) as error:
+        print(json.dumps({"payload": "hashing", "error": str(error)[-3000:]}), flush=True)
+        sys.exit(4 if isinstance(error, BrokenEngine) else 3)
     versions = {"engine": version, "python": sys.version.split()[0]}
-    result = {"payload": "hashing", "engine": job["engine"], "observed": observed, "versions": versions}
+    result = {"payload": "hashing", "engine": engine, "observed": observed, "versions": versions}
     print(json.dumps(result, allow_nan=False), flush=True)
+    os.chdir(job["folder"])
     tools.clear(".")
 
 

@@ -1,4 +1,8 @@
-"""Password recovery: a hash made here, whose password must be found there."""
+"""Password recovery: hashes made here, whose passwords must be found there.
+
+``john`` hunts one md5crypt hash: seconds on an emulated guest. ``hashcat`` hunts several passwords in several
+modes on every GPU of the job, or on the CPU through an OpenCL runtime such as PoCL.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,45 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import ConfigError
-from harness.workloads.base import Job, Parsed, Scalar, command, exact, measure, rate, report_of, settings
+from harness.errors import ConfigError, ParseError
+from harness.model.evidence import Answer
+from harness.model.outcome import Measurement
+from harness.workloads.base import (
+    Job,
+    Observation,
+    Parsed,
+    Scalar,
+    command,
+    demanded_engine,
+    exact,
+    gpus,
+    measure,
+    rate,
+    report_of,
+    settings,
+)
+from harness.workloads.hashcat import judged
+from harness.workloads.hunts import ALPHABET, MODES, Hunt, hunt, word
 from harness.workloads.md5crypt import md5crypt
 
-_DEFAULTS: dict[str, Scalar] = {"engine": "john", "candidates": 2000}
-ENGINES = ("john", "hashcat")
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_MASK = (1 << 64) - 1
+_DEFAULTS: dict[str, Scalar] = {
+    "engine": "auto",
+    "tool": "auto",
+    "candidates": 2000,
+    "modes": "md5,ntlm,sha256,bcrypt",
+    "keyspace": 1 << 25,
+    "planted": 8,
+    "benchmark": True,
+}
+TOOLS = ("auto", "john", "hashcat")
+_GPU_BACKENDS = ("cuda", "opencl:nvidia")
+_SALTED_PLANTED = 2
+"""Passwords hidden behind salted hashes: each one costs the guest a whole pass through the word list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """What is asked and what must be answered; a different one for every job key."""
+    """What john is asked and what must be answered; a different one for every job key."""
 
     seed: int
     """Word list number, 63 bits."""
@@ -29,80 +59,198 @@ class Secret:
     digest: str
 
 
-def word(seed: int, index: int) -> str:
-    """Word ``index`` of list ``seed``: 12 letters from splitmix64 (as ``harness/payload/hashing.py``)."""
-    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        z = ((z ^ (z >> shift)) * factor) & _MASK
-    z ^= z >> 31
-    return "".join(_ALPHABET[(z >> shift) % 32] for shift in range(0, 60, 5))
-
-
 def secret(key: str, tenant: str, candidates: int) -> Secret:
     """The password and its md5crypt hash for one job."""
     stream = hashlib.sha256(f"{tenant}\n{key}".encode()).digest()
     seed = int.from_bytes(stream[:8], "little") >> 1
     index = candidates - 1 - int.from_bytes(stream[8:16], "little") % max(1, candidates // 5)
-    salt = "".join(_ALPHABET[byte % 32] for byte in stream[16:24])
+    salt = "".join(ALPHABET[byte % 32] for byte in stream[16:24])
     password = word(seed, index)
     return Secret(seed=seed, index=index, password=password, digest=md5crypt(password, salt))
 
 
 @dataclass(frozen=True, slots=True)
 class Hashing:
-    """John the Ripper or hashcat against one md5crypt hash; the profile names which, nothing falls back."""
+    """John the Ripper or hashcat; the machine's devices or the profile say which, nothing falls back."""
 
     name: str = "hashing"
-    title: str = "a password is recovered from its hash"
-    tools: tuple[str, ...] = ("john",)
+    title: str = "passwords are recovered from their hashes"
+    tools: tuple[str, ...] = ("john", "hashcat", "pocl-opencl-icd")
+    """``john`` for the CPU; ``hashcat`` with the driver's CUDA or OpenCL for GPUs, with PoCL for the CPU."""
 
     @property
     def defaults(self) -> Mapping[str, Scalar]:
-        """``engine`` is ``john`` or ``hashcat``; ``candidates`` the length of the word list."""
+        """``engine`` auto, cpu or gpu; ``tool`` john, hashcat, or auto: john on the CPU, hashcat on GPUs.
+
+        ``candidates``: words in the list (john, and hashcat's salted modes). ``modes``, ``keyspace``
+        (candidates of an unsalted mode, at least), ``planted`` (passwords hidden among them) and
+        ``benchmark`` (whether rates are measured) are hashcat's.
+        """
         return _DEFAULTS
 
-    def _given(self, job: Job) -> tuple[dict[str, Any], Secret]:
+    def _given(self, job: Job) -> tuple[dict[str, Any], str, str]:
+        """Parameters, engine and tool. Raises ConfigError."""
         given = settings(self, job)
-        if given["engine"] not in ENGINES:
+        engine = demanded_engine(job, given["engine"])
+        if given["tool"] not in TOOLS:
             raise ConfigError(
-                f"workload hashing: engine must be one of {', '.join(ENGINES)}, not {given['engine']!r}"
+                f"workload hashing: tool must be one of {', '.join(TOOLS)}, not {given['tool']!r}"
             )
+        tool = given["tool"] if given["tool"] != "auto" else {"gpu": "hashcat", "cpu": "john"}[engine]
+        if (engine, tool) == ("gpu", "john"):
+            raise ConfigError("workload hashing: john has no GPU engine", remedy="use tool: hashcat")
         if not 1 <= given["candidates"] <= 100_000_000:
             raise ConfigError("workload hashing: candidates must be 1 to 100,000,000")
-        return given, secret(job.key, job.tenant, given["candidates"])
+        if not 1024 <= given["keyspace"] <= 10**15 or not 1 <= given["planted"] <= 1000:
+            raise ConfigError("workload hashing: keyspace must be 1024 to 10^15, planted 1 to 1000")
+        _modes(given["modes"])
+        return given, engine, tool
+
+    def _hunts(self, job: Job, given: dict[str, Any]) -> tuple[Hunt, ...]:
+        return tuple(
+            hunt(
+                mode,
+                f"{job.tenant}\n{job.key}",
+                planted=min(given["planted"], _SALTED_PLANTED) if MODES[mode].salted else given["planted"],
+                keyspace=given["keyspace"],
+                words=given["candidates"],
+            )
+            for mode in _modes(given["modes"])
+        )
 
     def prepare(self, job: Job) -> tuple[str, ...]:
-        """The payload's command line: hash and word list number, not the password. Raises ConfigError."""
-        given, asked = self._given(job)
-        arguments = {
-            "engine": given["engine"],
-            "candidates": given["candidates"],
-            "seed": asked.seed,
-            "digest": asked.digest,
-            "threads": job.vcpus,
-            "folder": f"{job.place.work}/{job.key}",
-        }
-        return command(job, "hashing.py", arguments)
+        """The payload's command line: hashes and how to search, no password. Raises ConfigError."""
+        given, engine, tool = self._given(job)
+        folder = f"{job.place.work}/{job.key}"
+        if tool == "john":
+            asked = secret(job.key, job.tenant, given["candidates"])
+            arguments = {
+                "tool": tool,
+                "candidates": given["candidates"],
+                "seed": asked.seed,
+                "digest": asked.digest,
+                "threads": job.vcpus,
+                "folder": folder,
+            }
+            return command(job, "hashing.py", arguments)
+        return command(
+            job,
+            "hashing.py",
+            {
+                "tool": tool,
+                "engine": engine,
+                "addresses": [str(d.address) for d in gpus(job)] if engine == "gpu" else [],
+                "modes": [_told(one) for one in self._hunts(job, given)],
+                "benchmark": given["benchmark"],
+                "folder": folder,
+                # Kernels take seconds to compile for a GPU and half a minute for a CPU; they are kept.
+                "cache": f"{job.place.work}/hashcat-kernels",
+            },
+        )
 
     def parse(self, job: Job, stdout: bytes) -> Parsed:
-        """The password against ours; candidates tried per second. Raises ParseError."""
-        given, asked = self._given(job)
-        seen, engine, versions = report_of(self, stdout)
-        spent = seen.seconds("seconds")
-        tried = asked.index + 1 if seen.text_or_none("found") == asked.password else given["candidates"]
-        return Parsed(
-            engine=engine,
-            answers=(
-                exact("engine", given["engine"], engine),
-                exact("candidates", given["candidates"], seen.integer("candidates")),
-                exact("password", asked.password, seen.text_or_none("found")),
-            ),
-            measurements=(
-                measure("hashing.candidate_rate", rate(tried, spent), "1/s"),
-                measure("hashing.reported_rate", seen.optional("reported_rate"), "1/s"),
-            ),
-            versions=versions,
+        """The passwords against ours; rates. Raises ParseError."""
+        given, engine, tool = self._given(job)
+        seen, by, versions = report_of(self, stdout)
+        if tool == "john":
+            answers, measurements = _john(given, secret(job.key, job.tenant, given["candidates"]), seen, by)
+        else:
+            asked = self._hunts(job, given)
+            wanted = [str(d.address) for d in gpus(job)] if engine == "gpu" else [""]
+            answers, measurements = _hashcat(given, asked, wanted, seen, by)
+        return Parsed(engine=by, answers=answers, measurements=measurements, versions=versions)
+
+
+def _modes(text: str) -> tuple[str, ...]:
+    """The modes of a comma list. Raises ConfigError."""
+    found = tuple(part.strip() for part in text.split(","))
+    strange = [part for part in found if part not in MODES]
+    if strange or len(set(found)) != len(found):
+        raise ConfigError(
+            f"workload hashing: modes is a list of different ones of {', '.join(MODES)}, not {text!r}"
         )
+    return found
+
+
+def _told(one: Hunt) -> dict[str, Any]:
+    return {
+        "mode": one.mode,
+        "number": MODES[one.mode].number,
+        "hashes": list(one.hashes),
+        "charset": one.charset,
+        "mask": one.mask,
+        "words": one.words,
+        "seed": one.seed,
+    }
+
+
+def _john(
+    given: dict[str, Any], asked: Secret, seen: Observation, engine: str
+) -> tuple[tuple[Answer, ...], tuple[Measurement, ...]]:
+    spent = seen.seconds("seconds")
+    found = seen.text_or_none("found")
+    tried = asked.index + 1 if found == asked.password else given["candidates"]
+    return (
+        (
+            exact("engine", "john", engine),
+            exact("candidates", given["candidates"], seen.integer("candidates")),
+            exact("password", asked.password, found),
+        ),
+        (
+            measure("hashing.candidate_rate", rate(tried, spent), "1/s"),
+            measure("hashing.reported_rate", seen.optional("reported_rate"), "1/s"),
+        ),
+    )
+
+
+def _hashcat(
+    given: dict[str, Any], asked: tuple[Hunt, ...], wanted: list[str], seen: Observation, engine: str
+) -> tuple[tuple[Answer, ...], tuple[Measurement, ...]]:
+    """Every wanted device must have hunted in every mode, on an engine of the demanded kind."""
+    devices = [Observation(item, "hashing: device") for item in seen.items("devices")]
+    addresses = [one.text("address") for one in devices]
+    on_gpu = wanted != [""]
+    answers = [exact("devices", ", ".join(wanted), ", ".join(addresses))]
+    measurements: list[Measurement] = []
+    if addresses != wanted:
+        return tuple(answers), ()
+    for device, address in zip(devices, addresses, strict=True):
+        kind, backend = device.text("type"), device.text("backend")
+        name = f"{address}: device" if address else "device"
+        answers.append(exact(f"{name} type", "GPU" if on_gpu else "CPU", kind))
+        answers.append(_engine(name, on_gpu, backend))
+        sessions = {one.text("mode"): one for one in _objects(device, "modes")}
+        if tuple(sessions) != tuple(one.mode for one in asked):
+            raise ParseError(f"hashing: modes {', '.join(map(str, sessions))[:80]} are not those asked for")
+        for one in asked:
+            catch = judged(sessions[one.mode], one, device.integer("device", bits=16), address)
+            answers += catch.answers
+            measurements.append(
+                measure(f"hashing.{one.mode}.attack_rate", _giga(catch.speed), "GH/s", subject=address)
+            )
+            if given["benchmark"]:
+                measurements.append(
+                    measure(f"hashing.{one.mode}.rate", _giga(catch.benchmark), "GH/s", subject=address)
+                )
+    backends = ",".join(sorted({one.text("backend") for one in devices}))
+    if engine != backends:
+        raise ParseError(f"hashing: engine {engine[:80]!r}, and the devices say {backends[:80]!r}")
+    return tuple(answers), tuple(measurements)
+
+
+def _engine(name: str, on_gpu: bool, backend: str) -> Answer:
+    """A GPU's own interface, or for the CPU an OpenCL runtime."""
+    wanted = "one of " + ", ".join(_GPU_BACKENDS) if on_gpu else "an OpenCL runtime"
+    fine = backend in _GPU_BACKENDS if on_gpu else backend.startswith("opencl:")
+    return Answer(name=f"{name} engine", expected=wanted, got=backend[:80], ok=fine)
+
+
+def _objects(seen: Observation, name: str) -> list[Observation]:
+    return [Observation(item, f"hashing: {name}") for item in seen.items(name)]
+
+
+def _giga(value: float | None) -> float | None:
+    return None if value is None else value / 1e9
 
 
 WORKLOAD = Hashing()

@@ -125,23 +125,6 @@ def test_a_john_that_loads_no_hash_gives_no_answer(perform: Perform, tmp_path: P
     assert "No password hashes loaded" in result.detail
 
 
-def test_hashcat_is_used_only_when_asked_for(perform: Perform, tmp_path: Path) -> None:
-    script = """[ "$1" = --version ] && { echo v6.2.6; exit 0; }
-while [ $# -gt 2 ]; do [ "$1" = -o ] && out=$2; shift; done
-echo "$1:notit" > "$out"
-"""
-    result = perform("hashing", tool(tmp_path / "bin", "hashcat", script), engine="hashcat")
-    assert (result.status, result.engine, result.versions["engine"]) == ("done", "hashcat", "hashcat v6.2.6")
-    assert [(a.name, a.got) for a in result.answers if not a.ok] == [("password", "notit")]
-
-
-def test_a_hashcat_without_a_runtime_gives_no_answer(perform: Perform, tmp_path: Path) -> None:
-    script = "echo clGetPlatformIDs: no platforms; exit 255\n"
-    result = perform("hashing", tool(tmp_path / "bin", "hashcat", script), engine="hashcat")
-    assert (result.status, result.answers) == ("lost", ())
-    assert "no platforms" in result.detail
-
-
 library = Path(TENSORFLOW, "tensorflow", "libtensorflow_cc.so.2")
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from harness.errors import ConfigError, ParseError
 from harness.workloads import Job, workload
-from harness.workloads.hashing import secret, word
+from harness.workloads.hashing import secret
+from harness.workloads.hunts import word
 from harness.workloads.md5crypt import md5crypt
 
 HASHING = workload("hashing")
@@ -75,7 +76,9 @@ def test_values_that_cannot_be_are_not_read(changes: dict[str, Any], job: Job, l
         HASHING.parse(job, line("hashing", seen, engine="john"))
 
 
-@pytest.mark.parametrize("parameters", [{"engine": "crystal ball"}, {"candidates": 0}])
+@pytest.mark.parametrize(
+    "parameters", [{"engine": "crystal ball"}, {"engine": "gpu"}, {"tool": "abacus"}, {"candidates": 0}]
+)
 def test_parameters_out_of_range_are_refused(parameters: dict[str, Any], job: Job) -> None:
     with pytest.raises(ConfigError):
         HASHING.prepare(replace(job, parameters=parameters))

@@ -21,10 +21,14 @@ HELPERS = {
     "memory_patterns",
     "bcrypt",
     "files",
+    "hashcat",
+    "hunts",
     "judge",
     "md4",
     "md5crypt",
     "runs",
+    "tensor_answers",
+    "tensor_reference",
     "tensorflow_library",
 }
 

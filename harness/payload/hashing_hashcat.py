@@ -1,0 +1,242 @@
+"""hashcat's side of ``hashing.py``: one session per mode and device, each alone in its own folder.
+
+Observes only: what hashcat said goes to the controller in hashcat's own words. Nothing of an earlier session
+(potfile, restore file, kernels of another user) can be found: no potfile, own ``HOME`` and XDG folders.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+_SECTION = re.compile(r"^(CUDA|HIP|Metal|OpenCL) Info:$")
+_PLATFORM = re.compile(r"^OpenCL Platform ID #([0-9]+)")
+_DEVICE = re.compile(r"^\s*Backend Device ID #([0-9]+)(?: \(Alias: #([0-9]+)\))?$")
+_FIELD = re.compile(r"^\s*([A-Z][A-Za-z().]*?)\.*: (.*)$")
+_STATUS = re.compile(r'\{ "session": .*$')
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_KEPT_STATUS = 40
+_KEPT_TEXT = 6000
+
+
+class BrokenEngine(Exception):
+    """hashcat is here, and the demanded device does not work."""
+
+
+def devices(said: str) -> list[dict[str, str]]:
+    """The devices of ``hashcat -I``: number, alias, api, platform and the fields of each by their names."""
+    api = platform = ""
+    found: list[dict[str, str]] = []
+    for line in said.splitlines():
+        section, begins, device = _SECTION.match(line), _PLATFORM.match(line), _DEVICE.match(line)
+        field = _FIELD.match(line)
+        if section:
+            api, platform = section[1], ""
+        elif begins:
+            platform = "?"
+        elif device:
+            found.append(
+                {"number": device[1].lstrip("0"), "alias": device[2] or "", "api": api, "platform": platform}
+            )
+        elif field and platform == "?" and field[1] == "Name":
+            platform = field[2]
+        elif field and found:
+            found[-1].setdefault(field[1], field[2].strip())
+    return found
+
+
+def backend(device: dict[str, str]) -> str:
+    """``cuda``, ``hip``, or ``opencl:`` and whose OpenCL it is."""
+    if device["api"] != "OpenCL":
+        return device["api"].lower()
+    platform = device["platform"].lower()
+    for word, name in (
+        ("portable computing", "pocl"),
+        ("nvidia", "nvidia"),
+        ("amd", "amd"),
+        ("intel", "intel"),
+    ):
+        if word in platform:
+            return f"opencl:{name}"
+    return "opencl:other"
+
+
+def _lies_at(device: dict[str, str], address: str) -> bool:
+    """hashcat shows the low byte of a PCI domain (CUDA) or none at all (OpenCL)."""
+    domain, rest = address.split(":", 1)
+    if "PCI.Addr.BDFe" in device:
+        shown, _, place = device["PCI.Addr.BDFe"].lower().partition(":")
+        return place == rest and shown == f"{int(domain, 16) & 0xFF:04x}"
+    return device.get("PCI.Addr.BDF", "").lower() == rest
+
+
+def at_address(found: list[dict[str, str]], address: str) -> dict[str, str]:
+    """The device at a PCI address, by CUDA where both APIs show it. Raises BrokenEngine."""
+    here = [d for d in found if _lies_at(d, address)]
+    here = [d for d in here if d["api"] == "CUDA"] or [d for d in here if d.get("Type") == "GPU"]
+    if len(here) != 1:
+        listed = ", ".join(d.get("PCI.Addr.BDFe") or d.get("PCI.Addr.BDF") or d["api"] for d in found)
+        raise BrokenEngine(f"hashcat shows {len(here)} GPUs at {address} (it shows: {listed or 'no device'})")
+    return here[0]
+
+
+def first_cpu(found: list[dict[str, str]]) -> dict[str, str]:
+    """The first processor that an OpenCL runtime offers. Raises RuntimeError."""
+    for device in found:
+        if device.get("Type") == "CPU":
+            return device
+    raise RuntimeError("hashcat shows no processor: no OpenCL runtime for CPUs (pocl-opencl-icd)")
+
+
+def _environment(job: dict[str, Any], folder: str, number: str) -> dict[str, str]:
+    cache = os.path.join(job["cache"], number)
+    names = {
+        "HOME": folder, "XDG_DATA_HOME": f"{folder}/data", "XDG_CACHE_HOME": f"{cache}/xdg",
+        "POCL_CACHE_DIR": f"{cache}/pocl", "CUDA_CACHE_PATH": f"{cache}/cuda",
+    }  # fmt: skip
+    for path in names.values():
+        os.makedirs(path, mode=0o700, exist_ok=True)
+    return names
+
+
+def attack(one: dict[str, Any]) -> list[str]:
+    """hashcat's arguments for one mode: a word list for salted hashes, else a mask."""
+    if one["words"]:
+        return ["-a", "0", "hashes", "words"]
+    return ["-a", "3", "--markov-disable", "-1", _ALPHABET, "-2", one["charset"], "hashes", one["mask"]]
+
+
+def session(
+    job: dict[str, Any], one: dict[str, Any], chosen: list[str], tools: Any, word: Any
+) -> dict[str, Any]:
+    """One mode in the current folder: hunt, then benchmark. Raises RuntimeError or BrokenEngine."""
+    program, here = tools.find("hashcat"), os.getcwd()
+    environment = _environment(job, here, chosen[1])
+    with open("hashes", "w", encoding="ascii") as stream:
+        stream.write("\n".join(one["hashes"]) + "\n")
+    if one["words"]:
+        with open("words", "w", encoding="ascii") as stream:
+            stream.write("\n".join([word(one["seed"], n) for n in range(one["words"])]) + "\n")
+    argv = [
+        program, "-m", str(one["number"]), *chosen, "-O", "-w", "3", "--potfile-disable", "--restore-disable",
+        "--logfile-disable", "--session", one["mode"], "--status", "--status-json", "--status-timer", "2",
+        "--outfile", "found", "--outfile-format", "1,3", "--outfile-autohex-disable", *attack(one),
+    ]  # fmt: skip
+    status, said = tools.run(argv, ".", environment=environment)
+    lines = said.replace("\r", "\n").splitlines()
+    reports = [found[0] for found in map(_STATUS.search, lines) if found]
+    plain = "\n".join(_STATUS.sub("", line) for line in lines)
+    _refuse(status, plain)
+    found = []
+    if os.path.exists("found"):
+        with open("found", encoding="utf-8", errors="backslashreplace") as stream:
+            found = stream.read().splitlines()
+    measured = None
+    if job["benchmark"] and "self-test fail" not in plain:
+        argv = [program, "-b", "-m", str(one["number"]), *chosen, "-O", "--machine-readable",
+                "--session", "benchmark"]  # fmt: skip
+        ended, measured = tools.run(argv, ".", environment=environment)
+        if ended:
+            _refuse(255, measured)
+    return {
+        "mode": one["mode"],
+        "exit": status,
+        "said": plain if len(plain) <= _KEPT_TEXT else plain[: _KEPT_TEXT // 2] + plain[-_KEPT_TEXT // 2 :],
+        "status": reports[-_KEPT_STATUS:],
+        "found": found,
+        "benchmark": measured and measured[-_KEPT_TEXT:],
+    }
+
+
+def _refuse(status: int, said: str) -> None:
+    """Raise BrokenEngine for an end that is neither found, exhausted nor a failed self-test.
+
+    0 and 1 are hashcat's "cracked" and "exhausted"; a failed self-test is an observation.
+    """
+    if "Temperature limit on GPU" in said:
+        raise BrokenEngine("hashcat stopped for heat: " + _line(said, "Temperature limit on GPU"))
+    if status in (0, 1) or "kernel self-test fail" in said:
+        return
+    raise BrokenEngine(f"hashcat ended with status {status}: {said[-1500:]}")
+
+
+def _line(said: str, words: str) -> str:
+    return next(line for line in said.splitlines() if words in line).strip()[:300]
+
+
+def on_device(
+    job: dict[str, Any], address: str, device: dict[str, str], tools: Any, word: Any
+) -> dict[str, Any]:
+    """All modes on one device, in a folder of its own."""
+    chosen = ["-d", device["number"], "-D", "2" if address else "1"]
+    modes = []
+    for one in job["modes"]:
+        folder = os.path.join(job["folder"], device["number"], one["mode"])
+        os.makedirs(folder, mode=0o700)
+        os.chdir(folder)
+        modes.append(session(job, one, chosen, tools, word))
+    return {
+        "address": address,
+        "device": int(device["number"]),
+        "name": device.get("Name", "")[:100],
+        "type": device.get("Type", "GPU" if device["api"] in ("CUDA", "HIP") else ""),
+        "backend": backend(device),
+        "modes": modes,
+    }
+
+
+def _forked(job: dict[str, Any], at: str, device: dict[str, str], tools: Any, word: Any) -> tuple[int, str]:
+    """Start ``on_device`` in a process of its own; returns its pid and the file of its result."""
+    path = os.path.join(job["folder"], f"result-{device['number']}")
+    pid = os.fork()
+    if pid:
+        return pid, path
+    code = 5
+    try:
+        try:
+            result: dict[str, Any] = on_device(job, at, device, tools, word)
+            code = 0
+        except (BrokenEngine, RuntimeError, OSError) as error:
+            result, code = {"error": f"{at}: {error}" if at else str(error)}, 4
+        with open(path, "w", encoding="utf-8") as stream:
+            json.dump(result, stream)
+    finally:
+        os._exit(code)
+
+
+def observe(job: dict[str, Any], tools: Any, word: Any) -> tuple[dict[str, Any], str, str]:
+    """Hunt on all devices at once. Returns the observation, the engine and hashcat's version.
+
+    Raises MissingTool, RuntimeError (it could not be done here) or BrokenEngine (the GPU does not work).
+    """
+    program = tools.find("hashcat")
+    environment = _environment(job, job["folder"], "list")
+    version = tools.run([program, "--version"], ".", environment=environment)[1].strip()
+    status, said = tools.run([program, "-I"], ".", environment=environment)
+    if "CUDA installation found" in said:  # neither libcuda nor any OpenCL: part of the image, not the GPU
+        raise RuntimeError("hashcat: " + _line(said, "CUDA installation found"))
+    if status:
+        raise BrokenEngine(f"hashcat -I ended with status {status}: {said[-1500:]}")
+    listed = devices(said)
+    if job["engine"] == "gpu":
+        chosen = [(address, at_address(listed, address)) for address in job["addresses"]]
+    else:
+        chosen = [("", first_cpu(listed))]
+    started = [_forked(job, address, device, tools, word) for address, device in chosen]
+    ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid, _ in started]
+    results = []
+    for code, (_, path) in zip(ends, started, strict=True):
+        if code not in (0, 4):
+            raise RuntimeError(f"the process beside hashcat ended with {code}")
+        with open(path, encoding="utf-8") as stream:
+            results.append(json.load(stream))
+    wrong = [result["error"] for result in results if "error" in result]
+    if wrong:
+        raise BrokenEngine("; ".join(wrong))
+    backends = sorted({result["backend"] for result in results})
+    return {"devices": results}, ",".join(backends), f"hashcat {version}"
