@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from harness import cli_inventory, cli_lab
+from harness import cli_inventory, cli_lab, cli_rules
 from harness.cli_status import Defects, Json, end
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app = typer.Typer(
 )
 app.add_typer(cli_lab.app, name="lab")
 app.add_typer(cli_inventory.app, name="inventory")
+app.add_typer(cli_rules.app, name="rules")
 
 HostName = Annotated[str, typer.Option("--host", help="A host of inventory/hosts, or the path of its file.")]
 

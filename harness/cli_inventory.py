@@ -64,3 +64,24 @@ def inventory_check(
         return command.check(tuple(files or ()), kind=kind)
 
     end(action)
+
+
+@app.command("skus")
+def inventory_skus(
+    name: Annotated[str, typer.Argument(help="A GPU model; none for a line of each.")] = "",
+    json_output: Json = False,
+) -> None:
+    """Say what a GPU model should do: each number with its source, and which are unknown.
+
+    \b
+    Examples:
+      shakedown inventory skus
+      shakedown inventory skus h200-sxm --json
+    """
+
+    def action() -> int:
+        from harness.commands import skus as command  # noqa: PLC0415
+
+        return command.show(name, as_json=json_output)
+
+    end(action)

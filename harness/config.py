@@ -23,12 +23,14 @@ from harness.errors import ConfigError
 from harness.model.inventory import HostFile, LabFile, Profile, Waiver
 from harness.model.kernel_codes import KernelCode, KernelCodeFile, KernelCodes
 from harness.model.outcome import Action
+from harness.model.sku import Sku
 from harness.model.telemetry import Ruling
+from harness.verdict.rules import Problem, lint_skus
 from harness.yaml_source import Loc, YamlSource, read_yaml
 
 T = TypeVar("T")
 
-KINDS = ("hosts", "profiles", "labs", "waivers", "kernel")
+KINDS = ("hosts", "profiles", "labs", "waivers", "kernel", "skus")
 ENVIRONMENT = "SHAKEDOWN_INVENTORY"
 
 
@@ -67,6 +69,40 @@ def load_waivers(names: Iterable[str | Path]) -> tuple[Waiver, ...]:
                 raise source.error(("waivers", index, "id"), f"waiver {waiver.id!r} is given twice")
             found[waiver.id] = waiver
     return tuple(found.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SkuFile:
+    """One description of a GPU model, and the lines that it was read from."""
+
+    sku: Sku
+    source: YamlSource
+
+    def error(self, problem: Problem) -> ConfigError:
+        """A problem that the lint found in it, with file and line."""
+        return self.source.error(problem.place, problem.message, remedy=problem.remedy)
+
+
+def load_skus() -> tuple[Sku, ...]:
+    """Every GPU model that the inventory describes, by name; a model is right only beside its siblings.
+
+    Raises ConfigError, with file and line, for the first thing that is wrong with any of them: no run begins
+    with floors that guard nothing.
+    """
+    files = {name: load_sku_file(name) for name in list_names("skus")}
+    skus = tuple(file.sku for file in files.values())
+    for problem in lint_skus(skus):
+        raise files[problem.name].error(problem)
+    return skus
+
+
+def load_sku_file(name: str | Path) -> SkuFile:
+    """One description, as far as its shape goes. Raises ConfigError."""
+    source = read_yaml(find("skus", name))
+    sku = _validate(Sku, source)
+    if sku.name != source.path.stem:
+        raise source.error(("name",), f"the file is called {source.path.stem!r}", remedy="give both one name")
+    return SkuFile(sku=sku, source=source)
 
 
 def load_kernel_codes() -> KernelCodes:

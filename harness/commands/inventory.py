@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness import config
 from harness.errors import ConfigError
+from harness.verdict.rules import lint_sku
 
 
 def show(kind: str = "", *, as_json: bool = False) -> int:
@@ -69,10 +70,18 @@ def _waivers(path: Path) -> None:
     config.load_waivers((path,))
 
 
+def _sku(path: Path) -> None:
+    """A GPU model by itself; ``shakedown rules lint`` also sets it beside its siblings."""
+    file = config.load_sku_file(path)
+    for problem in lint_sku(file.sku):
+        raise file.error(problem)
+
+
 _LOADERS: dict[str, Callable[[Path], object]] = {
     "hosts": _host,
     "profiles": config.load_profile,
     "labs": config.load_lab,
     "waivers": _waivers,
     "kernel": config.load_kernel_code_file,
+    "skus": _sku,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -54,3 +55,20 @@ class Sku:
     """Of matrix products: ``fp64``, ``fp32``, ``tf32``, ``fp16``, ``bf16``, ``fp8``."""
     codecs: tuple[str, ...] = ()
     """What its engines encode: ``h264``, ``hevc``, ``hevc10``, ``av1``."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Where ``pci_ids``, ``engines``, ``precisions`` and ``codecs`` were read."""
+
+
+def describing(skus: Iterable[Sku], device: str, subsystem: str | None) -> tuple[Sku, ...]:
+    """The models that a device may be, by its ``vendor:device`` and subsystem; a healthy inventory gives one.
+
+    An id with subsystem is more exact than one without, and hides it: so a model may take the rest of an id
+    whose other subsystems belong to its siblings.
+    """
+    known = tuple(skus)
+    if subsystem:
+        exact = f"{device}:{subsystem}".lower()
+        found = tuple(sku for sku in known if exact in sku.pci_ids)
+        if found:
+            return found
+    return tuple(sku for sku in known if device.lower() in sku.pci_ids)

@@ -33,6 +33,7 @@ LEVELS: dict[str, int] = {
     "harness.cli_status": 6,
     "harness.cli_lab": 6,
     "harness.cli_inventory": 6,
+    "harness.cli_rules": 6,
     "harness.pytest_plugin": 6,
     "harness.__main__": 6,
 }
