@@ -28,41 +28,129 @@ class Sensor:
     unit: str
     kind: Kind = Kind.GAUGE
     fast: bool = False
+    nvml: str
+    """The question to NVML, with what tells it from others of the same function."""
+    dcgm: str = ""
+    """Name in DCGM and its exporter, where one is in common use; without the prefix ``DCGM_FI_DEV_``."""
+    dcgm_factor: float = 1.0
+    """DCGM's number is ours times this: its units differ (framebuffer in MiB, energy in mJ)."""
 
 
 SENSORS: tuple[Sensor, ...] = (
-    Sensor(name="power", unit="W", fast=True),
-    Sensor(name="energy", unit="J", kind=Kind.COUNTER, fast=True),
-    Sensor(name="temperature", unit="degC", fast=True),
-    Sensor(name="temperature_memory", unit="degC", fast=True),
-    Sensor(name="clock_sm", unit="MHz", fast=True),
-    Sensor(name="clock_memory", unit="MHz", fast=True),
-    Sensor(name="util_gpu", unit="%", fast=True),
-    Sensor(name="util_memory", unit="%", fast=True),
-    Sensor(name="util_encoder", unit="%", fast=True),
-    Sensor(name="util_decoder", unit="%", fast=True),
-    Sensor(name="pcie_gen", unit="1", kind=Kind.STATE, fast=True),
-    Sensor(name="pcie_width", unit="1", kind=Kind.STATE, fast=True),
-    Sensor(name="reasons", unit="1", kind=Kind.STATE, fast=True),
-    Sensor(name="memory_used", unit="B"),
-    Sensor(name="pcie_replays", unit="1", kind=Kind.COUNTER),
-    Sensor(name="ecc_corrected", unit="1", kind=Kind.COUNTER),
-    Sensor(name="ecc_uncorrected", unit="1", kind=Kind.COUNTER),
-    Sensor(name="ecc_corrected_aggregate", unit="1", kind=Kind.COUNTER),
-    Sensor(name="ecc_uncorrected_aggregate", unit="1", kind=Kind.COUNTER),
-    Sensor(name="remap_corrected", unit="1", kind=Kind.COUNTER),
-    Sensor(name="remap_uncorrected", unit="1", kind=Kind.COUNTER),
-    Sensor(name="remap_pending", unit="1", kind=Kind.STATE),
-    Sensor(name="remap_failed", unit="1", kind=Kind.STATE),
-    Sensor(name="retired_single_bit", unit="1", kind=Kind.COUNTER),
-    Sensor(name="retired_double_bit", unit="1", kind=Kind.COUNTER),
-    Sensor(name="retired_pending", unit="1", kind=Kind.STATE),
-    Sensor(name="nvlink_active", unit="1", kind=Kind.STATE),
-    Sensor(name="nvlink_replay", unit="1", kind=Kind.COUNTER),
-    Sensor(name="nvlink_recovery", unit="1", kind=Kind.COUNTER),
-    Sensor(name="nvlink_crc", unit="1", kind=Kind.COUNTER),
-    Sensor(name="encoder_sessions", unit="1"),
-    Sensor(name="processes", unit="1"),
+    Sensor(
+        name="power",
+        unit="W",
+        fast=True,
+        nvml="nvmlDeviceGetPowerUsage (mW; an average of 1 s on Ampere, other than GA100, and newer)",
+        dcgm="POWER_USAGE",
+    ),
+    Sensor(
+        name="energy",
+        unit="J",
+        kind=Kind.COUNTER,
+        fast=True,
+        nvml="nvmlDeviceGetTotalEnergyConsumption (mJ)",
+        dcgm="TOTAL_ENERGY_CONSUMPTION",
+        dcgm_factor=1000.0,
+    ),
+    Sensor(name="temperature", unit="degC", fast=True, nvml="nvmlDeviceGetTemperature: GPU", dcgm="GPU_TEMP"),
+    Sensor(
+        name="temperature_memory",
+        unit="degC",
+        fast=True,
+        nvml="nvmlDeviceGetFieldValues: MEMORY_TEMP",
+        dcgm="MEMORY_TEMP",
+    ),
+    Sensor(name="clock_sm", unit="MHz", fast=True, nvml="nvmlDeviceGetClockInfo: SM", dcgm="SM_CLOCK"),
+    Sensor(name="clock_memory", unit="MHz", fast=True, nvml="nvmlDeviceGetClockInfo: MEM", dcgm="MEM_CLOCK"),
+    Sensor(name="util_gpu", unit="%", fast=True, nvml="nvmlDeviceGetUtilizationRates: gpu", dcgm="GPU_UTIL"),
+    Sensor(name="util_memory", unit="%", fast=True, nvml="nvmlDeviceGetUtilizationRates: memory"),
+    Sensor(name="util_encoder", unit="%", fast=True, nvml="nvmlDeviceGetEncoderUtilization", dcgm="ENC_UTIL"),
+    Sensor(name="util_decoder", unit="%", fast=True, nvml="nvmlDeviceGetDecoderUtilization", dcgm="DEC_UTIL"),
+    Sensor(name="pcie_gen", unit="1", kind=Kind.STATE, fast=True, nvml="nvmlDeviceGetCurrPcieLinkGeneration"),
+    Sensor(name="pcie_width", unit="1", kind=Kind.STATE, fast=True, nvml="nvmlDeviceGetCurrPcieLinkWidth"),
+    Sensor(
+        name="reasons", unit="1", kind=Kind.STATE, fast=True, nvml="nvmlDeviceGetCurrentClocksEventReasons"
+    ),
+    Sensor(
+        name="memory_used",
+        unit="B",
+        nvml="nvmlDeviceGetMemoryInfo: used",
+        dcgm="FB_USED",
+        dcgm_factor=2.0**-20,
+    ),
+    Sensor(
+        name="pcie_replays",
+        unit="1",
+        kind=Kind.COUNTER,
+        nvml="nvmlDeviceGetPcieReplayCounter",
+        dcgm="PCIE_REPLAY_COUNTER",
+    ),
+    Sensor(
+        name="ecc_corrected",
+        unit="1",
+        kind=Kind.COUNTER,
+        nvml="nvmlDeviceGetTotalEccErrors: corrected, volatile",
+    ),
+    Sensor(
+        name="ecc_uncorrected",
+        unit="1",
+        kind=Kind.COUNTER,
+        nvml="nvmlDeviceGetTotalEccErrors: uncorrected, volatile",
+    ),
+    Sensor(
+        name="ecc_corrected_aggregate",
+        unit="1",
+        kind=Kind.COUNTER,
+        nvml="nvmlDeviceGetTotalEccErrors: corrected, aggregate",
+    ),
+    Sensor(
+        name="ecc_uncorrected_aggregate",
+        unit="1",
+        kind=Kind.COUNTER,
+        nvml="nvmlDeviceGetTotalEccErrors: uncorrected, aggregate",
+    ),
+    Sensor(name="remap_corrected", unit="1", kind=Kind.COUNTER, nvml="nvmlDeviceGetRemappedRows: corrRows"),
+    Sensor(name="remap_uncorrected", unit="1", kind=Kind.COUNTER, nvml="nvmlDeviceGetRemappedRows: uncRows"),
+    Sensor(name="remap_pending", unit="1", kind=Kind.STATE, nvml="nvmlDeviceGetRemappedRows: isPending"),
+    Sensor(name="remap_failed", unit="1", kind=Kind.STATE, nvml="nvmlDeviceGetRemappedRows: failureOccurred"),
+    Sensor(
+        name="retired_single_bit",
+        unit="1",
+        kind=Kind.COUNTER,
+        nvml="nvmlDeviceGetRetiredPages: MULTIPLE_SINGLE_BIT_ECC_ERRORS",
+    ),
+    Sensor(
+        name="retired_double_bit",
+        unit="1",
+        kind=Kind.COUNTER,
+        nvml="nvmlDeviceGetRetiredPages: DOUBLE_BIT_ECC_ERROR",
+    ),
+    Sensor(name="retired_pending", unit="1", kind=Kind.STATE, nvml="nvmlDeviceGetRetiredPagesPendingStatus"),
+    Sensor(
+        name="nvlink_active", unit="1", kind=Kind.STATE, nvml="nvmlDeviceGetNvLinkState, summed over links"
+    ),
+    Sensor(
+        name="nvlink_replay", unit="1", kind=Kind.COUNTER, nvml="nvmlDeviceGetNvLinkErrorCounter: DL_REPLAY"
+    ),
+    Sensor(
+        name="nvlink_recovery",
+        unit="1",
+        kind=Kind.COUNTER,
+        nvml="nvmlDeviceGetNvLinkErrorCounter: DL_RECOVERY",
+    ),
+    Sensor(
+        name="nvlink_crc",
+        unit="1",
+        kind=Kind.COUNTER,
+        nvml="nvmlDeviceGetNvLinkErrorCounter: DL_CRC_FLIT and DL_CRC_DATA",
+    ),
+    Sensor(name="encoder_sessions", unit="1", nvml="nvmlDeviceGetEncoderStats: sessionCount"),
+    Sensor(
+        name="processes",
+        unit="1",
+        nvml="nvmlDeviceGetComputeRunningProcesses and nvmlDeviceGetGraphicsRunningProcesses",
+    ),
 )
 """All of them. ECC counters without ``_aggregate`` are the volatile ones (since the driver was loaded);
 ``nvlink_*`` are sums over all links; ``reasons`` is the bit mask of clock events (``REASONS``)."""

@@ -1,0 +1,283 @@
+"""Reads a sampler's spool: strictly, and losing nothing. A spool is written on a machine that may die.
+
+A torn last line, lines of somebody else, a clock that went back, numbers that cannot be and GPUs that nobody
+introduced become ``problems``; what they say is left out, so that it leaves a gap, and all else stands.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+from harness.errors import ParseError
+from harness.model.pci import PciAddress
+from harness.telemetry.series import PROPERTIES, SENSOR
+from harness.telemetry.spool_lines import (
+    Fields,
+    GpuSpool,
+    HungCall,
+    KernelLine,
+    Samples,
+    Spool,
+    Unreadable,
+    decode,
+    reading,
+)
+
+FORMAT = 1
+"""``format`` of the start line that this reads."""
+MAX_GPUS = 256
+_SHOWN = 20
+"""Kinds of problem that are told; of each the first line, and how many more."""
+
+
+def read_spool(raw: bytes | Iterable[bytes]) -> Spool:
+    """The spool, given whole or as its lines. Raises ParseError when no line says how it was begun."""
+    reader = _Reader()
+    lines = io.BytesIO(raw) if isinstance(raw, bytes) else raw
+    for number, line in enumerate(lines, 1):
+        reader.take(number, line)
+    return reader.result()
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self._spool: Spool | None = None
+        self._gpus: dict[int, GpuSpool] = {}
+        self._hung: list[HungCall] = []
+        self._kernel: list[KernelLine] = []
+        self._problems: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+        self._last = 0.0
+        self._facts: dict[str, Any] = {}
+        self._take: dict[str, Callable[[Fields], None]] = {
+            "start": self._start,
+            "nvml": self._nvml,
+            "gpu": self._gpu,
+            "fast": lambda f: self._sample(f, fast=True),
+            "slow": lambda f: self._sample(f, fast=False),
+            "processes": self._processes,
+            "error": self._error,
+            "lost": lambda f: self._ended(f, f"{f.text('error')} from {f.text('call')}"),
+            "died": lambda f: self._ended(
+                f, f"the process that asked it died ({str(f.data.get('status'))[:20]})"
+            ),
+            "hung": self._hang,
+            "returned": self._returned,
+            "kmsg": self._kmsg,
+            "kmsg_start": self._kmsg_start,
+            "kmsg_dropped": self._kmsg_dropped,
+            "usage": self._usage,
+            "end": self._end,
+        }
+
+    def take(self, number: int, line: bytes) -> None:
+        if not line.strip():
+            self._problem(number, "an empty line")
+            return
+        if not line.endswith(b"\n"):
+            self._problem(number, "the last line is torn")
+            return
+        try:
+            self._line(decode(line))
+        except Unreadable as error:
+            self._problem(number, str(error))
+
+    def _line(self, fields: Fields) -> None:
+        kind = fields.text("type")
+        if not kind:
+            raise Unreadable("no line of a sampler: it has no type")
+        handle = self._take.get(kind)
+        if handle is None:
+            return  # a type of a later sampler; see its docstring
+        if self._spool is None and kind != "start":
+            raise Unreadable("before the start line")
+        handle(fields)
+        if fields.data.get("mono") is not None:
+            self._last = max(self._last, fields.number("mono"))
+
+    def result(self) -> Spool:
+        if self._spool is None:
+            raise ParseError(
+                "no spool of a sampler: no readable line says how it began",
+                remedy="look at the spool's first line; the sampler may never have run",
+            )
+        problems = [
+            f"{self._first[what]}: {what}" + (f" (and {count - 1} more like it)" if count > 1 else "")
+            for what, count in self._problems.items()
+        ]
+        if len(problems) > _SHOWN:
+            problems[_SHOWN:] = [f"and {len(problems) - _SHOWN} more kinds of problem"]
+        return replace(
+            self._spool,
+            gpus=tuple(gpu for _, gpu in sorted(self._gpus.items())),
+            hung=tuple(self._hung),
+            kernel=tuple(self._kernel),
+            last=self._last,
+            problems=tuple(problems),
+            **self._facts,
+        )
+
+    def _problem(self, number: int, what: str) -> None:
+        if what not in self._problems and len(self._problems) > 1000:
+            what = "more that could not be read"
+        self._problems[what] += 1
+        self._first.setdefault(what, f"line {number}")
+
+    def _start(self, fields: Fields) -> None:
+        if self._spool is not None:
+            raise Unreadable("a second start: two samplers wrote into one spool")
+        if fields.integer("format") != FORMAT:
+            raise Unreadable(f"format {fields.integer('format')} of the spool is not known")
+        started = fields.number("mono", least=0)
+        self._spool = Spool(
+            boot_id=fields.text("boot_id"),
+            started=started,
+            wall=fields.number("wall"),
+            fast_hz=fields.number("fast_hz", least=0),
+            slow_hz=fields.number("slow_hz", least=0),
+            deadline=fields.number("deadline", least=0),
+            last=started,
+        )
+
+    def _nvml(self, fields: Fields) -> None:
+        names = ("source", "standin", "driver", "library", "detail")
+        self._facts |= {name: fields.text(name) for name in names}
+
+    def _gpu(self, fields: Fields) -> None:
+        index = fields.integer("gpu")
+        if index in self._gpus or index >= MAX_GPUS:
+            raise Unreadable(f"GPU {index} is introduced twice, or cannot be")
+        known, wrong = fields.properties("properties")
+        address, strange = _address(fields.text("address"))
+        fast, slow = fields.names("fast"), fields.names("slow")
+        self._gpus[index] = GpuSpool(
+            index=index,
+            uuid=fields.text("uuid"),
+            name=fields.text("name"),
+            address=address,
+            pci_id=fields.text("pci_id"),
+            subsystem=fields.text("subsystem"),
+            serial=fields.text("serial"),
+            vbios=fields.text("vbios"),
+            memory_bytes=_whole(fields, "memory_bytes"),
+            properties={name: value for name, value in known.items() if name in PROPERTIES},
+            not_offered=fields.names("not_offered"),
+            fast=_samples(fast),
+            slow=_samples(slow),
+        )
+        if wrong or strange:
+            raise Unreadable(f"GPU {index}: {wrong or strange}")
+
+    def _of(self, fields: Fields) -> GpuSpool:
+        index = fields.integer("gpu")
+        if index not in self._gpus:
+            raise Unreadable(f"GPU {index} was never introduced")
+        return self._gpus[index]
+
+    def _mentioned(self, fields: Fields) -> GpuSpool:
+        """As ``_of``, but a GPU that failed before it could be introduced is one too."""
+        index = fields.integer("gpu")
+        if index >= MAX_GPUS:
+            raise Unreadable(f"GPU {index} cannot be")
+        return self._gpus.setdefault(index, GpuSpool(index=index))
+
+    def _sample(self, fields: Fields, *, fast: bool) -> None:
+        gpu = self._of(fields)
+        samples = gpu.fast if fast else gpu.slow
+        at = fields.number("mono", least=0)
+        values = fields.items("values")
+        if len(values) != len(samples.names):
+            raise Unreadable(f"GPU {gpu.index}: {len(values)} values for {len(samples.names)} names")
+        if samples.times and at < samples.times[-1]:
+            raise Unreadable(f"GPU {gpu.index}: the clock went back")
+        wrong = ""
+        samples.times.append(at)
+        for name, value in zip(samples.names, values, strict=True):
+            try:
+                read = reading(value, SENSOR[name].unit if name in SENSOR else "1")
+            except Unreadable as error:
+                read, wrong = math.nan, f"GPU {gpu.index}, {name}: {error}"
+            samples.columns[name].append(read)
+        if wrong:
+            raise Unreadable(wrong)
+
+    def _processes(self, fields: Fields) -> None:
+        gpu = self._of(fields)
+        for each in fields.items("list"):
+            if not isinstance(each, dict):
+                raise Unreadable("a process is no object")
+            process = Fields(each)
+            if each.get("ours") is not True:
+                gpu.foreign.add(process.text("name") or f"pid {process.integer('pid')}")
+
+    def _error(self, fields: Fields) -> None:
+        self._mentioned(fields).errors[fields.text("name")] = fields.text("error")
+
+    def _ended(self, fields: Fields, why: str) -> None:
+        self._mentioned(fields).ended.append((fields.number("mono"), why))
+
+    def _hang(self, fields: Fields) -> None:
+        gpu = None if fields.data.get("gpu") is None else fields.integer("gpu")
+        call = HungCall(
+            at=fields.number("mono"), call=fields.text("call"), seconds=fields.number("seconds"), gpu=gpu
+        )
+        self._hung.append(call)
+
+    def _returned(self, fields: Fields) -> None:
+        gpu = None if fields.data.get("gpu") is None else fields.integer("gpu")
+        for place, call in enumerate(self._hung):
+            if call.gpu == gpu and call.call == fields.text("call") and call.returned is None:
+                self._hung[place] = replace(
+                    call, returned=fields.number("mono"), seconds=fields.number("seconds")
+                )
+
+    def _kmsg(self, fields: Fields) -> None:
+        known = fields.data.get("t") is not None
+        line = KernelLine(
+            at=fields.number("t", least=0) if known else None,
+            facility=fields.integer("facility") if known else None,
+            text=fields.text("text", most=4096),
+        )
+        self._kernel.append(line)
+
+    def _kmsg_start(self, fields: Fields) -> None:
+        error, at = fields.text("error"), fields.number("mono")
+        if error:
+            self._facts |= {"kernel_error": error, "kernel_until": at}
+        else:
+            self._facts["kernel_from"] = at
+
+    def _kmsg_dropped(self, fields: Fields) -> None:
+        self._facts["kernel_dropped"] = self._facts.get("kernel_dropped", 0) + fields.integer("lines")
+
+    def _usage(self, fields: Fields) -> None:
+        self._facts["cpu_seconds"] = fields.number("cpu_seconds", least=0)
+
+    def _end(self, fields: Fields) -> None:
+        if "ended" in self._facts:
+            raise Unreadable("a second end")
+        self._facts |= {"ended": fields.number("mono"), "end_reason": fields.text("reason")}
+        self._facts["cpu_seconds"] = fields.number("cpu_seconds", least=0)
+
+
+def _samples(names: tuple[str, ...]) -> Samples:
+    empty = Samples(names=names)
+    empty.columns.update((name, type(empty.times)("d")) for name in names)
+    return empty
+
+
+def _whole(fields: Fields, name: str) -> int | None:
+    return None if fields.data.get(name) is None else fields.integer(name)
+
+
+def _address(text: str) -> tuple[PciAddress | None, str]:
+    """The address, and what is wrong with the text if it is none."""
+    try:
+        return (PciAddress.parse(text) if text else None), ""
+    except ValueError:
+        return None, f"address is {text[:40]!r}"
