@@ -13,7 +13,7 @@ from harness.model.inventory import HostFile, LabFile, LimitSpec, Profile, SshAc
 from harness.model.outcome import Severity, SubjectKind
 from harness.yaml_source import Loc, YamlSource
 
-WORKLOAD_NAMES = ("vram", "render", "mix", "transcode", "tensorflow", "hashing", "device")
+WORKLOAD_NAMES = ("vram", "render", "mix", "transcode", "tensor", "hashing", "device")
 """Names of ``harness.workloads.WORKLOADS``; a test compares the two, so that reading a profile need not
 import the workloads."""
 _ATTACH = {check.id: check.attach for check in CHECKS}

@@ -7,7 +7,7 @@ so they are asked for at once. A list that does not fit only reads in vain.
 To record a list for another version, run this as root in a guest with the library in its page cache::
 
     echo 4096 > /sys/kernel/debug/fault_around_bytes
-    tensorflow_pages.py JSON > tensorflow-VERSION.pages      (JSON as tensorflow_job.py takes it)
+    tensorflow_pages.py JSON > tensorflow-VERSION.pages      (JSON as tensor_job.py takes it)
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def ranges(pages: list[int]) -> list[tuple[int, int]]:
 def main(argument: str) -> None:
     """Run the job, then print which pages it needed."""
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
-    job: Any = __import__("tensorflow_job")
-    job.observe(json.loads(argument))
+    worker: Any = __import__("tensor_worker")
+    worker.report({**json.loads(argument), "device": "cpu"})
     print(
         "First page and number of pages (4096 bytes) that a run needs of each file; see tensorflow_pages.py"
     )

@@ -4,7 +4,7 @@
 generated API alias) before the first product; on an emulated guest that is minutes. What this workload
 needs of TensorFlow is in two shared objects, ``libtensorflow_cc.so.2`` and
 ``libtensorflow_framework.so.2``, behind the stable C API (``tensorflow/c/c_api.h``): graphs, automatic
-gradients (``TF_AddGradients``), sessions. No TensorFlow Python module is imported here.
+gradients (``TF_AddGradients``), variables, sessions. No TensorFlow Python module is imported here.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-FLOAT = 1
-"""TF_FLOAT of ``tensorflow/c/tf_datatype.h``."""
+FLOAT, DOUBLE, INT32, INT64, BFLOAT16, HALF = 1, 2, 3, 9, 14, 19
+"""Element types of ``tensorflow/c/tf_datatype.h``."""
 
 _RTLD_LAZY = 1
 """``dlfcn.h``. ctypes' own loader always adds RTLD_NOW, which resolves 156,000 function symbols that are
@@ -32,15 +32,21 @@ class Output(ctypes.Structure):
     _fields_ = (("oper", _V), ("index", ctypes.c_int))
 
 
-def _library(tf_dir: str) -> Any:
-    path = os.path.join(tf_dir, "tensorflow", "libtensorflow_cc.so.2").encode()
+def _opened(process: Any, path: str) -> Any:
+    handle = process.dlopen(path.encode(), _RTLD_LAZY)
+    if not handle:
+        raise OSError((process.dlerror() or b"dlopen failed").decode("utf-8", "replace"))
+    return ctypes.CDLL(os.path.basename(path), handle=handle)
+
+
+def _libraries(tf_dir: str) -> tuple[Any, Any]:
+    """The library with the C API, and the one that it rests on."""
     process: Any = ctypes.CDLL(None)
     process.dlopen.restype, process.dlopen.argtypes = _V, (ctypes.c_char_p, ctypes.c_int)
     process.dlerror.restype = ctypes.c_char_p
-    handle = process.dlopen(path, _RTLD_LAZY)
-    if not handle:
-        raise OSError((process.dlerror() or b"dlopen failed").decode("utf-8", "replace"))
-    return ctypes.CDLL("tensorflow_cc", handle=handle)
+    folder = os.path.join(tf_dir, "tensorflow")
+    whole = _opened(process, os.path.join(folder, "libtensorflow_cc.so.2"))
+    return whole, _opened(process, os.path.join(folder, "libtensorflow_framework.so.2"))
 
 
 _POINTER_RESULTS = (
@@ -50,6 +56,7 @@ _POINTER_RESULTS = (
     "TF_FinishOperation",
     "TF_NewSessionOptions",
     "TF_NewSession",
+    "TF_SessionListDevices",
     "TF_AllocateTensor",
     "TF_TensorData",
 )
@@ -58,21 +65,28 @@ _POINTER_RESULTS = (
 def _declare(lib: Any) -> None:
     for name in _POINTER_RESULTS:
         getattr(lib, name).restype = _V
-    lib.TF_Message.restype = lib.TF_Version.restype = ctypes.c_char_p
+    lib.TF_Message.restype = lib.TF_Version.restype = lib.TF_DeviceListType.restype = ctypes.c_char_p
     lib.TF_TensorByteSize.restype = ctypes.c_size_t
     text, size, number = ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int
-    outputs = ctypes.POINTER(Output)
+    outputs, dims = ctypes.POINTER(Output), ctypes.POINTER(ctypes.c_int64)
     for name, arguments in {
         "TF_Message": (_V,),
         "TF_GetCode": (_V,),
         "TF_NewOperation": (_V, text, text),
+        "TF_SetDevice": (_V, text),
         "TF_AddInput": (_V, Output),
         "TF_SetAttrType": (_V, text, number),
+        "TF_SetAttrString": (_V, text, text, size),
+        "TF_SetAttrShape": (_V, text, dims, number),
+        "TF_SetAttrTensor": (_V, text, _V, _V),
         "TF_FinishOperation": (_V, _V),
         "TF_AddGradients": (_V, outputs, number, outputs, number, _V, _V, outputs),
         "TF_SetConfig": (_V, text, size, _V),
         "TF_NewSession": (_V, _V, _V),
-        "TF_AllocateTensor": (number, ctypes.POINTER(ctypes.c_int64), number, size),
+        "TF_SessionListDevices": (_V, _V),
+        "TF_DeviceListCount": (_V,),
+        "TF_DeviceListType": (_V, number, _V),
+        "TF_AllocateTensor": (number, dims, number, size),
         "TF_TensorData": (_V,),
         "TF_TensorByteSize": (_V,),
         "TF_DeleteTensor": (_V,),
@@ -85,25 +99,27 @@ def _config(threads: int) -> bytes:
     """A serialised ``ConfigProto``: thread counts, and no graph rewriting (it costs more than it saves).
 
     Fields (``tensorflow/core/protobuf/config.proto``): intra_op_parallelism_threads 2,
-    inter_op_parallelism_threads 5, graph_options 10 {optimizer_options 3 {opt_level 3 = L0 (-1)},
-    rewrite_options 10 {disable_meta_optimizer 19 = true}}.
+    inter_op_parallelism_threads 5, allow_soft_placement 7, graph_options 10 {optimizer_options 3 {opt_level
+    3 = L0 (-1)}, rewrite_options 10 {disable_meta_optimizer 19 = true}}. Soft placement lets the processor do
+    what has no kernel on a GPU (some sums of integers); products have one there in every precision.
     """
     rewrite = bytes((0x98, 0x01, 0x01))
     level = bytes((0x18,)) + b"\xff" * 9 + b"\x01"
     graph = bytes((0x1A, len(level))) + level + bytes((0x52, len(rewrite))) + rewrite
-    return bytes((0x10, threads, 0x28, 1, 0x52, len(graph))) + graph
+    return bytes((0x10, threads, 0x28, 1, 0x38, 1, 0x52, len(graph))) + graph
 
 
 class Graph:
-    """A TensorFlow graph of float32 operations and its session."""
+    """A TensorFlow graph on one device (``/device:CPU:0``, ``/device:GPU:0``) and its session."""
 
-    def __init__(self, tf_dir: str, threads: int) -> None:
-        self._lib = _library(tf_dir)
+    def __init__(self, tf_dir: str, threads: int, device: str = "") -> None:
+        self._lib, self._base = _libraries(tf_dir)
         _declare(self._lib)
         self._status = _V(self._lib.TF_NewStatus())
         self._graph = _V(self._lib.TF_NewGraph())
         self._session: Any = None
         self._threads = max(1, min(threads, 127))
+        self._device = device.encode()
         self._count = 0
 
     @property
@@ -115,18 +131,48 @@ class Graph:
         if self._lib.TF_GetCode(self._status):
             raise RuntimeError("TensorFlow: " + self._lib.TF_Message(self._status).decode("utf-8", "replace"))
 
-    def add(self, kind: str, *inputs: Output) -> Output:
-        """Add an operation (``Placeholder`` with no inputs) and return its only output."""
+    def tf32(self, allowed: bool) -> None:
+        """Let float32 products on a GPU be done in TF32, or not: what
+        ``tf.config.experimental.enable_tensor_float_32_execution`` calls."""
+        self._base["_ZN3tsl32enable_tensor_float_32_executionEb"](ctypes.c_bool(allowed))
+
+    def devices(self) -> list[str]:
+        """Types of the devices that the session has: ``CPU``, ``GPU``."""
+        found = _V(self._lib.TF_SessionListDevices(self._open(), self._status))
+        self._check()
+        count = self._lib.TF_DeviceListCount(found)
+        return [self._lib.TF_DeviceListType(found, n, self._status).decode() for n in range(count)]
+
+    def add(self, kind: str, *inputs: Output, **attributes: Any) -> Output:
+        """Add an operation and return its first output. Attributes are types, or shapes as lists."""
         self._count += 1
         name = f"{kind}_{self._count}".encode()
         description = _V(self._lib.TF_NewOperation(self._graph, kind.encode(), name))
+        if self._device:
+            self._lib.TF_SetDevice(description, self._device)
         for source in inputs:
             self._lib.TF_AddInput(description, source)
-        if not inputs:
-            self._lib.TF_SetAttrType(description, b"dtype", FLOAT)
+        if kind == "VarHandleOp":  # variables without a name of their own are one variable
+            self._lib.TF_SetAttrString(description, b"shared_name", name, len(name))
+        for key, value in attributes.items():
+            if isinstance(value, list):
+                dims = (ctypes.c_int64 * len(value))(*value)
+                self._lib.TF_SetAttrShape(description, key.encode(), dims, len(value))
+            elif isinstance(value, int):
+                self._lib.TF_SetAttrType(description, key.encode(), value)
+            else:
+                self._lib.TF_SetAttrTensor(description, key.encode(), value, self._status)
         operation = self._lib.TF_FinishOperation(description, self._status)
         self._check()
         return Output(operation, 0)
+
+    def place(self, kind: int = FLOAT) -> Output:
+        """A placeholder."""
+        return self.add("Placeholder", dtype=kind)
+
+    def constant(self, array: Any, kind: int) -> Output:
+        """A small constant, from an array in C order."""
+        return self.add("Const", value=_V(self._tensor(array, kind)), dtype=kind)
 
     def gradients(self, loss: Output, *inputs: Output) -> list[Output]:
         """Outputs that hold d ``loss`` / d ``input``, by TensorFlow's own automatic differentiation."""
@@ -135,39 +181,43 @@ class Graph:
         self._check()
         return list(dys)
 
-    def run(self, feeds: list[tuple[Output, Any]], fetches: list[Output]) -> list[bytes]:
-        """Feed float32 arrays (numpy, C order), return each fetched tensor's bytes."""
+    def run(
+        self, feeds: list[tuple[Output, Any, int]], fetches: list[Output], also: list[Output] | None = None
+    ) -> list[bytes]:
+        """Feed arrays (numpy, C order, with their type), run ``also``, return each fetched tensor's bytes."""
         lib = self._lib
-        if self._session is None:
-            self._session = self._start()
-        inputs = (Output * len(feeds))(*(place for place, _ in feeds))
-        values = (_V * len(feeds))(*(self._tensor(array) for _, array in feeds))
+        inputs = (Output * len(feeds))(*(place for place, _, _ in feeds))
+        values = (_V * len(feeds))(*(self._tensor(array, kind) for _, array, kind in feeds))
         outputs, results = (Output * len(fetches))(*fetches), (_V * len(fetches))()
+        targets = (_V * len(also or ()))(*(o.oper for o in also or ()))
         lib.TF_SessionRun(
-            self._session, None, inputs, values, len(feeds), outputs, results, len(fetches),
-            None, 0, None, self._status,
+            self._open(), None, inputs, values, len(feeds), outputs, results, len(fetches),
+            targets, len(targets), None, self._status,
         )  # fmt: skip
+        for tensor in values:
+            lib.TF_DeleteTensor(tensor)
         self._check()
         found = [
             ctypes.string_at(lib.TF_TensorData(tensor), lib.TF_TensorByteSize(tensor)) for tensor in results
         ]
-        for tensor in (*values, *results):
+        for tensor in results:
             lib.TF_DeleteTensor(tensor)
         return found
 
-    def _start(self) -> Any:
-        options = _V(self._lib.TF_NewSessionOptions())
-        config = _config(self._threads)
-        self._lib.TF_SetConfig(options, config, len(config), self._status)
-        self._check()
-        session = _V(self._lib.TF_NewSession(self._graph, options, self._status))
-        self._check()
-        return session
+    def _open(self) -> Any:
+        if self._session is None:
+            options = _V(self._lib.TF_NewSessionOptions())
+            config = _config(self._threads)
+            self._lib.TF_SetConfig(options, config, len(config), self._status)
+            self._check()
+            self._session = _V(self._lib.TF_NewSession(self._graph, options, self._status))
+            self._check()
+        return self._session
 
-    def _tensor(self, array: Any) -> Any:
+    def _tensor(self, array: Any, kind: int) -> Any:
         shape = array.shape
         dims = (ctypes.c_int64 * len(shape))(*shape)
-        tensor = self._lib.TF_AllocateTensor(FLOAT, dims, len(shape), array.nbytes)
+        tensor = self._lib.TF_AllocateTensor(kind, dims, len(shape), array.nbytes)
         if not tensor:
             raise MemoryError(f"TensorFlow could not allocate {array.nbytes} bytes")
         ctypes.memmove(self._lib.TF_TensorData(tensor), array.ctypes.data, array.nbytes)

@@ -12,7 +12,7 @@ A stage uses it like this, with one connection to the guest::
 from __future__ import annotations
 
 from harness.errors import ConfigError
-from harness.workloads import device, hashing, mix, render, tensorflow, transcode, vram
+from harness.workloads import device, hashing, mix, render, tensor, transcode, vram
 from harness.workloads.base import GuestDevice, Job, Parsed, Place, Scalar, Workload, settings
 from harness.workloads.files import install, payload_files, payload_tar
 from harness.workloads.judge import judge
@@ -32,7 +32,7 @@ WORKLOADS: tuple[Workload, ...] = (
     hashing.WORKLOAD,
     mix.WORKLOAD,
     render.WORKLOAD,
-    tensorflow.WORKLOAD,
+    tensor.WORKLOAD,
     transcode.WORKLOAD,
     vram.WORKLOAD,
 )

@@ -123,7 +123,7 @@ def test_guests_come_from_the_profile_when_none_was_planned() -> None:
     found = judge(replace(clean.evidence(), guests=()))
     assert found["guest.started", "g1"][0] is None
     assert found["guest.started", "g4"][0] is None
-    assert found["workload.answer", "g1/tensorflow"][0] is None
+    assert found["workload.answer", "g1/tensor"][0] is None
 
 
 def test_only_the_requested_guests_count_when_there_are_some() -> None:

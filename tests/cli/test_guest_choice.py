@@ -36,9 +36,9 @@ def test_the_same_size_twice_is_two_guests() -> None:
 
 
 def test_two_guests_of_one_size_keep_the_workloads_that_the_profile_gives_each() -> None:
-    specs = (GuestSpec(gpus=1, workloads=("tensorflow",)), GuestSpec(gpus=1, workloads=("hashing",)))
+    specs = (GuestSpec(gpus=1, workloads=("tensor",)), GuestSpec(gpus=1, workloads=("hashing",)))
     profile = dataclasses.replace(load_profile("smoke"), guests=specs)
-    assert [d.workloads for d in choose_guests(profile, "")] == [("tensorflow",), ("hashing",)]
+    assert [d.workloads for d in choose_guests(profile, "")] == [("tensor",), ("hashing",)]
 
 
 ENDLESS = pytest.param("9" * 5000, id="5000 digits")

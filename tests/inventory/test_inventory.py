@@ -55,7 +55,7 @@ def test_smoke_and_nightly_demand_what_the_design_says() -> None:
     assert [guest.gpus for guest in smoke.guests] == [1, 4]
     assert [guest.gpus for guest in nightly.guests] == [1, 2, 3, 4]
     demanded = {workload for guest in smoke.guests for workload in guest.workloads}
-    assert demanded == {"device", "transcode", "tensorflow", "hashing"}
+    assert demanded == {"device", "transcode", "tensor", "hashing"}
 
 
 def test_lab_waivers_hold_on_labs_alone_for_blockers_and_not_for_ever() -> None:

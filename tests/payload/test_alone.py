@@ -16,7 +16,7 @@ from harness.workloads import Place, install, payload_files, payload_tar
 
 FOLDER = Path(next(iter(harness.payload.__path__)))
 SCRIPTS = sorted(p for p in FOLDER.glob("*.py") if p.name != "__init__.py")
-OTHERS = {"moderngl", "numpy", "tensorflow", "pynvml"}
+OTHERS = {"moderngl", "numpy", "tensorflow", "torch", "pynvml"}
 """What a payload may ask the image for, by name, when its work needs it."""
 
 

@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from harness.model.evidence import WorkloadResult
 from harness.workloads import Job, Place, collect, judge, start, wait, workload
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
-TENSORFLOW = os.environ.get("SHAKEDOWN_TENSORFLOW", "/opt/tf")
 Perform = Callable[..., WorkloadResult]
 
 
@@ -27,7 +25,6 @@ def perform(tmp_path: Path) -> Perform:
     place = Place(
         python=sys.executable,
         payload=str(PAYLOAD),
-        tensorflow=TENSORFLOW,
         jobs=str(tmp_path / "jobs"),
         work=str(tmp_path / "work"),
     )
@@ -123,27 +120,3 @@ def test_a_john_that_loads_no_hash_gives_no_answer(perform: Perform, tmp_path: P
     result = perform("hashing", tool(tmp_path / "bin", "john", "echo 'No password hashes loaded'\n"))
     assert result.status == "lost"
     assert "No password hashes loaded" in result.detail
-
-
-library = Path(TENSORFLOW, "tensorflow", "libtensorflow_cc.so.2")
-
-
-@pytest.mark.skipif(
-    not library.exists(), reason=f"no TensorFlow in {TENSORFLOW} (SHAKEDOWN_TENSORFLOW names it)"
-)
-def test_tensorflow_multiplies_and_learns(perform: Perform) -> None:
-    result = perform("tensorflow")
-    assert (result.status, result.detail) == ("done", "")
-    assert [a for a in result.answers if not a.ok] == []
-    assert len(result.answers) == 8
-    assert result.versions["tensorflow"].startswith("2.")
-
-
-def test_tensorflow_that_is_not_there_gives_no_answer(perform: Perform, tmp_path: Path) -> None:
-    job = Job(key="k1", guest="g1", tenant="t", place=Place(tensorflow=str(tmp_path)))
-    argv = workload("tensorflow").prepare(replace(job, place=replace(job.place, python=sys.executable)))
-    done = subprocess.run(
-        (*argv[:3], str(PAYLOAD / "tensorflow_job.py"), argv[4]), capture_output=True, check=False
-    )
-    assert done.returncode == 3
-    assert b"error" in done.stdout

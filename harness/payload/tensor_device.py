@@ -1,0 +1,80 @@
+"""Which GPU is which, asked of the kernel and of the CUDA driver itself, whatever framework computes."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+_MAJOR, _MINOR = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of ``cuda.h``."""
+
+
+class Unable(Exception):
+    """Something that the work needs is not installed here."""
+
+
+class Broken(Exception):
+    """All that the demanded engine needs is here, and it does not work."""
+
+
+def visible_index(address: str, sysfs: str = "/sys/bus/pci/devices", proc: str = "/proc") -> int:
+    """The GPU's number in CUDA_DEVICE_ORDER=PCI_BUS_ID: its place among those the driver holds.
+
+    Raises Unable without the driver, Broken where it does not hold this GPU.
+    """
+    held = []
+    for name in sorted(os.listdir(sysfs)):
+        folder = os.path.join(sysfs, name)
+        driver = os.path.basename(os.path.realpath(os.path.join(folder, "driver")))
+        if (
+            driver == "nvidia"
+            and _read(folder, "vendor") == "0x10de"
+            and _read(folder, "class")[:4] == "0x03"
+        ):
+            held.append(name.lower())
+    if not os.path.exists(os.path.join(proc, "driver/nvidia/version")):
+        raise Unable("the nvidia kernel module is not loaded")
+    if address not in held:
+        raise Broken(f"{address} is not held by the nvidia driver (held: {', '.join(held) or 'none'})")
+    return held.index(address)
+
+
+def _read(folder: str, name: str) -> str:
+    try:
+        with open(os.path.join(folder, name), encoding="ascii", errors="replace") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
+def identity(address: str) -> dict[str, Any]:
+    """The one visible GPU, which must be the one at that PCI address: name and compute capability.
+
+    Raises Unable or Broken.
+    """
+    bounded: Any = __import__("bounded")
+    try:
+        cuda: Any = __import__("cuda_driver").Cuda()
+        number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
+        if number:
+            raise Broken(f"{address} is not the only GPU that CUDA shows here")
+        name = ctypes.create_string_buffer(128)
+        cuda("cuDeviceGetName", name, 128, number)
+        numbers = [cuda.number("c_int", "cuDeviceGetAttribute", what, number) for what in (_MAJOR, _MINOR)]
+    except bounded.Unable as error:
+        raise Unable(str(error)) from error
+    except bounded.Failure as error:
+        raise Broken(f"{address}: {error}") from error
+    told = name.value.decode("utf-8", "backslashreplace")
+    return {"address": address, "name": told, "capability": numbers}
+
+
+def lacks_avx(cpuinfo: str = "/proc/cpuinfo") -> bool:
+    """Whether this x86 processor has no AVX, which TensorFlow's wheels are compiled for: they die of it."""
+    with open(cpuinfo, encoding="ascii", errors="replace") as stream:
+        flags = next((line.split() for line in stream if line.startswith("flags")), None)
+    return flags is not None and "avx" not in flags

@@ -1,0 +1,82 @@
+"""Matrix products and training by TensorFlow or PyTorch, on every GPU of the job at once, or on a processor.
+
+Usage: ``tensor_job.py JSON`` with the parameters of ``harness.workloads.tensor``. Prints one line of strict
+JSON: what was observed on each device. It judges nothing; the controller does, by values of its own.
+
+A GPU has a process of its own (``tensor_worker.py``), which sees no other GPU; all burn at the same time. An
+engine that does not work is never replaced by another.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def _spawn(job: dict[str, Any], index: int, folder: str, number: int) -> tuple[int, str]:
+    here = os.path.dirname(os.path.abspath(__file__))
+    output = os.path.join(folder, f"worker-{number}.json")
+    text = json.dumps(job, allow_nan=False)
+    isolated = ["-I", "-S"] if sys.flags.no_site else ["-I"]
+    argv = [sys.executable, *isolated, os.path.join(here, "tensor_worker.py"), text]
+    variables = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(index)}
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    actions = [(os.POSIX_SPAWN_OPEN, 1, output, flags, 0o600)]
+    return os.posix_spawn(sys.executable, argv, variables, file_actions=actions), output
+
+
+def together(job: dict[str, Any]) -> tuple[list[dict[str, Any]], int, str]:
+    """Reports of all GPUs, worst exit status and why."""
+    device: Any = __import__("tensor_device")
+    __import__("processes").clear(job["folder"])
+    started, found, worst, why = [], [], 0, ""
+    try:
+        places = [device.visible_index(address) for address in job["devices"]]
+    except (device.Unable, device.Broken, OSError) as error:
+        return [], 4 if isinstance(error, device.Broken) else 3, str(error)
+    for number, (address, index) in enumerate(zip(job["devices"], places, strict=True)):
+        started.append(_spawn({**job, "device": address}, index, job["folder"], number))
+    for (pid, output), address in zip(started, job["devices"], strict=True):
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with open(output, encoding="utf-8", errors="backslashreplace") as stream:
+            said = stream.read()
+        if status == 0:
+            found.append(json.loads(said))
+        elif not worst or status not in (0, 3):
+            reason = json.loads(said)["error"] if status in (3, 4) else f"ended with status {status}"
+            worst, why = status, f"{address}: {reason}"
+    return found, worst, why
+
+
+def main(argument: str) -> None:
+    """Run with the parameters in ``argument`` (JSON) and print the observation."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
+    job = json.loads(argument)
+    if job["devices"]:
+        found, status, why = together(job)
+    else:
+        one, status = __import__("tensor_worker").outcome({**job, "device": "cpu"})
+        found, why = [one], str(one.get("error", ""))
+    result: dict[str, Any] = {"payload": "tensor"}
+    if status:
+        result["error"] = why
+    else:
+        versions: dict[str, str] = {}
+        for one in found:
+            versions.update(one.pop("versions"))
+        engine = ",".join(sorted({one["engine"] for one in found}))
+        result.update(engine=engine, versions=versions)
+        result["observed"] = {"devices": found}
+    print(json.dumps(result, allow_nan=False), flush=True)
+    sys.stderr.flush()
+    # The library's destructors take down its registries page by page; the answer is already out.
+    os._exit(status if status in (0, 3, 4) else 1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,244 @@
+"""Tensor work through TensorFlow's C API (``tf_lean``), on the processor or on one GPU: the same graph."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Engine:
+    """TensorFlow on ``device``: ``cpu``, or ``cuda`` for the one GPU that is visible."""
+
+    framework = "tensorflow"
+
+    def __init__(self, np: Any, numbers: Any, job: dict[str, Any]) -> None:
+        self.np, self.numbers = np, numbers
+        self.lean: Any = __import__("tf_lean")
+        self.gpu = job["device"] != "cpu"
+        place = "/device:GPU:0" if self.gpu else "/device:CPU:0"
+        self.graph = self.lean.Graph(job["library_dir"], int(job["threads"]), place)
+        self.version: str = self.graph.version
+        if self.gpu and "GPU" not in self.graph.devices():
+            raise RuntimeError("TensorFlow shows no GPU: it is built without CUDA, or CUDA does not work")
+        self._steps: Any = None
+
+    def offered(self, capability: tuple[int, int] | None) -> dict[str, str]:
+        """Precision to why it is not offered; empty text where it is."""
+        found = {"fp64": "", "fp32": "", "tf32": "", "fp16": "", "bf16": ""}
+        if not self.gpu:
+            found["tf32"] = "the processor has no TF32"
+        elif capability is not None and capability < (8, 0):
+            found["tf32"] = found["bf16"] = "compute capability below 8.0"
+        return {**found, "fp8": "TensorFlow's MatMul takes no 8-bit numbers"}
+
+    def sync(self) -> None:
+        """Nothing to wait for: a run returns when all of it is done."""
+
+    def products(self, precision: str, size: int, blocks: int, seed: int) -> Products:
+        """Inputs in variables of the device, ready to be multiplied."""
+        return Products(self, precision, size, blocks, seed)
+
+    def train(self, data: dict[str, Any], steps: int) -> tuple[list[float], list[Any]]:
+        """Loss before each step, and both weights after the last, by TensorFlow's own gradients."""
+        if self.gpu:
+            self.graph.tf32(False)
+        if self._steps is None:
+            self._steps = self._network()
+        places, fetches = self._steps
+        np, kind = self.np, self.lean.FLOAT
+        w1, w2, losses = data["w1"], data["w2"], []
+        for _ in range(steps):
+            values = (data["x"], data["y"], np.array(data["rate"], np.float32), w1, w2)
+            feeds = [(p, v, kind) for p, v in zip(places, values, strict=True)]
+            loss, new1, new2 = (np.frombuffer(raw, np.float32) for raw in self.graph.run(feeds, fetches))
+            losses.append(float(loss[0]))
+            w1, w2 = new1.reshape(w1.shape), new2.reshape(w2.shape)
+        return losses, [w1, w2]
+
+    def _network(self) -> tuple[list[Any], list[Any]]:
+        add = self.graph.add
+        places = [self.graph.place() for _ in range(5)]
+        x, y, rate, w1, w2 = places
+        hidden = add("Tanh", add("MatMul", x, w1))
+        loss = add("L2Loss", add("Sub", add("MatMul", hidden, w2), y))
+        g1, g2 = self.graph.gradients(loss, w1, w2)
+        return places, [loss, *(add("Sub", w, add("Mul", g, rate)) for w, g in ((w1, g1), (w2, g2)))]
+
+
+class Products:
+    """``blocks`` pairs of matrices and their products in one precision, in resource variables."""
+
+    def __init__(self, engine: Engine, precision: str, size: int, blocks: int, seed: int) -> None:
+        lean = engine.lean
+        self.engine, self.graph, self.np, self.numbers, self.lean = (
+            engine, engine.graph, engine.np, engine.numbers, lean,
+        )  # fmt: skip
+        self.precision, self.size, self.blocks, self.seed = precision, size, blocks, seed
+        kinds = {"fp64": lean.DOUBLE, "fp16": lean.HALF, "bf16": lean.BFLOAT16}
+        self.kind = kinds.get(precision, lean.FLOAT)
+        self.bytes = {"fp64": 8, "fp16": 2, "bf16": 2}.get(precision, 4)
+        self.output_bits = self.input_bits = 8 * self.bytes
+        # Of each block: A, B and the product, and the checksums that each must have.
+        self.parts = [[self._variable(self.kind, [size, size]) for _ in "ABC"] for _ in range(blocks)]
+        tall = [size // self.numbers.rows_per_tile(size), size * self.bytes // 8]
+        self.kept = [[self._variable(lean.INT64, tall) for _ in "ABC"] for _ in range(blocks)]
+        self.into, self.kept_into = self.graph.place(self.kind), self.graph.place(lean.INT64)
+        self.fills = [[self._assign(p, self.into) for p in block] for block in self.parts]
+        self.keeps = [[self._assign(p, self.kept_into) for p in block] for block in self.kept]
+        self.values = [[self._read(p, self.kind) for p in block] for block in self.parts]
+        self.products = [
+            self._assign(block[2], self.graph.add("MatMul", left, right))
+            for block, (left, right, _) in zip(self.parts, self.values, strict=True)
+        ]
+        self.sums = [[self._sum(value) for value in block] for block in self.values]
+        self.differ = [
+            [self._differ(s, k) for s, k in zip(sums, kept, strict=True)]
+            for sums, kept in zip(self.sums, self.kept, strict=True)
+        ]
+        self.doubtful = self._residual()
+        for block in range(blocks):
+            self.restore(block)
+            for part in (0, 1):
+                self._keep(block, part)
+        self.count = [0] * blocks
+
+    def _variable(self, kind: int, shape: list[int]) -> Any:
+        return self.graph.add("VarHandleOp", dtype=kind, shape=shape)
+
+    def _assign(self, variable: Any, value: Any) -> Any:
+        return self.graph.add("AssignVariableOp", variable, value)
+
+    def _read(self, variable: Any, kind: int) -> Any:
+        return self.graph.add("ReadVariableOp", variable, dtype=kind)
+
+    def _ints(self, *values: int) -> Any:
+        return self.graph.constant(self.np.array(values, self.np.int32), self.lean.INT32)
+
+    def _sum(self, value: Any) -> Any:
+        """Checksums of a matrix: its bits as 64-bit words, summed down the rows of each tile."""
+        size, rows = self.size, self.numbers.rows_per_tile(self.size)
+        many = 8 // self.bytes
+        shape = [size // rows, rows, size // many] + ([many] if many > 1 else [])
+        words = self.graph.add("Reshape", value, self._ints(*shape))
+        words = self.graph.add("Bitcast", words, type=self.lean.INT64)
+        return self.graph.add("Sum", words, self._ints(1))
+
+    def _differ(self, sums: Any, kept: Any) -> Any:
+        """How many checksums are not what was kept, INT64."""
+        apart = self.graph.add("NotEqual", sums, self._read(kept, self.lean.INT64))
+        return self.graph.add("Sum", self.graph.add("Cast", apart, DstT=self.lean.INT64), self._ints(0, 1))
+
+    def _residual(self) -> tuple[Any, list[Any]]:
+        """Largest |C x - A (B x)| over rows and groups of columns, in float64; and where x goes in."""
+        add, size, double = self.graph.add, self.size, self.lean.DOUBLE
+        width = min(self.numbers.GROUP, size)
+        signs, found = self.graph.place(double), []
+
+        def grouped(value: Any) -> Any:
+            weighed = add("Mul", add("Cast", value, DstT=double), signs)
+            return add("Sum", add("Reshape", weighed, self._ints(size, size // width, width)), self._ints(2))
+
+        for left, right, product in self.values:
+            again = add("MatMul", add("Cast", left, DstT=double), grouped(right))
+            apart = add("Abs", add("Sub", grouped(product), again))
+            found.append(add("Max", apart, self._ints(0, 1)))
+        return signs, found
+
+    def _encoded(self, values: Any) -> Any:
+        """Our elements, which are exact in the precision, as an array of its bytes."""
+        np = self.np
+        if self.precision == "bf16":
+            return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+        return values.astype({"fp64": np.float64, "fp16": np.float16}.get(self.precision, np.float32))
+
+    def _decoded(self, raw: bytes) -> Any:
+        np = self.np
+        if self.precision == "bf16":
+            return (np.frombuffer(raw, np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        kind = {"fp64": np.float64, "fp16": np.float16}.get(self.precision, np.float32)
+        return np.frombuffer(raw, kind).astype(np.float64)
+
+    def _keep(self, block: int, part: int) -> Any:
+        (raw,) = self.graph.run([], [self.sums[block][part]])
+        sums = self.np.frombuffer(raw, self.np.int64).reshape(-1, self.size * self.bytes // 8)
+        self.graph.run([(self.kept_into, sums, self.lean.INT64)], [], [self.keeps[block][part]])
+        return sums
+
+    def multiply(self) -> None:
+        """Do all products."""
+        if self.engine.gpu:
+            self.graph.tf32(self.precision == "tf32")
+        self.graph.run([], [], self.products)
+
+    def sync(self) -> None:
+        """Nothing to wait for."""
+
+    def keep(self) -> Any:
+        """Make the outputs as they are the golden ones; returns their checksums (numpy)."""
+        return self.np.stack([self._keep(block, 2) for block in range(self.blocks)])
+
+    def check(self) -> None:
+        """Count the checksums that differ from the golden ones."""
+        for block, raw in enumerate(self.graph.run([], [row[2] for row in self.differ])):
+            self.count[block] += int.from_bytes(raw, "little")
+
+    def bad(self) -> list[int]:
+        """The count of each block, and start again from nothing."""
+        found, self.count = self.count, [0] * self.blocks
+        return found
+
+    def changed(self, block: int) -> str:
+        """Which inputs no longer are what they were: ``""``, ``A``, ``B`` or ``AB``."""
+        counts = self.graph.run([], self.differ[block][:2])
+        return "".join(name for name, raw in zip("AB", counts, strict=True) if any(raw))
+
+    def restore(self, block: int) -> None:
+        """Make the inputs of a block again."""
+        bits = self.numbers.PRECISIONS[self.precision][0]
+        for which in (0, 1):
+            seed = self.numbers.seed_of(self.seed, self.precision, block, which)
+            self._fill(block, which, self._encoded(self.numbers.matrix(self.np, seed, bits, self.size)))
+
+    def _fill(self, block: int, which: int, array: Any) -> None:
+        self.graph.run([(self.into, array, self.kind)], [], [self.fills[block][which]])
+
+    def _raw(self, block: int, which: int) -> bytes:
+        raw: bytes = self.graph.run([], [self.values[block][which]])[0]
+        return raw
+
+    def output(self, block: int) -> Any:
+        """A product's bits as unsigned integers, flat (numpy)."""
+        return self.np.frombuffer(self._raw(block, 2), f"u{self.bytes}")
+
+    def elements(self, block: int, corner: tuple[int, int], edge: int) -> Any:
+        """A tile of a product as float64 (numpy)."""
+        row, column = corner
+        whole = self.np.frombuffer(self._raw(block, 2), f"u{self.bytes}").reshape(self.size, self.size)
+        part = self.np.ascontiguousarray(whole[row : row + edge, column : column + edge])
+        return self._decoded(part.tobytes()).reshape(edge, edge)
+
+    def freivalds(self, block: int, signs: Any) -> float:
+        """Largest |C x - A (B x)| over rows and groups of columns, computed in float64."""
+        place, found = self.doubtful
+        (raw,) = self.graph.run([(place, signs, self.lean.DOUBLE)], [found[block]])
+        return float(self.np.frombuffer(raw, self.np.float64)[0])
+
+    def flip(self, block: int, element: int, bit: int) -> None:
+        """Test hook: flip one bit of one element of a product."""
+        self._turn(block, 2, element, bit)
+
+    def flip_input(self, block: int, which: int, element: int, bit: int) -> None:
+        """Test hook: flip one bit of one element of an input."""
+        self._turn(block, which, element, bit)
+
+    def _turn(self, block: int, which: int, element: int, bit: int) -> None:
+        raw = bytearray(self._raw(block, which))
+        raw[element * self.bytes + bit // 8] ^= 1 << bit % 8
+        whole = self.np.frombuffer(bytes(raw), f"u{self.bytes}").reshape(self.size, self.size)
+        self._fill(block, which, whole)
+
+    def close(self) -> None:
+        """Give the variables' memory back."""
+        variables = [v for block in (*self.parts, *self.kept) for v in block]
+        self.graph.run([], [], [self.graph.add("DestroyResourceOp", v) for v in variables])

@@ -1,0 +1,150 @@
+"""One device's share of the tensor workload: its identity, its precisions, its burns, its training.
+
+Usage: ``tensor_worker.py JSON`` (``tensor_job.py`` starts one a GPU). Prints one line of strict JSON and ends
+with 0, 3 (something is missing here) or 4 (the demanded engine does not work).
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import sys
+import time
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+UNABLE, BROKEN = 3, 4
+_ORDER = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8")
+
+
+def report(job: dict[str, Any]) -> dict[str, Any]:
+    """All that one device did. Raises ``tensor_device.Unable`` or ``Broken``."""
+    device: Any = __import__("tensor_device")
+    began = time.perf_counter()
+    gpu = job["device"] != "cpu"
+    who = device.identity(job["device"]) if gpu else {"address": "", "name": "", "capability": None}
+    np, numbers, engine, times = _engine(job, device, began)
+    name = f"{'cuda' if gpu else 'cpu'}:{job['framework']}"
+    job = {**job, "engine": name}
+    offered = engine.offered(tuple(who["capability"]) if who["capability"] else None)
+    asked = job["precisions"] or [p for p in _ORDER if not offered[p]]
+    todo = [p for p in _ORDER if p in asked and not offered[p]]
+    training = __import__("tensor_train").Training(np, numbers, engine, job)
+    try:
+        training.once()
+        burns = _burns(np, numbers, engine, job, todo)
+        curve = _curve(np, numbers, engine, job, todo)
+        training.once()
+    except RuntimeError as error:
+        raise (device.Broken if gpu else device.Unable)(f"{job['device']}: {str(error)[:800]}") from error
+    return {
+        "device": job["device"],
+        **who,
+        "engine": name,
+        "offered": offered,
+        "burns": burns,
+        "curve": curve,
+        "training": training.observed(),
+        **times,
+        "versions": {
+            job["framework"]: engine.version,
+            "numpy": str(np.__version__),
+            "python": sys.version.split()[0],
+        },
+    }
+
+
+def _engine(job: dict[str, Any], device: Any, began: float) -> tuple[Any, Any, Any, dict[str, float]]:
+    gpu, tensorflow = job["device"] != "cpu", job["framework"] == "tensorflow"
+    for name, value in {
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "TF_ENABLE_ONEDNN_OPTS": "0",
+        "OPENBLAS_NUM_THREADS": "1",  # references need not start a thread for each processor
+        # cuBLAS gives the same bits each time only with a workspace of fixed size (its documentation, 2.1.4).
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }.items():
+        os.environ.setdefault(name, value)
+    os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # it would change what fp32 and tf32 mean
+    if not gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    if tensorflow and device.lacks_avx():
+        raise device.Unable("TensorFlow's wheels need AVX, and this processor has none")
+    if job["library_dir"]:
+        sys.path.insert(0, job["library_dir"])
+    try:
+        np = __import__("numpy")
+        numbers: Any = __import__("tensor_numbers")
+        numpy_seconds = time.perf_counter() - began
+        if tensorflow:
+            # After numpy, whose own few reads would wait behind these.
+            here = os.path.dirname(os.path.abspath(__file__))
+            __import__("tensorflow_pages").read_ahead(job["library_dir"], here)
+            if gpu and glob.glob(os.path.join(job["library_dir"], "tensorflow_cpu-*.dist-info")):
+                raise device.Unable("this TensorFlow is built without CUDA (tensorflow-cpu)")
+            engine = __import__("tensor_tf").Engine(np, numbers, job)
+        else:
+            if gpu and __import__("torch").version.cuda is None:
+                raise device.Unable("this PyTorch is built without CUDA")
+            engine = __import__("tensor_torch").Engine(np, numbers, job)
+    except (ImportError, OSError) as error:
+        raise device.Unable(f"{job['framework']} is not usable here: {error}") from error
+    except RuntimeError as error:
+        raise device.Broken(f"{job['framework']}: {str(error)[:800]}") from error
+    spent = time.perf_counter() - began - numpy_seconds
+    return np, numbers, engine, {"numpy_seconds": numpy_seconds, "import_seconds": spent}
+
+
+def _burns(np: Any, numbers: Any, engine: Any, job: dict[str, Any], todo: list[str]) -> list[dict[str, Any]]:
+    burn: Any = __import__("tensor_burn")
+    found = []
+    for precision in todo:
+        size = job["size"] or (job["sizes"][precision] if engine.gpu else 128)
+        products = engine.products(precision, size, job["blocks"], job["seed"])
+        one = {**job, "precision": precision, "size": size, "seconds": job["seconds"] / len(todo)}
+        found.append(burn.Burn(np, numbers, products, one).run())
+        products.close()
+    return found
+
+
+def _curve(np: Any, numbers: Any, engine: Any, job: dict[str, Any], todo: list[str]) -> list[dict[str, Any]]:
+    """Of the fastest precision that was burned: there checking costs most."""
+    fastest = [p for p in ("bf16", "fp16", "tf32", "fp32", "fp64") if p in todo]
+    if not engine.gpu:
+        fastest = [p for p in ("fp32", "fp64", "bf16", "fp16") if p in todo]
+    if not fastest or not job["curve"]:
+        return []
+
+    def make(precision: str, size: int) -> Any:
+        return engine.products(precision, size, 2, job["seed"])
+
+    burn: Any = __import__("tensor_burn")
+    found: list[dict[str, Any]] = burn.cost_curve(
+        np, numbers, make, {**job, "precision": fastest[0]}, job["curve"]
+    )
+    return found
+
+
+def outcome(job: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The report and exit status 0, or ``{"error": ...}`` and 3 or 4."""
+    device: Any = __import__("tensor_device")
+    try:
+        return report(job), 0
+    except device.Unable as error:
+        return {"error": str(error)}, UNABLE
+    except device.Broken as error:
+        return {"error": str(error)}, BROKEN
+
+
+def main(argument: str) -> None:
+    """Run with the parameters in ``argument`` (JSON) and print the report."""
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
+    found, status = outcome(json.loads(argument))
+    print(json.dumps(found, allow_nan=False), flush=True)
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,130 @@
+"""The tensor payload as a machine runs it: prepared, started, and its line judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness.payload
+from harness.model.pci import PciAddress
+from harness.workloads import GuestDevice, Job, Parsed, Place, workload
+
+PAYLOAD = Path(next(iter(harness.payload.__path__)))
+TENSORFLOW = os.environ.get("SHAKEDOWN_TENSORFLOW", "/opt/tf")
+TORCH = os.environ.get("SHAKEDOWN_TORCH_PYTHON", "")
+TENSOR = workload("tensor")
+with_tensorflow = pytest.mark.skipif(
+    not Path(TENSORFLOW, "tensorflow", "libtensorflow_cc.so.2").exists(),
+    reason=f"no TensorFlow in {TENSORFLOW} (SHAKEDOWN_TENSORFLOW names it)",
+)
+with_torch = pytest.mark.skipif(not TORCH, reason="SHAKEDOWN_TORCH_PYTHON names no interpreter with PyTorch")
+FRAMEWORKS = (
+    pytest.param("tensorflow", marks=with_tensorflow),
+    pytest.param("torch", marks=with_torch),
+)
+GPU = GuestDevice(
+    address=PciAddress.parse("0000:01:00.0"),
+    vendor="10de",
+    device="2335",
+    host=PciAddress.parse("0000:41:00.0"),
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(
+        python=sys.executable, payload=str(PAYLOAD), tensorflow=TENSORFLOW, work=str(tmp_path / "work")
+    )
+
+
+def job_of(framework: str, place: Place, **parameters: Any) -> Job:
+    if framework == "torch":
+        parameters.setdefault("python", TORCH)
+    parameters["framework"] = framework
+    return Job(key="k1", guest="g1", tenant="t", vcpus=2, parameters=parameters, place=place)
+
+
+def ended(job: Job, **hooks: Any) -> tuple[int, bytes]:
+    """Exit status and stdout; ``hooks`` go to the payload behind the workload's back."""
+    *argv, text = TENSOR.prepare(job)
+    told = json.dumps({**json.loads(text), **hooks})
+    done = subprocess.run([*argv, told], capture_output=True, check=False, timeout=120)
+    return done.returncode, done.stdout
+
+
+def judged(job: Job, **hooks: Any) -> Parsed:
+    status, stdout = ended(job, **hooks)
+    assert status == 0, stdout
+    return TENSOR.parse(job, stdout)
+
+
+def wrong(parsed: Parsed) -> list[str]:
+    return [answer.name for answer in parsed.answers if not answer.ok]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_every_precision_is_multiplied_and_right(framework: str, place: Place) -> None:
+    parsed = judged(job_of(framework, place, curve="64,128", curve_seconds=0.05))
+    assert parsed.engine == f"cpu:{framework}"
+    assert wrong(parsed) == []
+    values = {m.name: m.value for m in parsed.measurements}
+    assert all(values[f"tensor.{p}.rate"] for p in ("fp64", "fp32", "fp16", "bf16"))
+    assert values["tensor.tf32.rate"] is None
+    assert values["tensor.check_cost.64"] is not None
+    assert values["tensor.products"] >= 3 * 2 * 4
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("hook", ["inject", "inject_inputs"])
+def test_every_flipped_bit_is_found_and_such_a_run_never_passes(
+    framework: str, hook: str, place: Place
+) -> None:
+    job = job_of(framework, place, rounds=60, size=64, blocks=3, check_every=1000)
+    status, stdout = ended(job, **{hook: True, "inject_seed": 7})
+    assert status == 0
+    for burn in json.loads(stdout)["observed"]["devices"][0]["burns"]:
+        assert len(burn["injected"]) == burn["rounds"] == 60
+        assert [flip for flip in burn["injected"] if not flip["found"]] == []
+        if hook == "inject":
+            assert all(flip["located"] for flip in burn["injected"])
+            assert burn["mismatches"] == 60
+    parsed = TENSOR.parse(job, stdout)
+    for precision in ("fp64", "fp32", "fp16", "bf16"):
+        assert f"cpu {precision}: faults injected on purpose" in wrong(parsed)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_precision_that_is_demanded_and_not_there_is_a_wrong_answer(framework: str, place: Place) -> None:
+    parsed = judged(job_of(framework, place, precisions="fp32,tf32"))
+    (answer,) = (a for a in parsed.answers if not a.ok)
+    assert (answer.name, answer.expected, answer.got) == ("cpu: precisions", "fp32, tf32", "fp32")
+    assert "tf32: the processor has no TF32" in answer.detail
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_a_burn_lasts_as_long_as_it_must_and_pulses(framework: str, place: Place) -> None:
+    parsed = judged(job_of(framework, place, seconds=1.0, duty=0.5, period=0.2, precisions="fp32,bf16"))
+    assert wrong(parsed) == []
+    assert "cpu fp32: seconds burned" in {a.name for a in parsed.answers}
+
+
+@pytest.mark.parametrize("framework", ["tensorflow", "torch"])
+def test_a_framework_that_is_not_there_is_said_so(framework: str, place: Place, tmp_path: Path) -> None:
+    job = job_of(framework, place, python=sys.executable, library_dir=str(tmp_path))
+    status, stdout = ended(job)
+    assert status == 3
+    assert json.loads(stdout)["payload"] == "tensor"
+    assert "not usable here" in json.loads(stdout)["error"]
+
+
+@pytest.mark.skipif(Path("/proc/driver/nvidia/version").exists(), reason="this machine has a driver")
+def test_a_gpu_that_is_demanded_is_never_replaced_by_the_processor(place: Place) -> None:
+    job = Job(key="k1", guest="g1", tenant="t", devices=(GPU,), place=place)
+    status, stdout = ended(job)
+    assert (status, json.loads(stdout)["error"]) == (3, "the nvidia kernel module is not loaded")
