@@ -1,4 +1,8 @@
-"""What the kernels said during the run: lines of trouble that were not there before."""
+"""What the kernels said during the run: lines of trouble that were not there before.
+
+A GPU driver's own lines are judged by ``*.gpu_errors`` where the log was followed, and here where it was not
+(``harness.checks.telemetry_kernel``). What a follower read and the log has since lost is judged here too.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,9 @@ from collections import Counter
 
 from harness.checks.answers import facts_after, failed, guest, host_facts, listing, ok, seen, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.telemetry_kernel import GPU_FAMILIES, is_driver_line
 from harness.model.outcome import Action, CheckResult, EvidenceRef
+from harness.model.telemetry import KernelLog, Ruling
 from harness.telemetry.kernel_log import trouble_of
 
 _LONGEST = 4096
@@ -17,6 +23,27 @@ def trouble(lines: tuple[str, ...]) -> list[tuple[str, Action, str]]:
     """Lines that tell of trouble: kind, action and the line, in order."""
     found = ((trouble_of(line), line) for line in lines)
     return [(told[0], told[1], line[:_LONGEST]) for told, line in found if told is not None]
+
+
+def _beside(
+    lines: tuple[str, ...], kept: tuple[str, ...], log: KernelLog | None, since: float | None
+) -> list[tuple[str, Action, str]]:
+    """Trouble among ``lines`` and in the followed log, less what ``*.gpu_errors`` rules.
+
+    ``kept`` is all that the log still held at the end: what is there needs no follower.
+    """
+    if log is None or log.followed_from is None:
+        return trouble(lines)
+    mine = tuple(line for line in lines if not is_driver_line(line))
+    lost = tuple(
+        event.line
+        for event in log.events
+        if event.family not in GPU_FAMILIES
+        and event.ruling is not Ruling.NOTE
+        and (since is None or event.at is None or event.at >= since)
+        and not any(event.line in line for line in kept)
+    )
+    return trouble((*mine, *lost))
 
 
 def _new_lines(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
@@ -35,7 +62,9 @@ def _host_log(case: Case, _subject: Subject) -> CheckResult:
     if first.kernel_log is None or last.kernel_log is None:
         raise MissingEvidence("the host's kernel log could not be read")
     fresh = _new_lines(first.kernel_log, last.kernel_log)
-    found = trouble(fresh)
+    watched = case.evidence.host_telemetry
+    log, since = (None, None) if watched is None else (watched.kernel, watched.started)
+    found = _beside(fresh, last.kernel_log, log, since)
     if found:
         kinds = Counter(kind for kind, _, _ in found)
         said = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
@@ -70,7 +99,8 @@ def _guest_log(case: Case, subject: Subject) -> CheckResult:
     evidence = guest(subject)
     if evidence.kernel_log is None:
         raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")
-    found = trouble(evidence.kernel_log)
+    log = evidence.telemetry.kernel if evidence.telemetry is not None else None
+    found = _beside(evidence.kernel_log, evidence.kernel_log, log, None)
     if found:
         return failed(
             f"the guest's kernel reported {found[0][0]}: {listing([line for _, _, line in found], most=3)}",

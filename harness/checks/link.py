@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks.answers import facts_after, failed, gpu, host_facts, listing, of_device, ok, seen
 from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.telemetry_link import best_speed
 from harness.model.inventory import ExpectedLink
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.topology import AerCounters, HostFacts, Link, PciDevice
@@ -21,7 +22,7 @@ def _root_port(facts: HostFacts, device: PciDevice) -> PciDevice:
 
 
 def _link(case: Case, subject: Subject) -> CheckResult:
-    """The root port's link against the host file; the best state seen before and after the guests counts.
+    """The root port's link against the host file; the best speed seen before, after and under load counts.
 
     Current and maximum are both held to what the host file expects: a card of the wrong generation, or a
     lane lost for good, moves the two together.
@@ -44,6 +45,9 @@ def _link(case: Case, subject: Subject) -> CheckResult:
     links = [link for seen_port, card, _ in looks for link in (seen_port.link, card.link) if link is not None]
     if port.link is None:
         raise MissingEvidence(f"root port {port.address} shows no link")
+    loaded = max((best_speed(case, end) or 0.0) for end in (device.address, port.address))
+    if loaded:
+        links.append(Link(speed_gts=loaded, width=None, max_speed_gts=None, max_width=None))
     return _judge_link(links, port.link, due, f"root port {port.address}", evidence)
 
 
@@ -68,12 +72,13 @@ def _judge_link(
     ):
         raise MissingEvidence(f"{name} does not say its link's speed and width")
     best = max((link.speed_gts for link in links if link.speed_gts is not None), default=0.0)
+    rest = f", {_gts(best)} at its best" if port.speed_gts is not None and best > port.speed_gts else ""
     if due.speed_gts is not None and best < due.speed_gts:
         raise MissingEvidence(
-            f"{said}: it could be faster and was read at rest; idle GPUs drop to 2.5 GT/s, so only a reading "
-            "under load can tell"
+            f"{said}{rest}: it could be faster and was read at rest; idle GPUs drop to 2.5 GT/s, so only a "
+            "reading under load can tell (gpu.pcie_under_load)"
         )
-    return ok(said, evidence=evidence, measurements=measured)
+    return ok(f"{said}{rest}", evidence=evidence, measurements=measured)
 
 
 def _number(value: int | None) -> float | None:

@@ -10,8 +10,10 @@ from __future__ import annotations
 from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.guest import AttachMode
+from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
+from harness.telemetry.kernel_log import read_kernel
 
 GPU_FAMILIES = (Family.XID, Family.SXID, Family.BUS)
 FAILING: dict[Ruling, tuple[str, Action]] = {
@@ -33,6 +35,11 @@ FAILING: dict[Ruling, tuple[str, Action]] = {
 COMPANION_SECONDS = 60.0
 """How far from a line that only follows another the other may be. NVIDIA's driver writes them together; a
 reset that is tried in between takes some tens of seconds."""
+
+
+def is_driver_line(line: str) -> bool:
+    """Whether a line is one that these checks rule, by the same reading that makes it an event."""
+    return any(event.family in GPU_FAMILIES for event in read_kernel(((None, line),), "", KernelCodes()))
 
 
 def driver_events(log: KernelLog, since: float | None) -> tuple[KernelEvent, ...]:

@@ -1,0 +1,477 @@
+"""Judgements of telemetry at their limits, on both sides, and what a missing sensor means to each."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from harness.checks import run_checks, telemetry, telemetry_gpu, telemetry_link, telemetry_memory
+from harness.checks.telemetry_link import allowed_replays
+from harness.faults.telemetry import watched, with_telemetry
+from harness.model.evidence import Evidence
+from harness.model.inventory import ExpectedLink, HostFile
+from harness.model.outcome import Action, CheckResult, Outcome, SubjectKind
+from harness.model.telemetry import Gap, GpuTelemetry, SeriesSummary
+from harness.model.topology import Link
+from harness.telemetry.series import PROPERTIES, REASONS, SENSOR
+
+PASS, FAIL, ERROR, MISSING = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, None
+
+
+def _clean() -> ModuleType:
+    path = Path(__file__).parents[1] / "faults" / "clean.py"
+    spec = importlib.util.spec_from_file_location("telemetry_clean", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+clean = _clean()
+OF_A_GPU = tuple(
+    check.id
+    for module in (telemetry, telemetry_gpu, telemetry_memory, telemetry_link)
+    for check in module.CHECKS
+)
+
+
+def judged(check: str, evidence: Evidence, host: HostFile | None = None) -> tuple[Outcome | None, str]:
+    """Outcome and words for the first subject."""
+    _, cells = run_checks(evidence, clean.profile(), host or clean.HOST)
+    first = next(c for c in cells if c.check == check)
+    return first.outcome, first.reason
+
+
+def result(check: str, evidence: Evidence) -> CheckResult:
+    results, _ = run_checks(evidence, clean.profile(), clean.HOST)
+    return next(r for r in results if r.check == check)
+
+
+def on_gpu(evidence: Evidence | None = None, **changes: Any) -> Evidence:
+    start: Evidence = clean.evidence() if evidence is None else evidence
+    first, *rest = watched(start).gpus
+    return with_telemetry(start, gpus=(replace(first, **changes), *rest))
+
+
+def gpu_of(evidence: Evidence) -> GpuTelemetry:
+    return watched(evidence).gpus[0]
+
+
+def on_series(name: str, evidence: Evidence | None = None, **changes: Any) -> Evidence:
+    start: Evidence = clean.evidence() if evidence is None else evidence
+    gpu = gpu_of(start)
+    return on_gpu(start, series=gpu.series | {name: replace(gpu.series[name], **changes)})
+
+
+def value(name: str, number: float, evidence: Evidence | None = None) -> Evidence:
+    """A state that never moved, or the highest value of a gauge."""
+    return on_series(name, evidence, first=number, last=number, minimum=number, maximum=number)
+
+
+def grown(name: str, by: float, start: float = 0.0) -> Evidence:
+    return on_series(name, first=start, last=start + by, minimum=start, maximum=start + by)
+
+
+def properties(**changes: Any) -> Evidence:
+    evidence: Evidence = clean.evidence()
+    return on_gpu(evidence, properties=gpu_of(evidence).properties | changes)
+
+
+def absent(*names: str, evidence: Evidence | None = None) -> Evidence:
+    """Sensors that the card says it does not have."""
+    start: Evidence = clean.evidence() if evidence is None else evidence
+    gpu = gpu_of(start)
+    none = {name: SeriesSummary(name=name, unit=SENSOR[name].unit, offered=False) for name in names}
+    return on_gpu(start, series=gpu.series | none)
+
+
+def test_the_clean_telemetry_speaks_the_names_of_the_registry() -> None:
+    gpu = gpu_of(clean.evidence())
+    assert set(gpu.series) == set(SENSOR)
+    assert {name: series.unit for name, series in gpu.series.items()} == {
+        name: sensor.unit for name, sensor in SENSOR.items()
+    }
+    assert set(gpu.properties) == set(PROPERTIES)
+    assert set(gpu.reasons) <= set(REASONS.values())
+
+
+@pytest.mark.parametrize("check", OF_A_GPU)
+def test_nothing_about_a_gpu_passes_without_telemetry(check: str) -> None:
+    evidence: Evidence = clean.evidence()
+    guests = tuple(replace(guest, telemetry=None) for guest in evidence.guests)
+    _, cells = run_checks(replace(evidence, guests=guests), clean.profile(), clean.HOST)
+    assert {c.outcome for c in cells if c.check == check} == {MISSING}
+    assert all(c.reason for c in cells if c.check == check)
+
+
+@pytest.mark.parametrize("check", OF_A_GPU)
+def test_a_gpu_whose_sensors_all_gave_nothing_passes_nothing_but_what_it_states(check: str) -> None:
+    gpu = gpu_of(clean.evidence())
+    silent = {
+        name: replace(
+            series, count=0, failed=600, minimum=None, maximum=None, first=None, last=None, mean=None
+        )
+        for name, series in gpu.series.items()
+    }
+    outcome, _ = judged(check, on_gpu(series=silent))
+    assert (outcome is PASS) == (check == "gpu.ecc_mode")
+
+
+@pytest.mark.parametrize("check", OF_A_GPU)
+def test_a_gpu_that_was_never_asked_passes_nothing(check: str) -> None:
+    outcome, why = judged(check, on_gpu(series={}, properties={}, reasons={}))
+    assert outcome in (MISSING, ERROR)
+    assert why
+
+
+@pytest.mark.parametrize("check", OF_A_GPU)
+def test_a_stand_in_says_nothing_about_hardware_and_all_about_a_lab(check: str) -> None:
+    evidence = with_telemetry(clean.evidence(), standin="default")
+    outcome, why = judged(check, evidence)
+    assert outcome in (MISSING, ERROR)
+    assert "stand-in" in why
+    assert judged(check, replace(evidence, subject=SubjectKind.LAB))[0] is PASS
+
+
+def test_a_gap_names_when_how_long_and_which_load() -> None:
+    gap = Gap(start=30.0, end=37.5, reason="nvmlDeviceGetPowerUsage did not come back")
+    outcome, why = judged("telemetry.coverage", on_gpu(gaps=(gap,)))
+    assert outcome is ERROR
+    assert "no sample for 7.5 s from 30.0 s to 37.5 s under device: nvmlDeviceGetPowerUsage" in why
+
+
+@pytest.mark.parametrize(("count", "outcome"), [(599, PASS), (598, ERROR), (1200, PASS), (0, ERROR)])
+def test_half_of_the_asked_rate_is_enough(count: int, outcome: Outcome) -> None:
+    """120 s under load at 10 Hz: 5 Hz are 600 samples, of which the first may lie before the load."""
+    gpu = gpu_of(clean.evidence())
+    thin = {name: replace(series, count=min(series.count, count)) for name, series in gpu.series.items()}
+    assert judged("telemetry.coverage", on_gpu(series=thin))[0] is outcome
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"started": 25.0}, PASS),
+        ({"started": 25.1}, ERROR),
+        ({"started": None}, ERROR),
+        ({"ended": 145.0}, PASS),
+        ({"ended": 144.9}, ERROR),
+        ({"ended": None}, ERROR),
+        ({"closed": False}, ERROR),
+        ({"fast_hz": 9.0}, ERROR),
+        ({"loads": ()}, MISSING),
+        ({"source": "", "detail": "NVMLError_DriverNotLoaded"}, MISSING),
+    ],
+)
+def test_the_sampler_must_outlive_the_loads(changes: dict[str, Any], outcome: Outcome | None) -> None:
+    assert judged("telemetry.coverage", with_telemetry(clean.evidence(), **changes))[0] is outcome
+
+
+def test_a_gpu_that_cannot_be_told_apart_is_no_missing_gpu() -> None:
+    evidence = on_gpu(host_address=None)
+    outcome, why = judged("telemetry.coverage", evidence)
+    assert outcome is ERROR
+    assert "nobody can say which GPU" in why
+
+
+def test_a_load_that_timed_out_still_needs_its_window_and_one_that_never_ran_does_not() -> None:
+    evidence: Evidence = clean.evidence()
+    guest = evidence.guests[0]
+    for status, outcome in (("timeout", ERROR), ("lost", PASS), ("not_applicable", PASS)):
+        more = replace(guest.results[0], key="never-seen", status=status)
+        changed = replace(guest, results=(*guest.results, more))
+        assert (
+            judged("telemetry.coverage", replace(evidence, guests=(changed, *evidence.guests[1:])))[0]
+            is outcome
+        )
+
+
+def test_a_hung_call_is_charged_to_the_gpu_that_it_names() -> None:
+    evidence: Evidence = clean.evidence()
+    one, four = evidence.guests
+    assert four.telemetry is not None
+    uuid = four.telemetry.gpus[2].uuid
+    hung = replace(four.telemetry, hung=(f"nvmlDeviceGetPowerUsage on GPU 2 ({uuid}) at 31.0 s",))
+    _, cells = run_checks(
+        replace(evidence, guests=(one, replace(four, telemetry=hung))), clean.profile(), clean.HOST
+    )
+    found = [c.outcome for c in cells if c.check == "telemetry.present"]
+    assert found == [PASS, PASS, PASS, FAIL, PASS]
+
+
+def test_a_call_that_came_back_is_told_and_left_to_the_gap_it_made() -> None:
+    call = "nvmlDeviceGetPowerUsage on GPU 0 at 31.0 s; it came back after 4.2 s"
+    said = result("telemetry.present", with_telemetry(clean.evidence(), hung=(call,)))
+    assert said.outcome is PASS
+    assert "4.2 s" in said.message
+
+
+@pytest.mark.parametrize(
+    ("name", "still", "outcome"),
+    [("energy", 9.9, PASS), ("energy", 10.0, FAIL), ("power", 29.9, PASS), ("power", 30.0, FAIL)],
+)
+def test_sensors_may_stand_still_only_for_so_long(name: str, still: float, outcome: Outcome) -> None:
+    assert judged("telemetry.alive", on_series(name, unchanged_seconds=still))[0] is outcome
+
+
+def test_a_card_without_energy_counter_and_power_cannot_show_that_it_lives() -> None:
+    assert judged("telemetry.alive", absent("energy"))[0] is PASS
+    assert judged("telemetry.alive", absent("energy", "power"))[0] is MISSING
+
+
+@pytest.mark.parametrize(
+    ("name", "seconds", "outcome"),
+    [
+        ("hw_thermal", 1.2, PASS),
+        ("hw_thermal", 1.3, FAIL),
+        ("sw_thermal", 1.3, FAIL),
+        ("power_brake", 1.3, FAIL),
+        ("hw_slowdown", 1.3, FAIL),
+        ("sw_power_cap", 120.0, PASS),
+        ("app_clocks", 120.0, PASS),
+        ("sync_boost", 120.0, PASS),
+    ],
+)
+def test_a_hundredth_of_the_load_may_be_held_back(name: str, seconds: float, outcome: Outcome) -> None:
+    assert judged("gpu.clock_reasons", on_gpu(reasons={name: seconds}))[0] is outcome
+
+
+def test_the_most_telling_reason_names_what_to_do() -> None:
+    said = result("gpu.clock_reasons", on_gpu(reasons={"hw_slowdown": 9.0, "power_brake": 9.0}))
+    assert said.action is Action.FIX_CONFIG
+    assert "power supplies" in said.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "hottest", "outcome"),
+    [
+        ("temperature", 87.0, PASS),
+        ("temperature", 88.0, FAIL),
+        ("temperature_memory", 95.0, PASS),
+        ("temperature_memory", 96.0, FAIL),
+    ],
+)
+def test_the_cards_own_thresholds_are_the_limit(name: str, hottest: float, outcome: Outcome) -> None:
+    assert judged("gpu.temperature", on_series(name, maximum=hottest))[0] is outcome
+
+
+@pytest.mark.parametrize(
+    ("gpu_max", "slowdown", "outcome"),
+    [(None, 70.0, FAIL), (0.0, 89.0, PASS), (-5.0, None, MISSING), (None, None, MISSING)],
+)
+def test_a_threshold_of_zero_or_less_is_none(
+    gpu_max: float | None, slowdown: float | None, outcome: Outcome | None
+) -> None:
+    evidence = properties(temperature_gpu_max=gpu_max, temperature_slowdown=slowdown)
+    assert judged("gpu.temperature", evidence)[0] is outcome
+
+
+def test_memory_without_a_sensor_is_said_and_core_without_one_is_missing() -> None:
+    assert "no sensor for its memory" in result("gpu.temperature", absent("temperature_memory")).message
+    assert judged("gpu.temperature", absent("temperature"))[0] is MISSING
+
+
+@pytest.mark.parametrize(
+    ("evidence", "outcome"),
+    [
+        (lambda: properties(power_limit=700.0), PASS),
+        (lambda: properties(power_limit=699.9), FAIL),
+        (lambda: properties(power_limit_default=None), PASS),
+        (lambda: properties(power_limit=None), MISSING),
+        (lambda: grown("energy", 1.1 * 700 * 120 - 1), PASS),
+        (lambda: grown("energy", 1.1 * 700 * 120 + 1), FAIL),
+        (lambda: absent("energy"), PASS),
+        (lambda: absent("energy", "power"), MISSING),
+    ],
+)
+def test_power_keeps_the_cards_own_limit(evidence: Callable[[], Evidence], outcome: Outcome | None) -> None:
+    assert judged("gpu.power", evidence())[0] is outcome
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome"),
+    [
+        ({}, PASS),
+        ({"ecc_current": False, "ecc_pending": False}, FAIL),
+        ({"ecc_current": False, "ecc_pending": False, "ecc_default": None}, FAIL),
+        ({"ecc_current": False, "ecc_pending": False, "ecc_default": False}, PASS),
+        ({"ecc_current": True, "ecc_pending": False}, FAIL),
+        ({"ecc_current": None, "ecc_pending": None, "ecc_default": None}, PASS),
+    ],
+)
+def test_ecc_is_on_where_there_is_any(mode: dict[str, Any], outcome: Outcome) -> None:
+    assert judged("gpu.ecc_mode", properties(**mode))[0] is outcome
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "by", "outcome"),
+    [
+        ("ecc_uncorrected", 0.0, 0.0, PASS),
+        ("ecc_uncorrected", 0.0, 1.0, FAIL),
+        ("ecc_uncorrected", 1.0, 0.0, FAIL),
+        ("ecc_uncorrected_aggregate", 3.0, 0.0, PASS),
+        ("ecc_uncorrected_aggregate", 3.0, 1.0, FAIL),
+        ("ecc_corrected", 5e6, 10_000.0, PASS),
+        ("ecc_corrected", 0.0, 10_001.0, FAIL),
+        ("ecc_corrected", 9.0, -9.0, MISSING),
+        ("remap_corrected", 7.0, 0.0, PASS),
+        ("remap_corrected", 0.0, 1.0, FAIL),
+        ("remap_uncorrected", 511.0, 0.0, PASS),
+        ("remap_uncorrected", 512.0, 0.0, FAIL),
+    ],
+)
+def test_memory_errors_at_their_limits(name: str, start: float, by: float, outcome: Outcome | None) -> None:
+    check = "gpu.ecc_errors" if name.startswith("ecc") else "gpu.retired_memory"
+    assert judged(check, grown(name, by, start))[0] is outcome
+
+
+def _before_ampere(single: float, double: float, pending: float = 0.0) -> Evidence:
+    rows = ("remap_corrected", "remap_uncorrected", "remap_pending", "remap_failed")
+    evidence = absent(*rows)
+    pages = {"retired_single_bit": single, "retired_double_bit": double, "retired_pending": pending}
+    for name, number in pages.items():
+        evidence = value(name, number, on_series(name, evidence, offered=True, count=120))
+    return evidence
+
+
+@pytest.mark.parametrize(
+    ("single", "double", "pending", "outcome"),
+    [
+        (62.0, 0.0, 0.0, PASS),
+        (63.0, 0.0, 0.0, FAIL),
+        (50.0, 13.0, 0.0, FAIL),
+        (0.0, 15.0, 0.0, PASS),
+        (0.0, 16.0, 0.0, FAIL),
+        (0.0, 0.0, 1.0, FAIL),
+    ],
+)
+def test_retired_pages_of_older_cards(single: float, double: float, pending: float, outcome: Outcome) -> None:
+    assert judged("gpu.retired_memory", _before_ampere(single, double, pending))[0] is outcome
+
+
+@pytest.mark.parametrize(
+    ("mode", "outcome"), [(None, PASS), (True, MISSING), (False, MISSING)], ids=["no ECC", "on", "off"]
+)
+def test_counters_that_a_card_lacks_pass_only_where_it_says_that_it_has_no_ecc(
+    mode: bool | None, outcome: Outcome | None
+) -> None:
+    gone = [name for name in SENSOR if name.startswith(("ecc_", "remap_", "retired_"))]
+    evidence = absent(*gone, evidence=properties(ecc_current=mode))
+    assert judged("gpu.ecc_errors", evidence)[0] is outcome
+    assert judged("gpu.retired_memory", evidence)[0] is outcome
+
+
+@pytest.mark.parametrize(
+    ("generation", "width", "seconds", "most"),
+    [
+        (3, 16, 60.0, 8),
+        (4, 16, 60.0, 16),
+        (5, 16, 60.0, 31),
+        (4, 16, 30.0, 16),
+        (4, 16, 150.0, 40),
+        (3, 8, 60.0, 4),
+    ],
+)
+def test_allowed_replays_are_those_of_dcgm(generation: int, width: int, seconds: float, most: int) -> None:
+    """statistics-and-faults §6: x16 gives 8, 16 and 31 a minute."""
+    assert allowed_replays(generation, width, seconds) == most
+
+
+@pytest.mark.parametrize(("replays", "outcome"), [(32.0, PASS), (33.0, FAIL)])
+def test_replays_are_held_to_the_time_under_load(replays: float, outcome: Outcome) -> None:
+    """Two minutes of load at generation 4 x16: 32."""
+    assert judged("gpu.pcie_under_load", grown("pcie_replays", replays))[0] is outcome
+
+
+def test_a_link_may_be_slow_at_rest_but_not_at_its_best() -> None:
+    check = "gpu.pcie_under_load"
+    assert judged(check, on_series("pcie_gen", minimum=1.0, maximum=4.0))[0] is PASS
+    assert judged(check, value("pcie_gen", 3.0))[0] is FAIL
+    assert judged(check, value("pcie_width", 8.0))[0] is FAIL
+
+
+def test_a_gpu_that_never_worked_proves_nothing_about_its_link() -> None:
+    idle = value("util_gpu", 0.0, value("pcie_gen", 1.0))
+    assert judged("gpu.pcie_under_load", idle)[0] is MISSING
+    assert judged("gpu.pcie_under_load", value("util_gpu", 0.0, value("pcie_width", 8.0)))[0] is FAIL
+
+
+def test_a_card_and_slot_of_the_wrong_generation_do_not_excuse_each_other() -> None:
+    evidence = properties(pcie_max_gen=3.0)
+    evidence = value("pcie_gen", 3.0, evidence)
+    assert judged("gpu.pcie_under_load", evidence)[0] is FAIL
+    none = replace(clean.HOST, expected_link=None)
+    assert judged("gpu.pcie_under_load", evidence, none)[0] is PASS
+    five = replace(clean.HOST, expected_link=ExpectedLink(speed_gts=32.0, width=16))
+    assert judged("gpu.pcie_under_load", clean.evidence(), five)[0] is FAIL
+
+
+def _at_rest(evidence: Evidence) -> Evidence:
+    """Every port shows generation 1 before and after, as idle GPUs do."""
+    facts = evidence.facts
+    assert facts is not None
+    idle = Link(speed_gts=2.5, width=16, max_speed_gts=16.0, max_width=16)
+    devices = tuple(replace(d, link=idle) if d.class_code == "060400" else d for d in facts.pci_devices)
+    changed = replace(facts, pci_devices=devices)
+    return replace(evidence, facts=changed, facts_after=changed)
+
+
+def test_a_link_that_was_read_at_rest_is_answered_by_what_was_read_under_load() -> None:
+    evidence = _at_rest(clean.evidence())
+    assert judged("gpu.link", evidence)[0] is PASS
+    guest_only = replace(evidence, host_telemetry=None)
+    assert judged("gpu.link", guest_only)[0] is PASS
+    unwatched = replace(guest_only, guests=tuple(replace(guest, telemetry=None) for guest in evidence.guests))
+    assert judged("gpu.link", unwatched)[0] is MISSING
+    stood_in = tuple(
+        replace(g, telemetry=replace(g.telemetry, standin="default") if g.telemetry else None)
+        for g in guest_only.guests
+    )
+    assert judged("gpu.link", replace(guest_only, guests=stood_in, subject=SubjectKind.LAB))[0] is MISSING
+
+
+@pytest.mark.parametrize(
+    ("evidence", "outcome"),
+    [
+        (lambda: properties(nvlink_links=None), PASS),
+        (lambda: properties(nvlink_links=0.0), PASS),
+        (lambda: absent("nvlink_active"), MISSING),
+        (lambda: value("nvlink_active", 0.0), PASS),
+        (lambda: on_series("nvlink_active", minimum=17.0), FAIL),
+        (lambda: grown("nvlink_replay", 1.0), FAIL),
+        (lambda: grown("nvlink_recovery", 1.0), FAIL),
+        (lambda: grown("nvlink_crc", 11_999.0), PASS),
+        (lambda: grown("nvlink_crc", 12_000.0), FAIL),
+        (lambda: absent("nvlink_replay", "nvlink_recovery", "nvlink_crc"), MISSING),
+    ],
+)
+def test_nvlink_at_its_limits(evidence: Callable[[], Evidence], outcome: Outcome | None) -> None:
+    assert judged("gpu.nvlink", evidence())[0] is outcome
+
+
+def test_a_card_with_fewer_links_than_its_neighbour_is_seen() -> None:
+    evidence: Evidence = clean.evidence()
+    one, four = evidence.guests
+    assert four.telemetry is not None
+    gpu = four.telemetry.gpus[1]
+    fewer = replace(
+        gpu,
+        series=gpu.series
+        | {"nvlink_active": replace(gpu.series["nvlink_active"], minimum=12.0, maximum=12.0, last=12.0)},
+    )
+    gpus = tuple(fewer if g is gpu else g for g in four.telemetry.gpus)
+    changed = replace(four, telemetry=replace(four.telemetry, gpus=gpus))
+    _, cells = run_checks(replace(evidence, guests=(one, changed)), clean.profile(), clean.HOST)
+    assert [c.outcome for c in cells if c.check == "gpu.nvlink"] == [PASS, PASS, FAIL, PASS, PASS]
+
+
+def test_processes_that_cannot_be_listed_are_not_absent() -> None:
+    assert judged("gpu.foreign_processes", absent("processes"))[0] is MISSING
+    assert judged("gpu.foreign_processes", on_gpu(processes=("Xorg",)))[0] is FAIL
