@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.backends.held import HeldCommand
 from harness.backends.process import Finished, Recorder, deliver, run_child
+from harness.backends.stream import Streamed
 from harness.errors import TransportError
 from harness.ports import CommandResult
 
@@ -79,6 +80,10 @@ class LocalTransport:
     def hold(self, argv: tuple[str, ...]) -> HeldCommand:
         """Start a command that lives until its handle is closed or this process dies."""
         return HeldCommand(argv, where=self._name)
+
+    def stream(self, argv: tuple[str, ...], path: Path) -> Streamed:
+        """Start a command whose output is appended to a file, held as by ``hold``."""
+        return Streamed(argv, path, where=self._name)
 
     def close(self) -> None:
         """Nothing is kept open."""

@@ -21,6 +21,7 @@ from pathlib import Path
 from harness.backends.held import HeldCommand
 from harness.backends.process import Finished, Recorder, deliver, run_child, whole_copy
 from harness.backends.ssh_errors import explain
+from harness.backends.stream import Streamed
 from harness.errors import ConfigError, TransportError
 from harness.model.inventory import SshAccess
 from harness.ports import CommandResult
@@ -140,6 +141,12 @@ class SshTransport:
         directory = self.connect()
         line = (*self._ssh(directory), "--", self.access.address, remote_line(argv))
         return HeldCommand(line, where=self._name, env=self._env)
+
+    def stream(self, argv: tuple[str, ...], path: Path) -> Streamed:
+        """Start a command there whose output is appended to a local file, held as by ``hold``."""
+        directory = self.connect()
+        line = (*self._ssh(directory), "--", self.access.address, remote_line(argv))
+        return Streamed(line, path, where=self._name, env=self._env)
 
     def connect(self) -> Path:
         """Open the master connection unless it is up; returns the directory of its socket (mode 0700)."""

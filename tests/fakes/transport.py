@@ -97,6 +97,33 @@ class FakeHeld:
         self.alive = False
 
 
+class FakeStreamed:
+    """A command that streams into a file; a test may add to the file as the command would."""
+
+    def __init__(self, path: Path, status: int, words: str) -> None:
+        self.path = path
+        self.alive = True
+        self._status = status
+        self._words = words
+
+    @property
+    def status(self) -> int | None:
+        return None if self.alive else self._status
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def errors(self) -> str:
+        return self._words
+
+    def end(self) -> None:
+        self.alive = False
+
+    def close(self, deadline: float = 10.0) -> None:
+        self.alive = False
+
+
 class FakeTransport:
     """``harness.ports.Transport`` to a FakeHost."""
 
@@ -104,6 +131,7 @@ class FakeTransport:
         self.host = host or FakeHost()
         self._recorder = recorder
         self.held: list[FakeHeld] = []
+        self.streamed: list[FakeStreamed] = []
         self.closed = 0
 
     @property
@@ -141,6 +169,16 @@ class FakeTransport:
         self.host.calls.append((argv, "hold"))
         self.held.append(FakeHeld())
         return self.held[-1]
+
+    def stream(self, argv: tuple[str, ...], path: Path) -> FakeStreamed:
+        """What the host answers is in the file at once; the command lives until it is closed."""
+        self._require_up()
+        self.host.calls.append((argv, "stream"))
+        status, out, err = self._executed(argv, b"", "stream")
+        with path.open("ab") as output:
+            output.write(out)
+        self.streamed.append(FakeStreamed(path, status, err.decode().strip()))
+        return self.streamed[-1]
 
     def close(self) -> None:
         self.closed += 1

@@ -1,0 +1,113 @@
+"""Commands whose output goes straight into a local file, for as long as their standard input is held."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.backends.process import end_group
+from harness.errors import TransportError
+
+_CHUNK = 65536
+
+_FOLLOW = """
+tail -c "+$1" -f -- "$2" &
+child=$!
+cat >/dev/null
+kill "$child" 2>/dev/null
+"""
+# Only tail would not see that nobody listens any more while the file does not grow.
+
+
+class Streamed:
+    """A command that runs here or over SSH, and writes into ``path`` without a byte passing through us.
+
+    It lives until ``close``, or until this process dies: then the kernel closes our end of its standard input
+    and it reads end-of-file. It must end by itself at that. What it wrote is appended, so that a stream that
+    broke can be taken up again with ``follow_file`` from the file's size.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], path: Path, *, where: str, env: Mapping[str, str] | None = None
+    ) -> None:
+        """Raises TransportError when the file cannot be opened or the command not started."""
+        self.path = path
+        self._where = where
+        self._closed = False
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  kept for the command's life; an undrained pipe blocks
+        try:
+            path.touch(mode=0o600)
+            with path.open("ab") as output:
+                self._child = subprocess.Popen(
+                    list(argv),
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=self._errors,
+                    env=None if env is None else dict(env),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            self._errors.close()
+            raise TransportError(
+                f"{argv[0]}: could not be started into {path}: {error}", host=where
+            ) from error
+
+    @property
+    def alive(self) -> bool:
+        """Whether the command still runs (its connection included)."""
+        return self._child.poll() is None
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, 128 + n for signal n; None while it runs. 255 is also ssh's word for a lost line."""
+        status = self._child.poll()
+        return status if status is None or status >= 0 else 128 - status
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file: where a stream that broke goes on."""
+        try:
+            return self.path.stat().st_size
+        except OSError as error:
+            raise TransportError(f"{self.path}: {error.strerror}", host=self._where) from error
+
+    def errors(self) -> str:
+        """What it wrote on standard error so far (at most 64 KiB)."""
+        if self._errors.closed:
+            return ""
+        return os.pread(self._errors.fileno(), _CHUNK, 0).decode("utf-8", "backslashreplace").strip()
+
+    def end(self) -> None:
+        """Ask it to end, by closing its input, and do not wait."""
+        stream = self._child.stdin
+        if stream is not None and not stream.closed:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
+
+    def close(self, deadline: float = 10.0) -> None:
+        """Ask it to end and wait; killed after ``deadline`` seconds. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self.end()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._child.wait(deadline)
+        end_group(self._child)
+        self._errors.close()
+
+
+def follow_file(path: str, offset: int = 0) -> tuple[str, ...]:
+    """Command that prints a file of its machine from a byte on, and what is added to it, while it is held.
+
+    Up to a second of what was added last may be missing when it ends: ``rest_of_file`` brings that.
+    """
+    return ("sh", "-c", _FOLLOW, "sh", str(offset + 1), path)
+
+
+def rest_of_file(path: str, offset: int) -> tuple[str, ...]:
+    """Command that prints a file of its machine from a byte to its end."""
+    return ("tail", "-c", f"+{offset + 1}", "--", path)
