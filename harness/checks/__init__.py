@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.checks import (
     cpu,
     engine,
+    expectations,
     guest,
     host,
     iommu,
@@ -46,6 +47,7 @@ CHECKS: tuple[Check, ...] = (
     *placement.CHECKS,
     *guest.CHECKS,
     *workloads.CHECKS,
+    *expectations.CHECKS,
     *virtualization.CHECKS,
     *telemetry.CHECKS,
     *telemetry_gpu.CHECKS,

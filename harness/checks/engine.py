@@ -11,6 +11,7 @@ from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Action, CheckResult, CoverageCell, Outcome, Severity
 from harness.placement.gpus import select_gpus
+from harness.workloads.applicable import gpus_of, why_absent
 
 HOST = "host"
 NO_SUBJECT = "(no subject)"
@@ -45,7 +46,7 @@ _NOTHING = {
     Scope.GPU: "the host shows no GPU",
     Scope.GUEST: "no guest was planned",
     Scope.GUEST_GPU: "no guest asked for a GPU",
-    Scope.GUEST_WORKLOAD: "no guest was given a workload",
+    Scope.GUEST_WORKLOAD: "no guest was given a workload that its GPUs can run",
 }
 
 
@@ -83,7 +84,7 @@ def _subjects(scope: Scope, case: Case) -> Iterator[Subject]:
         yield from _gpus(case)
     else:
         for guest in case.evidence.guests:
-            yield from _of_guest(scope, guest)
+            yield from _of_guest(scope, guest, case)
         if not case.evidence.guests:
             yield from _unplanned(scope, case.profile)
 
@@ -104,14 +105,16 @@ def _gpus(case: Case) -> Iterator[Subject]:
         yield Subject(name=f"gpu{number} (not found)")
 
 
-def _of_guest(scope: Scope, guest: GuestEvidence) -> Iterator[Subject]:
+def _of_guest(scope: Scope, guest: GuestEvidence, case: Case) -> Iterator[Subject]:
     if scope is Scope.GUEST:
         yield Subject(name=guest.name, guest=guest)
     elif scope is Scope.GUEST_WORKLOAD:
         for workload in guest.workloads:
-            yield Subject(name=f"{guest.name}/{workload}", guest=guest, workload=workload)
+            # What the GPU model is declared not to have is not planned; reports list it.
+            if not why_absent(case.evidence, case.profile, guest, workload):
+                yield Subject(name=f"{guest.name}/{workload}", guest=guest, workload=workload)
     else:
-        planned = tuple(gpu.host for gpu in guest.plan.gpus) if guest.plan is not None else guest.devices
+        planned = gpus_of(guest)
         for device in planned:
             yield Subject(name=f"{guest.name}/{device}", guest=guest, device=device)
         for number in range(len(planned), guest.request.gpus):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.faults import gpu, guests, host, placement, telemetry, telemetry_host
+from harness.faults import expectations, gpu, guests, host, placement, telemetry, telemetry_host
 from harness.faults.base import Fault
 
 FAULTS: tuple[Fault, ...] = (
@@ -12,6 +12,7 @@ FAULTS: tuple[Fault, ...] = (
     *guests.FAULTS,
     *telemetry.FAULTS,
     *telemetry_host.FAULTS,
+    *expectations.FAULTS,
 )
 """Every fault of evidence there is."""
 

@@ -110,6 +110,7 @@ FAULTS = (
         title="A workload ended badly after its answers",
         must_trip="workload.answer",
         corrupt=lambda e: with_result(e, status="failed", detail="exit status 139"),
+        also=("workload.expected",),
     ),
     Fault(
         id="workload-timeout",
@@ -117,6 +118,7 @@ FAULTS = (
         must_trip="workload.answer",
         corrupt=lambda e: with_result(e, status="timeout"),
         outcome=Outcome.ERROR,
+        also=("workload.expected",),
     ),
     Fault(
         id="workload-unsuited",
@@ -124,6 +126,7 @@ FAULTS = (
         must_trip="workload.answer",
         corrupt=lambda e: with_result(e, status="not_applicable"),
         outcome=Outcome.SKIP,
+        also=("workload.expected",),
     ),
     Fault(
         id="workload-lost",
@@ -131,7 +134,7 @@ FAULTS = (
         must_trip="workload.answer",
         corrupt=lambda e: with_guest(e, results=results(e)[1:]),
         outcome=None,
-        also=("workload.limits",),
+        also=("workload.limits", "workload.expected"),
     ),
     Fault(
         id="too-slow",
@@ -159,6 +162,7 @@ FAULTS = (
         must_trip="workload.limits_matched",
         corrupt=_renamed,
         outcome=Outcome.ERROR,
+        also=("workload.expected",),
     ),
     Fault(
         id="residue",

@@ -108,6 +108,9 @@ FAULTS = (
         must_trip="placement.plan",
         corrupt=_no_plan,
         also=(
+            "gpu.model_known",
+            "gpu.memory_size",
+            "workload.expected",
             "placement.threads",
             "placement.kernel_threads",
             "placement.memory",
@@ -215,6 +218,7 @@ FAULTS = (
         title="The guest's kernel does not see its device",
         must_trip="placement.devices",
         corrupt=lambda e: _with_gpu(e, lambda g: replace(g, guest=None, guest_vendor_device=None)),
+        also=("workload.expected",),
     ),
     Fault(
         id="swapped-device",
@@ -229,6 +233,7 @@ FAULTS = (
         corrupt=lambda e: with_guest(e, observed=None),
         outcome=None,
         also=(
+            "workload.expected",
             "placement.kernel_threads",
             "placement.memory",
             "placement.guest_topology",

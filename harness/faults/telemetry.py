@@ -24,6 +24,7 @@ _OF_ONE_GPU = (
     "gpu.retired_memory",
     "gpu.pcie_under_load",
     "gpu.nvlink",
+    "gpu.memory_size",
 )
 """Checks that have nothing to judge without a GPU's samples."""
 

@@ -24,6 +24,7 @@ from harness.model.inventory import ExpectedLink, HostFile, LimitSpec, Profile, 
 from harness.model.outcome import Measurement, SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.placement import ObservedPlacement, PlacementPlan
+from harness.model.sku import Figure, Floor, Sku
 from harness.model.topology import (
     AerCounters,
     Bar,
@@ -52,6 +53,22 @@ HOST = HostFile(
     expected_link=ExpectedLink(speed_gts=16.0, width=16),
 )
 LIMITS = {"hashing.rate": LimitSpec(lower=10.0, reason="a tenth of what the test's fake measures")}
+MODEL = Sku(
+    name="test-700",
+    title="Test 700",
+    pci_ids=("1234:11e8",),
+    family="test",
+    figures={
+        "memory_bytes": Figure(value=141.0 * GIB, unit="B", source="tests"),
+        "hashing_md5": Figure(value=20.0, unit="GH/s", source="tests"),
+        "hashing_ntlm": Figure(value=None, unit="GH/s", source="unknown"),
+    },
+    floors={
+        "memory_bytes": Floor(of="memory_bytes", share=0.98, reason="as HBM has it"),
+        "hashing.md5.rate": Floor(of="hashing_md5", share=0.7, reason="measured by the tests"),
+    },
+)
+"""What the test's cards should do."""
 GUESTS = ((1, ("device", "hashing")), (4, ("device", "hashing")))
 
 
@@ -110,6 +127,7 @@ def evidence() -> Evidence:
                 "program:qemu-img",
             )
         ),
+        skus=(MODEL,),
         resets=tuple(_trial(d.address) for d in before.pci_devices if d.id == "1234:11e8"),
         guests=_guests(before),
     )
@@ -139,7 +157,7 @@ def _guests(before: HostFacts) -> tuple[GuestEvidence, ...]:
                 boot_seconds=42.0,
                 observed=_landed(decided),
                 observed_files=(f"transcripts/{request.name}-observed.txt",),
-                results=tuple(_result(request.name, workload) for workload in workloads),
+                results=tuple(_result(request.name, workload, gpus) for workload in workloads),
                 residue=tuple(ResidueTrial(device=a, planted=True, found=False) for a in mine if a in used),
                 telemetry=watched.guest(request.name, workloads, tuple(mine)),
                 release=_release(request.name, decided),
@@ -150,15 +168,19 @@ def _guests(before: HostFacts) -> tuple[GuestEvidence, ...]:
     return tuple(found)
 
 
-def _result(guest: str, workload: str) -> WorkloadResult:
+def _result(guest: str, workload: str, gpus: int) -> WorkloadResult:
+    rates = tuple(
+        Measurement(name="hashing.md5.rate", value=19.0, unit="GH/s", subject=f"0000:{0xE0 + index:02x}:00.0")
+        for index in range(gpus if workload == "hashing" else 0)
+    )
     return WorkloadResult(
         workload=workload,
         guest=guest,
-        engine="cpu",
+        engine="cuda",
         key=f"{guest}-{workload}",
         status="done",
         answers=(Answer(name="known", expected="42", got="42", ok=True),),
-        measurements=(Measurement(name=f"{workload}.rate", value=100.0, unit="1/s"),),
+        measurements=(Measurement(name=f"{workload}.rate", value=100.0, unit="1/s"), *rates),
         seconds=3.0,
         started=10.0,
         ended=13.0,

@@ -1,0 +1,76 @@
+"""Which workloads a guest's GPUs cannot run at all, because their model is declared not to have the engine.
+
+Such a workload is not planned and is listed as such; that is another thing than an engine that should be
+there and does not work. Only a declared 0 counts: an engine that nobody knows of is demanded as usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.inventory import Profile
+from harness.model.pci import PciAddress
+from harness.model.sku import Sku, describing
+from harness.model.topology import HostFacts
+
+DEMANDS: dict[str, str] = {"transcode": "nvenc", "stream": "nvenc"}
+"""Workload to the engine without which it has nothing to run on; all others need what every GPU has."""
+_NAMES = {"nvenc": "NVENC", "nvdec": "NVDEC", "nvjpeg": "NVJPEG", "rt": "ray tracing"}
+
+
+def absent(workload: str, skus: Sequence[Sku | None], *, engine: str = "auto") -> str:
+    """Why the workload is not planned on a guest with GPUs of these models; empty when it is.
+
+    ``skus`` has one entry a GPU, None for an unknown model, which is planned as usual. A guest of mixed
+    models is spared only when all of them lack the engine. ``engine`` is the workload's parameter: with
+    ``cpu`` the load is meant for the processor, which has no such limits.
+    """
+    demanded = DEMANDS.get(workload)
+    models = [sku for sku in skus if sku is not None]
+    if demanded is None or engine == "cpu" or not models or len(models) != len(skus):
+        return ""
+    if any(sku.engines.get(demanded) != 0 for sku in models):
+        return ""
+    names = {sku.name: sku.title for sku in models}
+    files = ", ".join(f"inventory/skus/{name}.yaml" for name in names)
+    return f"{' and '.join(names.values())} has no {_NAMES[demanded]} ({files})"
+
+
+def models(
+    skus: Iterable[Sku], facts: HostFacts | None, devices: Iterable[PciAddress]
+) -> tuple[Sku | None, ...]:
+    """The model of each device; None where it is unknown, or not one only."""
+    known = tuple(skus)
+    found: list[Sku | None] = []
+    for address in devices:
+        device = facts.device(address) if facts is not None else None
+        matches = describing(known, device.id, device.subsystem) if device is not None else ()
+        found.append(matches[0] if len(matches) == 1 else None)
+    return tuple(found)
+
+
+def gpus_of(guest: GuestEvidence) -> tuple[PciAddress, ...]:
+    """The host addresses of a guest's GPUs: those of its plan, or those of the bare machine."""
+    return tuple(gpu.host for gpu in guest.plan.gpus) if guest.plan is not None else guest.devices
+
+
+def why_absent(evidence: Evidence, profile: Profile, guest: GuestEvidence, workload: str) -> str:
+    """As ``absent``, from what a run recorded: the guest's devices, the facts and the models."""
+    skus = models(evidence.skus, evidence.facts, gpus_of(guest))
+    return absent(workload, skus, engine=engine_of(profile, workload))
+
+
+def engine_of(profile: Profile, workload: str) -> str:
+    """The engine that the profile demands: ``auto``, ``cpu`` or ``gpu``."""
+    return str(profile.workload_parameters.get(workload, {}).get("engine", "auto"))
+
+
+def not_planned(evidence: Evidence, profile: Profile) -> tuple[str, ...]:
+    """``g1/transcode: NVIDIA H200 has no NVENC (...)`` for every demanded workload that is not planned."""
+    return tuple(
+        f"{guest.name}/{workload}: {why}"
+        for guest in evidence.guests
+        for workload in guest.workloads
+        if (why := why_absent(evidence, profile, guest, workload))
+    )
