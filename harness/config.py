@@ -18,19 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.config_rules import check_host, check_lab, check_profile, check_waiver
+from harness.config_rules import check_host, check_lab, check_profile, check_standin, check_waiver
 from harness.errors import ConfigError
 from harness.model.inventory import HostFile, LabFile, Profile, Waiver
 from harness.model.kernel_codes import KernelCode, KernelCodeFile, KernelCodes
 from harness.model.outcome import Action
 from harness.model.sku import Sku
+from harness.model.standin import StandinScenario
 from harness.model.telemetry import Ruling
 from harness.verdict.rules import Problem, lint_skus
 from harness.yaml_source import Loc, YamlSource, read_yaml
 
 T = TypeVar("T")
 
-KINDS = ("hosts", "profiles", "labs", "waivers", "kernel", "skus")
+KINDS = ("hosts", "profiles", "labs", "waivers", "kernel", "skus", "standins")
 ENVIRONMENT = "SHAKEDOWN_INVENTORY"
 
 
@@ -56,6 +57,11 @@ def load_profile(name: str | Path) -> Profile:
 def load_lab(name: str | Path) -> LabFile:
     """The lab description of that name or path. Raises ConfigError."""
     return _load(LabFile, "labs", name, check_lab)
+
+
+def load_standin(name: str | Path) -> StandinScenario:
+    """The scenario of the NVML stand-in of that name or path. Raises ConfigError."""
+    return _load(StandinScenario, "standins", name, check_standin)
 
 
 def load_waivers(names: Iterable[str | Path]) -> tuple[Waiver, ...]:

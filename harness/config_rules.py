@@ -11,6 +11,15 @@ from harness.checks import CHECK_IDS, CHECKS
 from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile, LabFile, LimitSpec, Profile, SshAccess, Waiver
 from harness.model.outcome import Severity, SubjectKind
+from harness.model.standin import (
+    MOST_FAULTS,
+    MOST_GPUS,
+    MOST_LOADS,
+    StandinFault,
+    StandinFaultKind,
+    StandinScenario,
+)
+from harness.telemetry.series import REASONS
 from harness.yaml_source import Loc, YamlSource
 
 WORKLOAD_NAMES = ("vram", "render", "mix", "transcode", "tensor", "hashing", "device")
@@ -27,6 +36,21 @@ _SPEEDS = (2.5, 5.0, 8.0, 16.0, 32.0, 64.0)
 """GT/s of PCIe generations 1 to 6."""
 _WIDTHS = (1, 2, 4, 8, 12, 16, 32)
 """Lanes (PCIe base specification, Maximum Link Width)."""
+_CALL = r"nvml[A-Z]\w+|field \d+"
+_STANDIN_WHAT = {
+    StandinFaultKind.THROTTLE: "|".join(REASONS.values()),
+    StandinFaultKind.ECC: "(l1|l2|dram|register|texture|shared|cbu|sram) (un)?corrected",
+    StandinFaultKind.REMAP: "corrected|uncorrected|pending|failure",
+    StandinFaultKind.RETIRED: "single|double|pending",
+    StandinFaultKind.XID: ".+",
+    StandinFaultKind.LOG: ".+",
+    StandinFaultKind.HANG: rf"{_CALL}|\*",
+    StandinFaultKind.UNSUPPORTED: _CALL,
+    StandinFaultKind.FAILING: rf"{_CALL}|\*",
+    StandinFaultKind.NVLINK: r"\d+ (replay|recovery|crc|data_crc)",
+    StandinFaultKind.PROCESS: "compute|graphics",
+}
+"""What the text of a fault may be (nvml_standin*.c); kinds that are not here take none."""
 
 
 def check_host(host: HostFile, source: YamlSource) -> None:
@@ -154,6 +178,38 @@ def check_lab(lab: LabFile, source: YamlSource) -> None:
             _between(device.node, 0, len(lab.nodes) - 1, source, (*place, "node"))
         names = ("link_speed_gts", "link_width")
         _link(device.link_speed_gts, device.link_width, source, place, names)
+
+
+def check_standin(scenario: StandinScenario, source: YamlSource) -> None:
+    """A scenario says only what the NVML stand-in can read, and no fault in it is one that can never show."""
+    _name(scenario.name, source)
+    texts = {("driver",): scenario.driver, ("nvml",): scenario.nvml, ("card", "name"): scenario.card.name}
+    for loc, text in texts.items():
+        if not text or len(text) > 40 or not text.isprintable():
+            raise source.error(loc, f"not a usable text of up to 40 characters: {text[:60]!r}")
+    for key in ("pci_id", "subsystem"):
+        if not _PCI_ID.fullmatch(getattr(scenario.card, key)):
+            raise source.error(("card", key), "a PCI id is vendor:device in hexadecimal, quoted")
+    for index, load in enumerate(scenario.load):
+        _between(load.share, 0.0, 1.0, source, ("load", index, "share"))
+        if load.at < (scenario.load[index - 1].at if index else 0.0):
+            raise source.error(("load", index, "at"), "loads are given in order of time")
+    for key, given, most in (("load", scenario.load, MOST_LOADS), ("faults", scenario.faults, MOST_FAULTS)):
+        if len(given) > most:
+            raise source.error((key,), f"{len(given)} are more than the {most} that fit")
+    for index, fault in enumerate(scenario.faults):
+        _standin_fault(fault, source, ("faults", index))
+
+
+def _standin_fault(fault: StandinFault, source: YamlSource, loc: Loc) -> None:
+    if fault.gpu is not None:
+        _between(fault.gpu, 0, MOST_GPUS - 1, source, (*loc, "gpu"))
+    if fault.at < 0 or (fault.until is not None and fault.until <= fault.at):
+        raise source.error((*loc, "at"), "a fault begins at 0 s or later, and before it is over")
+    pattern = _STANDIN_WHAT.get(fault.kind, "")
+    if len(fault.what) > 150 or not fault.what.isprintable() or not re.fullmatch(pattern, fault.what):
+        remedy = f"for {fault.kind} it has the form {pattern}" if pattern else f"{fault.kind} takes none"
+        raise source.error((*loc, "what"), f"not understood: {fault.what[:60]!r}", remedy=remedy)
 
 
 def _name(name: str, source: YamlSource) -> None:

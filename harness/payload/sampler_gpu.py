@@ -255,7 +255,7 @@ def sample(rounds: Rounds) -> None:
     job, gpu = worker.job, worker.gpu
     fast, slow = 1 / job["fast_hz"], 1 / job["slow_hz"]
     began = worker.board.now()
-    next_fast, next_slow = began + fast * (gpu % 16) / 16, began
+    next_fast, next_slow = began - began % fast + fast, began - began % slow + slow
     while not worker.stopping():
         at = worker.board.now()
         if at >= next_slow:

@@ -1,0 +1,161 @@
+"""What the NVML stand-in pretends: GPUs, the load on them, and faults by the clock (``inventory/standins``).
+
+The library itself is ``harness/native/nvml_standin*.c``; it reads what ``harness.telemetry.standin`` renders
+from these values.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar
+
+_STRICT: dict[str, Any] = {"extra": "forbid"}
+
+MOST_GPUS = 16
+"""As many as the library has room for (``MAX_GPUS``)."""
+MOST_FAULTS = 64
+MOST_LOADS = 256
+
+
+class StandinStart(StrEnum):
+    """What ``nvmlInit`` answers."""
+
+    OK = "ok"
+    DRIVER_NOT_LOADED = "driver_not_loaded"
+    VERSION_MISMATCH = "version_mismatch"
+    NO_PERMISSION = "no_permission"
+    HANG = "hang"
+
+
+class StandinFaultKind(StrEnum):
+    """What goes wrong, and what ``value``, ``rate`` and ``what`` then mean."""
+
+    THROTTLE = "throttle"
+    """Clocks and power fall; ``what``: a clock-event reason (``harness.telemetry.series.REASONS``)."""
+    ECC = "ecc"
+    """``value`` errors at once, ``rate`` a second; ``what``: ``dram corrected``, ``sram uncorrected`` ..."""
+    REMAP = "remap"
+    """Remapped rows, likewise; ``what``: ``corrected``, ``uncorrected``, ``pending``, ``failure``."""
+    RETIRED = "retired"
+    """Retired pages of a card without row remapping; ``what``: ``single``, ``double`` or ``pending``."""
+    XID = "xid"
+    """The kernel log says Xid ``value`` of this GPU; ``what``: the rest of the line."""
+    LOG = "log"
+    """The kernel log says ``what``, at level ``value``."""
+    VANISH = "vanish"
+    """Every call answers GPU_IS_LOST."""
+    HANG = "hang"
+    """The call ``what`` (``*``: any) takes ``value`` seconds; 0: it never comes back."""
+    FREEZE = "freeze"
+    """Gauges stay as they are."""
+    UNSUPPORTED = "unsupported"
+    """The call ``what``, or ``field N`` of nvmlDeviceGetFieldValues, answers NOT_SUPPORTED."""
+    FAILING = "failing"
+    """The same with NVML's error number ``value``."""
+    LINK_GEN = "link_gen"
+    """Under load the PCIe link runs at generation ``value``."""
+    LINK_WIDTH = "link_width"
+    """Under load it has ``value`` lanes."""
+    REPLAY = "replay"
+    """PCIe replays: ``value`` at once and ``rate`` a second."""
+    HOT = "hot"
+    """The core grows ``value`` degrees hotter than it would."""
+    MEMORY_HOT = "memory_hot"
+    """The memory does."""
+    NVLINK = "nvlink"
+    """NVLink errors; ``what``: link and counter, ``3 replay``, ``0 recovery``, ``1 crc``."""
+    NVLINK_DOWN = "nvlink_down"
+    """Link ``value`` is down."""
+    PROCESS = "process"
+    """Process ``value`` uses the GPU and ``rate`` bytes of it; ``what``: ``compute`` or ``graphics``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandinFault:
+    """One fault; times are seconds since NVML was first started with this scenario."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    kind: StandinFaultKind
+    gpu: int | None = None
+    """NVML's index; None: each of them."""
+    at: float = 0.0
+    until: float | None = None
+    """None: for good. Counters keep what they have counted."""
+    value: float = 0.0
+    rate: float = 0.0
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandinLoad:
+    """How busy the GPUs are from a moment on."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    at: float
+    share: float
+    """0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandinCard:
+    """The card that all GPUs of a scenario are. None: as the library has it (``CARD``, see its sources)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    name: str = "Shakedown stand-in"
+    pci_id: str = "1234:11e8"
+    """``vendor:device``. This one is QEMU's ``edu`` device, which is no GPU of any model."""
+    subsystem: str = "1af4:1100"
+    vbios: str | None = None
+    memory_bytes: int | None = None
+    power_idle: float | None = None
+    """W; ``power_peak`` is what it would draw at full load, ``power_limit`` what it may."""
+    power_peak: float | None = None
+    power_limit: float | None = None
+    power_default: float | None = None
+    power_min: float | None = None
+    power_max: float | None = None
+    ambient: float | None = None
+    """degC of the air; ``rise`` is what full load adds, within some ``lag`` seconds."""
+    rise: float | None = None
+    lag: float | None = None
+    memory_rise: float | None = None
+    slowdown: float | None = None
+    shutdown: float | None = None
+    gpu_max: float | None = None
+    memory_max: float | None = None
+    sm_idle: float | None = None
+    """MHz."""
+    sm_peak: float | None = None
+    memory_clock_idle: float | None = None
+    memory_clock_peak: float | None = None
+    pcie_gen: int | None = None
+    pcie_gen_idle: int | None = None
+    pcie_width: int | None = None
+    nvlinks: int | None = None
+    ecc: int | None = None
+    """1: on; 0: off; -1: the card has none."""
+    ecc_pending: int | None = None
+    persistence: int | None = None
+    mig: int | None = None
+    """1: on; 0: off; -1: the card has none."""
+    remap_banks: int | None = None
+    """0: the card retires pages instead of remapping rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandinScenario:
+    """``inventory/standins/NAME.yaml``."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    name: str
+    description: str = ""
+    seed: int = 1
+    driver: str = "575.57.08"
+    """The library appends ``-shakedown-standin``."""
+    nvml: str = "12.575.57.08"
+    cuda: int = 12090
+    start: StandinStart = StandinStart.OK
+    card: StandinCard = StandinCard()
+    load: tuple[StandinLoad, ...] = (StandinLoad(at=0.0, share=0.9),)
+    faults: tuple[StandinFault, ...] = ()
