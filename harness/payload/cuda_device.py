@@ -78,9 +78,17 @@ class Gpu:
                 size = piece // 2 // SMALLEST * SMALLEST
         return found
 
-    def pinned(self, size: int) -> int:
-        """Host memory that the card reads and writes directly, for every context; its address."""
-        return int(self.cuda.number("c_void_p", "cuMemHostAlloc", size, cuda_driver.HOST_PORTABLE))
+    def pin(self, address: int, size: int) -> None:
+        """Let the card read and write host memory directly.
+
+        Memory of this process is pinned where it lies, which the kernel tells; of memory that the driver
+        takes by itself (cuMemHostAlloc) nobody could say on which cell it is.
+        """
+        self.cuda("cuMemHostRegister_v2", address, size, cuda_driver.PORTABLE)
+
+    def unpin(self, address: int) -> None:
+        """The opposite."""
+        self.cuda("cuMemHostUnregister", address)
 
     def launch(self, kernel: str, *arguments: Any, blocks: int | None = None) -> None:
         """Queue a kernel. Whole numbers go as 64 bits; give ``word()`` where a kernel takes 32."""

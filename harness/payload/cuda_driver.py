@@ -20,8 +20,8 @@ MULTIPROCESSORS = 16
 """CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT."""
 P2P_ACCESS, P2P_NATIVE_ATOMICS = 2, 3
 """CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED and _NATIVE_ATOMIC_SUPPORTED."""
-HOST_PORTABLE = 1
-"""CU_MEMHOSTALLOC_PORTABLE: pinned for every context."""
+PORTABLE = 1
+"""CU_MEMHOSTREGISTER_PORTABLE: pinned for every context."""
 OUT_OF_MEMORY, PEER_ALREADY = 2, 704
 
 SOFTWARE = {
@@ -39,7 +39,7 @@ _PROTOTYPES = {
     "cuDeviceGetByPCIBusId": "ps", "cuDeviceGetName": "pii", "cuDeviceTotalMem_v2": "pi",
     "cuDeviceGetAttribute": "pii", "cuDevicePrimaryCtxRetain": "pi", "cuCtxSetCurrent": "p",
     "cuCtxSynchronize": "", "cuMemGetInfo_v2": "pp", "cuMemAlloc_v2": "pz", "cuMemFree_v2": "d",
-    "cuMemHostAlloc": "pzu", "cuMemFreeHost": "p", "cuMemcpyHtoD_v2": "dpz", "cuMemcpyDtoH_v2": "pdz",
+    "cuMemHostRegister_v2": "pzu", "cuMemHostUnregister": "p", "cuMemcpyHtoD_v2": "dpz", "cuMemcpyDtoH_v2": "pdz",
     "cuMemcpyHtoDAsync_v2": "dpzp", "cuMemcpyDtoHAsync_v2": "pdzp", "cuMemcpyPeerAsync": "dpdpzp",
     "cuMemsetD8_v2": "dbz", "cuStreamCreate": "pu", "cuStreamSynchronize": "p", "cuEventCreate": "pu",
     "cuEventRecord": "pp", "cuEventSynchronize": "p", "cuEventElapsedTime": "ppp",

@@ -1,4 +1,5 @@
-"""Which workloads a guest's GPUs cannot run at all, because their model is declared not to have the engine.
+"""Which workloads a guest's GPUs cannot run at all, because their model is declared not to have the engine,
+or because there are too few of them.
 
 Such a workload is not planned and is listed as such; that is another thing than an engine that should be
 there and does not work. Only a declared 0 counts: an engine that nobody knows of is demanded as usual.
@@ -13,9 +14,12 @@ from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku, describing
 from harness.model.topology import HostFacts
+from harness.workloads.base import NVIDIA
 
 DEMANDS: dict[str, str] = {"transcode": "nvenc", "stream": "nvenc"}
 """Workload to the engine without which it has nothing to run on; all others need what every GPU has."""
+LEAST_GPUS: dict[str, int] = {"p2p": 2}
+"""Workload to the number of NVIDIA GPUs that it needs to have anything to do."""
 _NAMES = {"nvenc": "NVENC", "nvdec": "NVDEC", "nvjpeg": "NVJPEG", "rt": "ray tracing"}
 
 
@@ -50,6 +54,17 @@ def models(
     return tuple(found)
 
 
+def too_few(workload: str, facts: HostFacts | None, devices: Iterable[PciAddress]) -> str:
+    """Why a workload between GPUs has nothing to run on in this guest; empty when it has.
+
+    A device that the facts do not know counts as a GPU: what is unknown is demanded as usual.
+    """
+    least = LEAST_GPUS.get(workload, 0)
+    seen = [facts.device(address) if facts is not None else None for address in devices]
+    count = sum(1 for device in seen if device is None or device.vendor == NVIDIA)
+    return f"{workload} needs {least} GPUs, and this guest has {count}" if count < least else ""
+
+
 def gpus_of(guest: GuestEvidence) -> tuple[PciAddress, ...]:
     """The host addresses of a guest's GPUs: those of its plan, or those of the bare machine."""
     return tuple(gpu.host for gpu in guest.plan.gpus) if guest.plan is not None else guest.devices
@@ -57,7 +72,11 @@ def gpus_of(guest: GuestEvidence) -> tuple[PciAddress, ...]:
 
 def why_absent(evidence: Evidence, profile: Profile, guest: GuestEvidence, workload: str) -> str:
     """As ``absent``, from what a run recorded: the guest's devices, the facts and the models."""
-    skus = models(evidence.skus, evidence.facts, gpus_of(guest))
+    devices = gpus_of(guest)
+    few = too_few(workload, evidence.facts, devices)
+    if few:
+        return few
+    skus = models(evidence.skus, evidence.facts, devices)
     return absent(workload, skus, engine=engine_of(profile, workload))
 
 

@@ -6,7 +6,8 @@
  * The environment variable FAKE_CUDA holds the machine, as words separated by spaces:
  *   device=0000:01:00.0      one more GPU there            total=BYTES, free=BYTES  of each GPU
  *   init=CODE                what cuInit returns           stuck=GPU:OFFSET:BIT:VALUE   a stuck bit
- *   flip=h2d|d2h|peer:N:BIT  corrupts the N-th such copy   lost=N      from launch N on every call fails (999)
+ *   flip=KIND:N:BIT          corrupts the N-th copy of a kind: h2d, d2h, peer0 (to GPU 0), peer1 ...
+ *   lost=N      from launch N on every call fails (999)
  *   hang=NAME:N              the N-th call of NAME never returns
  *   nopeer                   no peer access                swallow     peer stores go nowhere
  *   slow=CPU                 copies from that CPU take twice as long
@@ -204,14 +205,13 @@ API cuMemFree_v2(uint64_t address)
     gpus[gpu].live = gpus[gpu].used = 0;
     return 0;
 }
-API cuMemHostAlloc(void **memory, size_t bytes, unsigned flags)
+API cuMemHostRegister_v2(void *memory, size_t bytes, unsigned flags)
 {
     ENTER;
     (void)flags;
-    *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    return *memory == MAP_FAILED ? 2 : 0;
+    return (uintptr_t)memory % 4096 || !bytes ? 1 : 0;
 }
-API cuMemFreeHost(void *memory) { ENTER; (void)memory; return 0; }
+API cuMemHostUnregister(void *memory) { ENTER; (void)memory; return 0; }
 API cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t n) { ENTER; return copy("small", (void *)to, from, n); }
 API cuMemcpyDtoH_v2(void *to, uint64_t from, size_t n) { ENTER; return copy("small", to, (void *)from, n); }
 API cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, void *s) { ENTER; (void)s; return copy("h2d", (void *)to, from, n); }
@@ -220,7 +220,9 @@ API cuMemcpyPeerAsync(uint64_t to, void *tc, uint64_t from, void *fc, size_t n, 
 {
     ENTER;
     (void)tc; (void)fc; (void)s;
-    return copy("peer", (void *)to, (void *)from, n);
+    char kind[8];
+    snprintf(kind, sizeof kind, "peer%d", owner(to) & 7);
+    return copy(kind, (void *)to, (void *)from, n);
 }
 API cuMemsetD8_v2(uint64_t to, unsigned char value, size_t n) { ENTER; memset((void *)to, value, n); return 0; }
 API cuStreamCreate(void **stream, unsigned flags) { ENTER; (void)flags; *stream = (void *)1; return 0; }

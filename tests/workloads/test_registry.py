@@ -5,13 +5,15 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from dataclasses import replace
 
 import pytest
 
 import harness.workloads
 from harness.config_rules import WORKLOAD_NAMES
 from harness.errors import ConfigError
-from harness.workloads import WORKLOADS, Job, applies, settings, workload
+from harness.model.pci import PciAddress
+from harness.workloads import WORKLOADS, GuestDevice, Job, applies, settings, workload
 
 HELPERS = {
     "render_golden",
@@ -58,7 +60,10 @@ def test_listing_workloads_does_not_import_numpy() -> None:
 
 @pytest.mark.parametrize("one", WORKLOADS, ids=lambda w: w.name)
 def test_every_workload_prepares_an_isolated_command_with_its_defaults(one: object, job: Job) -> None:
-    argv = one.prepare(job)  # type: ignore[attr-defined]
+    """In a guest that has what any of them needs: a stand-in accelerator and two GPUs."""
+    where = [PciAddress.parse(f"0000:0{n}:00.0") for n in (2, 3)]
+    pair = [GuestDevice(address=a, vendor="10de", device="2335", host=a) for a in where]
+    argv = one.prepare(replace(job, devices=(*job.devices, *pair)))  # type: ignore[attr-defined]
     assert argv[:3] == ("/usr/bin/python3", "-I", "-S")
     assert argv[3].startswith("/opt/shakedown/payload/")
     assert len(argv) == 5

@@ -1,0 +1,143 @@
+"""Copies between all pairs of a guest's GPUs, compared by the GPU that owns the memory written to.
+
+A pair without peer access is copied through the host by the driver, is reported as such and compared all the
+same. A guest with fewer than two GPUs has nothing to copy between: see ``harness.workloads.applicable``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import ConfigError, ParseError, WorkloadError
+from harness.model.evidence import Answer
+from harness.model.outcome import Measurement
+from harness.workloads.base import (
+    Job,
+    Observation,
+    Parsed,
+    Scalar,
+    command,
+    exact,
+    gpus,
+    measure,
+    report_of,
+    settings,
+)
+from harness.workloads.entries import entries
+
+_DEFAULTS: dict[str, Scalar] = {
+    "mib": 64,
+    "repeats": 5,
+    "demand_peer": False,
+    "demand_nvlink": False,
+    "stall_seconds": 120.0,
+}
+_BATCH = 4
+"""Copies of one batch, as in ``harness/payload/p2p.py``; each is compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class P2p:
+    """Copy engine, stores and loads from each GPU to each other one."""
+
+    name: str = "p2p"
+    title: str = "what one GPU writes to another arrives there"
+    tools: tuple[str, ...] = ()
+
+    @property
+    def defaults(self) -> Mapping[str, Scalar]:
+        """``mib`` of one copy, ``repeats`` of batches; whether peer access or NVLink must be there."""
+        return _DEFAULTS
+
+    def _given(self, job: Job) -> dict[str, Any]:
+        given = settings(self, job)
+        for name, low, high in (("mib", 1, 4096), ("repeats", 1, 10_000), ("stall_seconds", 1, 3600)):
+            if not low <= given[name] <= high:
+                raise ConfigError(f"workload p2p: {name} must be {low} to {high}, not {given[name]}")
+        return given
+
+    def prepare(self, job: Job) -> tuple[str, ...]:
+        """The payload's command line. Raises ConfigError, and WorkloadError with fewer than two GPUs."""
+        given = self._given(job)
+        arguments = {
+            "gpus": [str(gpu.address) for gpu in _both(job)],
+            **{name: given[name] for name in ("mib", "repeats", "stall_seconds")},
+            "seed": _seed(job),
+        }
+        return command(job, "p2p.py", arguments)
+
+    def parse(self, job: Job, stdout: bytes) -> Parsed:
+        """Each ordered pair's answers. Raises ParseError."""
+        given = self._given(job)
+        names = [str(gpu.address) for gpu in _both(job)]
+        pairs = [f"{first}->{second}" for first in names for second in names if first != second]
+        seen, engine, versions = report_of(self, stdout)
+        answers = [exact("engine", "cuda", engine)]
+        measurements: list[Measurement] = []
+        for entry in entries(self.name, seen, pairs):
+            answers.append(entry.finished)
+            if entry.observed is not None:
+                more, measured = _pair(entry.name, entry.observed, given)
+                answers += more
+                measurements += measured
+        return Parsed(
+            engine=engine, answers=tuple(answers), measurements=tuple(measurements), versions=versions
+        )
+
+
+def _both(job: Job) -> tuple[Any, ...]:
+    found = gpus(job)
+    if len(found) < 2:
+        raise WorkloadError(
+            f"{job.guest} has {len(found)} GPUs: peer copies need two", remedy="ask for a guest with two GPUs"
+        )
+    return found
+
+
+def _seed(job: Job) -> int:
+    return int.from_bytes(hashlib.sha256(f"{job.tenant}\n{job.key}\np2p".encode()).digest()[:8], "little")
+
+
+def _pair(
+    name: str, seen: Observation, given: Mapping[str, Any]
+) -> tuple[list[Answer], list[Measurement]]:
+    access, nvlink = seen.flag("access"), None if seen.is_null("nvlink") else seen.flag("nvlink")
+    path = "through the host" if not access else {True: "NVLink", False: "PCIe", None: "peer"}[nvlink]
+    once = given["mib"] << 17
+    batches = once * _BATCH * given["repeats"]
+    ways = [("copy", batches)]
+    if access:
+        ways += [("store", batches), ("load", once)]
+    elif not seen.is_null("store") or not seen.is_null("load"):
+        raise ParseError(f"p2p: {name} has no peer access and yet stored or loaded")
+    answers, measurements = [], []
+    for way, words in ways:
+        if seen.is_null(way):
+            answers.append(exact(f"{name} {way}", f"0 wrong of {words} words", None, path))
+            continue
+        one = seen.inner(way)
+        compared, wrong, speed = one.integer("words"), one.integer("wrong"), one.number("rate")
+        if speed <= 0:
+            raise ParseError(f"p2p: a rate of {speed:g} cannot be")
+        detail = f"{path}, compared by {'the reader' if way == 'load' else 'the owner'}"
+        if wrong:
+            detail += f"; bits {one.integer('bits'):#x}"
+        said = f"{wrong} wrong of {compared} words"
+        answers.append(exact(f"{name} {way}", f"0 wrong of {words} words", said, detail))
+        figure = "p2p.bandwidth" if way == "copy" else f"p2p.{way}_bandwidth"
+        measurements.append(measure(figure, speed / 1e9, "GB/s", subject=name))
+    if given["demand_peer"]:
+        answers.append(exact(f"{name} peer access", True, access))
+    if given["demand_nvlink"]:
+        answers.append(exact(f"{name} NVLink", True, nvlink, "NVML does not say" if nvlink is None else ""))
+    found = [("access", access), ("nvlink", nvlink)]
+    flags = [
+        measure(f"p2p.{what}", None if flag is None else float(flag), "1", subject=name) for what, flag in found
+    ]
+    return answers, measurements + flags
+
+
+WORKLOAD = P2p()
