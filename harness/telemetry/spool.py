@@ -98,7 +98,7 @@ class _Reader:
             raise Unreadable("before the start line")
         handle(fields)
         if fields.data.get("mono") is not None:
-            self._last = max(self._last, fields.number("mono"))
+            self._last = max(self._last, fields.moment())
 
     def result(self) -> Spool:
         if self._spool is None:
@@ -133,11 +133,11 @@ class _Reader:
             raise Unreadable("a second start: two samplers wrote into one spool")
         if fields.integer("format") != FORMAT:
             raise Unreadable(f"format {fields.integer('format')} of the spool is not known")
-        started = fields.number("mono", least=0)
+        started = fields.moment()
         self._spool = Spool(
             boot_id=fields.text("boot_id"),
             started=started,
-            wall=fields.number("wall"),
+            wall=fields.moment("wall"),
             fast_hz=fields.number("fast_hz", least=0),
             slow_hz=fields.number("slow_hz", least=0),
             deadline=fields.number("deadline", least=0),
@@ -189,7 +189,7 @@ class _Reader:
     def _sample(self, fields: Fields, *, fast: bool) -> None:
         gpu = self._of(fields)
         samples = gpu.fast if fast else gpu.slow
-        at = fields.number("mono", least=0)
+        at = fields.moment()
         values = fields.items("values")
         if len(values) != len(samples.names):
             raise Unreadable(f"GPU {gpu.index}: {len(values)} values for {len(samples.names)} names")
@@ -219,12 +219,12 @@ class _Reader:
         self._mentioned(fields).errors[fields.text("name")] = fields.text("error")
 
     def _ended(self, fields: Fields, why: str) -> None:
-        self._mentioned(fields).ended.append((fields.number("mono"), why))
+        self._mentioned(fields).ended.append((fields.moment(), why))
 
     def _hang(self, fields: Fields) -> None:
         gpu = None if fields.data.get("gpu") is None else fields.integer("gpu")
         call = HungCall(
-            at=fields.number("mono"), call=fields.text("call"), seconds=fields.number("seconds"), gpu=gpu
+            at=fields.moment(), call=fields.text("call"), seconds=fields.number("seconds"), gpu=gpu
         )
         self._hung.append(call)
 
@@ -232,21 +232,19 @@ class _Reader:
         gpu = None if fields.data.get("gpu") is None else fields.integer("gpu")
         for place, call in enumerate(self._hung):
             if call.gpu == gpu and call.call == fields.text("call") and call.returned is None:
-                self._hung[place] = replace(
-                    call, returned=fields.number("mono"), seconds=fields.number("seconds")
-                )
+                self._hung[place] = replace(call, returned=fields.moment(), seconds=fields.number("seconds"))
 
     def _kmsg(self, fields: Fields) -> None:
         known = fields.data.get("t") is not None
         line = KernelLine(
-            at=fields.number("t", least=0) if known else None,
+            at=fields.moment("t") if known else None,
             facility=fields.integer("facility") if known else None,
             text=fields.text("text", most=4096),
         )
         self._kernel.append(line)
 
     def _kmsg_start(self, fields: Fields) -> None:
-        error, at = fields.text("error"), fields.number("mono")
+        error, at = fields.text("error"), fields.moment()
         if error:
             self._facts |= {"kernel_error": error, "kernel_until": at}
         else:
@@ -261,7 +259,7 @@ class _Reader:
     def _end(self, fields: Fields) -> None:
         if "ended" in self._facts:
             raise Unreadable("a second end")
-        self._facts |= {"ended": fields.number("mono"), "end_reason": fields.text("reason")}
+        self._facts |= {"ended": fields.moment(), "end_reason": fields.text("reason")}
         self._facts["cpu_seconds"] = fields.number("cpu_seconds", least=0)
 
 

@@ -13,6 +13,9 @@ from harness.model.pci import PciAddress
 ABSURD = 1e18
 """No time, counter or reading is this large."""
 
+LATEST = 1e11
+"""Seconds: some 3,000 years."""
+
 RANGES: dict[str, tuple[float, float]] = {
     "W": (0.0, 2e4),
     "J": (0.0, 1e13),
@@ -132,6 +135,13 @@ class Fields:
         value = _sane(self.data.get(name))
         if value is None or value < least:
             raise Unreadable(f"{name} is {str(self.data.get(name))[:40]!r}")
+        return value
+
+    def moment(self, name: str = "mono") -> float:
+        """Seconds since boot, or since 1970: not negative, and in this millennium or the next."""
+        value = self.number(name, least=0.0)
+        if value > LATEST:
+            raise Unreadable(f"{name} is {str(value)[:40]!r}")
         return value
 
     def integer(self, name: str) -> int:
