@@ -24,8 +24,6 @@ MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 """Constants of splitmix64 (Steele, Lea and Flood, OOPSLA 2014)."""
 
 LAMBDA = 11.0
-GROUP = 128
-"""Columns that one random vector of Freivalds' check weighs together: fewer make it sharper."""
 TILE = 16
 """Edge of a tile that is compared element by element with a reference."""
 
@@ -97,8 +95,9 @@ def element_bound(engine: str, precision: str, size: int) -> tuple[float, float]
     return rounding(engine, precision), LAMBDA * 2 / (3 * 3**0.5) * accumulated(precision, size)
 
 
-def rows_per_tile(size: int) -> int:
-    """Rows that one checksum covers. Sizes are multiples of 64."""
+def span(size: int) -> int:
+    """Rows that one checksum covers, and columns that one random vector of Freivalds' check weighs together:
+    fewer make it sharper. Sizes are multiples of 64."""
     return 128 if size % 128 == 0 else 64
 
 

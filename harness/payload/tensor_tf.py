@@ -81,7 +81,7 @@ class Products:
         self.output_bits = self.input_bits = 8 * self.bytes
         # Of each block: A, B and the product, and the checksums that each must have.
         self.parts = [[self._variable(self.kind, [size, size]) for _ in "ABC"] for _ in range(blocks)]
-        tall = [size // self.numbers.rows_per_tile(size), size * self.bytes // 8]
+        tall = [size // self.numbers.span(size), size * self.bytes // 8]
         self.kept = [[self._variable(lean.INT64, tall) for _ in "ABC"] for _ in range(blocks)]
         self.into, self.kept_into = self.graph.place(self.kind), self.graph.place(lean.INT64)
         self.fills = [[self._assign(p, self.into) for p in block] for block in self.parts]
@@ -117,7 +117,7 @@ class Products:
 
     def _sum(self, value: Any) -> Any:
         """Checksums of a matrix: its bits as 64-bit words, summed down the rows of each tile."""
-        size, rows = self.size, self.numbers.rows_per_tile(self.size)
+        size, rows = self.size, self.numbers.span(self.size)
         many = 8 // self.bytes
         shape = [size // rows, rows, size // many] + ([many] if many > 1 else [])
         words = self.graph.add("Reshape", value, self._ints(*shape))
@@ -132,7 +132,7 @@ class Products:
     def _residual(self) -> tuple[Any, list[Any]]:
         """Largest |C x - A (B x)| over rows and groups of columns, in float64; and where x goes in."""
         add, size, double = self.graph.add, self.size, self.lean.DOUBLE
-        width = min(self.numbers.GROUP, size)
+        width = self.numbers.span(size)
         signs, found = self.graph.place(double), []
 
         def grouped(value: Any) -> Any:

@@ -131,7 +131,7 @@ class Products:
 
     def _sums(self, part: Any) -> Any:
         """Checksums of matrices: their bits as 64-bit words, summed down the rows of each tile."""
-        rows = self.numbers.rows_per_tile(self.size)
+        rows = self.numbers.span(self.size)
         words = part.view(self.torch.int64)
         return words.view(part.shape[0], self.size // rows, rows, words.shape[-1]).sum(2)
 
@@ -179,7 +179,7 @@ class Products:
         """Largest |C x - A (B x)| over rows and groups of columns, computed in float64."""
         torch, n = self.torch, self.size
         x = torch.from_numpy(signs).to(self.engine.device)
-        width = min(self.numbers.GROUP, n)
+        width = self.numbers.span(n)
         right = self.b[block].t() if self.precision == "fp8" else self.b[block]
         rows = max(1, _CHUNK // n)
         spans = [slice(first, min(n, first + rows)) for first in range(0, n, rows)]

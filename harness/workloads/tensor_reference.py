@@ -22,7 +22,6 @@ _INNER = {"fp64": -52, "fp32": -23, "tf32": -22, "fp16": -22, "bf16": -22, "fp8"
 Higham, Mikaitis and Pranesh, PeerJ CS 7:e330, 2021). fp8: about 14 bits on Hopper, carried over to binary32
 every 128 terms (DeepSeek-V3 technical report, arXiv 2412.19437, 3.3.2)."""
 _PIECE = {"fp8": 128}
-_GROUP = 128
 _TILE = 16
 _SIGMAS, _LAMBDA = 10.0, 11.0
 
@@ -91,7 +90,8 @@ def sample_ratio(engine: str, precision: str, size: int, got: float | None, exac
 
 
 def residual_bound(engine: str, precision: str, size: int) -> float:
-    """How large |C x - A (B x)| may be when x has random signs on 128 columns.
+    """How large |C x - A (B x)| may be when x has random signs on 128 columns (64, where those divide the
+    matrix only).
 
     Fresh signs are independent of the errors that they weigh, so the residual exceeds ten times the errors'
     2-norm with probability below 2 exp(-50) = 4e-22 (Hoeffding). That norm is taken as twice what is expected
@@ -101,7 +101,7 @@ def residual_bound(engine: str, precision: str, size: int) -> float:
     inner = 2 * 2 / 9 * _accumulated(precision, size)
     output = 2 * _unit(engine, precision) * math.sqrt(size) / 3
     own = 4 * 2 / 9 * math.ldexp(size**1.5, -52)
-    return _SIGMAS * math.sqrt(min(_GROUP, size)) * (inner + output + own)
+    return _SIGMAS * math.sqrt(128 if size % 128 == 0 else 64) * (inner + output + own)
 
 
 def loss_tolerance(steps: int, batch: int, width: int, hidden: int) -> float:
