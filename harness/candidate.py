@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.backends.clock import SystemClock
 from harness.checks import run_checks
-from harness.config import load_host, load_lab, load_profile, load_waivers
+from harness.config import load_host, load_lab, load_profile, load_skus, load_waivers
 from harness.errors import HarnessError
 from harness.facts import collect
 from harness.model.evidence import Evidence, StageError, SystemAnswer
@@ -108,6 +108,7 @@ def open_candidate(host: str, profile: str, *, runs: Path, connect: Connect | No
         host=host_file,
         profile=demanded,
         waivers=waivers,
+        skus=load_skus(),
         clock=SystemClock(),
         command=("pytest", "suites"),
     )

@@ -18,6 +18,7 @@ from harness.model.guest import AttachMode, GuestRequest
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Severity
 from harness.model.record import RunRecord
+from harness.model.standin import StandinScenario
 from harness.progress import Progress
 from harness.record.assemble import assemble, run_inputs
 from harness.record.directory import RunDirectory
@@ -171,11 +172,14 @@ def _fresh(
     wait: bool,
     reference: Reference | None,
 ) -> Session:
+    # Whatever is wrong with the inventory is wrong usage, before there is a run.
+    skus, codes, standin = config.load_skus(), config.load_kernel_codes(), _standin(host)
     recorder = Recorder.begin(
         runs,
         host=host,
         profile=profile,
         waivers=config.load_waivers(host.waivers),
+        skus=skus,
         clock=clock,
         command=tuple(sys.argv),
         versions=_versions(),
@@ -191,6 +195,9 @@ def _fresh(
         demands=demands,
         clock=clock,
         progress=progress,
+        skus=skus,
+        codes=codes,
+        standin=standin,
         labs=config.load_lab,
         wait_seconds=_WAIT_SECONDS if wait else 0.0,
     )
@@ -218,10 +225,17 @@ def _resumed(path: Path, clock: SystemClock, progress: Progress, wait: bool) -> 
         demands=demands,
         clock=clock,
         progress=progress,
+        skus=inputs.skus,
+        codes=config.load_kernel_codes(),
+        standin=_standin(inputs.host),
         labs=config.load_lab,
         wait_seconds=_WAIT_SECONDS if wait else 0.0,
         resumed=True,
     )
+
+
+def _standin(host: HostFile) -> StandinScenario | None:
+    return config.load_standin(host.nvml_standin) if host.nvml_standin else None
 
 
 def _dry_run(host: HostFile, demands: tuple[GuestDemand, ...], progress: Callable[[str], None]) -> int:
@@ -241,7 +255,7 @@ def _conclude(session: Session, progress: Progress) -> RunRecord:
 
 
 def _versions() -> dict[str, str]:
-    names = ("shakedown", "libvirt-python", "pytest-testinfra", "pydantic")
+    names = ("shakedown", "libvirt-python", "nvidia-ml-py", "pytest-testinfra", "pydantic")
     found = {"python": platform.python_version(), "controller": platform.platform()}
     for name in names:
         try:

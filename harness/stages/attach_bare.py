@@ -5,14 +5,19 @@ from __future__ import annotations
 from contextlib import ExitStack
 
 from harness.errors import WorkloadError
+from harness.images.standin import ensure_standin, pynvml_file
 from harness.model.pci import PciAddress
 from harness.ports import Transport
 from harness.stages.attached import Attached
 from harness.stages.boundary import stage
-from harness.stages.burn import Burn, burn
+from harness.stages.burn import Burn, burn, put_payload
+from harness.stages.given import GuestDemand
 from harness.stages.guest_devices import bare_devices
 from harness.stages.host_state import run_directory
+from harness.stages.watch import NvmlStandin, Watch, watched
+from harness.telemetry.standin import scenario_text
 from harness.workloads import Place
+from harness.workloads.applicable import absent, engine_of, models
 
 MACHINE = PciAddress(0, 0, 0, 0)
 """The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare
@@ -62,26 +67,61 @@ def run_bare(attached: Attached) -> None:
     Raises Stopped when the loads could not be put on the machine.
     """
     session, transport = attached.session, attached.access.transport
-    place = bare_place(session.host.work_dir, session.run)
-    devices = tuple(gpu.address for gpu in attached.gpus)
+    found = tuple(gpu.address for gpu in attached.gpus)
+    named = session.host.placement.selector.addresses if session.standin is not None else ()
+    gpus = tuple(sorted({*found, *named}))
     for demand in session.demands:
         name = demand.request.name
-        session.recorder.bare_devices(name, devices)
+        session.recorder.bare_devices(name, gpus)
         session.recorder.guest_reached(name, 0.0)
         session.progress.stage(f"{name}: burn")
         with ExitStack() as stack, stage(session.recorder, "burn", subject=name):
             attached.lease.require()
             stack.callback(sweep_bare, transport, session.run, work_dir=session.host.work_dir)
-            task = Burn(
-                run=session.run,
-                guest=name,
-                workloads=demand.workloads,
-                vcpus=max(1, sum(1 for cpu in attached.facts.cpus if cpu.online is not False)),
-                devices=bare_devices(attached.facts, devices),
-                place=place,
-                profile=session.profile,
-                recorder=session.recorder,
-                clock=session.clock,
-                progress=session.progress,
-            )
-            burn(task, transport)
+            task = _burn(attached, demand, found)
+            put_payload(transport, task.place)
+            watch = _watch(attached, name, task.place, gpus)
+            with watched(watch, transport, task.results):
+                burn(task, transport)
+
+
+def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...]) -> Burn:
+    session, facts = attached.session, attached.facts
+    skus = models(session.skus, facts, gpus)
+    return Burn(
+        run=session.run,
+        guest=demand.request.name,
+        workloads=demand.workloads,
+        vcpus=max(1, sum(1 for cpu in facts.cpus if cpu.online is not False)),
+        devices=bare_devices(facts, gpus),
+        place=bare_place(session.host.work_dir, session.run),
+        profile=session.profile,
+        recorder=session.recorder,
+        clock=session.clock,
+        progress=session.progress,
+        absent=lambda name: absent(name, skus, engine=engine_of(session.profile, name)),
+    )
+
+
+def _watch(attached: Attached, name: str, place: Place, gpus: tuple[PciAddress, ...]) -> Watch:
+    """The sampler beside the loads, with ``pynvml`` from the controller: a bare machine need not have it."""
+    session, transport = attached.session, attached.access.transport
+    transport.put(pynvml_file(), f"{place.payload}/pynvml.py")
+    standin = None
+    if session.standin is not None:
+        library, kmsg = f"{place.payload}/libnvidia-ml.so.1", f"{place.payload}/standin.kmsg"
+        transport.put(ensure_standin(session.progress), library)
+        transport.run(("touch", kmsg))
+        text = scenario_text(session.standin, gpus, tenant=f"{session.run}/{name}", kmsg=kmsg)
+        standin = NvmlStandin(library=library, scenario=text, kmsg=kmsg)
+    return Watch(
+        run=session.run,
+        guest=name,
+        spec=session.profile.telemetry,
+        codes=session.codes,
+        recorder=session.recorder,
+        progress=session.progress,
+        place=place,
+        pynvml=place.payload,
+        standin=standin,
+    )

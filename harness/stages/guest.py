@@ -10,8 +10,11 @@ from harness.backends.ssh import SshTransport
 from harness.errors import HarnessError, RecordError
 from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile
+from harness.model.kernel_codes import KernelCodes
 from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.sku import Sku
+from harness.model.standin import StandinScenario
 from harness.model.topology import HostFacts
 from harness.placement import domxml, planner, xmlcheck
 from harness.ports import Clock
@@ -30,6 +33,7 @@ from harness.stages.network import RunNetwork
 from harness.stages.observe import observe_guest
 from harness.stages.provision import GuestPlace
 from harness.stages.release import release_guest
+from harness.workloads.applicable import absence, models
 
 KERNEL_LOG = (
     'log=$(dmesg --notime) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
@@ -65,8 +69,13 @@ class GuestStage:
     """Devices in which earlier guests of this run left their pattern."""
     unreleased: set[str]
     """Guests of this run that may still hold their devices."""
+    skus: tuple[Sku, ...] = ()
+    codes: KernelCodes = KernelCodes()
+    standin: StandinScenario | None = None
     scratch: Path
     """Private directory of the controller for this run's keys."""
+    skus: tuple[Sku, ...] = ()
+    """The GPU models that the inventory describes."""
 
     @property
     def name(self) -> str:
@@ -188,6 +197,9 @@ def _burn(
 ) -> None:
     guest.progress.stage(f"{guest.name}: burn")
     with stage(guest.recorder, "burn", subject=guest.name):
+        devices = guest_devices(plan, observed)
+        hosts = tuple(gpu.host for gpu in plan.gpus)
+        gpus = models(guest.skus, guest.facts, hosts)
         task = Burn(
             run=guest.run,
             guest=guest.name,
@@ -198,6 +210,7 @@ def _burn(
             recorder=guest.recorder,
             clock=guest.clock,
             progress=guest.progress,
+            absent=absence(guest.skus, guest.facts, [gpu.host for gpu in plan.gpus], guest.profile),
             planted=guest.planted,
         )
         burn(task, connection)

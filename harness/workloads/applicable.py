@@ -7,7 +7,7 @@ there and does not work. Only a declared 0 counts: an engine that nobody knows o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.inventory import Profile
@@ -83,6 +83,14 @@ def why_absent(evidence: Evidence, profile: Profile, guest: GuestEvidence, workl
 def engine_of(profile: Profile, workload: str) -> str:
     """The engine that the profile demands: ``auto``, ``cpu`` or ``gpu``."""
     return str(profile.workload_parameters.get(workload, {}).get("engine", "auto"))
+
+
+def absence(
+    skus: Iterable[Sku], facts: HostFacts | None, devices: Iterable[PciAddress], profile: Profile
+) -> Callable[[str], str]:
+    """What a burn asks before each workload: why it is not run on these devices; empty when it is."""
+    found = models(skus, facts, devices)
+    return lambda workload: absent(workload, found, engine=engine_of(profile, workload))
 
 
 def not_planned(evidence: Evidence, profile: Profile) -> tuple[str, ...]:
