@@ -18,14 +18,20 @@ from harness.errors import ConfigError, ImageError
 from harness.images import cache, debian, guest_kernel
 from harness.images.debian import ImageFile
 from harness.images.processes import require_tool, run_logged
+from harness.images.standin import compile_argv, pynvml_file, standin_sources
 from harness.workloads import tensorflow_library
 
+PYTHON_DIR = "/usr/lib/python3/dist-packages"
+"""Where the guest holds ``pynvml.py``, compiled: the sampler is told so."""
+NVML_STANDIN = "/usr/lib/shakedown/nvml/libnvidia-ml.so.1"
+"""Where the guest holds our NVML stand-in; nothing loads it unless the host file names a scenario."""
 CACHE_KIND = "guest-images"
 MANIFEST = "manifest.json"
 _SUITE = "bookworm"
-_RECIPE = 2
+_RECIPE = 3
 """Raise it when the code that builds images changes what is in them."""
 _DRIVER_DIR = "/usr/src/shakedown"
+_STANDIN_DIR = "/usr/src/shakedown-nvml"
 _COMMAND_LINE = (
     "console=ttyS0 net.ifnames=0 quiet audit=0 random.trust_cpu=on init_on_alloc=0 nokaslr mitigations=off"
 )
@@ -54,10 +60,14 @@ _BASE = (
     "pciutils",
     "numactl",
     "linux-image-amd64",
+    # A 3D scene without a display: OpenGL by EGL, drawn by Mesa where there is no GPU.
+    "python3-moderngl",
+    "libegl1",
+    "libgl1-mesa-dri",
 )
 
-_BUILD = ("gcc", "make", "linux-headers-amd64")
-"""To compile the stand-in's driver inside the image; taken out again."""
+_BUILD = ("gcc", "libc6-dev", "make", "linux-headers-amd64")
+"""To compile the stand-ins (a driver, a library) inside the image; taken out again."""
 
 KINDS: dict[str, GuestKind] = {
     "cpu": GuestKind(
@@ -261,6 +271,11 @@ def _root_files() -> tuple[ImageFile, ...]:
         ImageFile(path="/etc/ssh/sshd_config.d/shakedown.conf", content=_text("sshd.conf")),
         ImageFile(path=f"{_DRIVER_DIR}/uio_edu_msi.c", content=_native("uio_edu_msi.c")),
         ImageFile(path=f"{_DRIVER_DIR}/Makefile", content="obj-m := uio_edu_msi.o\n"),
+        *(
+            ImageFile(path=f"{_STANDIN_DIR}/{source.name}", content=source.read_text())
+            for source in standin_sources()
+        ),
+        ImageFile(path=f"{PYTHON_DIR}/pynvml.py", content=pynvml_file().read_text()),
         ImageFile(path="/etc/hostname", content="guest\n"),
         ImageFile(path="/etc/hosts", content="127.0.0.1 localhost guest\n"),
     )
@@ -275,17 +290,26 @@ depmod $release'
 """ % (_DRIVER_DIR, _DRIVER_DIR)  # noqa: UP031  braces and percent signs of shell stay readable
 
 
+def _standin() -> str:
+    """Compile our NVML stand-in inside the image, for the C library that it has."""
+    make = " ".join(compile_argv("gcc", standin_sources(), NVML_STANDIN))
+    return f"""chroot "$1" sh -ec 'mkdir -p {NVML_STANDIN.rpartition("/")[0]}
+cd {_STANDIN_DIR}
+{make.replace(str(standin_sources()[0].parent) + "/", "")}'"""
+
+
 def _customize(python_dir: Path, *, keep_compiler: bool) -> tuple[str, ...]:
     purge = f'chroot "$1" apt-get purge -qq -y --auto-remove {" ".join(_BUILD)} >/dev/null'
     return (
         _DRIVER,
+        _standin(),
         *(() if keep_compiler else (purge,)),
         f'mkdir -p "$1/opt" && cp -a "{python_dir}" "$1/opt/tf" && chown -R 0:0 "$1/opt/tf"',
         # Headers, static libraries and the C++ SDK are for building against TensorFlow, not for running it.
         'rm -rf "$1/opt/tf/tensorflow/include" "$1/opt/tf/clang" "$1/opt/tf/bin"',
         # Compiled by the guest's own Python; the guest never asks whether a source changed.
         'chroot "$1" python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/tf '
-        "/usr/lib/python3.11 >/dev/null || true",
+        f"/usr/lib/python3.11 {PYTHON_DIR} >/dev/null || true",
         'rm -f "$1"/etc/ssh/ssh_host_*',
         'mkdir -p "$1/root/.ssh"',
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -15,6 +16,14 @@ LIBRARY = "libnvidia-ml.so.1"
 """File name and soname: what pynvml asks the system for."""
 FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden")
 _DEADLINE_SECONDS = 300.0
+
+
+def pynvml_file() -> Path:
+    """NVIDIA's Python binding of NVML (``nvidia-ml-py``, one file), as this controller has it."""
+    spec = importlib.util.find_spec("pynvml")
+    if spec is None or spec.origin is None:
+        raise ImageError("pynvml is not installed", remedy="pip install nvidia-ml-py")
+    return Path(spec.origin)
 
 
 def standin_sources() -> tuple[Path, ...]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import harness
+from harness.errors import RecordError
 from harness.model.evidence import (
     Engine,
     Reference,
@@ -32,7 +33,7 @@ from harness.model.topology import HostFacts
 from harness.ports import Clock, CommandResult
 from harness.record.directory import DOMAIN, TRANSCRIPTS, RunDirectory, new_run_id
 from harness.record.events import EventLog
-from harness.record.files import safe_name, sha256_bytes, write_whole
+from harness.record.files import safe_name, sha256_bytes, sha256_of, write_whole
 from harness.record.kinds import Kind
 from harness.record.transcripts import Transcript, to_bytes
 from harness.serial import to_data
@@ -130,6 +131,25 @@ class Recorder:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, data)
             self.log.append(Kind.FILE, {"file": relative, "sha256": sha256_bytes(data), "bytes": len(data)})
+        return relative
+
+    def file_path(self, relative: str) -> Path:
+        """Where an evidence file that grows while the run goes on is written; see ``adopt``."""
+        path = self.directory.file(relative)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def adopt(self, relative: str) -> str:
+        """Take a file that was written in the run directory into the record, as it is now: nothing may be
+        written to it any more. Returns ``relative``. Raises RecordError when it cannot be read.
+        """
+        path = self.directory.file(relative)
+        try:
+            with self._lock:
+                data = {"file": relative, "sha256": sha256_of(path), "bytes": path.stat().st_size}
+                self.log.append(Kind.FILE, data)
+        except OSError as error:
+            raise RecordError(f"evidence file {relative} cannot be read: {error}") from error
         return relative
 
     def save(self, label: str, argv: tuple[str, ...], stdin_len: int, result: CommandResult) -> str:

@@ -17,7 +17,7 @@ from harness.stages.host_state import run_directory
 from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.standin import scenario_text
 from harness.workloads import Place
-from harness.workloads.applicable import absent, engine_of, models
+from harness.workloads.applicable import absence
 
 MACHINE = PciAddress(0, 0, 0, 0)
 """The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare
@@ -87,7 +87,6 @@ def run_bare(attached: Attached) -> None:
 
 def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...]) -> Burn:
     session, facts = attached.session, attached.facts
-    skus = models(session.skus, facts, gpus)
     return Burn(
         run=session.run,
         guest=demand.request.name,
@@ -99,7 +98,7 @@ def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...])
         recorder=session.recorder,
         clock=session.clock,
         progress=session.progress,
-        absent=lambda name: absent(name, skus, engine=engine_of(session.profile, name)),
+        absent=absence(session.skus, facts, gpus, session.profile),
     )
 
 

@@ -56,7 +56,6 @@ def run_guests(attached: Attached, image: GuestImage, *, unreleased: set[str]) -
                 lease=attached.lease,
                 planted=planted,
                 unreleased=unreleased,
-                skus=session.skus,
                 codes=session.codes,
                 standin=session.standin,
                 scratch=Path(scratch),

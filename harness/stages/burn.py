@@ -49,19 +49,17 @@ class Burn:
     place: Place = Place()
     absent: Callable[[str], str] = lambda _name: ""
     """Why a workload is not run: the GPU model is declared not to have its engine. Empty: it is run."""
+    results: list[WorkloadResult] = field(default_factory=list)
+    """Grows while the loads run."""
     planted: set[PciAddress] = field(default_factory=set)
     """Devices in which an earlier tenant of this run left its pattern; grows as guests come and go."""
 
 
-def burn(task: Burn, connection: Transport) -> tuple[WorkloadResult, ...]:
-    """Run every workload and record what each brought back; returns the results. One that breaks does not
-    end the others, but no further round begins after it.
-
-    Raises TransportError when the payload cannot be put into the guest.
+def burn(task: Burn, connection: Transport) -> None:
+    """Run every workload, whose payload is there (``put_payload``), and record what each brought back. One
+    that breaks does not end the others, but no further round begins after it.
     """
-    put_payload(connection, task.place)
     begun = task.clock.monotonic()
-    results: list[WorkloadResult] = []
     number = 0
     whole = True
     while whole and (not number or task.clock.monotonic() - begun < task.profile.burn_seconds):
@@ -72,10 +70,9 @@ def burn(task: Burn, connection: Transport) -> tuple[WorkloadResult, ...]:
         for name in task.workloads:
             result = _attempt(task, connection, name, number)
             whole = whole and result is not None and result.status in ("done", "not_applicable")
-            results += [result] if result is not None else []
+            task.results.extend([result] if result is not None else [])
         # A round in which nothing ran would come again at once, for hours.
-        whole = whole and any(r.status == "done" and r.round == number for r in results)
-    return tuple(results)
+        whole = whole and any(r.status == "done" and r.round == number for r in task.results)
 
 
 def _attempt(task: Burn, connection: Transport, name: str, number: int) -> WorkloadResult | None:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile
+from harness.model.kernel_codes import KernelCodes
 from harness.model.sku import Sku
+from harness.model.standin import StandinScenario
 from harness.ports import Clock
 from harness.progress import Progress
 from harness.record.recorder import Recorder
@@ -34,6 +36,10 @@ class Session:
     progress: Progress
     skus: tuple[Sku, ...] = ()
     """The GPU models that the inventory describes."""
+    codes: KernelCodes = KernelCodes()
+    """What the drivers' codes in a kernel log mean."""
+    standin: StandinScenario | None = None
+    """What the NVML stand-in plays, on hosts that name a scenario."""
     labs: Labs | None = None
     """Finds lab descriptions, for hosts that a lab starts."""
     wait_seconds: float = 0.0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.backends.ssh import SshTransport
 from harness.errors import HarnessError, RecordError
+from harness.images.guest import NVML_STANDIN, PYTHON_DIR
 from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile
 from harness.model.kernel_codes import KernelCodes
@@ -23,7 +24,7 @@ from harness.record.recorder import Recorder
 from harness.stages import provision
 from harness.stages.access import HostAccess
 from harness.stages.boundary import Stopped, stage, stage_error
-from harness.stages.burn import Burn, burn
+from harness.stages.burn import Burn, burn, put_payload
 from harness.stages.guest_devices import guest_devices
 from harness.stages.host_state import HostState, snapshot_host_state
 from harness.stages.images import HostImage
@@ -33,7 +34,10 @@ from harness.stages.network import RunNetwork
 from harness.stages.observe import observe_guest
 from harness.stages.provision import GuestPlace
 from harness.stages.release import release_guest
-from harness.workloads.applicable import absence, models
+from harness.stages.watch import NvmlStandin, Watch, watched
+from harness.telemetry.standin import scenario_text
+from harness.workloads import GuestDevice
+from harness.workloads.applicable import absence
 
 KERNEL_LOG = (
     'log=$(dmesg --notime) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
@@ -74,7 +78,6 @@ class GuestStage:
     standin: StandinScenario | None = None
     scratch: Path
     """Private directory of the controller for this run's keys."""
-    skus: tuple[Sku, ...] = ()
     """The GPU models that the inventory describes."""
 
     @property
@@ -198,14 +201,12 @@ def _burn(
     guest.progress.stage(f"{guest.name}: burn")
     with stage(guest.recorder, "burn", subject=guest.name):
         devices = guest_devices(plan, observed)
-        hosts = tuple(gpu.host for gpu in plan.gpus)
-        gpus = models(guest.skus, guest.facts, hosts)
         task = Burn(
             run=guest.run,
             guest=guest.name,
             workloads=guest.workloads,
             vcpus=len(plan.vcpupin),
-            devices=guest_devices(plan, observed),
+            devices=devices,
             profile=guest.profile,
             recorder=guest.recorder,
             clock=guest.clock,
@@ -213,7 +214,29 @@ def _burn(
             absent=absence(guest.skus, guest.facts, [gpu.host for gpu in plan.gpus], guest.profile),
             planted=guest.planted,
         )
-        burn(task, connection)
+        watch = Watch(
+            run=guest.run,
+            guest=guest.name,
+            spec=guest.profile.telemetry,
+            codes=guest.codes,
+            recorder=guest.recorder,
+            progress=guest.progress,
+            pynvml=PYTHON_DIR,
+            addresses={d.address: d.host for d in devices},
+            standin=_standin(guest, devices),
+        )
+        put_payload(connection, task.place)
+        with watched(watch, connection, task.results):
+            burn(task, connection)
+
+
+def _standin(guest: GuestStage, devices: tuple[GuestDevice, ...]) -> NvmlStandin | None:
+    """What the guest's own copy of the stand-in plays: a GPU at each of its devices."""
+    if guest.standin is None:
+        return None
+    seen = sorted(d.address for d in devices if not d.companion)
+    tenant = f"{guest.run}/{guest.name}"
+    return NvmlStandin(library=NVML_STANDIN, scenario=scenario_text(guest.standin, seen, tenant=tenant))
 
 
 def _kernel_log(guest: GuestStage, connection: SshTransport) -> None:
