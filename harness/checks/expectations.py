@@ -197,7 +197,7 @@ def _one_floor(sku: Sku, floor: Floor, measurement: Measurement, found: _Finding
         if measurement.value < least:
             found.below.append(
                 f"{measurement.subject} {measurement.name} {measurement.value:g} {measurement.unit} is "
-                f"{measurement.value / figure.value:.2f} of the peak of {sku.title}, and {floor.share:g} is "
+                f"{measurement.value / figure.value:.3g} of the peak of {sku.title}, and {floor.share:g} is "
                 f"due ({least:g})"
             )
 

@@ -103,6 +103,9 @@ def _identity(sku: Sku) -> Iterator[Problem]:
         if name not in sku.figures:
             remedy = f"add {name}, with value null and source unknown when nobody knows it"
             yield _problem(sku, ("figures",), f"{name} is missing, which every GPU has", remedy)
+    if _value(sku, "memory_bytes") is not None and "memory_bytes" not in sku.floors:
+        remedy = "add the share that ECC and the driver leave, with the reason"
+        yield _problem(sku, ("floors",), "no floor of memory_bytes: the size is held to nothing", remedy)
 
 
 def _figure(sku: Sku, name: str, figure: Figure) -> Iterator[Problem]:

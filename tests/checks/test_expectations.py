@@ -1,0 +1,215 @@
+"""What a GPU model should do, judged: memory, rates, engines that it lacks, and models that nobody knows."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from harness.checks import run_checks
+from harness.config import load_skus
+from harness.model.evidence import Evidence, WorkloadResult
+from harness.model.inventory import LimitSpec, Profile
+from harness.model.outcome import CheckResult, Measurement, Outcome, SubjectKind, Verdict
+from harness.model.sku import Figure, Floor
+from harness.verdict import decide
+
+
+def _clean() -> ModuleType:
+    path = Path(__file__).parents[1] / "faults" / "clean.py"
+    spec = importlib.util.spec_from_file_location("expectations_clean", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+clean = _clean()
+
+
+def said(
+    evidence: Evidence, check: str, profile: Profile | None = None
+) -> dict[str, tuple[Outcome | None, str]]:
+    """Subject to outcome and words of one check."""
+    results, cells = run_checks(evidence, profile or clean.profile(), clean.HOST)
+    words = {r.subject: r.message for r in results if r.check == check}
+    return {c.subject: (c.outcome, words.get(c.subject, c.reason)) for c in cells if c.check == check}
+
+
+def results(evidence: Evidence, check: str) -> list[CheckResult]:
+    return [r for r in run_checks(evidence, clean.profile(), clean.HOST)[0] if r.check == check]
+
+
+def with_model(evidence: Evidence, **changes: Any) -> Evidence:
+    return replace(evidence, skus=(replace(clean.MODEL, **changes),))
+
+
+def with_result(evidence: Evidence, **changes: Any) -> Evidence:
+    """The hashing of the first guest, changed."""
+    first, *rest = evidence.guests
+    changed = tuple(replace(r, **changes) if r.workload == "hashing" else r for r in first.results)
+    return replace(evidence, guests=(replace(first, results=changed), *rest))
+
+
+def with_cards(evidence: Evidence, **changes: Any) -> Evidence:
+    """The sampler's view of every GPU, changed."""
+    guests = []
+    for guest in evidence.guests:
+        cards = tuple(replace(gpu, **changes) for gpu in guest.telemetry.gpus)
+        guests.append(replace(guest, telemetry=replace(guest.telemetry, gpus=cards)))
+    return replace(evidence, guests=tuple(guests))
+
+
+def test_an_unknown_model_is_inconclusive_and_shows_what_was_seen() -> None:
+    evidence = replace(clean.evidence(), skus=load_skus())
+    evidence = replace(evidence, skus=tuple(s for s in evidence.skus if s.name != "standin-edu"))
+    outcomes = said(evidence, "gpu.model_known")
+    assert {outcome for outcome, _ in outcomes.values()} == {Outcome.ERROR}
+    words = outcomes["g1/0000:41:00.0"][1]
+    assert "1234:11e8" in words
+    assert "'NVIDIA Test 700', 141.0 GiB" in words
+    assert "hashing.md5.rate 19 GH/s" in words
+    checked, cells = run_checks(evidence, clean.profile(), clean.HOST)
+    decision = decide(checked, cells, (), subject_kind=SubjectKind.HARDWARE, now="2026-11-22T00:10:00.000Z")
+    assert decision.verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_stand_in_is_a_described_model_without_figures() -> None:
+    evidence = replace(clean.evidence(), skus=load_skus())
+    for check in ("gpu.model_known", "gpu.memory_size", "workload.expected"):
+        assert {o for o, _ in said(evidence, check).values()} == {Outcome.PASS}
+    assert "without a memory of its own" in said(evidence, "gpu.memory_size")["g1/0000:41:00.0"][1]
+
+
+def test_what_is_unknown_of_a_known_model_is_shown() -> None:
+    assert "unknown: hashing_ntlm" in said(clean.evidence(), "gpu.model_known")["g1/0000:41:00.0"][1]
+
+
+@pytest.mark.parametrize(
+    ("gib", "outcome"),
+    [
+        (140.4, Outcome.PASS),
+        (138.2, Outcome.PASS),
+        (138.0, Outcome.FAIL),
+        (143.0, Outcome.FAIL),
+        (None, None),
+    ],
+)
+def test_memory_is_held_to_the_share_of_its_model(gib: float | None, outcome: Outcome | None) -> None:
+    evidence = with_cards(clean.evidence(), memory_bytes=None if gib is None else int(gib * (1 << 30)))
+    assert {o for o, _ in said(evidence, "gpu.memory_size").values()} == {outcome}
+
+
+def test_a_model_of_unknown_memory_holds_nothing() -> None:
+    figures = {"memory_bytes": Figure(value=None, unit="B", source="unknown")}
+    evidence = with_model(clean.evidence(), figures={**clean.MODEL.figures, **figures})
+    outcome, words = said(evidence, "gpu.memory_size")["g1/0000:41:00.0"]
+    assert outcome is None
+    assert "141.00 GiB" in words
+
+
+def test_under_a_stand_in_library_the_model_is_the_one_that_it_plays() -> None:
+    evidence = replace(clean.evidence(), subject=SubjectKind.LAB, skus=load_skus())
+    guests = tuple(replace(g, telemetry=replace(g.telemetry, standin="healthy")) for g in evidence.guests)
+    evidence = replace(evidence, guests=guests)
+    assert "NVIDIA H200" in said(evidence, "gpu.memory_size")["g1/0000:41:00.0"][1]
+    short = with_cards(evidence, memory_bytes=80 << 30)
+    assert {o for o, _ in said(short, "gpu.memory_size").values()} == {Outcome.FAIL}
+
+
+def test_each_gpu_is_held_by_itself() -> None:
+    evidence = clean.evidence()
+    first, second = evidence.guests
+    changed: list[WorkloadResult] = []
+    third = "0000:e2:00.0"
+    for result in second.results:
+        slow = tuple(replace(m, value=13.9) if m.subject == third else m for m in result.measurements)
+        changed.append(replace(result, measurements=slow))
+    evidence = replace(evidence, guests=(first, replace(second, results=tuple(changed))))
+    outcomes = said(evidence, "workload.expected")
+    assert outcomes["g1/hashing"][0] is Outcome.PASS
+    assert outcomes["g4/hashing"][0] is Outcome.FAIL
+    assert "0000:e2:00.0 hashing.md5.rate 13.9 GH/s is 0.695 of the peak" in outcomes["g4/hashing"][1]
+    held = next(r for r in results(evidence, "workload.expected") if r.subject == "g4/hashing").measurements
+    assert len(held) == 4
+    assert {m.lower for m in held} == {pytest.approx(14.0)}
+
+
+def test_a_floor_is_kept_in_every_round() -> None:
+    evidence = clean.evidence()
+    first, *rest = evidence.guests
+    again = next(r for r in first.results if r.workload == "hashing")
+    slow = tuple(replace(m, value=3.0) if m.subject else m for m in again.measurements)
+    both = (*first.results, replace(again, key="again", round=2, measurements=slow))
+    evidence = replace(evidence, guests=(replace(first, results=both), *rest))
+    assert said(evidence, "workload.expected")["g1/hashing"][0] is Outcome.FAIL
+
+
+def test_results_of_the_processor_are_never_held_to_a_gpu() -> None:
+    evidence = with_result(clean.evidence(), engine="cpu")
+    profile = replace(clean.profile(), workload_parameters={"hashing": {"engine": "cpu"}})
+    outcome, words = said(evidence, "workload.expected", profile)["g1/hashing"]
+    assert outcome is None
+    assert "ran on the processor" in words
+    outcome, words = said(evidence, "workload.expected")["g1/hashing"]
+    assert outcome is Outcome.ERROR
+    assert "met no measurement" in words
+
+
+def test_floors_of_other_workloads_wait_for_those() -> None:
+    floors = {**clean.MODEL.floors, "vram.bandwidth": Floor(of="hashing_md5", share=0.9, reason="elsewhere")}
+    evidence = with_model(clean.evidence(), floors=floors)
+    assert said(evidence, "workload.expected")["g1/hashing"][0] is Outcome.PASS
+
+
+def test_a_floor_that_guards_nothing_is_an_error_of_the_rule() -> None:
+    floors = {**clean.MODEL.floors, "hashing.md5.rate": Floor(of="hashing_md5", share=0.001, reason="a slip")}
+    outcome, words = said(with_model(clean.evidence(), floors=floors), "workload.expected")["g1/hashing"]
+    assert outcome is Outcome.ERROR
+    assert "no sane share" in words
+
+
+def test_a_limit_of_the_profile_that_guards_nothing_on_this_model_is_an_error() -> None:
+    limits = {"hashing.md5.rate": LimitSpec(lower=0.02, reason="in TH/s by mistake")}
+    profile = replace(clean.profile(), limits=limits)
+    outcome, words = said(clean.evidence(), "workload.expected", profile)["g1/hashing"]
+    assert outcome is Outcome.ERROR
+    assert "0.001 of the peak" in words
+
+
+def test_a_slow_card_outweighs_a_rule_that_met_nothing() -> None:
+    floors = {**clean.MODEL.floors, "hashing.ntlm.rate": Floor(of="hashing_md5", share=0.9, reason="idle")}
+    evidence = with_model(clean.evidence(), floors=floors)
+    assert said(evidence, "workload.expected")["g1/hashing"][0] is Outcome.ERROR
+    slow = (Measurement(name="hashing.md5.rate", value=1.0, unit="GH/s", subject="0000:e0:00.0"),)
+    evidence = with_result(evidence, measurements=slow)
+    assert said(evidence, "workload.expected")["g1/hashing"][0] is Outcome.FAIL
+
+
+def test_a_measurement_without_a_floor_is_named() -> None:
+    rates = (
+        Measurement(name="hashing.md5.rate", value=19.0, unit="GH/s", subject="0000:e0:00.0"),
+        Measurement(name="hashing.ntlm.rate", value=30.0, unit="GH/s", subject="0000:e0:00.0"),
+    )
+    outcome, words = said(with_result(clean.evidence(), measurements=rates), "workload.expected")[
+        "g1/hashing"
+    ]
+    assert outcome is Outcome.PASS
+    assert "without a floor: hashing.ntlm.rate (30 GH/s)" in words
+
+
+def test_a_workload_whose_engine_the_model_lacks_has_no_subject() -> None:
+    evidence = clean.evidence()
+    first, *rest = evidence.guests
+    demanded = replace(first, workloads=(*first.workloads, "transcode"))
+    evidence = replace(evidence, guests=(demanded, *rest))
+    assert said(evidence, "workload.answer")["g1/transcode"][0] is None
+    lacking = with_model(evidence, engines={"nvenc": 0})
+    assert "g1/transcode" not in said(lacking, "workload.answer")
+    unknown = with_model(evidence, engines={"nvenc": None})
+    assert said(unknown, "workload.answer")["g1/transcode"][0] is None

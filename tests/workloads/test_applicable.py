@@ -1,0 +1,115 @@
+"""A workload is spared only where every GPU's model is declared not to have its engine."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from harness.config import load_skus
+from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.guest import AttachMode, GuestRequest
+from harness.model.outcome import SubjectKind
+from harness.model.pci import PciAddress
+from harness.model.sku import Sku
+from harness.workloads.applicable import DEMANDS, absence, absent, models, not_planned
+
+
+def _clean() -> ModuleType:
+    path = Path(__file__).parents[1] / "faults" / "clean.py"
+    spec = importlib.util.spec_from_file_location("applicable_clean", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+clean = _clean()
+H200, L4, T4 = PciAddress(0, 0x10, 0, 0), PciAddress(0, 0x11, 0, 0), PciAddress(0, 0x12, 0, 0)
+
+
+@pytest.fixture(scope="module")
+def skus() -> dict[str, Sku]:
+    return {sku.name: sku for sku in load_skus()}
+
+
+def test_h200_has_no_encoder_and_the_file_says_so(skus: dict[str, Sku]) -> None:
+    assert absent("transcode", [skus["h200-sxm"]]) == (
+        "NVIDIA H200 (SXM5) has no NVENC (inventory/skus/h200-sxm.yaml)"
+    )
+    assert absent("transcode", [skus["h200-sxm"]], engine="gpu")
+
+
+@pytest.mark.parametrize(
+    "name", ["t4", "a10", "l4", "l40s", "quadro-rtx-6000", "rtx-4000-ada", "standin-edu"]
+)
+def test_models_with_encoders_and_stand_ins_are_planned(name: str, skus: dict[str, Sku]) -> None:
+    assert [absent(workload, [skus[name]]) for workload in DEMANDS] == ["", ""]
+
+
+def test_only_a_declared_absence_counts(skus: dict[str, Sku]) -> None:
+    h200 = skus["h200-sxm"]
+    assert not absent("transcode", [replace(h200, engines={"nvenc": None})])
+    assert not absent("transcode", [replace(h200, engines={})])
+    assert not absent("transcode", [None])
+    assert not absent("transcode", [])
+    assert not absent("transcode", [h200, None])
+    assert not absent("transcode", [h200, skus["l4"]])
+    assert absent("transcode", [h200, skus["a100-sxm-80gb"]])
+
+
+def test_a_load_for_the_processor_and_one_that_needs_no_encoder_are_planned(skus: dict[str, Sku]) -> None:
+    assert not absent("transcode", [skus["h200-sxm"]], engine="cpu")
+    assert [absent(name, [skus["h200-sxm"]]) for name in ("tensor", "vram", "hashing", "render")] == [""] * 4
+
+
+def test_models_come_from_ids_and_subsystems(skus: dict[str, Sku]) -> None:
+    facts = clean.facts()
+    cards = (
+        clean.device(H200, vendor="10de", device="2335"),
+        clean.device(L4, vendor="10de", device="27b8", subsystem="10de:16ca"),
+        clean.device(T4, vendor="10de", device="ffff"),
+    )
+    facts = replace(facts, pci_devices=(*facts.pci_devices, *cards))
+    known = tuple(skus.values())
+    found = models(known, facts, (H200, L4, T4))
+    assert [sku.name if sku else None for sku in found] == ["h200-sxm", "l4", None]
+    assert models((*known, replace(skus["l4"], name="l4-too")), facts, (L4,)) == (None,)
+    assert models(known, None, (H200,)) == (None,)
+    why = absence(known, facts, (H200,), clean.profile())
+    assert "no NVENC" in why("transcode")
+    assert why("tensor") == ""
+
+
+def test_what_is_not_planned_is_listed(skus: dict[str, Sku]) -> None:
+    facts = clean.facts()
+    cards = (clean.device(H200, vendor="10de", device="2335"),)
+    guest = GuestEvidence(
+        name="bare",
+        request=GuestRequest(name="bare", gpus=0),
+        workloads=("transcode", "tensor"),
+        attach=AttachMode.BARE,
+        devices=(H200,),
+    )
+    evidence = Evidence(
+        host="h",
+        subject=SubjectKind.HARDWARE,
+        profile="bare",
+        run="r",
+        started_at="2026-11-22T00:00:00.000Z",
+        ended_at=None,
+        facts=replace(facts, pci_devices=cards),
+        skus=tuple(skus.values()),
+        guests=(guest,),
+    )
+    profile = clean.profile("bare")
+    assert not_planned(evidence, profile) == (
+        "bare/transcode: NVIDIA H200 (SXM5) has no NVENC (inventory/skus/h200-sxm.yaml)",
+    )
+    on_cpu = replace(profile, workload_parameters={"transcode": {"engine": "cpu"}})
+    assert not_planned(evidence, on_cpu) == ()
+    assert not_planned(replace(evidence, skus=()), profile) == ()
