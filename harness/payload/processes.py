@@ -29,6 +29,16 @@ def run(
     Returns its exit status (128 + n for signal n) and what it wrote to stdout and stderr together.
     """
     log = os.path.join(folder, "tool.log")
+    return finish(start(argv, log, environment, stdin), log)
+
+
+def start(
+    argv: list[str], log: str, environment: dict[str, str] | None = None, stdin: int | None = None
+) -> int:
+    """Start a program that reads ``stdin`` (default: nothing) and writes all it says to the file ``log``.
+
+    Returns its pid, for ``finish``.
+    """
     actions: list[tuple[int, int, str, int, int] | tuple[int, int, int]] = [
         (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)
         if stdin is None
@@ -37,7 +47,11 @@ def run(
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
     variables = {**os.environ, "LC_ALL": "C", **(environment or {})}
-    pid = os.posix_spawn(argv[0], argv, variables, file_actions=actions)
+    return os.posix_spawn(argv[0], argv, variables, file_actions=actions)
+
+
+def finish(pid: int, log: str) -> tuple[int, str]:
+    """Wait for a started program: its exit status (128 + n for signal n) and what it wrote."""
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     with open(log, encoding="utf-8", errors="backslashreplace") as stream:
         return (status if status >= 0 else 128 - status), stream.read()

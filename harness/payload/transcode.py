@@ -1,8 +1,9 @@
 """Transcoding in the guest: one clip encoded losslessly and lossily, both decoded again and compared.
 
 Usage: ``transcode.py JSON`` with the parameters of ``harness.workloads.transcode``. Prints one line of
-strict JSON: what was observed. Two ffmpeg processes do everything, since starting ffmpeg (some 150 shared
-libraries) is what costs on an emulated guest.
+strict JSON: what was observed. Exit status 3: it could not be done here; 4: the demanded GPU does not do it.
+Codecs, large sizes and GPUs are in ``transcode_clips.py``. For the small clip two ffmpeg processes do
+everything, since starting ffmpeg (some 150 shared libraries) is what costs on an emulated guest.
 
 The clip is drawn here from integers only, not by a filter of ffmpeg, so that the controller knows every
 frame's MD5 without ffmpeg and whatever its version.
@@ -43,14 +44,14 @@ def frames(width: int, height: int, count: int, seed: int) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-def pour(job: dict[str, Any], descriptor: int) -> None:
+def pour(drawn: Iterator[bytes], descriptor: int) -> None:
     """Write all frames to a pipe."""
     with os.fdopen(descriptor, "wb") as pipe:
-        for frame in frames(job["width"], job["height"], job["frames"], job["seed"]):
+        for frame in drawn:
             pipe.write(frame)
 
 
-def feed(job: dict[str, Any]) -> tuple[int, int]:
+def feed(drawn: Iterator[bytes]) -> tuple[int, int]:
     """Start a process that draws the clip; returns its pid and the pipe's reading end."""
     reading, writing = os.pipe()
     pid = os.fork()
@@ -58,7 +59,7 @@ def feed(job: dict[str, Any]) -> tuple[int, int]:
         status = 1
         try:
             os.close(reading)
-            pour(job, writing)
+            pour(drawn, writing)
             status = 0
         except BrokenPipeError:
             pass  # ffmpeg ended early and says why itself
@@ -118,7 +119,7 @@ def observe(job: dict[str, Any], tools: Any) -> tuple[dict[str, Any], dict[str, 
     """Encode, decode, compare. Raises RuntimeError when ffmpeg fails."""
     ffmpeg = tools.find("ffmpeg")
     started = time.monotonic()
-    pid, pipe = feed(job)
+    pid, pipe = feed(frames(job["width"], job["height"], job["frames"], job["seed"]))
     status, said = tools.run(encode_argv(job, ffmpeg), ".", stdin=pipe)
     os.close(pipe)
     drawn = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
@@ -158,12 +159,23 @@ def main(argument: str) -> None:
     tools: Any = __import__("processes")
     tools.clear(job["folder"])
     os.chdir(job["folder"])
+    broken: Any = ()
     try:
-        observed, versions = observe(job, tools)
+        observed: dict[str, Any] = {}
+        engine, versions = "cpu", {"python": sys.version.split()[0]}
+        if "small" in job:
+            observed, versions = observe(job["small"], tools)
+        if "clips" in job:
+            clips: Any = __import__("transcode_clips")
+            broken = clips.BrokenEngine
+            observed["devices"], engine, versions["ffmpeg"] = clips.observe(job["clips"], tools, feed)
     except (tools.MissingTool, RuntimeError, OSError, ValueError) as error:
-        print(json.dumps({"payload": "transcode", "error": str(error)}), flush=True)
+        print(json.dumps({"payload": "transcode", "error": str(error)[-3000:]}), flush=True)
         sys.exit(3)
-    result = {"payload": "transcode", "engine": "cpu", "observed": observed, "versions": versions}
+    except broken as error:
+        print(json.dumps({"payload": "transcode", "error": str(error)[-3000:]}), flush=True)
+        sys.exit(4)
+    result = {"payload": "transcode", "engine": engine, "observed": observed, "versions": versions}
     print(json.dumps(result, allow_nan=False), flush=True)
     tools.clear(".")
 

@@ -8,7 +8,7 @@ from importlib import resources
 
 from harness.workloads.base import Place
 
-_SUFFIXES = (".py", ".sh", ".pages", ".ptx")
+_SUFFIXES = (".py", ".sh", ".pages", ".ptx", ".mkv")
 
 
 def payload_files() -> dict[str, bytes]:

@@ -1,4 +1,8 @@
-"""Transcoding: a clip known frame by frame, encoded losslessly and lossily, decoded again."""
+"""Transcoding: clips known frame by frame, encoded and decoded again.
+
+By default on a processor one small clip, through FFV1 and H.264: seconds on an emulated guest. With
+``codecs``, and always on GPUs, more codecs, sizes and depths: see ``transcode_clips.py``.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 
 from harness.errors import ConfigError, ParseError
 from harness.model.evidence import Answer
+from harness.model.outcome import Measurement
 from harness.workloads.base import (
     Job,
     Observation,
@@ -16,14 +21,17 @@ from harness.workloads.base import (
     Scalar,
     at_least,
     command,
+    demanded_engine,
     exact,
     measure,
     rate,
     report_of,
     settings,
 )
+from harness.workloads.transcode_clips import DEFAULTS, Plan, judged, plan
 
 _DEFAULTS: dict[str, Scalar] = {
+    "engine": "auto",
     "width": 320,
     "height": 180,
     "frames": 25,
@@ -35,6 +43,7 @@ _DEFAULTS: dict[str, Scalar] = {
     # that goes wrong in a single frame falls far below either.
     "min_psnr_db": 30.0,
     "min_ssim": 0.93,
+    **DEFAULTS,
 }
 
 
@@ -65,48 +74,79 @@ def clip(width: int, height: int, count: int, seed: int) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Transcode:
-    """ffmpeg: FFV1 and H.264 on the CPU."""
+    """ffmpeg on the CPU, or NVENC and NVDEC through ffmpeg."""
 
     name: str = "transcode"
-    title: str = "ffmpeg encodes a known clip and decodes it back"
+    title: str = "ffmpeg encodes known clips and decodes them back"
     tools: tuple[str, ...] = ("ffmpeg",)
+    """On GPUs the driver's ``libnvidia-encode1`` and ``libnvcuvid1``, too."""
 
     @property
     def defaults(self) -> Mapping[str, Scalar]:
-        """Sizes in pixels and frames; ``rate`` in frames per second; floors in dB and SSIM."""
+        """``engine`` auto, cpu or gpu. Sizes in pixels and frames; ``rate`` in frames per second; floors in
+        dB and SSIM. ``width`` to ``min_ssim`` are the small clip's, but for ``rate`` and ``seed``.
+
+        ``codecs``: a list of h264, hevc, hevc10, av1 and av110, or auto: none on a CPU, h264 and hevc on a
+        GPU. ``encoder``: auto, or cpu for GPUs that only decode. ``sizes``, ``clip_frames``,
+        ``bits_per_pixel`` (the bit rate) and floors are those of each codec's clips. ``rate_frames``,
+        ``stream_seconds`` and ``max_streams`` bound what is measured with the first size.
+        """
         return _DEFAULTS
 
-    def prepare(self, job: Job) -> tuple[str, ...]:
-        """The payload's command line. Raises ConfigError for sizes that yuv420p cannot have."""
+    def _given(self, job: Job) -> tuple[dict[str, Any], str, Plan | None]:
+        """Parameters, engine, and what goes beyond the small clip. Raises ConfigError."""
         given = settings(self, job)
         if given["width"] % 2 or given["height"] % 2 or not given["width"] or not given["height"]:
             raise ConfigError("workload transcode: width and height must be even and not zero")
         if not given["frames"] or not given["rate"]:
             raise ConfigError("workload transcode: frames and rate must not be zero")
-        names = ("width", "height", "frames", "rate", "seed", "preset", "crf")
-        arguments = {name: given[name] for name in names}
-        folder = f"{job.place.work}/{job.key}"
-        return command(job, "transcode.py", {**arguments, "threads": job.vcpus, "folder": folder})
+        engine = demanded_engine(job, given["engine"])
+        return given, engine, plan(job, given, engine)
+
+    def prepare(self, job: Job) -> tuple[str, ...]:
+        """The payload's command line. Raises ConfigError for what no clip can have."""
+        given, engine, more = self._given(job)
+        arguments: dict[str, Any] = {"folder": f"{job.place.work}/{job.key}"}
+        if engine == "cpu":
+            names = ("width", "height", "frames", "rate", "seed", "preset", "crf")
+            arguments["small"] = {**{name: given[name] for name in names}, "threads": job.vcpus}
+        if more:
+            arguments["clips"] = more.arguments(job)
+        return command(job, "transcode.py", arguments)
 
     def parse(self, job: Job, stdout: bytes) -> Parsed:
-        """Frame hashes against our own, quality against its floors. Raises ParseError."""
-        given = settings(self, job)
+        """Frame hashes against our own and each other, quality against its floors. Raises ParseError."""
+        given, demanded, more = self._given(job)
         seen, engine, versions = report_of(self, stdout)
-        encode, decode = seen.seconds("encode_seconds"), seen.seconds("decode_seconds")
-        psnr, ssim = _quality(seen)
-        frames = given["frames"]
+        wanted = "cpu"
+        if more and demanded == "gpu":
+            wanted = "nvenc+nvdec" if more.measured else "nvdec"
+        answers = [exact("engine", wanted, engine)]
+        measurements: list[Measurement] = []
+        if demanded == "cpu":
+            some, numbers = _small(given, seen)
+            answers += some
+            measurements += numbers
+        if more:
+            others, rates = judged(more, seen)
+            answers += others
+            measurements += rates
         return Parsed(
-            engine=engine,
-            answers=(*_frames(seen, given), *_floors(seen, given, psnr, ssim)),
-            measurements=(
-                measure("transcode.psnr_min", psnr, "dB", lower=given["min_psnr_db"]),
-                measure("transcode.ssim_min", ssim, "", lower=given["min_ssim"]),
-                measure("transcode.encode_rate", rate(frames, encode), "frames/s"),
-                measure("transcode.decode_rate", rate(frames, decode), "frames/s"),
-                measure("transcode.lossy_size", seen.number("lossy_bytes"), "B"),
-            ),
-            versions=versions,
+            engine=engine, answers=tuple(answers), measurements=tuple(measurements), versions=versions
         )
+
+
+def _small(given: dict[str, Any], seen: Observation) -> tuple[tuple[Answer, ...], tuple[Measurement, ...]]:
+    encode, decode = seen.seconds("encode_seconds"), seen.seconds("decode_seconds")
+    psnr, ssim = _quality(seen)
+    frames = given["frames"]
+    return (*_frames(seen, given), *_floors(seen, given, psnr, ssim)), (
+        measure("transcode.psnr_min", psnr, "dB", lower=given["min_psnr_db"]),
+        measure("transcode.ssim_min", ssim, "", lower=given["min_ssim"]),
+        measure("transcode.encode_rate", rate(frames, encode), "frames/s"),
+        measure("transcode.decode_rate", rate(frames, decode), "frames/s"),
+        measure("transcode.lossy_size", seen.number("lossy_bytes"), "B"),
+    )
 
 
 def _quality(seen: Observation) -> tuple[float | None, float | None]:

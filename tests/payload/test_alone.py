@@ -13,6 +13,7 @@ import pytest
 
 import harness.payload
 from harness.workloads import Place, install, payload_files, payload_tar
+from harness.workloads.transcode_source import REFERENCES
 
 FOLDER = Path(next(iter(harness.payload.__path__)))
 SCRIPTS = sorted(p for p in FOLDER.glob("*.py") if p.name != "__init__.py")
@@ -59,7 +60,9 @@ def test_each_file_loads_in_an_isolated_interpreter_and_pulls_in_nothing_slow(sc
 
 def test_the_archive_holds_every_file_and_is_always_the_same(tmp_path: Path) -> None:
     files = payload_files()
-    assert set(files) == {p.name for p in SCRIPTS} | {"runner.sh", "tensorflow-2.21.0.pages", "vram.ptx"}
+    assert set(files) == {p.name for p in SCRIPTS} | {"runner.sh", "tensorflow-2.21.0.pages", "vram.ptx"} | {
+        f"transcode-{codec}.mkv" for codec in REFERENCES
+    }
     assert payload_tar() == payload_tar()
     with tarfile.open(fileobj=io.BytesIO(payload_tar())) as archive:
         assert {m.name: archive.extractfile(m).read() for m in archive} == files  # type: ignore[union-attr]

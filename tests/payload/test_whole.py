@@ -54,7 +54,7 @@ def test_ffmpeg_brings_every_frame_back(perform: Perform) -> None:
     result = perform("transcode")
     assert (result.status, result.detail) == ("done", "")
     assert [a for a in result.answers if not a.ok] == []
-    assert len(result.answers) == 5
+    assert len(result.answers) == 6
     assert result.versions["ffmpeg"][0].isdigit()
     assert not any(Path(result.key).glob("*"))
 

@@ -32,6 +32,8 @@ HELPERS = {
     "tensor_answers",
     "tensor_reference",
     "tensorflow_library",
+    "transcode_clips",
+    "transcode_source",
 }
 
 

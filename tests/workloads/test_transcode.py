@@ -34,7 +34,7 @@ def test_the_clip_is_the_one_that_was_checked_in() -> None:
 
 def test_right_frames_and_quality_pass(job: Job, line: Line) -> None:
     parsed = TRANSCODE.parse(job, line("transcode", seen()))
-    assert [a.ok for a in parsed.answers] == [True] * 5
+    assert [a.ok for a in parsed.answers] == [True] * 6
     values = {m.name: m.value for m in parsed.measurements}
     assert values["transcode.encode_rate"] == 100.0
     assert values["transcode.decode_rate"] == 200.0
@@ -87,7 +87,8 @@ def test_sizes_that_cannot_be_are_refused(parameters: dict[str, int], job: Job) 
 
 def test_the_payload_is_told_sizes_threads_and_its_own_folder(job: Job) -> None:
     told = json.loads(TRANSCODE.prepare(replace(job, parameters={"frames": 50}))[-1])
-    assert told["frames"] == 50
-    assert told["threads"] == 2
+    assert told["small"]["frames"] == 50
+    assert told["small"]["threads"] == 2
+    assert "clips" not in told
     assert told["folder"] == "/run/shakedown/work/k1"
-    assert "min_psnr_db" not in told
+    assert "min_psnr_db" not in told["small"]

@@ -1,0 +1,214 @@
+"""Codecs, sizes and GPUs of ``transcode.py``: clips encoded, decoded twice and compared; rates and streams.
+
+Observes only. Software decoders decode reference streams first, whose frames the controller knows; then they
+are what NVDEC is compared with, frame by frame.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+_TIME = re.compile(r"rtime=([0-9]+\.[0-9]+)s")
+_FRAMES = re.compile(r"frame= *([0-9]+) ")
+_GPUS = "/proc/driver/nvidia/gpus"
+
+
+class BrokenEngine(Exception):
+    """ffmpeg has what it needs, and the GPU does not do it."""
+
+
+def hashes(path: str) -> list[str]:
+    """The MD5 column of a framemd5 file."""
+    with open(path, encoding="ascii", errors="replace") as stream:
+        return [line.rsplit(",", 1)[-1].strip() for line in stream if line.strip() and line[0] != "#"]
+
+
+def quality(path: str, name: str) -> list[float]:
+    """``name:value`` of each line of a filter's statistics file; infinity (equal frames) becomes 100 dB."""
+    with open(path, encoding="ascii", errors="replace") as stream:
+        found = re.findall(rf"(?:^| ){name}:(\S+)", stream.read(), re.MULTILINE)
+    return [100.0 if value == "inf" else float(value) for value in found]
+
+
+def position(address: str, folder: str) -> int:
+    """CUDA's index of the GPU under CUDA_DEVICE_ORDER=PCI_BUS_ID: its place among the driver's GPUs."""
+    try:
+        present = sorted(name.lower() for name in os.listdir(folder))
+    except OSError as error:
+        raise BrokenEngine(f"no NVIDIA driver is at work here: {error}") from error
+    if address not in present:
+        raise BrokenEngine(f"the driver has no GPU {address} (it has: {', '.join(present) or 'none'})")
+    return present.index(address)
+
+
+class Clips:
+    """One job: what ffmpeg has, and where things are run."""
+
+    def __init__(self, job: dict[str, Any], tools: Any, feed: Callable[[Any], tuple[int, int]]) -> None:
+        self.job, self.tools, self.feed = job, tools, feed
+        self.ff: Any = __import__("transcode_ffmpeg")
+        self.source: Any = __import__("transcode_source")
+        self.ffmpeg: str = tools.find("ffmpeg")
+        status, said = tools.run([self.ffmpeg, "-encoders"], ".")
+        self.encoders, self.version = self.ff.listed(said), self.ff.version(said)
+        if status:
+            raise RuntimeError(f"ffmpeg -encoders ended with status {status}: {said[-1000:]}")
+        self.decoders = self.ff.listed(tools.run([self.ffmpeg, "-decoders"], ".")[1])
+        if job["engine"] == "gpu" and "cuda" not in tools.run([self.ffmpeg, "-hwaccels"], ".")[1].split():
+            raise RuntimeError("this ffmpeg has no hardware decoding by cuda")
+        self.by: dict[str, tuple[str, list[str]]] = {}
+        self.software: dict[str, list[str]] = {}
+        try:
+            for codec in job["codecs"]:
+                self.by[codec] = self.ff.encoder(codec, job["encoder"], self.encoders)
+                self.software[codec] = self.ff.decoders(codec, self.decoders)
+        except self.ff.Lacking as error:
+            raise RuntimeError(str(error)) from error
+        self.environment: dict[str, str] = {}
+
+    def on(self, address: str) -> None:
+        """All that follows runs on this GPU."""
+        place = position(address, self.job.get("gpus_folder", _GPUS))
+        self.environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(place)}
+
+    def run(self, argv: list[str], what: str, *, gpu: bool, stdin: int | None = None) -> str:
+        """Run ffmpeg; what it said. When it fails: BrokenEngine if it needed the GPU, else RuntimeError."""
+        status, said = self.tools.run(argv, ".", environment=self.environment, stdin=stdin)
+        if status:
+            why = f"{what} ended with status {status}: {said.strip()[-1500:]}"
+            raise BrokenEngine(why) if gpu else RuntimeError(why)
+        return str(said)
+
+    def fed(self, cell: dict[str, Any], argv: list[str], what: str, *, gpu: bool) -> None:
+        """Run ffmpeg with the clip's frames on its standard input."""
+        job = self.job
+        drawn = self.source.frames(cell["width"], cell["height"], cell["bits"], job["frames"], job["seed"])
+        pid, pipe = self.feed(drawn)
+        try:
+            self.run(argv, what, gpu=gpu, stdin=pipe)
+        finally:
+            os.close(pipe)
+            drawn_status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if drawn_status:
+            raise RuntimeError(f"the clip could not be drawn: status {drawn_status}")
+
+    def decoded(self, codec: str, bits: int, path: str, where: str) -> list[str]:
+        """Frame hashes by what is compared with the first software decoder: NVDEC, or other software."""
+        names = self.software[codec]
+        if self.job["engine"] == "gpu":
+            argv = self.ff.decode_on_card(self.ffmpeg, path, bits, codec)
+            self.run(argv, f"decoding {codec} on the GPU{where}", gpu=True)
+        else:
+            argv = self.ff.decode(self.ffmpeg, path, bits, names[-1], plain=True)
+            self.run(argv, f"decoding {codec} a second time", gpu=False)
+        return hashes("decoded.md5")
+
+    def reference(self, codec: str, bits: int, where: str) -> dict[str, Any]:
+        """Both decoders on a stream whose frames the controller knows."""
+        path = os.path.join(self.job["references"], f"transcode-{codec}.mkv")
+        self.run(
+            self.ff.decode(self.ffmpeg, path, bits, self.software[codec][0]), f"decoding {codec}", gpu=False
+        )
+        return {
+            "codec": codec,
+            "software": hashes("decoded.md5"),
+            "decoded": self.decoded(codec, bits, path, where),
+        }
+
+    def cell(self, cell: dict[str, Any], where: str) -> dict[str, Any]:
+        """Encode one clip, decode it twice, compare. Leaves ``clip.mkv``."""
+        job, codec = self.job, cell["codec"]
+        on_gpu = job["encoder"] == "gpu"
+        argv = self.ff.encode(self.ffmpeg, cell, job["rate"], self.by[codec])
+        self.fed(cell, argv, f"encoding {codec} by {self.by[codec][0]}{where}", gpu=on_gpu)
+        argv = self.ff.compare(self.ffmpeg, cell, job["rate"], self.software[codec][0])
+        self.fed(cell, argv, f"comparing {codec}", gpu=False)
+        return {
+            "codec": codec,
+            "width": cell["width"],
+            "height": cell["height"],
+            "source": hashes("source.md5"),
+            "software": hashes("software.md5"),
+            "decoded": self.decoded(codec, cell["bits"], "clip.mkv", where),
+            "psnr": quality("psnr.log", "psnr_avg"),
+            "ssim": quality("ssim.log", "All"),
+            "bytes": os.path.getsize("clip.mkv"),
+        }
+
+    def played(self, cell: dict[str, Any], count: int, *, coding: bool, streams: int = 1) -> list[Any]:
+        """That many at once of ``count`` frames each: [frames, seconds], or what a refused one said."""
+        by = self.by[cell["codec"]] if coding else None
+        argv = self.ff.loop(self.ffmpeg, cell, count, self.job["engine"], by)
+        logs = [f"stream-{n}.log" for n in range(streams)]
+        pids = [self.tools.start(argv, log, self.environment) for log in logs]
+        found: list[Any] = []
+        for pid, log in zip(pids, logs, strict=True):
+            status, said = self.tools.finish(pid, log)
+            frames, spent = _FRAMES.findall(said), _TIME.search(said)
+            if status or not frames or not spent:
+                found.append(f"status {status}: {said.strip()[-600:]}")
+            else:
+                found.append([int(frames[-1]), float(spent[1])])
+        return found
+
+    def rates(self, cell: dict[str, Any], where: str) -> dict[str, Any]:
+        """Frames per second of one stream, and tries with more and more at once."""
+        job = self.job
+        (decode,) = self.played(cell, job["rate_frames"], coding=False)
+        encode, tries = None, []
+        if job["engine"] == job["encoder"]:
+            (encode,) = self.played(cell, job["rate_frames"], coding=True)
+            tries = self.search(cell)
+        for what, result in (("decoding", decode), ("encoding", encode)):
+            if isinstance(result, str):
+                why = f"{what} {cell['codec']}{where}: {result}"
+                raise BrokenEngine(why) if job["engine"] == "gpu" else RuntimeError(why)
+        return {"codec": cell["codec"], "decode": decode, "encode": encode, "tries": tries}
+
+    def search(self, cell: dict[str, Any]) -> list[dict[str, Any]]:
+        """Double the streams until one is slower than real time or refused, then halve the gap."""
+        job, tries = self.job, []
+        good, bad, now = 0, job["max_streams"] + 1, 1
+        while good + 1 < bad:
+            results = self.played(cell, job["rate"] * job["stream_seconds"], coding=True, streams=now)
+            tries.append({"streams": now, "results": results})
+            fast = all(not isinstance(r, str) and r[0] >= job["rate"] * r[1] for r in results)
+            good, bad = (now, bad) if fast else (good, now)
+            now = min(2 * good, bad - 1) if bad > job["max_streams"] else (good + bad) // 2
+        return tries
+
+    def gpu_or_cpu(self, address: str) -> dict[str, Any]:
+        """Everything on one GPU, or on the processor."""
+        job, where = self.job, f" on {address}" if address else ""
+        if address:
+            self.on(address)
+        bits = {cell["codec"]: cell["bits"] for cell in job["cells"]}
+        if job["encoder"] == "gpu":
+            for codec, (name, options) in self.by.items():
+                argv = self.ff.probe(self.ffmpeg, name, options, bits[codec])
+                self.run(argv, f"one second of {name}{where}", gpu=True)
+        references = [self.reference(codec, bits[codec], where) for codec in job["codecs"]]
+        cells, rates, seen = [], [], set()
+        for cell in job["cells"]:
+            cells.append(self.cell(cell, where))
+            if cell["codec"] not in seen:
+                seen.add(cell["codec"])
+                rates.append(self.rates(cell, where))
+        return {"address": address, "references": references, "cells": cells, "rates": rates}
+
+
+def observe(job: dict[str, Any], tools: Any, feed: Any) -> tuple[list[Any], str, str]:
+    """Every GPU of the job in turn, or the processor: the devices' observations, engine, ffmpeg's version.
+
+    Raises MissingTool, RuntimeError (it could not be done here) or BrokenEngine.
+    """
+    clips = Clips(job, tools, feed)
+    devices = [clips.gpu_or_cpu(address) for address in (job["addresses"] or [""])]
+    engine = "cpu" if job["engine"] == "cpu" else "nvenc+nvdec" if job["encoder"] == "gpu" else "nvdec"
+    return devices, engine, clips.version
