@@ -200,7 +200,7 @@ static void tick(int gpu, double now, double load)
     aim = seen->temperature + card->memory_rise * (0.3 + 0.7 * load) + amount(MEMORY_HOT, gpu, now, NULL);
     seen->memory_temperature += (aim - seen->memory_temperature) * TICK / (card->lag / 4);
     seen->reasons = reasons;
-    seen->sm = seen->under_load ? 15 * (double)(int)(card->sm_peak * share * (1 + 0.01 * noise(gpu, when, 4)) / 15)
+    seen->sm = seen->under_load ? 15 * (double)(int)(card->sm_peak * share * (1 - 0.005 * (1 + noise(gpu, when, 4))) / 15)
                                 : card->sm_idle; /* clocks move in steps of 15 MHz */
     seen->memory_clock = seen->under_load ? card->memory_clock_peak : card->memory_clock_idle;
     double busy = load + 0.03 * noise(gpu, when, 5);
