@@ -6,6 +6,7 @@ calls, since the C library has no wrapper for them and libnuma is in no image.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import mmap
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 bounded: Any = __import__("bounded")
 
 _NUMBERS = {"x86_64": (238, 279), "aarch64": (237, 239)}
-"""System call numbers of set_mempolicy and move_pages (Linux, ``unistd_64.h`` and ``asm-generic/unistd.h``)."""
+"""Numbers of set_mempolicy and move_pages (Linux, ``unistd_64.h`` and ``asm-generic/unistd.h``)."""
 _BIND, _DEFAULT = 2, 0
 """MPOL_BIND and MPOL_DEFAULT of ``linux/mempolicy.h``."""
 _MASK_BITS = 1024
@@ -29,7 +30,7 @@ _LOOKED_AT = 64
 
 def ranges(text: str) -> list[int]:
     """``0-3,8`` as numbers."""
-    found = []
+    found: list[int] = []
     for part in text.strip().split(","):
         first, _, last = part.partition("-")
         if first:
@@ -128,10 +129,8 @@ class Block:
         self.size = size
         self.map = mmap.mmap(-1, size)
         if hasattr(mmap, "MADV_HUGEPAGE"):
-            try:
+            with contextlib.suppress(OSError):  # a kernel without transparent huge pages: smaller ones then
                 self.map.madvise(mmap.MADV_HUGEPAGE)
-            except OSError:
-                pass  # a kernel without transparent huge pages: smaller ones then
         self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
         self.set(0)
 

@@ -1,9 +1,9 @@
 """Copies between host memory of each cell and one GPU, pinned, both ways and at once, every word compared.
 
 What arrives on the card is compared by the card with words it computes itself; what comes back is compared
-with what was sent. Before each batch the target is overwritten, so that a copy that does nothing is found; and
-no batch writes to a place twice, so that every copy is compared. (Those that only keep the link busy while it
-is looked at, and those of one word for the latency, are not.)
+with what was sent. Before each batch the target is overwritten, so that a copy that does nothing is found;
+and no batch writes to a place twice, so that every copy is compared. (Those that only keep the link busy when
+it is looked at, and those of one word, are not.)
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _both(copies: Copies) -> float:
     copies.up(copies.streams[1])
     for stream in copies.streams:
         copies.gpu.cuda("cuStreamSynchronize", stream)
-    return 2 * copies.whole / max(1e-9, time.perf_counter() - started)
+    return float(2 * copies.whole / max(1e-9, time.perf_counter() - started))
 
 
 def _latency(copies: Copies) -> float:
@@ -162,7 +162,10 @@ def _link(copies: Copies, address: str, sysroot: str) -> dict[str, Any] | None:
     while time.monotonic() - started < LOAD_SECONDS or seen is None:
         copies.down(copies.streams[0])
         copies.up(copies.streams[1])
-        for source, said in (("nvml", nvml_link.link(nvml, address)), ("sysfs", cells.link(address, sysroot))):
+        for source, said in (
+            ("nvml", nvml_link.link(nvml, address)),
+            ("sysfs", cells.link(address, sysroot)),
+        ):
             if said is not None:
                 seen = {"source": source, "generation": said[0], "width": said[1]}
                 break

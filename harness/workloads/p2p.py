@@ -101,9 +101,7 @@ def _seed(job: Job) -> int:
     return int.from_bytes(hashlib.sha256(f"{job.tenant}\n{job.key}\np2p".encode()).digest()[:8], "little")
 
 
-def _pair(
-    name: str, seen: Observation, given: Mapping[str, Any]
-) -> tuple[list[Answer], list[Measurement]]:
+def _pair(name: str, seen: Observation, given: Mapping[str, Any]) -> tuple[list[Answer], list[Measurement]]:
     access, nvlink = seen.flag("access"), None if seen.is_null("nvlink") else seen.flag("nvlink")
     path = "through the host" if not access else {True: "NVLink", False: "PCIe", None: "peer"}[nvlink]
     once = given["mib"] << 17
@@ -135,7 +133,8 @@ def _pair(
         answers.append(exact(f"{name} NVLink", True, nvlink, "NVML does not say" if nvlink is None else ""))
     found = [("access", access), ("nvlink", nvlink)]
     flags = [
-        measure(f"p2p.{what}", None if flag is None else float(flag), "1", subject=name) for what, flag in found
+        measure(f"p2p.{what}", None if flag is None else float(flag), "1", subject=name)
+        for what, flag in found
     ]
     return answers, measurements + flags
 

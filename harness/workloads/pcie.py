@@ -133,7 +133,9 @@ def _device(
     answers += [answer for cell in measured for answer in cell.answers]
     near = seen.whole_or_none("near", bits=16)
     by_number = {cell.number: cell for cell in measured}
-    chosen = measured[0] if len(listed) == 1 and done == listed else by_number.get(-1 if near is None else near)
+    chosen = (
+        measured[0] if len(listed) == 1 and done == listed else by_number.get(-1 if near is None else near)
+    )
     if len(listed) > 1:
         answers.append(_near(name, near, by_number, given["near_tolerance"]))
     found = []

@@ -31,7 +31,7 @@ def build(folder: Path) -> Path:
 
 
 def machine(*addresses: str, mib: int = 8, more: str = "") -> str:
-    """What FAKE_CUDA says of a machine with these GPUs, of ``mib`` each for us and a little for the driver."""
+    """What FAKE_CUDA says of a machine with these GPUs: ``mib`` for us, a little for the driver."""
     return " ".join([*(f"device={a}" for a in addresses), f"total={total(mib)}", more]).strip()
 
 

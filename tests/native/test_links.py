@@ -1,0 +1,93 @@
+"""Copies over links through real ctypes calls into a stand-in driver: each wrong word is found on its way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from harness.errors import WorkloadError
+from harness.workloads import workload
+from tests.native import fake
+from tests.native.conftest import A, B, C, Ran, judged, wrong
+
+Run = Callable[..., Ran]
+SMALL = {"mib": 1, "repeats": 1}
+PCIE = {**SMALL, "copies": 2}
+
+
+def test_data_crosses_each_link_whole_and_rates_are_measured(run: Run) -> None:
+    result = judged(run("pcie", (A, B), fake.machine(A, B, mib=16), **PCIE), "pcie")
+    assert wrong(result) == []
+    assert result.engine == "cuda"
+    values = {(m.name, m.subject): m.value for m in result.measurements}
+    for address in (A, B):
+        for name in ("h2d", "d2h", "both", "latency"):
+            assert (values[f"pcie.{name}", address] or 0) > 0
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize(("kind", "words"), [("h2d", "host to device"), ("d2h", "device to host")])
+def test_one_bit_in_any_copy_is_found_on_its_way(run: Run, number: int, kind: str, words: str) -> None:
+    """Two copies one way, then two of them in both directions at once: none of the four may be missed."""
+    ran = run("pcie", (A,), fake.machine(A, mib=16, more=f"flip={kind}:{number}:5"), **PCIE)
+    result = judged(ran, "pcie")
+    assert [name for name in wrong(result) if "brought back" not in name] == [f"{A} cell 0 {words}"]
+    (answer,) = (a for a in result.answers if a.name == f"{A} cell 0 {words}")
+    assert answer.got.startswith("1 wrong of")
+
+
+def test_a_link_that_hangs_is_named_and_the_next_card_still_measured(run: Run) -> None:
+    said = fake.machine(A, B, mib=16, more="hang=cuMemcpyDtoHAsync_v2:3")
+    result = judged(run("pcie", (A, B), said, **PCIE, stall_seconds=1.0), "pcie")
+    assert wrong(result) == [f"{A} to the end", f"{B} to the end"]
+    assert all("hung (copies with cell 0)" in a.got for a in result.answers if not a.ok)
+
+
+def test_without_a_card_the_processors_copy_and_say_so(run: Run) -> None:
+    result = judged(run("pcie", **PCIE), "pcie")
+    assert wrong(result) == []
+    assert result.engine == "cpu"
+    assert all(m.name.startswith("ram.copy.cell") for m in result.measurements)
+
+
+def test_every_ordered_pair_is_copied_and_compared_three_ways(run: Run) -> None:
+    result = judged(run("p2p", (A, B, C), **SMALL), "p2p")
+    assert wrong(result) == []
+    assert len(result.answers) == 1 + 6 * 4
+    subjects = {m.subject for m in result.measurements if m.name == "p2p.bandwidth"}
+    assert subjects == {f"{a}->{b}" for a in (A, B, C) for b in (A, B, C) if a != b}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 4])
+def test_a_corrupted_peer_copy_is_found_on_its_pair(run: Run, number: int) -> None:
+    result = judged(run("p2p", (A, B), fake.machine(A, B, more=f"flip=peer1:{number}:0"), **SMALL), "p2p")
+    assert wrong(result) == [f"{A}->{B} copy"]
+
+
+def test_stores_that_never_reach_the_peer_are_found_by_its_owner(run: Run) -> None:
+    result = judged(run("p2p", (A, B), fake.machine(A, B, more="swallow"), **SMALL), "p2p")
+    assert wrong(result) == [f"{A}->{B} store", f"{B}->{A} store"]
+
+
+def test_without_peer_access_copies_go_through_the_host_and_are_still_compared(run: Run) -> None:
+    said = fake.machine(A, B, more="nopeer")
+    result = judged(run("p2p", (A, B), said, **SMALL), "p2p")
+    assert wrong(result) == []
+    (answer,) = (a for a in result.answers if a.name == f"{A}->{B} copy")
+    assert answer.detail == "through the host, compared by the owner"
+    assert {m.value for m in result.measurements if m.name == "p2p.access"} == {0.0}
+    flipped = judged(run("p2p", (A, B), f"{said} flip=peer0:2:7", **SMALL), "p2p")
+    assert wrong(flipped) == [f"{B}->{A} copy"]
+
+
+def test_a_profile_may_demand_peer_access(run: Run) -> None:
+    said = fake.machine(A, B, more="nopeer")
+    result = judged(run("p2p", (A, B), said, **SMALL, demand_peer=True), "p2p")
+    assert wrong(result) == [f"{A}->{B} peer access", f"{B}->{A} peer access"]
+
+
+def test_one_card_has_no_peers(run: Run) -> None:
+    with pytest.raises(WorkloadError, match="need two"):
+        run("p2p", (A,))
+    assert workload("p2p").name == "p2p"
