@@ -10,7 +10,7 @@ import typer
 from harness.cli_status import Json, end
 
 app = typer.Typer(
-    help="Host files, profiles, lab descriptions and waivers: what there is, and whether it is right.",
+    help="Hosts, profiles, labs, waivers, kernel codes and GPU models: what there is, and is it right?",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

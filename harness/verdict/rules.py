@@ -137,8 +137,8 @@ def _link(sku: Sku) -> Iterator[Problem]:
         yield _problem(sku, ("figures", "pcie_width", "value"), f"{width:g} lanes", f"one of {lanes}")
     if gen is not None and link_bandwidth(gen, 1) is None:
         yield _problem(sku, ("figures", "pcie_gen", "value"), f"no generation {gen:g}", "give 1 to 6")
-    elif gen is not None and width is not None and rate is not None:
-        due = link_bandwidth(gen, width) or 0.0
+    elif gen is not None and width in WIDTHS and width is not None and rate is not None:
+        due = link_bandwidth(gen, width) or 1.0
         if not 0.98 <= rate / due <= 1.02:
             said = f"{rate:g} GB/s is not what generation {gen:g} x{width:g} carries one way ({due:.3f})"
             place = ("figures", "pcie_bandwidth", "value")

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from harness.commands import rules
@@ -16,7 +18,7 @@ from harness.commands import skus as skus_command
 from harness.config import SkuFile, find, list_names, load_profile, load_sku_file, load_skus
 from harness.errors import ConfigError
 from harness.model.inventory import LimitSpec
-from harness.model.sku import describing
+from harness.model.sku import Figure, Floor, Sku, describing
 from harness.verdict.figures import FIGURE_OF, UNIT_OF, link_bandwidth
 from harness.verdict.rules import lint_limits, lint_skus
 from harness.yaml_source import read_yaml
@@ -180,3 +182,29 @@ def test_a_model_is_shown_with_what_is_unknown(capsys: pytest.CaptureFixture[str
     assert len(capsys.readouterr().out.splitlines()) == len(list_names("skus"))
     with pytest.raises(ConfigError, match="h200-sxm"):
         skus_command.show("h200-smx")
+
+
+_VALUES = st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, 3.0, 16.0])
+_FIGURES = st.builds(Figure, value=_VALUES, unit=st.sampled_from([*UNIT_OF.values(), ""]), source=st.text())
+_FLOORS = st.builds(Floor, of=st.sampled_from([*UNIT_OF, "x"]), share=st.floats(-1, 2), reason=st.text())
+_SKUS = st.builds(
+    Sku,
+    name=st.sampled_from(["a", "b"]),
+    title=st.text(),
+    pci_ids=st.lists(st.sampled_from(["10de:2335", "1234:11e8", ""]), max_size=3).map(tuple),
+    family=st.sampled_from(["f", "g"]),
+    figures=st.dictionaries(st.sampled_from([*UNIT_OF, "x"]), _FIGURES, max_size=6),
+    floors=st.dictionaries(st.sampled_from([*FIGURE_OF, "x"]), _FLOORS, max_size=4),
+    engines=st.dictionaries(st.sampled_from(["nvenc", "x"]), st.none() | st.integers(-1, 99), max_size=2),
+    precisions=st.lists(st.sampled_from(["bf16", "x"]), max_size=2).map(tuple),
+    codecs=st.lists(st.sampled_from(["h264", "x"]), max_size=2).map(tuple),
+    sources=st.dictionaries(st.sampled_from(["pci_ids", "engines"]), st.text(), max_size=2),
+)
+
+
+@given(st.lists(_SKUS, max_size=4))
+def test_the_lint_has_words_for_whatever_a_file_says(skus: list[Sku]) -> None:
+    for problem in lint_skus(skus):
+        assert problem.message
+        assert problem.remedy
+        assert problem.name in {sku.name for sku in skus}
