@@ -72,12 +72,7 @@ def gpus_of(guest: GuestEvidence) -> tuple[PciAddress, ...]:
 
 def why_absent(evidence: Evidence, profile: Profile, guest: GuestEvidence, workload: str) -> str:
     """As ``absent``, from what a run recorded: the guest's devices, the facts and the models."""
-    devices = gpus_of(guest)
-    few = too_few(workload, evidence.facts, devices)
-    if few:
-        return few
-    skus = models(evidence.skus, evidence.facts, devices)
-    return absent(workload, skus, engine=engine_of(profile, workload))
+    return absence(evidence.skus, evidence.facts, gpus_of(guest), profile)(workload)
 
 
 def engine_of(profile: Profile, workload: str) -> str:
@@ -86,11 +81,16 @@ def engine_of(profile: Profile, workload: str) -> str:
 
 
 def absence(
-    skus: Iterable[Sku], facts: HostFacts | None, devices: Iterable[PciAddress], profile: Profile
+    skus: Iterable[Sku], facts: HostFacts | None, devices: Sequence[PciAddress], profile: Profile
 ) -> Callable[[str], str]:
     """What a burn asks before each workload: why it is not run on these devices; empty when it is."""
     found = models(skus, facts, devices)
-    return lambda workload: absent(workload, found, engine=engine_of(profile, workload))
+
+    def why(workload: str) -> str:
+        few = too_few(workload, facts, devices)
+        return few or absent(workload, found, engine=engine_of(profile, workload))
+
+    return why
 
 
 def not_planned(evidence: Evidence, profile: Profile) -> tuple[str, ...]:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 VALUES: Any = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False),
-    st.text(max_size=8), st.lists(st.integers(-1, 3), max_size=3), st.dictionaries(st.text(max_size=3), st.none()),
+    st.text(max_size=8), st.lists(st.integers(-1, 3), max_size=3),
+    st.dictionaries(st.text(max_size=3), st.none()),
 )  # fmt: skip
 
 

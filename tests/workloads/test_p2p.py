@@ -82,8 +82,9 @@ def test_fewer_than_two_gpus_have_no_peers(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "seen", [{"entries": observed()["entries"][:1]}, observed(access=False), observed(copy={**way(), "rate": 0})]
-)  # fmt: skip
+    "seen",
+    [{"entries": observed()["entries"][:1]}, observed(access=False), observed(copy={**way(), "rate": 0})],
+)
 def test_what_cannot_be_is_not_read(seen: Any, line: Line) -> None:
     with pytest.raises(ParseError):
         P2P.parse(JOB, line("p2p", seen, engine="cuda"))
