@@ -45,7 +45,7 @@ class Gpu:
             name: cuda.number("c_void_p", "cuModuleGetFunction", module, name.encode("ascii"))
             for name in KERNELS
         }
-        self._report = self.allocate(8 * REPORT_WORDS)
+        self.scratch = self._report = self.allocate(8 * REPORT_WORDS)
 
     def use(self) -> None:
         """Make this GPU the one that calls are about."""

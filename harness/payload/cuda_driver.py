@@ -18,8 +18,6 @@ bounded: Any = __import__("bounded")
 LIBRARY = "libcuda.so.1"
 MULTIPROCESSORS = 16
 """CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT."""
-P2P_ACCESS, P2P_NATIVE_ATOMICS = 2, 3
-"""CU_DEVICE_P2P_ATTRIBUTE_ACCESS_SUPPORTED and _NATIVE_ATOMIC_SUPPORTED."""
 PORTABLE = 1
 """CU_MEMHOSTREGISTER_PORTABLE: pinned for every context."""
 OUT_OF_MEMORY, PEER_ALREADY = 2, 704
@@ -43,7 +41,7 @@ _PROTOTYPES = {
     "cuMemcpyHtoDAsync_v2": "dpzp", "cuMemcpyDtoHAsync_v2": "pdzp", "cuMemcpyPeerAsync": "dpdpzp",
     "cuMemsetD8_v2": "dbz", "cuStreamCreate": "pu", "cuStreamSynchronize": "p", "cuEventCreate": "pu",
     "cuEventRecord": "pp", "cuEventSynchronize": "p", "cuEventElapsedTime": "ppp",
-    "cuDeviceCanAccessPeer": "pii", "cuCtxEnablePeerAccess": "pu", "cuDeviceGetP2PAttribute": "piii",
+    "cuDeviceCanAccessPeer": "pii", "cuCtxEnablePeerAccess": "pu",
     "cuModuleLoadData": "pp", "cuModuleGetFunction": "pps", "cuLaunchKernel": "puuuuuuuppp",
 }  # fmt: skip
 """Argument types: u unsigned, i int, b unsigned char, p pointer, s text, z size_t, d CUdeviceptr."""

@@ -106,8 +106,7 @@ def _rates(gpu: Any, sweep: Sweep, seconds: float) -> tuple[float, float]:
     """Bytes per second, the best batch: read; and read plus written, when one half is copied to the other."""
     address, words = max(((a, w) for a, w, _ in sweep.pieces), key=lambda piece: piece[1])
     half = words // 2
-    out = gpu.allocate(8)
-    reads = _best(gpu, lambda: gpu.launch("sd_read", address, words, out), 8 * words, seconds)
+    reads = _best(gpu, lambda: gpu.launch("sd_read", address, words, gpu.scratch), 8 * words, seconds)
     source = address + 8 * half
     copies = _best(gpu, lambda: gpu.launch("sd_copy", address, source, half), 16 * half, seconds)
     return reads, copies

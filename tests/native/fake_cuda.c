@@ -7,15 +7,13 @@
  *   device=0000:01:00.0      one more GPU there            total=BYTES, free=BYTES  of each GPU
  *   init=CODE                what cuInit returns           stuck=GPU:OFFSET:BIT:VALUE   a stuck bit
  *   flip=KIND:N:BIT          corrupts the N-th copy of a kind: h2d, d2h, peer0 (to GPU 0), peer1 ...
- *   lost=N      from launch N on every call fails (999)
+ *   lost=N                   from launch N on every call fails (999)
  *   hang=NAME:N              the N-th call of NAME never returns
  *   nopeer                   no peer access                swallow     peer stores go nowhere
- *   slow=CPU                 copies from that CPU take twice as long
  *   dead=GPU                 that GPU has no context (46)  alias=GPU:OFFSET   the address line above OFFSET
  *                                                          is broken: memory repeats with that period
  */
 #define _GNU_SOURCE
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +32,7 @@ typedef struct { char address[32]; uint8_t *memory; uint64_t used, live, alias; 
 typedef struct { int gpu; uint64_t offset; unsigned bit, value; } Stuck;
 
 static Gpu gpus[MAX];
-static int count, init_code, current = -1, nopeer, swallow, slow_cpu = -1, lost_at = -1, launches, lost;
+static int count, init_code, current = -1, nopeer, swallow, lost_at = -1, launches, lost;
 static uint64_t total = 64u << 20, free_bytes;
 static Stuck stuck[4096];
 static int stuck_count;
@@ -43,7 +41,6 @@ static int flip_count;
 static char hang_name[64];
 static int hang_at = -1, hang_seen;
 static char *ptx;
-static double slow_factor = 1;
 
 static void read_machine(void)
 {
@@ -69,7 +66,6 @@ static void read_machine(void)
         }
         else if (sscanf(word, "lost=%d", &a) == 1) lost_at = a;
         else if (sscanf(word, "hang=%63[A-Za-z0-9_]:%d", hang_name, &a) == 2) hang_at = a;
-        else if (sscanf(word, "slow=%d", &a) == 1) slow_cpu = a;
         else if (sscanf(word, "dead=%d", &a) == 1) gpus[a].dead = 1;
         else if (sscanf(word, "alias=%d:%llu", &a, &offset) == 2) gpus[a].alias = offset;
         else if (!strcmp(word, "nopeer")) nopeer = 1;
@@ -141,7 +137,6 @@ static int copy(const char *kind, void *to, const void *from, uint64_t bytes)
     for (int i = 0; i < flip_count; i++)
         if (!strcmp(flips[i].kind, kind) && ++flips[i].seen == flips[i].at)
             ((uint8_t *)to)[bytes / 2] ^= (uint8_t)(1u << flips[i].bit);
-    slow_factor = slow_cpu >= 0 && sched_getcpu() == slow_cpu ? 2 : 1;
     return 0;
 }
 
@@ -243,12 +238,11 @@ API cuEventSynchronize(void *event) { ENTER; (void)event; return 0; }
 API cuEventElapsedTime(float *ms, void *from, void *to)
 {
     ENTER;
-    *ms = (float)((*(double *)to - *(double *)from) * slow_factor);
+    *ms = (float)(*(double *)to - *(double *)from);
     return 0;
 }
 API cuDeviceCanAccessPeer(int *can, int a, int b) { ENTER; *can = a != b && !nopeer; return 0; }
 API cuCtxEnablePeerAccess(void *context, unsigned flags) { ENTER; (void)context; (void)flags; return nopeer ? 217 : 0; }
-API cuDeviceGetP2PAttribute(int *value, int which, int a, int b) { ENTER; (void)a; (void)b; *value = which == 2 && !nopeer; return 0; }
 
 /* A function is the place of its .entry in the PTX text that was loaded: an unknown one is not found. */
 API cuModuleLoadData(void **module, const void *image)

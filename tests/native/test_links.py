@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,17 @@ def test_one_card_has_no_peers(run: Run) -> None:
     with pytest.raises(WorkloadError, match="need two"):
         run("p2p", (A,))
     assert workload("p2p").name == "p2p"
+
+
+def test_a_machine_that_does_not_let_memory_be_bound_tells_nothing_of_the_card(
+    run: Run, tmp_path: Path
+) -> None:
+    """The kernel's files promise a second cell that this machine does not have."""
+    for cell, cpus in ((0, "0"), (1000, "0")):
+        folder = tmp_path / f"sys/devices/system/node/node{cell}"
+        folder.mkdir(parents=True)
+        (folder / "cpulist").write_text(f"{cpus}\n")
+        (folder / "meminfo").write_text(f"Node {cell} MemTotal: 1024 kB\n")
+    ran = run("pcie", (A,), fake.machine(A, mib=16), sysroot=tmp_path, **PCIE)
+    assert ran.status == 3
+    assert "memory cannot be bound to cell" in judged(ran, "pcie").detail

@@ -81,3 +81,22 @@ def test_words_that_differ_are_counted(cells: Any) -> None:
     for place in (0, 7, 8, (1 << 20) - 1):
         ours.map[place] = 1
     assert ours.words_unlike(theirs) == 3
+
+
+def test_memory_is_really_bound_or_the_machine_says_why_not(cells: Any) -> None:
+    """With two cells promised, the system calls are made: the one that exists binds, the other is refused."""
+    binder = cells.Binder()
+    real = next(iter(binder.cells))
+    cpus = binder.cells[real]
+    binder.cells = {real: cpus, 1000: cpus}
+    unable = importlib.import_module("bounded").Unable
+    try:
+        binder.bind(real)
+    except unable as error:
+        assert "memory cannot be bound" in str(error)
+    else:
+        block = cells.Block(1 << 20)
+        assert binder.where(block.address, block.size) in ([real], None)
+    with pytest.raises(unable, match="memory cannot be bound to cell 1000 here: "):
+        binder.bind(1000)
+    binder.release()
