@@ -17,11 +17,12 @@ from harness.model.inventory import Waiver
 from harness.model.outcome import Outcome, Severity, Verdict
 from harness.model.record import RunRecord
 from harness.verdict.tally import tally
-from reports.parts import landing, view
+from reports.parts import landing, telemetry, view
 from reports.parts.charts import against_limits, timings
 from reports.parts.drawing import host_drawing
 from reports.parts.svg import guest_class
 from reports.parts.text import clean, duration, number
+from reports.parts.timeline import timeline
 
 _MARKS = {Verdict.GO: "✓", Verdict.GO_WITH_WAIVERS: "✓", Verdict.NO_GO: "✕", Verdict.INCONCLUSIVE: "?"}
 _TONES = {"pass": "fine", "fail": "hot", "error": "unsure", "skip": "unsure", "missing": "unsure"}
@@ -47,6 +48,7 @@ def render(record: RunRecord) -> str:
         ledger=view.ledger(record),
         strays=view.stray_results(record),
         measurements=[(m, Markup(against_limits(m))) for m in view.measurements(record)],  # noqa: S704
+        **_telemetry(record),
         timings_svg=Markup(timings(evidence.seconds)),  # noqa: S704
         total=duration(view.total_seconds(record)),
         landing={guest.name: landing.rows(guest) for guest in evidence.guests},
@@ -56,6 +58,33 @@ def render(record: RunRecord) -> str:
         link=functools.partial(_link, frozenset(record.files) | {"run.json", "events.jsonl"}),
         style=Markup(_asset("style.css")),  # noqa: S704  our own file
     )
+
+
+def _telemetry(record: RunRecord) -> dict[str, object]:
+    """What the page's section on telemetry shows."""
+    rounds = {guest.name: telemetry.rounds(guest) for guest in record.evidence.guests}
+    names = telemetry.workloads(record)
+    host = record.evidence.host_telemetry
+    return {
+        "standins": telemetry.standins(record),
+        "unwatched": telemetry.unwatched(record),
+        "watched": [
+            {
+                "guest": seen.guest,
+                "standin": seen.standin,
+                "sampler": telemetry.sampler(seen),
+                "svg": Markup(timeline(seen, rounds.get(seen.guest, {}), names)),  # noqa: S704  as above
+                "gpus": telemetry.gpu_rows(seen),
+                "seen": telemetry.side_by_side(telemetry.gpu_rows(seen)),
+                "spool": seen.spool,
+                "parquet": seen.parquet,
+            }
+            for seen in telemetry.guests(record)
+        ],
+        "host_watched": telemetry.host_rows(host) if host is not None else (),
+        "kernel_events": telemetry.kernel_rows(record),
+        "not_planned": telemetry.not_planned(record),
+    }
 
 
 def _template() -> jinja2.Template:

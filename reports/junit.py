@@ -11,7 +11,7 @@ from xml.etree import ElementTree as ET
 
 from harness.model.outcome import CoverageCell, Severity, Verdict
 from harness.model.record import RunRecord
-from reports.parts import view
+from reports.parts import telemetry, view
 from reports.parts.text import clean
 
 _TAGS = {"FAIL": "failure", "ERROR": "error", "MISSING": "error", "SKIP": "skipped", "WAIVED": "skipped"}
@@ -55,6 +55,7 @@ def _properties(record: RunRecord) -> list[tuple[str, str]]:
         ("verdict", record.decision.verdict.value),
         ("subject", record.evidence.subject.value),
         ("statement", ". ".join(view.STATEMENTS[record.evidence.subject])),
+        *(("stand-in", sentence) for sentence in telemetry.standins(record)),
         ("run", record.run),
         ("expires", record.expires_at),
         *view.versions(record),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.model.record import RunRecord
 from harness.verdict.tally import tally
-from reports.parts import landing, view
+from reports.parts import landing, telemetry, view
 from reports.parts.text import duration, markdown, number
 
 
@@ -19,6 +19,7 @@ def render(record: RunRecord) -> str:
         _errors(record),
         _coverage(record),
         _measurements(record),
+        _telemetry(record),
         _guests(record),
         _timings(record),
         _basis(record),
@@ -37,6 +38,7 @@ def _head(record: RunRecord) -> str:
             view.MEANINGS[verdict],
             "",
             f"> **{title}.** {sentence}",
+            *(f">\n> **STAND-IN telemetry.** {markdown(said)}" for said in telemetry.standins(record)),
             "",
             f"- profile {markdown(record.profile.name)}, run `{record.run}`",
             f"- began {markdown(evidence.started_at)}",
@@ -114,6 +116,42 @@ def _measurements(record: RunRecord) -> str:
         kept = {True: "kept", False: "BROKEN", None: "–"}[m.within]
         rows.append((m.name, m.subject, value, " ".join(x for x in limits if x) or "none", kept))
     return _section("Measurements", _table(("Measurement", "Subject", "Value", "Limits", ""), rows))
+
+
+def _telemetry(record: RunRecord) -> str:
+    lines = [f"- nobody watched the loads of {markdown(name)}" for name in telemetry.unwatched(record)]
+    for seen in telemetry.guests(record):
+        mark = " (STAND-IN)" if seen.standin else ""
+        lines += ["", f"### {markdown(seen.guest)}{mark}", "", markdown(telemetry.sampler(seen)), ""]
+        for gpu in telemetry.gpu_rows(seen):
+            state = f": **{markdown(gpu.state)}**" if gpu.state else ""
+            lines += [f"{markdown(gpu.title)}, {markdown(gpu.identity)}{state}", ""]
+            lines += [*_table(("Seen", ""), gpu.seen), ""]
+            if gpu.lacking:
+                lines += [f"Not offered by the card: {_joined(gpu.lacking, ', ')}.", ""]
+            else:
+                lines.append("")
+        gaps = [
+            (str(gpu.host_address), f"{gap.start:.1f} s", f"{gap.seconds:.1f} s", gap.reason)
+            for gpu in seen.gpus
+            for gap in gpu.gaps
+        ]
+        lines += [*_table(("Gap of", "From", "Lasted", "Why"), gaps), ""]
+    host = record.evidence.host_telemetry
+    if host is not None:
+        lines += ["### The host itself", "", *_table(("", ""), telemetry.host_rows(host)), ""]
+    events = [
+        (e.source, e.at, e.what, e.device, e.ruling, e.meaning, e.action, e.line)
+        for e in telemetry.kernel_rows(record)
+    ]
+    head = ("Kernel", "Since boot", "What", "Device", "Ruling", "Meaning", "Do", "Line")
+    lines += [*_table(head, events), ""]
+    left_out = telemetry.not_planned(record)
+    lines += [
+        f"- not planned: {markdown(workload)} in {markdown(guest)}: {markdown(why)}"
+        for guest, workload, why in left_out
+    ]
+    return _section("What was seen while loads ran", lines)
 
 
 def _guests(record: RunRecord) -> str:

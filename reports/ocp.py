@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.model.outcome import CoverageCell, Measurement, Outcome, Verdict
 from harness.model.record import RunRecord
-from reports.parts import landing, view
+from reports.parts import landing, telemetry, view
 from reports.parts.text import clean
 
 Artifact = dict[str, Any]
@@ -49,6 +49,7 @@ def render(record: RunRecord) -> str:
         artifacts += [(end, {"testStepArtifact": step}) for step in _step(record, str(index), row, known)]
     loose = len(view.ledger(record))
     artifacts += [(end, {"testStepArtifact": step}) for step in _values(record, str(loose))]
+    artifacts += [(end, {"testStepArtifact": step}) for step in _seen(record, str(loose + 1), known)]
     artifacts += [(end, {"testRunArtifact": {"error": error}}) for error in _errors(record)]
     status, result = _ENDS[record.decision.verdict]
     artifacts.append((end, {"testRunArtifact": {"testRunEnd": {"status": status, "result": result}}}))
@@ -72,6 +73,7 @@ def _run_start(record: RunRecord) -> Artifact:
             "verdict": decision.verdict.value,
             "subjectKind": record.evidence.subject.value,
             "statement": ". ".join(view.STATEMENTS[record.evidence.subject]),
+            "standins": [clean(sentence, 500) for sentence in telemetry.standins(record)],
             "expiresAt": clean(record.expires_at, 100),
             "reasons": [clean(reason, 500) for reason in decision.reasons[:500]],
             "waiversUsed": [clean(waiver, 200) for waiver in decision.waivers_used],
@@ -161,6 +163,40 @@ def _values(record: RunRecord, step: str) -> list[Artifact]:
     for guest in record.evidence.guests:
         content = {"guest": clean(guest.name, 200), "rows": [_landing(row) for row in landing.rows(guest)]}
         body.append({"extension": {"name": "shakedown-placement", "content": content}})
+    body.append({"testStepEnd": {"status": "COMPLETE" if len(body) > 1 else "SKIP"}})
+    return [{"testStepId": step} | each for each in body]
+
+
+_SEEN = ("power", "temperature", "temperature_memory", "clock_sm", "util_gpu")
+
+
+def _seen(record: RunRecord, step: str, known: frozenset[str]) -> list[Artifact]:
+    """What was seen of each GPU under load, as a step. Not as a series: the record holds no single sample."""
+    body: list[Artifact] = [{"testStepStart": {"name": "telemetry"}}]
+    for seen in telemetry.guests(record):
+        for gpu in seen.gpus:
+            card = str(gpu.host_address or "")
+            about: Artifact = {
+                "subcomponent": {"name": clean(f"{seen.guest}/{card or gpu.uuid}", 200)},
+                "metadata": {"standin": clean(seen.standin, 100), "uuid": clean(gpu.uuid, 100)},
+            } | ({"hardwareInfoId": card} if card in known else {})
+            for series in (gpu.series[name] for name in _SEEN if name in gpu.series):
+                stats = (("min", series.minimum), ("mean", series.mean), ("max", series.maximum))
+                body += [
+                    {
+                        "measurement": {
+                            "name": clean(f"{series.name}.{word}", 200),
+                            "value": value,
+                            "unit": series.unit,
+                        }
+                        | about
+                    }
+                    for word, value in stats
+                    if _finite(value)
+                ]
+            for gap in gpu.gaps:
+                lost = {"start": gap.start, "end": gap.end, "reason": clean(gap.reason, 300), "gpu": card}
+                body.append({"extension": {"name": "shakedown-telemetry-gap", "content": lost}})
     body.append({"testStepEnd": {"status": "COMPLETE" if len(body) > 1 else "SKIP"}})
     return [{"testStepId": step} | each for each in body]
 

@@ -12,7 +12,7 @@ import math
 from harness.model.outcome import Verdict
 from harness.model.record import RunRecord
 from harness.verdict.tally import tally
-from reports.parts import view
+from reports.parts import dcgm, view
 from reports.parts.text import clean
 
 Sample = tuple[dict[str, str], float]
@@ -26,7 +26,7 @@ def render(record: RunRecord) -> str:
         "subject_kind": record.evidence.subject.value,
     }
     lines: list[str] = []
-    for name, unit, words, samples in _families(record):
+    for name, unit, words, samples in (*_families(record), *dcgm.families(record)):
         if not samples:
             continue
         lines += [f"# TYPE {name} gauge"]

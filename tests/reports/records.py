@@ -62,6 +62,7 @@ from harness.model.topology import (
 from harness.ports import CommandResult
 from harness.record.judge import finish
 from harness.record.recorder import Recorder
+from tests.reports import watched
 
 RUN = "20260310T120000Z-3f9a1c"
 MIB = 1 << 20
@@ -589,6 +590,8 @@ def play(recorder: Recorder, scenario: Scenario) -> None:
         _play_guest(recorder, scenario, name, gpus, workloads)
         if scenario.stop_after == name:
             return
+    ports = tuple(d.address for d in host_facts(shape).pci_devices if d.class_code == "060400")
+    recorder.host_telemetry(watched.host(shape.gpu_addresses, ports))
     recorder.facts(host_facts(shape), after=True)
     recorder.run_ended()
 
@@ -615,6 +618,18 @@ def _play_guest(
     for workload in workloads:
         recorder.workload(
             workload_result(name, workload, ok=not (scenario.bad_answer and workload == "transcode"))
+        )
+    lab = scenario.shape.subject is SubjectKind.LAB
+    if not (scenario.stop_after == name and lab):
+        recorder.telemetry(
+            watched.guest(
+                name,
+                workloads,
+                gpus,
+                run=RUN,
+                standin="default" if lab else "",
+                bad=scenario.bad_answer and name == "g4",
+            )
         )
     recorder.stage_ended("burn", sum(workload_result(name, w).seconds or 0 for w in workloads))
     leaks = scenario.shape.subject is not SubjectKind.HARDWARE and name == "g4"

@@ -25,6 +25,14 @@ from harness.errors import ConfigError
 from harness.model.evidence import Answer, Engine, StageError
 from harness.model.outcome import Verdict
 from harness.model.record import RunRecord
+from harness.model.telemetry import (
+    Family,
+    Gap,
+    GuestTelemetry,
+    KernelEvent,
+    KernelLog,
+    SeriesSummary,
+)
 from harness.serial import from_json, json_schema, to_data
 from reports import RENDERERS, render_all, renderer
 from reports.parts.text import clean, markdown
@@ -76,7 +84,10 @@ def hostile_record(record: RunRecord, text: str) -> RunRecord:
         evidence=replace(
             evidence,
             facts=replace(facts, hostname=text, product=text, cpu_model=text, pci_devices=devices),
-            guests=(replace(guest, results=workloads), *evidence.guests[1:]),
+            guests=(
+                replace(guest, results=workloads, telemetry=hostile_telemetry(guest.telemetry, text)),
+                *evidence.guests[1:],
+            ),
             errors=(error,),
             interventions=(text,),
             engine=Engine(description=text, accelerator=text, limits=(text,)),
@@ -86,6 +97,44 @@ def hostile_record(record: RunRecord, text: str) -> RunRecord:
         command=(text,),
         versions={text: text},
         files={**record.files, text: "sha256:0"},
+    )
+
+
+def hostile_telemetry(telemetry: GuestTelemetry | None, text: str) -> GuestTelemetry | None:
+    """The telemetry with ``text`` in every place that a sampler, a driver or a kernel can fill."""
+    if telemetry is None:
+        return None
+    series = SeriesSummary(name=text, unit=text, offered=True, failed=3, detail=text)
+    gap = Gap(start=30.0, end=40.0, reason=text)
+    event = KernelEvent(source=text, at=35.0, family=Family.XID, line=text, instance=text, meaning=text)
+    gpus = tuple(
+        replace(
+            gpu,
+            name=text,
+            uuid=text,
+            serial=text,
+            vbios=text,
+            gaps=(gap,),
+            vanished=text,
+            processes=(text,),
+            reasons={text: 3.0},
+            properties=gpu.properties | {"power_limit": text},
+            series=gpu.series | {text: series, "power": series},
+        )
+        for gpu in telemetry.gpus
+    )
+    return replace(
+        telemetry,
+        standin=text,
+        driver=text,
+        detail=text,
+        closed=False,
+        gpus=gpus,
+        loads=tuple(replace(load, workload=text) for load in telemetry.loads),
+        hung=(text,),
+        problems=(text,),
+        spool=text,
+        kernel=KernelLog(source=text, followed_from=None, followed_to=None, events=(event,), detail=text),
     )
 
 
