@@ -1,0 +1,244 @@
+"""The candidate host's own side while loads ran, summed up from what its follower printed."""
+
+from __future__ import annotations
+
+import math
+import re
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from harness.model.kernel_codes import KernelCodes
+from harness.model.pci import PciAddress
+from harness.model.telemetry import Gap, HostDeviceTelemetry, HostTelemetry, KernelLog, SeriesSummary
+from harness.telemetry.host_lines import HostSpool, Look, Sample, Task
+from harness.telemetry.kernel_log import read_kernel
+
+HOST = "host"
+_AER = {"correctable": "TOTAL_ERR_COR", "nonfatal": "TOTAL_ERR_NONFATAL", "fatal": "TOTAL_ERR_FATAL"}
+"""Counter to the line of ``aer_dev_*`` that sums it (sysfs-bus-pci-devices-aer_stats of the kernel's ABI)."""
+_HWMON = re.compile(r"/sys/class/hwmon/(?P<chip>hwmon\d{1,6})/(?P<file>name|temp\d{1,6}_(?:label|input))")
+_HUGE = re.compile(
+    r"/sys/devices/system/node/node(?P<node>\d{1,6})/hugepages/hugepages-(?P<kib>\d{1,12})kB/free_hugepages"
+)
+_COLDEST, _HOTTEST = -100.0, 300.0
+"""Degrees Celsius that a sensor can tell; some tell -273 or 255 for nothing, the latter of which passes."""
+
+
+def summarize_host(
+    spool: HostSpool,
+    *,
+    period_seconds: float,
+    devices: Iterable[PciAddress],
+    dedicated: Iterable[int],
+    our_processes: Iterable[int] = (),
+    our_cgroups: Iterable[str] = (),
+    codes: KernelCodes,
+) -> HostTelemetry:
+    """All of it; the name of the spool is the caller's to fill in.
+
+    ``dedicated`` are the CPUs that belong to guests of this run. A task is ours when its process is one of
+    ``our_processes`` or the name of one of its control groups holds one of ``our_cgroups`` (the domain).
+    """
+    times = [sample.at for sample in spool.samples]
+    last = spool.ended if spool.ended is not None else (times[-1] if times else None)
+    problems = spool.problems
+    if spool.ended is None:
+        problems = (*problems, "the follower fell silent and was never stopped")
+    return HostTelemetry(
+        started=times[0] if times else None,
+        ended=last,
+        period_seconds=period_seconds,
+        samples=len(times),
+        gaps=_gaps(times, spool.ended, period_seconds),
+        devices=tuple(_device(device, spool.samples) for device in devices),
+        temperatures=_temperatures(spool.samples),
+        steal_seconds=_steal(spool),
+        foreign_tasks=_foreign(spool, frozenset(dedicated), frozenset(our_processes), tuple(our_cgroups)),
+        hugepages_free_min=_hugepages(spool.samples),
+        kernel=_kernel(spool, times, last, codes),
+        problems=problems,
+        detail="" if times else "the follower took no sample",
+    )
+
+
+def _kernel(spool: HostSpool, times: Sequence[float], last: float | None, codes: KernelCodes) -> KernelLog:
+    followed = bool(spool.kernel) and bool(times)
+    return KernelLog(
+        source=HOST,
+        followed_from=times[0] if followed else None,
+        followed_to=last if followed else None,
+        lines=len(spool.kernel),
+        dropped=spool.kernel_dropped,
+        events=read_kernel(spool.kernel, HOST, codes),
+        detail=spool.kernel_failed or ("" if followed else "no line of the kernel's log came"),
+    )
+
+
+def _gaps(times: Sequence[float], ended: float | None, period: float) -> tuple[Gap, ...]:
+    """Times without a sample longer than two periods and a second, which one slow sample may take."""
+    longest = 2.0 * period + 1.0
+    ends = [*times, *([] if ended is None or not times else [max(ended, times[-1])])]
+    return tuple(Gap(start=a, end=b) for a, b in pairwise(ends) if b - a > longest)
+
+
+def _device(device: PciAddress, samples: Sequence[Sample]) -> HostDeviceTelemetry:
+    speeds: list[float] = []
+    widths: list[int] = []
+    counts: dict[str, list[int]] = {name: [] for name in _AER}
+    missing = 0
+    for sample in samples:
+        if f"{device}/vendor" not in sample.files:
+            missing += 1
+            continue
+        speed = re.match(r"(\d{1,3}(?:\.\d)?) GT/s", _line(sample, f"{device}/current_link_speed"))
+        width = _line(sample, f"{device}/current_link_width")
+        # A link that is down says speed "Unknown" and width 0 or 63.
+        if speed is not None and width.isdecimal() and 1 <= int(width[:4]) <= 32:
+            speeds.append(float(speed[1]))
+            widths.append(int(width))
+        for name, total in _AER.items():
+            for line in sample.files.get(f"{device}/aer_dev_{name}", []):
+                key, _, number = line.partition(" ")
+                if key == total and number.isdecimal() and len(number) < 19:
+                    counts[name].append(int(number))
+    return HostDeviceTelemetry(
+        device=device,
+        speed_gts_min=min(speeds, default=None),
+        speed_gts_max=max(speeds, default=None),
+        width_min=min(widths, default=None),
+        width_max=max(widths, default=None),
+        aer={name: _grown(values) for name, values in counts.items() if values},
+        samples=len(samples) - missing,
+        missing=missing,
+    )
+
+
+def _line(sample: Sample, path: str) -> str:
+    lines = sample.files.get(path, [])
+    return lines[0].strip() if lines else ""
+
+
+def _grown(values: Sequence[int]) -> int:
+    """By how much a counter grew in all; where it fell it began again from nothing."""
+    return sum(new - old if new >= old else new for old, new in pairwise(values))
+
+
+def _temperatures(samples: Sequence[Sample]) -> dict[str, SeriesSummary]:
+    read: dict[tuple[str, str, str], list[float]] = {}
+    failed: Counter[tuple[str, str, str]] = Counter()
+    for sample in samples:
+        for path, lines in sample.files.items():
+            match = _HWMON.fullmatch(path)
+            if match is None or not match["file"].endswith("_input"):
+                continue
+            where = f"/sys/class/hwmon/{match['chip']}"
+            sensor = match["file"].removesuffix("_input")
+            label = _line(sample, f"{where}/{sensor}_label") or sensor
+            key = (_line(sample, f"{where}/name") or match["chip"], label[:80], match["chip"])
+            degrees = _degrees(lines[0])
+            read.setdefault(key, [])
+            if degrees is None:
+                failed[key] += 1
+            else:
+                read[key].append(degrees)
+    names = Counter((chip, label) for chip, label, _ in read)
+    return {
+        # Two NVMe drives are both "nvme/Composite": then the kernel's number tells which.
+        (f"{chip}/{label}" if names[chip, label] == 1 else f"{chip}.{number}/{label}"): _summary(
+            f"{chip}/{label}", values, failed[chip, label, number]
+        )
+        for (chip, label, number), values in sorted(read.items())
+    }
+
+
+def _degrees(text: str) -> float | None:
+    """Millidegrees, as hwmon has them (Documentation/hwmon/sysfs-interface)."""
+    match = re.fullmatch(r"\s*(-?\d{1,7})\s*", text)
+    value = math.nan if match is None else int(match[1]) / 1000.0
+    return value if _COLDEST <= value <= _HOTTEST else None
+
+
+def _summary(name: str, values: Sequence[float], failed: int) -> SeriesSummary:
+    if not values:
+        return SeriesSummary(name=name, unit="degC", offered=True, failed=failed)
+    return SeriesSummary(
+        name=name,
+        unit="degC",
+        offered=True,
+        count=len(values),
+        failed=failed,
+        first=values[0],
+        last=values[-1],
+        minimum=min(values),
+        maximum=max(values),
+        mean=math.fsum(values) / len(values),
+        p50=statistics.median(values),
+    )
+
+
+def _hugepages(samples: Sequence[Sample]) -> dict[str, int]:
+    least: dict[str, int] = {}
+    for sample in samples:
+        for path, lines in sample.files.items():
+            match = _HUGE.fullmatch(path)
+            if match is not None and lines[0].isdecimal() and len(lines[0]) < 19:
+                key = f"{int(match['node'])}/{int(match['kib']) * 1024}"
+                least[key] = min(least.get(key, int(lines[0])), int(lines[0]))
+    return least
+
+
+def _steal(spool: HostSpool) -> dict[str, float]:
+    """From the first look to the last one; empty with fewer than two."""
+    if len(spool.looks) < 2:
+        return {}
+    first, last = spool.looks[0].steal_ticks, spool.looks[-1].steal_ticks
+    return {
+        str(cpu): max(0, last[cpu] - ticks) / spool.ticks_per_second
+        for cpu, ticks in sorted(first.items())
+        if cpu in last
+    }
+
+
+def _foreign(
+    spool: HostSpool, dedicated: frozenset[int], processes: frozenset[int], cgroups: tuple[str, ...]
+) -> dict[str, tuple[str, ...]]:
+    """Tasks that are not ours and, between two looks, ran, the last time on a dedicated CPU."""
+    found: dict[int, set[str]] = {}
+    before: dict[tuple[int, int], Task] = {}
+    for place, look in enumerate(spool.looks):
+        own = _own(look, spool)
+        for task in look.tasks:
+            earlier = before.get((task.process, task.thread))
+            used = task.ticks - earlier.ticks if earlier is not None else task.ticks if place else 0
+            if task.cpu not in dedicated or not (task.running or used > 0):
+                continue
+            group = look.cgroups.get(task.process, "")
+            ours = task.process in processes or any(name in group for name in cgroups)
+            if not ours and task.process not in own:
+                found.setdefault(task.cpu, set()).add(f"{task.name} ({task.process})")
+        before = {(task.process, task.thread): task for task in look.tasks}
+    return {str(cpu): tuple(sorted(names)) for cpu, names in sorted(found.items())}
+
+
+def _own(look: Look, spool: HostSpool) -> set[int]:
+    """The follower, what it started, and what our connection to the host started beside it."""
+    children: dict[int, list[int]] = {}
+    above: dict[int, Task] = {}
+    for task in look.tasks:
+        children.setdefault(task.parent, []).append(task.process)
+        above.setdefault(task.process, task)
+    # A follower that lost its parent has been given to init, whose other children are nobody of ours.
+    due = [spool.shell, *([spool.parent] if spool.parent > 1 else [])]
+    shell = above.get(spool.parent)
+    daemon = above.get(shell.parent) if shell is not None else None
+    if daemon is not None and daemon.name.startswith("sshd") and daemon.process > 1:
+        due.append(daemon.process)  # of our connection alone: the listening one is above it
+    found: set[int] = set()
+    while due:
+        process = due.pop()
+        if process not in found:
+            found.add(process)
+            due += children.get(process, [])
+    return found
