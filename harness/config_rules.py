@@ -22,7 +22,18 @@ from harness.model.standin import (
 from harness.telemetry.series import REASONS
 from harness.yaml_source import Loc, YamlSource
 
-WORKLOAD_NAMES = ("vram", "pcie", "p2p", "render", "mix", "transcode", "tensor", "hashing", "device")
+WORKLOAD_NAMES = (
+    "stream",
+    "vram",
+    "pcie",
+    "p2p",
+    "render",
+    "mix",
+    "transcode",
+    "tensor",
+    "hashing",
+    "device",
+)
 """Names of ``harness.workloads.WORKLOADS``; a test compares the two, so that reading a profile need not
 import the workloads."""
 _ATTACH = {check.id: check.attach for check in CHECKS}

@@ -149,7 +149,7 @@ def main(argument: str) -> None:
     drawn = [outcome["observed"] for outcome in found if outcome["kind"] == "done"]
     engine = "+".join(sorted({seen["engine"] for seen in drawn}))
     versions = {"opengl": drawn[0]["version"], "renderer": drawn[0]["renderer"]} if drawn else {}
-    outcomes = dict(zip(addresses, found, strict=True))
+    outcomes = dict(zip(job["gpus"] or ["cpu"], found, strict=True))
     tools.bounded.conclude("render", engine, outcomes, versions=versions)
 
 

@@ -12,7 +12,7 @@ A stage uses it like this, with one connection to the guest::
 from __future__ import annotations
 
 from harness.errors import ConfigError
-from harness.workloads import device, hashing, mix, p2p, pcie, render, tensor, transcode, vram
+from harness.workloads import device, hashing, mix, p2p, pcie, render, stream, tensor, transcode, vram
 from harness.workloads.base import GuestDevice, Job, Parsed, Place, Scalar, Workload, settings
 from harness.workloads.files import install, payload_files, payload_tar
 from harness.workloads.judge import judge

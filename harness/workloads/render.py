@@ -34,6 +34,7 @@ from harness.workloads.base import (
     report_of,
     settings,
 )
+from harness.workloads.entries import entries
 
 if TYPE_CHECKING:
     import numpy as np  # imported where pictures are compared: listing workloads must stay quick
@@ -114,21 +115,19 @@ class Render:
         given = settings(self, job)
         engine = demanded_engine(job, given["engine"])
         seen, name, versions = report_of(self, stdout)
-        wanted = [str(d.address) for d in gpus(job)] if engine == "gpu" else [""]
-        entries = [Observation(entry, "render.entries") for entry in seen.items("entries")]
-        found = [entry.text("name") for entry in entries]
-        if found != wanted:
-            raise ParseError(f"render: drawn on {found!r}"[:300] + f" instead of {wanted!r}")
+        wanted = [str(d.address) for d in gpus(job)] if engine == "gpu" else ["cpu"]
         golden = _Golden(given, _square(given, len(wanted)))
         answers: list[Answer] = []
         measurements: list[Measurement] = []
-        for address, entry in zip(wanted, entries, strict=True):
-            answers.append(_ended(entry, address))
-            if answers[-1].ok:
-                device = entry.inner("observed")
-                answers += _judged(device, given, golden, _on(address))
-                answers.append(_drawer(device, given, address))
-                measurements += _measured(device, given, address)
+        drawer = "opengl:nvidia" if engine == "gpu" else f"opengl:{given['driver']}"
+        for entry in entries("render", seen, wanted):
+            where, device = f" on {entry.name}", entry.observed
+            answers.append(entry.finished)
+            if device is not None:
+                # What drew must be what was demanded: never the processor for a GPU.
+                answers.append(exact(f"what draws{where}", drawer, device.text("engine")))
+                answers += _judged(device, given, golden, where)
+                measurements += _measured(device, given, entry.name if engine == "gpu" else "")
         return Parsed(
             engine=name, answers=tuple(answers), measurements=tuple(measurements), versions=versions
         )
@@ -174,25 +173,6 @@ def _shrunk(picture: np.ndarray[Any, Any], square: int) -> np.ndarray[Any, Any]:
     blocks = picture.reshape(height // square, square, width // square, square, 3).astype("int64")
     means: np.ndarray[Any, Any] = blocks.sum(axis=(1, 3)) // (square * square)
     return means
-
-
-def _ended(entry: Observation, address: str) -> Answer:
-    """How drawing on one device ended. Raises ParseError where that says nothing about the device."""
-    kind, error = entry.text("kind"), entry.text_or_none("error")
-    if kind == "unable":
-        raise ParseError(f"render: nothing could be drawn{_on(address)}: {error}"[:500])
-    detail = "" if kind == "done" else f"{entry.text('at')}: {error}"
-    return exact(f"drawing{_on(address)}", "done", kind, detail)
-
-
-def _on(address: str) -> str:
-    return f" on {address}" if address else ""
-
-
-def _drawer(device: Observation, given: dict[str, Any], address: str) -> Answer:
-    """What drew must be what was demanded: never the processor for a GPU."""
-    wanted = "opengl:nvidia" if address else f"opengl:{given['driver']}"
-    return exact(f"what draws{_on(address)}", wanted, device.text("engine"))
 
 
 def _judged(device: Observation, given: dict[str, Any], golden: _Golden, where: str) -> Iterator[Answer]:

@@ -18,6 +18,7 @@ from harness.workloads import WORKLOADS, GuestDevice, Job, applies, settings, wo
 HELPERS = {
     "render_golden",
     "ssim",
+    "stream_golden",
     "base",
     "entries",
     "memory_patterns",

@@ -1,0 +1,296 @@
+"""Game streaming: each picture carries a counter, and what arrives is held against what was sent.
+
+A picture is drawn, encoded, sent as RTP over the guest's own loopback, received, decoded and read. The
+end-to-end latency of a picture is from the begin of its drawing to the moment it lies decoded in memory; both
+ends are of one clock. ffmpeg's receiver knows a picture to be whole when the next one begins, so one interval
+(16.7 ms at 60 Hz) is part of every latency here, as it is of any player built on it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import math
+import statistics
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import ConfigError, ParseError
+from harness.model.evidence import Answer
+from harness.model.outcome import Measurement
+from harness.workloads.base import (
+    Job,
+    Observation,
+    Parsed,
+    Scalar,
+    at_least,
+    at_most,
+    command,
+    demanded_engine,
+    exact,
+    gpus,
+    measure,
+    rate,
+    report_of,
+    settings,
+)
+from harness.workloads.entries import entries
+
+_DEFAULTS: dict[str, Scalar] = {
+    "engine": "auto",
+    # ``drawn``: a pattern of integers; ``render``: the render workload's scene, drawn by OpenGL.
+    "source": "drawn",
+    "width": 320,
+    "height": 180,
+    "rate": 30,
+    "frames": 60,
+    # 0: 0.27 bits per pixel, which is 15 Mbit/s for 1280 x 720 at 60 Hz.
+    "kbps": 0,
+    "samples": 3,
+    "seed": 7,
+    "start_seconds": 60.0,
+    "drain_seconds": 10.0,
+    "stall_seconds": 60.0,
+    # For ``render``.
+    "cubes": 24,
+    "driver": "llvmpipe",
+    "packages": "/usr/lib/python3/dist-packages",
+    # Loopback loses packets only where the receiver cannot keep up, so these are not the network's shares.
+    "max_dropped_share": 0.01,
+    "max_duplicated_share": 0.01,
+    # A latency is that of a 60 Hz stream only if pictures were drawn at 60 Hz.
+    "min_rate_share": 0.95,
+    # libx264 ultrafast at 0.27 bits per pixel: 29 dB and more for the pattern, which moves everywhere.
+    "min_psnr_db": 24.0,
+}
+_PASSED = ("source", "width", "height", "rate", "frames", "seed", "start_seconds", "drain_seconds",
+           "stall_seconds", "cubes", "driver", "packages")  # fmt: skip
+"""Parameters that the payload is given."""
+_WARMING, _TRAILING = 1 << 23, 1 << 22
+"""Bits of counters outside of the stream that counts, see the payload."""
+_FRAMES = 40_000
+"""Pictures of all GPUs together: their times must fit into a job's collected output (1 MiB)."""
+_SAMPLE_BYTES = 225_000
+_POINTS = 14_400
+_AUTO_BITS = 0.27
+_LEAST_KBPS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """ffmpeg on both ends: libx264 and its decoder, or NVENC and NVDEC."""
+
+    name: str = "stream"
+    title: str = "pictures streamed as a game would be, their counters read at the other end"
+    tools: tuple[str, ...] = ("ffmpeg", "util-linux")
+
+    @property
+    def defaults(self) -> Mapping[str, Scalar]:
+        """Pixels, Hz, pictures, kbit/s, seconds; shares of 1; PSNR in dB."""
+        return _DEFAULTS
+
+    def prepare(self, job: Job) -> tuple[str, ...]:
+        """The payload's command line. Raises ConfigError for what cannot be streamed or told."""
+        given = settings(self, job)
+        engine = demanded_engine(job, given["engine"])
+        if given["source"] not in ("drawn", "render"):
+            raise ConfigError("workload stream: source must be drawn or render")
+        if given["width"] % 2 or given["height"] % 2 or given["width"] < 64 or given["height"] < 48:
+            raise ConfigError("workload stream: width and height must be even, at least 64 x 48")
+        if given["width"] > 4096 or given["height"] > 4096:
+            raise ConfigError("workload stream: width and height of at most 4096, as H.264 encoders take")
+        addresses = [str(d.address) for d in gpus(job)] if engine == "gpu" else []
+        if given["frames"] < 2 or given["frames"] * max(1, len(addresses)) > _FRAMES:
+            raise ConfigError(f"workload stream: at least 2 frames, and {_FRAMES} of all GPUs together")
+        if not 1 <= given["rate"] <= 240 or not 1 <= given["samples"] <= min(20, given["frames"]):
+            raise ConfigError("workload stream: 1 to 240 Hz, and 1 to 20 samples of its frames")
+        automatic = round(given["width"] * given["height"] * given["rate"] * _AUTO_BITS / 1000)
+        more = {
+            "gpus": addresses,
+            "kbps": given["kbps"] or max(_LEAST_KBPS, automatic),
+            "samples": _wanted(given),
+            "step": _step(given, max(1, len(addresses))),
+            "threads": job.vcpus,
+            "work": 0,
+            "folder": f"{job.place.work}/{job.key}",
+        }
+        return command(job, "stream.py", {**{name: given[name] for name in _PASSED}, **more})
+
+    def parse(self, job: Job, stdout: bytes) -> Parsed:
+        """Counters, times and samples against what was to be sent. Raises ParseError."""
+        given = settings(self, job)
+        engine = demanded_engine(job, given["engine"])
+        seen, name, versions = report_of(self, stdout)
+        wanted = [str(d.address) for d in gpus(job)] if engine == "gpu" else ["cpu"]
+        answers: list[Answer] = []
+        measurements: list[Measurement] = []
+        for entry in entries("stream", seen, wanted):
+            where, observed = f" on {entry.name}", entry.observed
+            answers.append(entry.finished)
+            if observed is not None:
+                told = _Told(observed, given["frames"])
+                answers += _judged(told, given, where)
+                answers.append(exact(f"what streams{where}", _engine(given, engine), observed.text("engine")))
+                answers += _likeness(observed, given, _step(given, len(wanted)), where)
+                subject = entry.name if engine == "gpu" else ""
+                measurements += told.measured(subject, observed.seconds("start_seconds"))
+        return Parsed(
+            engine=name, answers=tuple(answers), measurements=tuple(measurements), versions=versions
+        )
+
+
+def _wanted(given: Mapping[str, Any]) -> list[int]:
+    """Numbers of the pictures of which some pixels come along: spread evenly, the first among them."""
+    return [n * given["frames"] // given["samples"] for n in range(given["samples"])]
+
+
+def _step(given: Mapping[str, Any], devices: int) -> int:
+    """Each how many-th pixel of each how many-th row makes a sample."""
+    points = min(_POINTS, _SAMPLE_BYTES // (given["samples"] * devices))
+    return math.ceil(math.sqrt(given["width"] * given["height"] / points))
+
+
+def _engine(given: Mapping[str, Any], engine: str) -> str:
+    drawer = "opengl:nvidia" if engine == "gpu" else f"opengl:{given['driver']}"
+    coder = "nvenc" if engine == "gpu" else "cpu"
+    return f"{drawer}+{coder}" if given["source"] == "render" else coder
+
+
+def _unsqueezed(text: str, most: int) -> bytes:
+    """Raises ParseError for more than ``most`` bytes or what cannot be unpacked."""
+    try:
+        stream = zlib.decompressobj()
+        raw = stream.decompress(base64.b64decode(text, validate=True), most + 1)
+    except (zlib.error, binascii.Error, ValueError) as error:
+        raise ParseError(f"stream: a list cannot be unpacked: {error}") from error
+    if len(raw) > most or not stream.eof:
+        raise ParseError(f"stream: a list is longer than {most} bytes or torn")
+    return raw
+
+
+def _unpacked(text: str, most: int) -> list[int]:
+    raw = _unsqueezed(text, 8 * most)
+    if len(raw) % 8:
+        raise ParseError("stream: a list is torn")
+    return list(itertools.accumulate(struct.unpack(f"<{len(raw) // 8}q", raw)))
+
+
+class _Told:
+    """When which picture was begun and which arrived, and what follows from that."""
+
+    def __init__(self, observed: Observation, frames: int) -> None:
+        self.sent = _unpacked(observed.text("sent"), frames + 1)
+        most = 3 * frames + 100_000
+        times, counters = (_unpacked(observed.text(name), most) for name in ("times", "counters"))
+        if len(times) != len(counters):
+            raise ParseError(f"stream: {len(times)} times of {len(counters)} arrivals")
+        for name, values in (("begun", self.sent), ("arrived", times)):
+            if any(later < earlier for earlier, later in itertools.pairwise(values)):
+                raise ParseError(f"stream: the times when pictures {name} go backwards")
+        if any(not -1 <= counter < 1 << 24 for counter in counters):
+            raise ParseError("stream: a counter that has no 24 bits")
+        self.corrupt = counters.count(-1)
+        self.stray = [n for n in counters if len(self.sent) <= n < _TRAILING]
+        self.first: dict[int, int] = {}
+        self.repeated = self.disordered = 0
+        newest = -1
+        for at, number in zip(times, counters, strict=True):
+            if not 0 <= number < len(self.sent):
+                continue
+            if number in self.first:
+                self.repeated += 1
+                continue
+            if at < self.sent[number]:
+                raise ParseError(f"stream: picture {number} arrived before it was begun")
+            self.disordered += number < newest
+            newest = max(newest, number)
+            self.first[number] = at
+
+    @property
+    def dropped(self) -> int:
+        """Pictures that never arrived whole."""
+        return len(self.sent) - len(self.first)
+
+    def rate(self) -> float | None:
+        """Pictures begun per second."""
+        return rate(len(self.sent) - 1, (self.sent[-1] - self.sent[0]) / 1e6) if self.sent else None
+
+    def measured(self, subject: str, start: float) -> Iterator[Measurement]:
+        """Latencies and jitter in ms, counts. Percentiles are nearest ranks."""
+        late = sorted((at - self.sent[number]) / 1e3 for number, at in self.first.items())
+        pairs = itertools.pairwise(sorted(self.first))
+        delays = [at - self.sent[number] for number, at in sorted(self.first.items())]
+        # RFC 3550, section 6.4.1: how much farther apart two neighbours arrived than they were sent.
+        drift = [
+            (later - earlier) / 1e3
+            for (one, other), (earlier, later) in zip(pairs, itertools.pairwise(delays), strict=True)
+            if other == one + 1
+        ]
+        yield measure("stream.latency_p50", _rank(late, 0.5), "ms", subject=subject)
+        yield measure("stream.latency_p99", _rank(late, 0.99), "ms", subject=subject)
+        yield measure("stream.jitter", statistics.pstdev(drift) if drift else None, "ms", subject=subject)
+        apart = _rank(sorted(abs(value) for value in drift), 0.99)
+        yield measure("stream.jitter_p99", apart, "ms", subject=subject)
+        yield measure("stream.dropped", float(self.dropped), "1", subject=subject)
+        yield measure("stream.duplicated", float(self.repeated), "1", subject=subject)
+        yield measure("stream.rate", self.rate(), "1/s", subject=subject)
+        yield measure("stream.start_time", start, "s", subject=subject)
+
+
+def _rank(ordered: list[float], share: float) -> float | None:
+    return ordered[math.ceil(share * len(ordered)) - 1] if ordered else None
+
+
+def _judged(told: _Told, given: dict[str, Any], where: str) -> Iterator[Answer]:
+    frames = given["frames"]
+    yield exact(f"pictures sent{where}", frames, len(told.sent))
+    yield exact(f"pictures whose counter is corrupt{where}", 0, told.corrupt)
+    detail = f"first: {told.stray[0]}" if told.stray else ""
+    yield exact(f"counters that were never sent{where}", 0, len(told.stray), detail)
+    yield exact(f"pictures out of order{where}", 0, told.disordered)
+    missing = next((n for n in range(frames) if n not in told.first), None)
+    detail = "" if missing is None else f"{told.dropped} of {frames}, the first is number {missing}"
+    share = 1 - len(told.first) / frames
+    yield at_most(f"share of pictures that never arrived{where}", given["max_dropped_share"], share, detail)
+    share, bound = told.repeated / frames, given["max_duplicated_share"]
+    yield at_most(f"share of pictures that arrived twice{where}", bound, share)
+    yield at_least(f"pictures per second{where}", given["rate"] * given["min_rate_share"], told.rate(), "1/s")
+
+
+def _likeness(observed: Observation, given: dict[str, Any], step: int, where: str) -> Iterator[Answer]:
+    """Sampled pixels of received pictures against the same ones of the pictures as drawn here."""
+    import numpy as np  # noqa: PLC0415
+
+    from harness.workloads import ssim, stream_golden  # noqa: PLC0415
+
+    size = (given["width"], given["height"], given["seed"])
+    seen: list[int] = []
+    worst = math.inf
+    for pair in observed.items("samples"):
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise ParseError("stream: a sample is not a pair")
+        sample = Observation({"number": pair[0], "pixels": pair[1]}, "stream.samples")
+        number = sample.integer("number")
+        if number >= given["frames"] or number in seen or len(seen) >= given["samples"]:
+            raise ParseError(f"stream: a sample of picture {number}")
+        seen.append(number)
+        if given["source"] == "drawn":
+            golden = stream_golden.drawn(*size, number)
+        else:
+            golden = stream_golden.rendered(*size, given["cubes"], number)
+        wanted = golden[::step, ::step]
+        raw = _unsqueezed(sample.text("pixels"), wanted.size)
+        if len(raw) != wanted.size:
+            raise ParseError(f"stream: a sample of {len(raw)} pixels instead of {wanted.size}")
+        got = np.frombuffer(raw, np.uint8).reshape(wanted.shape)
+        worst = min(worst, ssim.psnr(got, wanted))
+    yield exact(f"pictures sampled{where}", given["samples"], len(seen))
+    value = worst if seen else None
+    yield at_least(f"PSNR of the worst sampled picture{where}", given["min_psnr_db"], value, "dB")
+
+
+WORKLOAD = Stream()
