@@ -84,4 +84,5 @@ _LOADERS: dict[str, Callable[[Path], object]] = {
     "waivers": _waivers,
     "kernel": config.load_kernel_code_file,
     "skus": _sku,
+    "standins": config.load_standin,
 }
