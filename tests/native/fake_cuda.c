@@ -211,6 +211,7 @@ API cuMemcpyHtoD_v2(uint64_t to, const void *from, size_t n) { ENTER; return cop
 API cuMemcpyDtoH_v2(void *to, uint64_t from, size_t n) { ENTER; return copy("small", to, (void *)from, n); }
 API cuMemcpyHtoDAsync_v2(uint64_t to, const void *from, size_t n, void *s) { ENTER; (void)s; return copy("h2d", (void *)to, from, n); }
 API cuMemcpyDtoHAsync_v2(void *to, uint64_t from, size_t n, void *s) { ENTER; (void)s; return copy("d2h", to, (void *)from, n); }
+API cuMemcpyDtoDAsync_v2(uint64_t to, uint64_t from, size_t n, void *s) { ENTER; (void)s; return copy("d2d", (void *)to, (void *)from, n); }
 API cuMemcpyPeerAsync(uint64_t to, void *tc, uint64_t from, void *fc, size_t n, void *s)
 {
     ENTER;
