@@ -50,7 +50,7 @@ class Burn:
         golden = self._prove()
         began = time.monotonic()
         self._turns(began)
-        self._look(range(blocks))
+        self._look(list(range(blocks)))
         flops = 2.0 * job["size"] ** 3 * blocks
         return {
             "precision": job["precision"],
@@ -90,7 +90,7 @@ class Burn:
                 error = self.np.abs(got - wanted) / (relative * self.np.abs(wanted) + absolute)
                 worst = _worse(worst, numbers.finite(float(error.max())))
                 samples.append(numbers.finite(float(got[0, 0])))
-        self._look(range(products.blocks))
+        self._look(list(range(products.blocks)))
         return {
             "fingerprint": numbers.fingerprint(self.np, sums),
             "freivalds": self.proofs,
@@ -100,15 +100,13 @@ class Burn:
             "samples": samples,
         }
 
-    def _look(self, blocks: Any) -> None:
+    def _look(self, blocks: list[int]) -> None:
         """Freivalds' check with fresh vectors on the outputs as they lie there, and the inputs' checksums."""
-        size = self.job["size"]
-        for block in blocks:
-            fresh = self.numbers.signs(self.np, int.from_bytes(os.urandom(8), "little"), size)
-            residual = self.numbers.finite(self.products.freivalds(block, fresh))
-            self.worst = _worse(self.worst, residual)
+        fresh = self.numbers.signs(self.np, int.from_bytes(os.urandom(8), "little"), self.job["size"])
+        for residual in self.products.freivalds(blocks, fresh):
+            self.worst = _worse(self.worst, self.numbers.finite(residual))
             self.proofs += 1
-            changed = self.products.changed(block)
+        for block, changed in zip(blocks, self.products.changed(blocks), strict=True):
             self.input_checks += 1
             if changed:
                 self._tell({"kind": "input changed", "block": block, "iteration": self.round, "in": changed})
@@ -119,11 +117,13 @@ class Burn:
         """Slices of checked and, now and then, unchecked rounds until time and rounds are reached."""
         job, per_slice, turn = self.job, 1, 0
         duty, period = job["duty"], job["period"]
-        length = min(_SLICE_SECONDS, duty * period / 4) if duty < 1 else _SLICE_SECONDS
+        every = job.get("unchecked_every", _UNCHECKED_EVERY)
+        length = min(_SLICE_SECONDS, job["seconds"] / 16 or _SLICE_SECONDS)
+        length = min(length, duty * period / 4) if duty < 1 else length
         while self.round < job["rounds"] or time.monotonic() - began < job["seconds"]:
             if duty < 1:
                 _await_load(duty, period)
-            checked = bool(turn % _UNCHECKED_EVERY)
+            checked = bool(turn % every)
             spent = self._checked(per_slice) if checked else self._unchecked(per_slice)
             turn += 1
             per_slice = max(1, min(2 * per_slice, int(per_slice * length / max(spent, 1e-9))))
@@ -180,7 +180,7 @@ class Burn:
         products.check()
         if not products.bad()[block]:
             return {**seen, "kind": "read"}
-        changed = products.changed(block)
+        changed = products.changed([block])[0]
         wrong = products.output(block)
         if changed:
             self.inputs_changed += 1
@@ -261,7 +261,9 @@ def cost_curve(
     for size in sizes:
         products = make(job["precision"], size)
         try:
+            # Both rates from slices in turn, so that both see the same machine.
             short = {
+                "unchecked_every": 2,
                 **job,
                 "size": size,
                 "seconds": job["curve_seconds"],

@@ -6,6 +6,11 @@ TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
 
+_SMALL = 1024
+"""Matrices up to this size are handled all at once."""
+_CHUNK = 1 << 22
+"""Elements that are made at a time."""
+
 
 class Engine:
     """TensorFlow on ``device``: ``cpu``, or ``cuda`` for the one GPU that is visible."""
@@ -17,7 +22,11 @@ class Engine:
         self.lean: Any = __import__("tf_lean")
         self.gpu = job["device"] != "cpu"
         place = "/device:GPU:0" if self.gpu else "/device:CPU:0"
-        self.graph = self.lean.Graph(job["library_dir"], int(job["threads"]), place)
+        libraries, threads = self.lean.libraries(job["library_dir"]), int(job["threads"])
+        # A graph of its own for each precision: what a session does before it first runs something grows
+        # with the whole graph.
+        self.new_graph: Any = lambda: self.lean.Graph(libraries, threads, place)
+        self.graph = self.new_graph()
         self.version: str = self.graph.version
         if self.gpu and "GPU" not in self.graph.devices():
             raise RuntimeError("TensorFlow shows no GPU: it is built without CUDA, or CUDA does not work")
@@ -72,7 +81,7 @@ class Products:
     def __init__(self, engine: Engine, precision: str, size: int, blocks: int, seed: int) -> None:
         lean = engine.lean
         self.engine, self.graph, self.np, self.numbers, self.lean = (
-            engine, engine.graph, engine.np, engine.numbers, lean,
+            engine, engine.new_graph(), engine.np, engine.numbers, lean,
         )  # fmt: skip
         self.precision, self.size, self.blocks, self.seed = precision, size, blocks, seed
         kinds = {"fp64": lean.DOUBLE, "fp16": lean.HALF, "bf16": lean.BFLOAT16}
@@ -83,25 +92,26 @@ class Products:
         self.parts = [[self._variable(self.kind, [size, size]) for _ in "ABC"] for _ in range(blocks)]
         tall = [size // self.numbers.span(size), size * self.bytes // 8]
         self.kept = [[self._variable(lean.INT64, tall) for _ in "ABC"] for _ in range(blocks)]
-        self.into, self.kept_into = self.graph.place(self.kind), self.graph.place(lean.INT64)
-        self.fills = [[self._assign(p, self.into) for p in block] for block in self.parts]
-        self.keeps = [[self._assign(p, self.kept_into) for p in block] for block in self.kept]
+        self.places = [[self.graph.place(self.kind) for _ in "ABC"] for _ in range(blocks)]
+        self.fills = self._pairwise(self._assign, self.parts, self.places)
         self.values = [[self._read(p, self.kind) for p in block] for block in self.parts]
         self.products = [
             self._assign(block[2], self.graph.add("MatMul", left, right))
             for block, (left, right, _) in zip(self.parts, self.values, strict=True)
         ]
         self.sums = [[self._sum(value) for value in block] for block in self.values]
-        self.differ = [
-            [self._differ(s, k) for s, k in zip(sums, kept, strict=True)]
-            for sums, kept in zip(self.sums, self.kept, strict=True)
-        ]
-        self.doubtful = self._residual()
-        for block in range(blocks):
-            self.restore(block)
-            for part in (0, 1):
-                self._keep(block, part)
+        self.keeps = self._pairwise(self._assign, self.kept, self.sums)
+        self.differ = self._pairwise(self._differ, self.sums, self.kept)
+        self.doubtful, self.tiles = self._residual(), self._tiles()
+        # Each set of things to run costs a session some time once: so a few large sets.
+        every = list(range(blocks))
+        for some in [every] if size <= _SMALL else [[block] for block in every]:
+            self._fill([(block, which, self._made(block, which)) for block in some for which in (0, 1)])
+        self.graph.run([], [], [k for block in self.keeps for k in block[:2]])
         self.count = [0] * blocks
+
+    def _pairwise(self, make: Any, one: list[list[Any]], other: list[list[Any]]) -> list[list[Any]]:
+        return [[make(x, y) for x, y in zip(xs, ys, strict=True)] for xs, ys in zip(one, other, strict=True)]
 
     def _variable(self, kind: int, shape: list[int]) -> Any:
         return self.graph.add("VarHandleOp", dtype=kind, shape=shape)
@@ -145,12 +155,29 @@ class Products:
             found.append(add("Max", apart, self._ints(0, 1)))
         return signs, found
 
-    def _encoded(self, values: Any) -> Any:
-        """Our elements, which are exact in the precision, as an array of its bytes."""
-        np = self.np
-        if self.precision == "bf16":
-            return (values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
-        return values.astype({"fp64": np.float64, "fp16": np.float16}.get(self.precision, np.float32))
+    def _tiles(self) -> tuple[Any, Any, list[Any]]:
+        """A tile of each product, and where its corner and its size go in."""
+        corner, shape = (self.graph.place(self.lean.INT32) for _ in range(2))
+        found = [self.graph.add("Slice", block[2], corner, shape) for block in self.values]
+        return corner, shape, found
+
+    def _made(self, block: int, which: int) -> Any:
+        """An input's elements, which are exact in the precision, as an array of its bytes."""
+        np, numbers, size = self.np, self.numbers, self.size
+        seed, bits = (
+            numbers.seed_of(self.seed, self.precision, block, which),
+            numbers.PRECISIONS[self.precision][0],
+        )
+        kind = {"fp64": np.float64, "fp16": np.float16, "bf16": np.uint16}.get(self.precision, np.float32)
+        whole, rows = np.empty((size, size), kind), max(1, _CHUNK // size)
+        for first in range(0, size, rows):
+            last = min(size, first + rows)
+            places = np.arange(first * size, last * size, dtype=np.uint64)
+            values = numbers.elements(np, seed, bits, places).reshape(-1, size)
+            if self.precision == "bf16":
+                values = values.astype(np.float32).view(np.uint32) >> 16
+            whole[first:last] = values
+        return whole
 
     def _decoded(self, raw: bytes) -> Any:
         np = self.np
@@ -158,12 +185,6 @@ class Products:
             return (np.frombuffer(raw, np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
         kind = {"fp64": np.float64, "fp16": np.float16}.get(self.precision, np.float32)
         return np.frombuffer(raw, kind).astype(np.float64)
-
-    def _keep(self, block: int, part: int) -> Any:
-        (raw,) = self.graph.run([], [self.sums[block][part]])
-        sums = self.np.frombuffer(raw, self.np.int64).reshape(-1, self.size * self.bytes // 8)
-        self.graph.run([(self.kept_into, sums, self.lean.INT64)], [], [self.keeps[block][part]])
-        return sums
 
     def multiply(self) -> None:
         """Do all products."""
@@ -176,7 +197,8 @@ class Products:
 
     def keep(self) -> Any:
         """Make the outputs as they are the golden ones; returns their checksums (numpy)."""
-        return self.np.stack([self._keep(block, 2) for block in range(self.blocks)])
+        raw = self.graph.run([], [block[2] for block in self.sums], [block[2] for block in self.keeps])
+        return self.np.frombuffer(b"".join(raw), self.np.int64)
 
     def check(self) -> None:
         """Count the checksums that differ from the golden ones."""
@@ -188,20 +210,19 @@ class Products:
         found, self.count = self.count, [0] * self.blocks
         return found
 
-    def changed(self, block: int) -> str:
-        """Which inputs no longer are what they were: ``""``, ``A``, ``B`` or ``AB``."""
-        counts = self.graph.run([], self.differ[block][:2])
-        return "".join(name for name, raw in zip("AB", counts, strict=True) if any(raw))
+    def changed(self, blocks: list[int]) -> list[str]:
+        """Which inputs of each block no longer are what they were: ``""``, ``A``, ``B`` or ``AB``."""
+        counts = [any(raw) for raw in self.graph.run([], [d for n in blocks for d in self.differ[n][:2]])]
+        return ["A" * a + "B" * b for a, b in zip(counts[::2], counts[1::2], strict=True)]
 
     def restore(self, block: int) -> None:
         """Make the inputs of a block again."""
-        bits = self.numbers.PRECISIONS[self.precision][0]
         for which in (0, 1):
-            seed = self.numbers.seed_of(self.seed, self.precision, block, which)
-            self._fill(block, which, self._encoded(self.numbers.matrix(self.np, seed, bits, self.size)))
+            self._fill([(block, which, self._made(block, which))])
 
-    def _fill(self, block: int, which: int, array: Any) -> None:
-        self.graph.run([(self.into, array, self.kind)], [], [self.fills[block][which]])
+    def _fill(self, parts: list[tuple[int, int, Any]]) -> None:
+        feeds = [(self.places[block][which], array, self.kind) for block, which, array in parts]
+        self.graph.run(feeds, [], [self.fills[block][which] for block, which, _ in parts])
 
     def _raw(self, block: int, which: int) -> bytes:
         raw: bytes = self.graph.run([], [self.values[block][which]])[0]
@@ -213,16 +234,17 @@ class Products:
 
     def elements(self, block: int, corner: tuple[int, int], edge: int) -> Any:
         """A tile of a product as float64 (numpy)."""
-        row, column = corner
-        whole = self.np.frombuffer(self._raw(block, 2), f"u{self.bytes}").reshape(self.size, self.size)
-        part = self.np.ascontiguousarray(whole[row : row + edge, column : column + edge])
-        return self._decoded(part.tobytes()).reshape(edge, edge)
+        np, (place, shape, tiles) = self.np, self.tiles
+        numbers = [np.array(pair, np.int32) for pair in (corner, (edge, edge))]
+        kind = self.lean.INT32
+        raw = self.graph.run([(place, numbers[0], kind), (shape, numbers[1], kind)], tiles)
+        return self._decoded(raw[block]).reshape(edge, edge)
 
-    def freivalds(self, block: int, signs: Any) -> float:
-        """Largest |C x - A (B x)| over rows and groups of columns, computed in float64."""
+    def freivalds(self, blocks: list[int], signs: Any) -> list[float]:
+        """Largest |C x - A (B x)| of each block over rows and groups of columns, computed in float64."""
         place, found = self.doubtful
-        (raw,) = self.graph.run([(place, signs, self.lean.DOUBLE)], [found[block]])
-        return float(self.np.frombuffer(raw, self.np.float64)[0])
+        raw = self.graph.run([(place, signs, self.lean.DOUBLE)], [found[block] for block in blocks])
+        return [float(self.np.frombuffer(one, self.np.float64)[0]) for one in raw]
 
     def flip(self, block: int, element: int, bit: int) -> None:
         """Test hook: flip one bit of one element of a product."""
@@ -236,9 +258,8 @@ class Products:
         raw = bytearray(self._raw(block, which))
         raw[element * self.bytes + bit // 8] ^= 1 << bit % 8
         whole = self.np.frombuffer(bytes(raw), f"u{self.bytes}").reshape(self.size, self.size)
-        self._fill(block, which, whole)
+        self._fill([(block, which, whole)])
 
     def close(self) -> None:
         """Give the variables' memory back."""
-        variables = [v for block in (*self.parts, *self.kept) for v in block]
-        self.graph.run([], [], [self.graph.add("DestroyResourceOp", v) for v in variables])
+        self.graph.close()

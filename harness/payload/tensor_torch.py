@@ -151,14 +151,16 @@ class Products:
             self.count.zero_()
         return found
 
-    def changed(self, block: int) -> str:
-        """Which inputs no longer are what they were: ``""``, ``A``, ``B`` or ``AB``."""
-        parts = zip("AB", (self.a, self.b), self.inputs, strict=True)
-        return "".join(
-            name
-            for name, part, kept in parts
-            if bool((self._sums(part[block : block + 1])[0] != kept[block]).any())
-        )
+    def changed(self, blocks: list[int]) -> list[str]:
+        """Which inputs of each block no longer are what they were: ``""``, ``A``, ``B`` or ``AB``."""
+        return [
+            "".join(
+                name
+                for name, part, kept in zip("AB", (self.a, self.b), self.inputs, strict=True)
+                if bool((self._sums(part[block : block + 1])[0] != kept[block]).any())
+            )
+            for block in blocks
+        ]
 
     def restore(self, block: int) -> None:
         """Make the inputs of a block again."""
@@ -175,10 +177,13 @@ class Products:
         part = self.c[block, row : row + edge, column : column + edge]
         return part.to(self.torch.float64).cpu().numpy()
 
-    def freivalds(self, block: int, signs: Any) -> float:
-        """Largest |C x - A (B x)| over rows and groups of columns, computed in float64."""
+    def freivalds(self, blocks: list[int], signs: Any) -> list[float]:
+        """Largest |C x - A (B x)| of each block over rows and groups of columns, computed in float64."""
+        x = self.torch.from_numpy(signs).to(self.engine.device)
+        return [self._residual(block, x) for block in blocks]
+
+    def _residual(self, block: int, x: Any) -> float:
         torch, n = self.torch, self.size
-        x = torch.from_numpy(signs).to(self.engine.device)
         width = self.numbers.span(n)
         right = self.b[block].t() if self.precision == "fp8" else self.b[block]
         rows = max(1, _CHUNK // n)

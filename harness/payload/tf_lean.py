@@ -39,13 +39,14 @@ def _opened(process: Any, path: str) -> Any:
     return ctypes.CDLL(os.path.basename(path), handle=handle)
 
 
-def _libraries(tf_dir: str) -> tuple[Any, Any]:
-    """The library with the C API, and the one that it rests on."""
+def libraries(tf_dir: str) -> tuple[Any, Any]:
+    """The library with the C API, and the one that it rests on. Raises OSError."""
     process: Any = ctypes.CDLL(None)
     process.dlopen.restype, process.dlopen.argtypes = _V, (ctypes.c_char_p, ctypes.c_int)
     process.dlerror.restype = ctypes.c_char_p
     folder = os.path.join(tf_dir, "tensorflow")
     whole = _opened(process, os.path.join(folder, "libtensorflow_cc.so.2"))
+    _declare(whole)
     return whole, _opened(process, os.path.join(folder, "libtensorflow_framework.so.2"))
 
 
@@ -83,6 +84,8 @@ def _declare(lib: Any) -> None:
         "TF_AddGradients": (_V, outputs, number, outputs, number, _V, _V, outputs),
         "TF_SetConfig": (_V, text, size, _V),
         "TF_NewSession": (_V, _V, _V),
+        "TF_CloseSession": (_V, _V),
+        "TF_DeleteSession": (_V, _V),
         "TF_SessionListDevices": (_V, _V),
         "TF_DeviceListCount": (_V,),
         "TF_DeviceListType": (_V, number, _V),
@@ -112,9 +115,8 @@ def _config(threads: int) -> bytes:
 class Graph:
     """A TensorFlow graph on one device (``/device:CPU:0``, ``/device:GPU:0``) and its session."""
 
-    def __init__(self, tf_dir: str, threads: int, device: str = "") -> None:
-        self._lib, self._base = _libraries(tf_dir)
-        _declare(self._lib)
+    def __init__(self, libraries: tuple[Any, Any], threads: int, device: str = "") -> None:
+        self._lib, self._base = libraries
         self._status = _V(self._lib.TF_NewStatus())
         self._graph = _V(self._lib.TF_NewGraph())
         self._session: Any = None
@@ -203,6 +205,13 @@ class Graph:
         for tensor in results:
             lib.TF_DeleteTensor(tensor)
         return found
+
+    def close(self) -> None:
+        """End the session: its variables give their memory back."""
+        if self._session is not None:
+            self._lib.TF_CloseSession(self._session, self._status)
+            self._lib.TF_DeleteSession(self._session, self._status)
+            self._session = None
 
     def _open(self) -> Any:
         if self._session is None:

@@ -71,7 +71,10 @@ class NumpyProducts:
         found, self.count = self.count, [0] * self.blocks
         return found
 
-    def changed(self, block: int) -> str:
+    def changed(self, blocks: list[int]) -> list[str]:
+        return [self._changed(block) for block in blocks]
+
+    def _changed(self, block: int) -> str:
         pairs = zip("AB", self.inputs[block], self.kept_inputs[block], strict=True)
         return "".join(name for name, part, kept in pairs if (self._sums(part) != kept).any())
 
@@ -85,7 +88,10 @@ class NumpyProducts:
         row, column = corner
         return self.outputs[block][row : row + edge, column : column + edge].astype(np.float64)
 
-    def freivalds(self, block: int, signs: Any) -> float:
+    def freivalds(self, blocks: list[int], signs: Any) -> list[float]:
+        return [self._residual(block, signs) for block in blocks]
+
+    def _residual(self, block: int, signs: Any) -> float:
         a, b = (part.astype(np.float64) for part in self.inputs[block])
         width = numbers.span(self.size)
 
