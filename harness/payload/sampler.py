@@ -278,6 +278,7 @@ def follow(job: dict[str, Any], spool: Spool) -> str:
     with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
         boot = file.read().strip()
     spool.put("start", format=1, boot_id=boot, wall=round(time.time(), 3), pid=os.getpid(), **said)
+    job["parent"] = os.getpid()
     log, board = KernelLog(job["kmsg"], spool), Board()
     log.follow()
     watch = Watch(job, spool, board)

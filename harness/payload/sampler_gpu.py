@@ -5,6 +5,7 @@ Every call to NVML is entered on the board that the parent watches, so that the 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import time
 
@@ -41,7 +42,7 @@ class Worker:
         self.job, self.spool, self.board, self.gpu = job, spool, board, gpu
         self.numbers, self.memory = board.numbers, board.memory
         self.since, self.name = board.place(gpu)
-        self.parent = os.getppid()
+        self.parent = job["parent"]
         self.put = spool.put
 
     def entry(self, label: str) -> bytes:
@@ -65,6 +66,10 @@ class Worker:
         finally:
             self.leave()
 
+    def spent(self) -> None:
+        """Write the processor time used so far on the board; from the first time on it counts as started."""
+        self.numbers[self.since + 1] = time.process_time()
+
     def stopping(self) -> bool:
         """Whether the parent says so, or is gone."""
         return self.board.stopping() or os.getppid() != self.parent
@@ -75,7 +80,7 @@ def start(worker: Worker, nvml: Any) -> None:
     wanted = worker.job["library"]
     if wanted:
         # By its soname, pynvml then finds this one. A path that is no NVML would let it find another.
-        chosen = __import__("ctypes").CDLL(wanted)
+        chosen = ctypes.CDLL(wanted)
     worker.call("nvmlInit_v2", nvml.nvmlInit)
     if wanted and nvml.nvmlLib._handle != chosen._handle:
         raise OSError(f"{wanted} does not call itself libnvidia-ml.so.1, so another library was used")
@@ -112,7 +117,7 @@ def _standin(nvml: Any, driver: str) -> str:
         function = nvml.nvmlLib.shakedownStandinScenario
     except AttributeError:
         return "unnamed" if "standin" in driver else ""
-    function.restype = __import__("ctypes").c_char_p
+    function.restype = ctypes.c_char_p
     return _text(function()) or "unnamed"
 
 
@@ -250,22 +255,27 @@ def _name(pid: int) -> str:
 
 
 def sample(rounds: Rounds) -> None:
-    """Rounds on a fixed grid of time until told to stop; a round that comes late is not made up for."""
-    worker = rounds.worker
-    job, gpu = worker.job, worker.gpu
-    fast, slow = 1 / job["fast_hz"], 1 / job["slow_hz"]
-    began = worker.board.now()
-    next_fast, next_slow = began - began % fast + fast, began - began % slow + slow
+    """Rounds on a fixed grid of time until told to stop; a round that comes late is not made up for.
+
+    The grid is that of the clock itself, so the processes of all GPUs wake together: what they share is still
+    in the caches then, and a sample costs a third less than if they took turns.
+    """
+    worker, now = rounds.worker, rounds.worker.board.now
+    fast, slow = 1 / worker.job["fast_hz"], 1 / worker.job["slow_hz"]
+    rounds.slow()
+    worker.spent()
+    began = now()
+    next_fast, next_slow = began, began - began % slow + slow
     while not worker.stopping():
-        at = worker.board.now()
+        at = now()
         if at >= next_slow:
             rounds.slow()
-            worker.numbers[worker.since + 1] = time.process_time()
-            next_slow += slow * (1 + (at - next_slow) // slow)
+            worker.spent()
+            next_slow = at - at % slow + slow
         if at >= next_fast:
             rounds.fast()
-            next_fast += fast * (1 + (at - next_fast) // fast)
-        time.sleep(max(0.0, min(next_fast, next_slow) - worker.board.now()))
+            next_fast = at - at % fast + fast
+        time.sleep(max(0.0, min(next_fast, next_slow) - now()))
     rounds.slow()
 
 

@@ -7,6 +7,8 @@ those of nvml.h (``NVML_FI_DEV_*``, ``NVML_ERROR_*``).
 
 from __future__ import annotations
 
+import ctypes
+
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,9 +61,10 @@ SLOW_CALLS = (
     ("retired_pending", "RetiredPagesPendingStatus", (), "I", 0, 1),
     ("encoder_sessions", "EncoderStats", (), "III", 0, 1),
 )
-LINK_TOTALS = (("nvlink_replay", 52), ("nvlink_recovery", 59), ("nvlink_crc", 38))
+LINK_TOTALS = (("nvlink_replay", 52, 1), ("nvlink_recovery", 59, 1), ("nvlink_crc", ((38, 0), (45, 0)), 1))
+"""Cyclic redundancy errors of flow control and of data are counted apart."""
 LINK_FIELDS = (("nvlink_replay", 161), ("nvlink_recovery", 162), ("nvlink_crc", 163))
-"""The same by link (the field's scope): Hopper and newer have no totals."""
+"""The same by link (the field's scope), where a card has no totals."""
 VALUE_TYPES = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 """Member of ``nvmlValue_t`` by ``nvmlValueType_t``."""
 UNKNOWN = 999
@@ -77,7 +80,6 @@ class Reader:
 
     def __init__(self, nvml: Any, worker: Any, handle: Any) -> None:
         self.nvml, self.worker, self.handle = nvml, worker, handle
-        self.c: Any = __import__("ctypes")
 
     def ask(self, function: str, *arguments: Any) -> Any:
         """A function of pynvml. Raises Lost, or its NVMLError."""
@@ -100,19 +102,20 @@ class Reader:
         return None
 
     def word(self, code: int) -> str:
-        """NVML's word for an error: ``NVMLError_Timeout``."""
-        return type(self.nvml.NVMLError(code)).__name__ if code else ""
+        """NVML's word for an error, ``NVMLError_Timeout``; its number where pynvml has no word."""
+        name = type(self.nvml.NVMLError(code)).__name__
+        return name if name != "NVMLError" else f"NVMLError_{code}"
 
     def room(self, kind: str) -> Any:
         """Memory for one result."""
-        c = self.c
-        made = {
-            "I": c.c_uint,
-            "Q": c.c_ulonglong,
-            "U": c.c_uint * 2,
-            "M": c.c_ulonglong * 3,
-            "T": c.c_int * 3,
-        }[kind]()
+        kinds: dict[str, Any] = {
+            "I": ctypes.c_uint,
+            "Q": ctypes.c_ulonglong,
+            "U": ctypes.c_uint * 2,
+            "M": ctypes.c_ulonglong * 3,
+            "T": ctypes.c_int * 3,
+        }
+        made = kinds[kind]()
         if kind == "T":
             made[0] = 0x100000C  # nvmlTemperature_v1: 12 bytes, version 1
         return made
@@ -126,7 +129,7 @@ class Reader:
         if pointer is None:  # an older driver
             return None
         rooms = [self.room(kind) for kind in kinds]
-        arguments = (self.handle, *map(self.c.c_uint, before), *map(self.c.byref, rooms))
+        arguments = (self.handle, *map(ctypes.c_uint, before), *map(ctypes.byref, rooms))
         enter, leave, entry = self.worker.enter, self.worker.leave, self.worker.entry(label)
         arrays = [room for room, kind in zip(rooms, kinds, strict=True) if kind not in "IQ"]
         count, picked = len(wanted), range(first, first + len(wanted))
@@ -151,49 +154,56 @@ class Reader:
             if code in LOST:
                 raise Lost(label, code)
 
-    def fields(self, rows: tuple[tuple[str, int, int], ...], scopes: range | None = None) -> Found | None:
-        """Fields that the card offers, read by one call; with ``scopes`` each is the sum over these."""
+    def fields(self, rows: tuple[tuple[str, Any, int], ...]) -> Found | None:
+        """Fields that the card offers, all read by one call.
+
+        The second of a row is the field's number, or pairs of number and scope whose sum is meant: of these,
+        what is not offered counts for nothing as long as one is.
+        """
         label = "nvmlDeviceGetFieldValues"
         pointer = getattr(self.nvml.nvmlLib, label, None)
         if pointer is None:  # an older driver
             return None
-        asked = [(name, number, unit, scope) for name, number, unit in rows for scope in scopes or range(1)]
         enter, leave, entry = self.worker.enter, self.worker.leave, self.worker.entry(label)
 
-        def lay_out(asked: list[tuple[str, int, int, int]]) -> Any:
-            array = (self.nvml.c_nvmlFieldValue_t * len(asked))()
-            for item, (_, number, _, scope) in zip(array, asked, strict=True):
-                item.fieldId, item.scopeId = number, scope
-            items = [(item, item.value, row[2]) for item, row in zip(array, asked, strict=True)]
-            arguments = (self.handle, self.c.c_int(len(asked)), self.c.byref(array))
-            per = len(scopes) if scopes else 1
+        def lay_out(rows: list[tuple[str, Any, int]]) -> Callable[[list[Any], list[int]], None]:
+            parts = [[(row[1], 0)] if isinstance(row[1], int) else row[1] for row in rows]
+            array = (self.nvml.c_nvmlFieldValue_t * sum(map(len, parts)))()
+            items = iter(array)
+            groups = []
+            for row, pairs in zip(rows, parts, strict=True):
+                group = []
+                for (number, scope), item in zip(pairs, items, strict=False):
+                    item.fieldId, item.scopeId = number, scope
+                    group.append((item, item.value))
+                groups.append((group, row[2]))
+            arguments = (self.handle, ctypes.c_int(len(array)), ctypes.byref(array))
 
             def read(values: list[Any], codes: list[int]) -> None:
                 enter(entry)
                 code = pointer(*arguments)
                 leave()
-                for n in range(0, len(items), per):
-                    total, worst = None, 0
-                    for item, value, unit in items[n : n + per]:
+                for group, unit in groups:
+                    total, worst, lacking = None, code, 0
+                    for item, value in group:
                         failed = code or item.nvmlReturn or (item.valueType >= len(VALUE_TYPES) and UNKNOWN)
                         if not failed:
-                            number = getattr(value, VALUE_TYPES[item.valueType])
-                            total = (total or 0) + (number / unit if unit != 1 else number)
-                        elif per == 1 or failed not in NOT_OFFERED:
-                            worst = worst or failed
-                    if total is None and not worst:
-                        worst = NOT_OFFERED[1]  # not one of the links offers it
-                    values.append(None if worst else total)
+                            total = (total or 0) + getattr(value, VALUE_TYPES[item.valueType])
+                        elif failed in NOT_OFFERED:
+                            lacking = failed
+                        else:
+                            worst = failed
+                    worst = worst or (lacking if total is None else 0)
+                    values.append(None if worst else total / unit if unit != 1 and total else total)
                     codes.append(worst)
 
             return read
 
         codes: list[int] = []
-        lay_out(asked)([], codes)
+        lay_out(list(rows))([], codes)
         self.check(label, codes)
         offered = [row for row, code in zip(rows, codes, strict=True) if code not in NOT_OFFERED]
-        kept = [row for row in asked if any(row[0] == name for name, _, _ in offered)]
-        return ([row[0] for row in offered], lay_out(kept)) if kept else None
+        return ([row[0] for row in offered], lay_out(offered)) if offered else None
 
     def links(self) -> tuple[int | None, list[Found]]:
         """How many NVLinks the card has (None: no such thing), and what reads them."""
@@ -218,10 +228,10 @@ class Reader:
             codes.append(worst)
 
         asks: list[Found] = [(["nvlink_active"], active)]
-        totals = self.fields(tuple((name, number, 1) for name, number in LINK_TOTALS))
-        known = totals[0] if totals else []
-        missing = tuple((name, number, 1) for name, number in LINK_FIELDS if name not in known)
-        by_link = self.fields(missing, range(count)) if missing else None
+        totals = self.fields(LINK_TOTALS)
+        missing = [row for row in LINK_FIELDS if totals is None or row[0] not in totals[0]]
+        parts = tuple((name, [(number, link) for link in range(count)], 1) for name, number in missing)
+        by_link = self.fields(parts) if parts else None
         return count, [*asks, *(each for each in (totals, by_link) if each)]
 
     def gather(self, fields: Any, calls: Any, more: list[Found]) -> tuple[list[str], list[Any]]:
