@@ -82,6 +82,7 @@ KINDS: dict[str, GuestKind] = {
             "nvidia-smi",
             "nvidia-modprobe",
             "libcuda1",
+            "libnvidia-ptxjitcompiler1",
             "libnvidia-ml1",
             "libnvidia-encode1",
             "libnvcuvid1",

@@ -19,6 +19,7 @@ HELPERS = {
     "render_golden",
     "ssim",
     "stream_golden",
+    "applicable",
     "base",
     "entries",
     "memory_patterns",
