@@ -110,14 +110,14 @@ def look(job: dict[str, Any], tools: Tools) -> dict[str, str]:
     """The tools' paths and ffmpeg's version. Raises MissingTool or Missing where one cannot be had."""
     found = {name: tools.processes.find(name) for name in ("ffmpeg", "setpriv")}
     coder = "h264_nvenc" if job["gpus"] else "libx264"
-    said = tools.processes.run([found["ffmpeg"], "-hide_banner", "-encoders"], job["place"])[1]
+    # One start of ffmpeg tells both (its banner the version): an emulated guest needs seconds for each.
+    said = tools.processes.run([found["ffmpeg"], "-encoders"], job["place"])[1]
     if f" {coder} " not in said:
-        raise tools.devices.Missing(f"this ffmpeg has no {coder}")
+        raise tools.devices.Missing(f"this ffmpeg has no {coder}: {said[-300:]}")
     if job["gpus"]:
         for library in ("libcuda.so.1", "libnvidia-encode.so.1", "libnvcuvid.so.1"):
             tools.devices.open_library(library)
-    said = tools.processes.run([found["ffmpeg"], "-version"], job["place"])[1]
-    return {**found, "version": said.partition("version ")[2].split(" ", 1)[0][:40] or "unknown"}
+    return {**found, "version": said.partition("ffmpeg version ")[2].split(" ", 1)[0][:40] or "unknown"}
 
 
 def perform(job: dict[str, Any], address: str, tools: Tools, note: Any) -> dict[str, Any]:

@@ -34,6 +34,7 @@ WORKLOADS: tuple[Workload, ...] = (
     p2p.WORKLOAD,
     pcie.WORKLOAD,
     render.WORKLOAD,
+    stream.WORKLOAD,
     tensor.WORKLOAD,
     transcode.WORKLOAD,
     vram.WORKLOAD,

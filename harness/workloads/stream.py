@@ -1,7 +1,7 @@
 """Game streaming: each picture carries a counter, and what arrives is held against what was sent.
 
 A picture is drawn, encoded, sent as RTP over the guest's own loopback, received, decoded and read. The
-end-to-end latency of a picture is from the begin of its drawing to the moment it lies decoded in memory; both
+end-to-end latency of a picture is from the begin of its drawing to the moment its counter has been read; both
 ends are of one clock. ffmpeg's receiver knows a picture to be whole when the next one begins, so one interval
 (16.7 ms at 60 Hz) is part of every latency here, as it is of any player built on it.
 """
