@@ -6,7 +6,7 @@ import math
 import re
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from harness.model.kernel_codes import KernelCodes
@@ -31,15 +31,13 @@ def summarize_host(
     *,
     period_seconds: float,
     devices: Iterable[PciAddress],
-    dedicated: Iterable[int],
-    our_processes: Iterable[int] = (),
-    our_cgroups: Iterable[str] = (),
+    dedicated: Mapping[str, Iterable[int]],
     codes: KernelCodes,
 ) -> HostTelemetry:
     """All of it; the name of the spool is the caller's to fill in.
 
-    ``dedicated`` are the CPUs that belong to guests of this run. A task is ours when its process is one of
-    ``our_processes`` or the name of one of its control groups holds one of ``our_cgroups`` (the domain).
+    ``dedicated`` leads from the libvirt domains of this run to the CPUs that each has for itself; they count
+    as such from one look at a running domain to the next.
     """
     times = [sample.at for sample in spool.samples]
     last = spool.ended if spool.ended is not None else (times[-1] if times else None)
@@ -55,7 +53,7 @@ def summarize_host(
         devices=tuple(_device(device, spool.samples) for device in devices),
         temperatures=_temperatures(spool.samples),
         steal_seconds=_steal(spool),
-        foreign_tasks=_foreign(spool, frozenset(dedicated), frozenset(our_processes), tuple(our_cgroups)),
+        foreign_tasks=_foreign(spool, {name: frozenset(cpus) for name, cpus in dedicated.items()}),
         hugepages_free_min=_hugepages(spool.samples),
         kernel=_kernel(spool, times, last, codes),
         problems=problems,
@@ -201,24 +199,23 @@ def _steal(spool: HostSpool) -> dict[str, float]:
     }
 
 
-def _foreign(
-    spool: HostSpool, dedicated: frozenset[int], processes: frozenset[int], cgroups: tuple[str, ...]
-) -> dict[str, tuple[str, ...]]:
-    """Tasks that are not ours and, between two looks, ran, the last time on a dedicated CPU."""
+def _foreign(spool: HostSpool, dedicated: Mapping[str, frozenset[int]]) -> dict[str, tuple[str, ...]]:
+    """Tasks that, between two looks at a running domain, ran, the last time on a CPU that is the domain's,
+    and that neither belong to it nor were started by us."""
     found: dict[int, set[str]] = {}
-    before: dict[tuple[int, int], Task] = {}
-    for place, look in enumerate(spool.looks):
-        own = _own(look, spool)
+    for before, look in pairwise(spool.looks):
+        running = {
+            name: cpus
+            for name, cpus in dedicated.items()
+            if name in look.domains and look.domains[name] == before.domains.get(name)
+        }
+        theirs = frozenset[int]().union(*running.values())
+        ours = _own(look, spool) | {look.domains[name] for name in running}
+        earlier = {(task.process, task.thread): task.ticks for task in before.tasks}
         for task in look.tasks:
-            earlier = before.get((task.process, task.thread))
-            used = task.ticks - earlier.ticks if earlier is not None else task.ticks if place else 0
-            if task.cpu not in dedicated or not (task.running or used > 0):
-                continue
-            group = look.cgroups.get(task.process, "")
-            ours = task.process in processes or any(name in group for name in cgroups)
-            if not ours and task.process not in own:
+            used = task.ticks - earlier.get((task.process, task.thread), 0)
+            if task.cpu in theirs and task.process not in ours and (task.running or used > 0):
                 found.setdefault(task.cpu, set()).add(f"{task.name} ({task.process})")
-        before = {(task.process, task.thread): task for task in look.tasks}
     return {str(cpu): tuple(sorted(names)) for cpu, names in sorted(found.items())}
 
 
@@ -230,7 +227,7 @@ def _own(look: Look, spool: HostSpool) -> set[int]:
         children.setdefault(task.parent, []).append(task.process)
         above.setdefault(task.process, task)
     # A follower that lost its parent has been given to init, whose other children are nobody of ours.
-    due = [spool.shell, *([spool.parent] if spool.parent > 1 else [])]
+    due = [spool.follower, *([spool.parent] if spool.parent > 1 else [])]
     shell = above.get(spool.parent)
     daemon = above.get(shell.parent) if shell is not None else None
     if daemon is not None and daemon.name.startswith("sshd") and daemon.process > 1:

@@ -52,7 +52,7 @@ look() {
         name = substr(rest, first + 1, last - first - 1)
         print "task", path[3], path[5], f[2], f[4], f[37], f[12] + f[13], f[1], name
     }' | grep -a --line-buffered ''
-    grep -aHsv --line-buffered ':/$' /proc/[0-9]*/cgroup
+    grep -aHs --line-buffered '' /run/libvirt/qemu/*.pid
     mark end "$1"
 }
 

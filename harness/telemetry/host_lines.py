@@ -18,6 +18,7 @@ _NONCE = re.compile(r"[0-9a-f]{16,64}")
 _FILE = re.compile(
     r"(?P<path>(?:/|[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/)[^:]{1,300}):(?P<text>.*)", re.DOTALL
 )
+_DOMAIN = re.compile(r"/run/libvirt/qemu/(?P<name>[^/]{1,200})\.pid")
 _LONGEST = 16384
 _KINDS_SHOWN = 20
 
@@ -66,8 +67,8 @@ class Look:
     """Who was there, and what each CPU had done until then."""
 
     tasks: tuple[Task, ...]
-    cgroups: dict[int, str]
-    """Process to its control groups, joined."""
+    domains: dict[str, int]
+    """Running domain to its QEMU's process, as libvirt has written it down."""
     steal_ticks: dict[int, int]
 
 
@@ -75,7 +76,7 @@ class Look:
 class HostSpool:
     """All that the follower printed. What could not be read is told in ``problems``."""
 
-    shell: int
+    follower: int
     """Process id of the follower."""
     parent: int
     """And of what started it: our own connection, when it runs over SSH."""
@@ -214,9 +215,9 @@ class _Reader:
         ]
         if len(told) > _KINDS_SHOWN:
             told[_KINDS_SHOWN:] = [f"and {len(told) - _KINDS_SHOWN} more kinds of problem"]
-        shell, parent, ticks = self._self
+        follower, parent, ticks = self._self
         return HostSpool(
-            shell=shell,
+            follower=follower,
             parent=parent,
             ticks_per_second=ticks,
             samples=tuple(self._samples),
@@ -230,11 +231,11 @@ class _Reader:
 
 
 def _look(files: dict[str, list[str]], tasks: list[Task]) -> Look:
-    cgroups = {}
+    domains = {}
     for path, lines in files.items():
-        words = path.split("/")
-        if len(words) == 4 and words[3] == "cgroup" and words[2].isdecimal():
-            cgroups[int(words[2])] = "\n".join(lines)
+        match = _DOMAIN.fullmatch(path)
+        if match is not None and lines[0].isdecimal() and len(lines[0]) < 10:
+            domains[match["name"]] = int(lines[0])
     steal = {}
     for line in files.get("/proc/stat", []):
         # cpuN user nice system idle iowait irq softirq steal ... (proc(5))
@@ -242,7 +243,7 @@ def _look(files: dict[str, list[str]], tasks: list[Task]) -> Look:
         number = words[0][3:] if words else ""
         if len(words) > 8 and number.isdecimal() and words[8].isdecimal() and len(number) < 8:
             steal[int(number)] = int(words[8][:18])
-    return Look(tasks=tuple(tasks), cgroups=cgroups, steal_ticks=steal)
+    return Look(tasks=tuple(tasks), domains=domains, steal_ticks=steal)
 
 
 def _first_number(text: str) -> float | None:

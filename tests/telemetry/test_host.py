@@ -24,15 +24,14 @@ NONCE = "0123456789abcdef"
 GPU, PORT = PciAddress.parse("0000:41:00.0"), PciAddress.parse("0000:40:01.0")
 
 
-def summed(text: str | bytes, dedicated: Iterable[int] = (), **options: object) -> HostTelemetry:
+def summed(text: str | bytes, dedicated: Iterable[int] = ()) -> HostTelemetry:
     raw = text.encode() if isinstance(text, str) else text
     return summarize_host(
         read_lines(raw),
         period_seconds=5.0,
         devices=(GPU, PORT),
-        dedicated=dedicated,
+        dedicated={"shk-g1": dedicated},
         codes=CODES,
-        **options,  # type: ignore[arg-type]
     )
 
 
@@ -80,13 +79,12 @@ def test_the_real_follower_runs_here_until_it_is_let_go(tmp_path: Path) -> None:
         now = float(uptime.read().split()[0])
     assert now - 60 < spool.samples[0].at <= (spool.ended or 0) <= now
     assert len(spool.samples) >= 4
-    found = summarize_host(spool, period_seconds=0.3, devices=devices, dedicated=range(4096), codes=CODES)
+    found = summarize_host(spool, period_seconds=0.3, devices=devices, dedicated={}, codes=CODES)
     assert [(d.device, d.missing) for d in found.devices] == [(each, 0) for each in devices]
     assert set(found.steal_seconds) >= {"0"}
     assert (found.gaps, found.problems) == ((), ())
     mine = next(task for task in spool.looks[-1].tasks if task.process == os.getpid())
     assert (mine.parent, mine.session) == (os.getppid(), os.getsid(0))
-    assert not any(f"({os.getpid()})" in name for names in found.foreign_tasks.values() for name in names)
     assert found.kernel is not None
     if os.access("/dev/kmsg", os.R_OK) and os.geteuid() == 0:
         assert found.kernel.lines > 0
@@ -162,17 +160,13 @@ def test_foreign_tasks_are_those_that_ran_on_dedicated_cpus_and_are_not_ours() -
         task(12, "elsewhere", 0, 50),
         task(13, "CPU 0/KVM", 3, 50),
         task(14, "qemu of another", 2, 50),
-        task(15, "named by pid", 3, 50),
         task(700, "sshd", 0, 1),
         task(899, "sh", 0, 1, parent=700),
         task(900, "sh", 3, 1, parent=899),
         task(901, "awk", 3, 1, parent=900),
         task(950, "virsh", 3, 1, parent=700),
     ]
-    groups = [
-        "/proc/13/cgroup:0::/machine.slice/machine-qemu\\x2d1\\x2dshk\\x2dg1.scope/libvirt/vcpu0",
-        "/proc/14/cgroup:0::/machine.slice/machine-qemu\\x2d2\\x2dtenant.scope",
-    ]
+    domains = ["/run/libvirt/qemu/shk-g1.pid:13", "/run/libvirt/qemu/tenant.pid:14"]
     moved = ("still", "elsewhere")
     second = [
         line
@@ -181,13 +175,24 @@ def test_foreign_tasks_are_those_that_ran_on_dedicated_cpus_and_are_not_ours() -
         for line in first
     ]
     second += [task(16, "new one (a", 2, 3), task(17, "waits", 2, 0), task(18, "runs now", 2, 0, state="R")]
-    text = begin() + look(0, *first, *groups) + look(1, *second, *groups)
-    found = summed(text, (2, 3), our_processes=(15,), our_cgroups=("shk\\x2dg1",))
+    text = begin() + look(0, *first, *domains) + look(1, *second, *domains)
+    found = summed(text, (2, 3))
     assert found.foreign_tasks == {
         "2": ("new one (a (16)", "qemu of another (14)", "runs now (18)"),
         "3": ("cron (10)",),
     }
     assert summed(text, ()).foreign_tasks == {}
+
+
+def test_a_cpu_is_dedicated_only_while_its_guest_runs() -> None:
+    there, other = "/run/libvirt/qemu/shk-g1.pid:13", "/run/libvirt/qemu/shk-g1.pid:99"
+    busy = [task(10, "cron", 3, ticks) for ticks in (1, 5, 9)]
+    for first, second in (("", there), (there, ""), ("", ""), (other, there)):
+        lines = [[each] if each else [] for each in (first, second)]
+        text = begin() + look(0, busy[0], *lines[0]) + look(1, busy[1], *lines[1])
+        assert summed(text, (3,)).foreign_tasks == {}, (first, second)
+    text = begin() + look(0, busy[0]) + look(1, busy[1], there) + look(2, busy[2], there)
+    assert summed(text, (3,)).foreign_tasks == {"3": ("cron (10)",)}
 
 
 def test_the_kernel_log_is_read_between_the_samples_and_losses_are_counted() -> None:
@@ -258,7 +263,12 @@ PIECES = (
         f"{NONCE} bye\n",
         f"{NONCE} self 1 2 0\n",
     ),
-    *("/proc/uptime:9.5 1\n", "/proc/stat:cpu0 1 2 3 4 5 6 7 8\n", "/proc/stat:cpu\n", "/proc/5/cgroup:\n"),
+    *(
+        "/proc/uptime:9.5 1\n",
+        "/proc/stat:cpu0 1 2 3 4 5 6 7 8\n",
+        "/proc/stat:cpu\n",
+        "/run/libvirt/qemu/x.pid:\n",
+    ),
     *(f"{GPU}/vendor:\n", f"{GPU}/aer_dev_fatal:TOTAL_ERR_FATAL ²\n", f"{GPU}/current_link_width:-1\n"),
     *(
         task(1, "", 0, 0) + "\n",
