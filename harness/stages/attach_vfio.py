@@ -17,10 +17,13 @@ from harness.stages.resets import companions_of, exercise_resets
 _SCRATCH_PREFIX = "shakedown-keys-"
 
 
-def run_guests(attached: Attached, image: GuestImage, *, unreleased: set[str]) -> None:
+def run_guests(
+    attached: Attached, image: GuestImage, *, unreleased: set[str], dedicated: dict[str, tuple[int, ...]]
+) -> None:
     """Try the resets, put the image on the host, and run every guest. A guest that breaks ends alone.
 
-    ``unreleased`` holds the guests that may still have their devices when this returns or is interrupted.
+    ``unreleased`` holds the guests that may still have their devices when this returns or is interrupted,
+    ``dedicated`` the CPUs of the host that each domain was given.
     Raises Stopped when a reset trial or the image breaks.
     """
     _exercise_resets(attached)
@@ -56,6 +59,7 @@ def run_guests(attached: Attached, image: GuestImage, *, unreleased: set[str]) -
                 lease=attached.lease,
                 planted=planted,
                 unreleased=unreleased,
+                dedicated=dedicated,
                 codes=session.codes,
                 standin=session.standin,
                 scratch=Path(scratch),

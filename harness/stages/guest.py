@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.backends.ssh import SshTransport
@@ -73,6 +73,8 @@ class GuestStage:
     """Devices in which earlier guests of this run left their pattern."""
     unreleased: set[str]
     """Guests of this run that may still hold their devices."""
+    dedicated: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Domain to the CPUs of the host that it was given; grows as guests come and go."""
     skus: tuple[Sku, ...] = ()
     codes: KernelCodes = KernelCodes()
     standin: StandinScenario | None = None
@@ -114,6 +116,7 @@ def run_guest(guest: GuestStage) -> None:
             guest.lease.require()
             hypervisor.define_and_start(xml, run=guest.run)
             guest.recorder.guest_started(guest.name)
+            guest.dedicated[guest.place.domain] = tuple(sorted(plan.vcpupin.values()))
         connection = _reach(guest, plan, keys)
         stack.callback(connection.close)
         observed = _observe(guest, connection, plan)

@@ -54,10 +54,14 @@ class GuestPlace:
         return f"{self.directory}/{self.domain}.serial"
 
 
+DOMAIN_PREFIX = "shakedown-"
+"""What the names of all our domains begin with."""
+
+
 def guest_place(run: str, guest: str, number: int, work_dir: str) -> GuestPlace:
     """Names of a guest on the host, derived from the run's key: the same run finds them again."""
     return GuestPlace(
-        domain=f"shakedown-{run}-{guest}"[:63].rstrip(".-_"),
+        domain=f"{DOMAIN_PREFIX}{run}-{guest}"[:63].rstrip(".-_"),
         directory=f"{work_dir.rstrip('/')}/runs/{run}",
         number=number,
     )

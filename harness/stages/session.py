@@ -25,8 +25,10 @@ from harness.stages.boundary import Stopped, stage
 from harness.stages.claims import claimed
 from harness.stages.given import Session
 from harness.stages.orphans import clear_orphans
+from harness.stages.provision import DOMAIN_PREFIX
 from harness.stages.readiness import ask_system
 from harness.stages.release import sweep
+from harness.stages.watch_host import watched_host
 
 _STILL_FRESH_SECONDS = 5.0
 """What was seen of the host before its claims were taken holds if they were taken at once."""
@@ -99,10 +101,13 @@ def _stages(session: Session, stack: ExitStack) -> None:
     unreleased: set[str] = set()
     cleared: list[str] = []
 
+    # A bare machine need not have libvirt; where no domain has a name as we give them, none is ours.
+    ours = any(domain.name.startswith(DOMAIN_PREFIX) for domain in facts.domains or ())
+    guests_possible = session.profile.attach is AttachMode.VFIO or ours
+
     def evict(run: str) -> None:
         cleared.append(run)
-        guests = session.profile.attach is AttachMode.VFIO or bool(facts.domains)
-        _sweep(session, access, run, guests=guests)
+        _sweep(session, access, run, guests=guests_possible)
 
     progress.stage("claim")
     begun = session.clock.monotonic()
@@ -121,7 +126,7 @@ def _stages(session: Session, stack: ExitStack) -> None:
         )
         if session.resumed:
             evict(session.run)
-        if facts.domains:
+        if facts.domains and guests_possible:
             clear_orphans(
                 access.transport, access.hypervisor(), run=session.run, evict=evict, progress=progress
             )
@@ -137,11 +142,13 @@ def _stages(session: Session, stack: ExitStack) -> None:
         recorder.system(ask_system(access.transport))
         _refuse_foreign_domains(session, facts)
     attached = Attached(session=session, access=access, facts=facts, gpus=gpus, lease=lease)
-    if session.profile.attach is AttachMode.BARE:
-        run_bare(attached)
-    else:
-        assert image is not None  # noqa: S101  made above for every mode that boots guests
-        run_guests(attached, image, unreleased=unreleased)
+    dedicated: dict[str, tuple[int, ...]] = {}
+    with watched_host(attached, dedicated):
+        if session.profile.attach is AttachMode.BARE:
+            run_bare(attached)
+        else:
+            assert image is not None  # noqa: S101  made above for every mode that boots guests
+            run_guests(attached, image, unreleased=unreleased, dedicated=dedicated)
     discover(session, access, after=True)
 
 

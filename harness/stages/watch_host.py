@@ -1,0 +1,90 @@
+"""Watch the candidate host's own side while guests (or bare loads) run: one script on it, whose output comes
+over as it grows, and ends when we do."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from harness.errors import HarnessError, ParseError
+from harness.model.pci import PciAddress
+from harness.model.telemetry import HostTelemetry
+from harness.model.topology import HostFacts
+from harness.stages.attached import Attached
+from harness.telemetry.host import summarize_host
+from harness.telemetry.host_lines import host_command, read_lines
+
+FILE = "telemetry/host.spool.txt"
+_LOOK_SECONDS = 15.0
+"""How often the host is asked who runs where: reading every task costs more than everything else."""
+
+
+@contextmanager
+def watched_host(attached: Attached, dedicated: dict[str, tuple[int, ...]]) -> Iterator[None]:
+    """The follower for the length of a block, in which ``dedicated`` grows by what domains are given.
+
+    What it saw is recorded at the end. A follower that does not start, or is lost, ends nothing: what is
+    missing then is missing in the record.
+    """
+    session = attached.session
+    devices = watched_devices(attached.facts, tuple(gpu.address for gpu in attached.gpus))
+    period = session.profile.telemetry.host_period_seconds
+    path = session.recorder.file_path(FILE)
+    command = host_command(
+        secrets.token_hex(8),
+        period_seconds=period,
+        look_every=max(1, round(_LOOK_SECONDS / period)),
+        devices=devices,
+    )
+    stream, why = None, ""
+    try:
+        stream = attached.access.transport.stream(command, path)
+    except HarnessError as error:
+        why = f"the host cannot be watched: {error.message}"
+        session.progress(why)
+    try:
+        yield
+    finally:
+        if stream is not None:
+            why = "" if stream.alive else f"the follower ended by itself: {stream.errors()[:300]}"
+            stream.close()
+        session.recorder.host_telemetry(_summed_up(attached, path, devices, dedicated, why))
+
+
+def watched_devices(facts: HostFacts, gpus: tuple[PciAddress, ...]) -> tuple[PciAddress, ...]:
+    """The GPUs, and the bridges and ports above them: a port counts errors that its card does not."""
+    above = [port for gpu in gpus if (d := facts.device(gpu)) is not None for port in d.upstream]
+    return tuple(dict.fromkeys((*gpus, *above)))
+
+
+def _summed_up(
+    attached: Attached,
+    path: Path,
+    devices: tuple[PciAddress, ...],
+    dedicated: dict[str, tuple[int, ...]],
+    why: str,
+) -> HostTelemetry:
+    session = attached.session
+    period = session.profile.telemetry.host_period_seconds
+    why_none = why or "nothing came over"
+    nothing = HostTelemetry(started=None, ended=None, period_seconds=period, detail=why_none)
+    if not path.exists():
+        return nothing
+    file = session.recorder.adopt(FILE)
+    try:
+        with path.open("rb") as lines:
+            spool = read_lines(lines)
+    except ParseError as error:
+        return replace(nothing, spool=file, detail=f"{why or 'the follower says nothing'}: {error.message}")
+    found = summarize_host(
+        spool,
+        period_seconds=period,
+        devices=devices,
+        dedicated=dedicated,
+        codes=session.codes,
+    )
+    problems = (*found.problems, why) if why else found.problems
+    return replace(found, problems=problems, spool=file)
