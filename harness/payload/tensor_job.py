@@ -30,6 +30,14 @@ def _spawn(job: dict[str, Any], index: int, folder: str, number: int) -> tuple[i
     return os.posix_spawn(sys.executable, argv, variables, file_actions=actions), output
 
 
+def _report(said: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads(said)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
 def together(job: dict[str, Any]) -> tuple[list[dict[str, Any]], int, str]:
     """Reports of all GPUs, worst exit status and why."""
     device: Any = __import__("tensor_device")
@@ -45,11 +53,13 @@ def together(job: dict[str, Any]) -> tuple[list[dict[str, Any]], int, str]:
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         with open(output, encoding="utf-8", errors="backslashreplace") as stream:
             said = stream.read()
-        if status == 0:
-            found.append(json.loads(said))
-        elif not worst or status not in (0, 3):
-            reason = json.loads(said)["error"] if status in (3, 4) else f"ended with status {status}"
-            worst, why = status, f"{address}: {reason}"
+        report = _report(said)
+        if status == 0 and report is not None:
+            found.append(report)
+        elif not worst or worst == 3:
+            reason = report.get("error") if report else None
+            worst = status if status in (3, 4) and reason else 1
+            why = f"{address}: {reason or f'its process ended with status {status}'}"
     return found, worst, why
 
 
@@ -65,6 +75,7 @@ def main(argument: str) -> None:
     result: dict[str, Any] = {"payload": "tensor"}
     if status:
         result["error"] = why
+        print(why, file=sys.stderr)
     else:
         versions: dict[str, str] = {}
         for one in found:

@@ -112,7 +112,14 @@ class Products:
                 z = (z ^ _shift(z, 27)) * _signed(numbers.MIX_2)
                 z = _shift(z ^ _shift(z, 31), 64 - bits)
                 made = (2 * z + (1 - (1 << bits))).to(torch.float64) / 2.0**bits
-                into[first:last].copy_(made.view(last - first, n).to(self.kind))
+                into[first:last].copy_(self._narrow(made.view(last - first, n)))
+
+    def _narrow(self, values: Any) -> Any:
+        # By way of float32, which every device converts to and from 8 bits; our elements are exact in both.
+        return values.to(self.torch.float32 if self.precision == "fp8" else self.kind).to(self.kind)
+
+    def _wide(self, values: Any) -> Any:
+        return (values.to(self.torch.float32) if self.precision == "fp8" else values).to(self.torch.float64)
 
     def multiply(self) -> None:
         """Start all products."""
@@ -188,12 +195,11 @@ class Products:
         right = self.b[block].t() if self.precision == "fp8" else self.b[block]
         rows = max(1, _CHUNK // n)
         spans = [slice(first, min(n, first + rows)) for first in range(0, n, rows)]
-        double = torch.float64
-        grouped = torch.cat([(right[s].to(double) * x).view(-1, n // width, width).sum(2) for s in spans])
+        grouped = torch.cat([(self._wide(right[s]) * x).view(-1, n // width, width).sum(2) for s in spans])
         worst = []
         for s in spans:
-            said = (self.c[block][s].to(double) * x).view(-1, n // width, width).sum(2)
-            worst.append((said - self.a[block][s].to(double) @ grouped).abs().max())
+            said = (self._wide(self.c[block][s]) * x).view(-1, n // width, width).sum(2)
+            worst.append((said - self._wide(self.a[block][s]) @ grouped).abs().max())
         return float(torch.stack(worst).max())
 
     def flip(self, block: int, element: int, bit: int) -> None:

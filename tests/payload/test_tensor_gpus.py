@@ -1,0 +1,106 @@
+"""Several GPUs: a process for each, all at once, none left out; frameworks and driver are stand-ins here."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness.payload
+
+PAYLOAD = Path(next(iter(harness.payload.__path__)))
+DEVICE = """
+class Unable(Exception): pass
+class Broken(Exception): pass
+def visible_index(address):
+    if address == "0000:99:00.0":
+        raise Broken(address + " is not held by the nvidia driver")
+    return int(address[5:7], 16) * 2
+"""
+WORKER = """
+import json, os, sys, time
+job = json.loads(sys.argv[1])
+def there(name):
+    return os.path.exists(os.path.join(job["folder"], name))
+open(os.path.join(job["folder"], job["device"]), "w").close()
+until = time.monotonic() + 20
+while not all(there(name) for name in job["devices"]) and time.monotonic() < until:
+    time.sleep(0.01)
+how = job["how"].get(job["device"], "well")
+if how == "dies":
+    os.kill(os.getpid(), 9)
+if how == "mutters":
+    print("half a li")
+    sys.exit(0)
+if how in ("3", "4"):
+    print(json.dumps({"error": "reason " + how}))
+    sys.exit(int(how))
+print(json.dumps({
+    "device": job["device"], "engine": "cuda:torch", "versions": {"torch": "2"},
+    "together": all(there(name) for name in job["devices"]), "sees": os.environ["CUDA_VISIBLE_DEVICES"],
+    "order": os.environ["CUDA_DEVICE_ORDER"], "no_site": sys.flags.no_site, "isolated": sys.flags.isolated,
+}))
+"""
+GPUS = ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"]
+
+
+@pytest.fixture
+def payload(tmp_path: Path) -> Path:
+    folder = tmp_path / "payload"
+    folder.mkdir()
+    for name in ("tensor_job.py", "processes.py"):
+        shutil.copy(PAYLOAD / name, folder)
+    (folder / "tensor_device.py").write_text(DEVICE)
+    (folder / "tensor_worker.py").write_text(WORKER)
+    return folder
+
+
+def run(payload: Path, how: dict[str, str], *options: str, gpus: list[str] = GPUS) -> tuple[int, Any, str]:
+    job = {"devices": gpus, "folder": str(payload.parent / "work"), "how": how}
+    argv = [sys.executable, "-I", *options, str(payload / "tensor_job.py"), json.dumps(job)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, json.loads(done.stdout), done.stderr
+
+
+@pytest.mark.parametrize("options", [(), ("-S",)])
+def test_all_gpus_work_at_the_same_time_and_each_process_sees_its_own(
+    payload: Path, options: tuple[str, ...]
+) -> None:
+    status, said, _ = run(payload, {}, *options)
+    assert (status, said["engine"], said["versions"]) == (0, "cuda:torch", {"torch": "2"})
+    seen = said["observed"]["devices"]
+    assert [one["device"] for one in seen] == GPUS
+    assert [one["sees"] for one in seen] == ["2", "4", "6"]
+    assert all(one["together"] and one["order"] == "PCI_BUS_ID" for one in seen)
+    assert all((one["no_site"], one["isolated"]) == (len(options), 1) for one in seen)
+
+
+@pytest.mark.parametrize(
+    ("how", "status", "why"),
+    [
+        ({GPUS[0]: "3"}, 3, "0000:01:00.0: reason 3"),
+        ({GPUS[1]: "4"}, 4, "0000:02:00.0: reason 4"),
+        ({GPUS[0]: "3", GPUS[2]: "4"}, 4, "0000:03:00.0: reason 4"),
+        ({GPUS[0]: "4", GPUS[2]: "3"}, 4, "0000:01:00.0: reason 4"),
+        ({GPUS[2]: "dies"}, 1, "0000:03:00.0: its process ended with status -9"),
+        ({GPUS[0]: "3", GPUS[2]: "dies"}, 1, "0000:03:00.0: its process ended with status -9"),
+        ({GPUS[1]: "mutters"}, 1, "0000:02:00.0: its process ended with status 0"),
+    ],
+)
+def test_one_gpu_that_does_not_come_through_is_the_end_of_it(
+    payload: Path, how: dict[str, str], status: int, why: str
+) -> None:
+    """Nothing of the others is shown as a result: a job without one of its GPUs has none."""
+    ended, said, complaint = run(payload, how)
+    assert (ended, said) == (status, {"payload": "tensor", "error": why})
+    assert why in complaint
+
+
+def test_a_gpu_that_the_driver_does_not_hold_is_a_broken_engine(payload: Path) -> None:
+    status, said, _ = run(payload, {}, gpus=[*GPUS, "0000:99:00.0"])
+    assert (status, "not held by the nvidia driver" in said["error"]) == (4, True)
