@@ -12,7 +12,7 @@ from itertools import pairwise
 from harness.model.kernel_codes import KernelCodes
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Gap, HostDeviceTelemetry, HostTelemetry, KernelLog, SeriesSummary
-from harness.telemetry.host_lines import HostSpool, Look, Sample, Task
+from harness.telemetry.host_lines import HostSpool
 from harness.telemetry.kernel_log import read_kernel
 
 HOST = "host"
@@ -39,7 +39,7 @@ def summarize_host(
     ``dedicated`` leads from the libvirt domains of this run to the CPUs that each has for itself; they count
     as such from one look at a running domain to the next.
     """
-    times = [sample.at for sample in spool.samples]
+    times = spool.times
     last = spool.ended if spool.ended is not None else (times[-1] if times else None)
     problems = spool.problems
     if spool.ended is None:
@@ -50,11 +50,11 @@ def summarize_host(
         period_seconds=period_seconds,
         samples=len(times),
         gaps=_gaps(times, spool.ended, period_seconds),
-        devices=tuple(_device(device, spool.samples) for device in devices),
-        temperatures=_temperatures(spool.samples),
+        devices=tuple(_device(device, spool) for device in devices),
+        temperatures=_temperatures(spool),
         steal_seconds=_steal(spool),
         foreign_tasks=_foreign(spool, {name: frozenset(cpus) for name, cpus in dedicated.items()}),
-        hugepages_free_min=_hugepages(spool.samples),
+        hugepages_free_min=_hugepages(spool),
         kernel=_kernel(spool, times, last, codes),
         problems=problems,
         detail="" if times else "the follower took no sample",
@@ -81,26 +81,18 @@ def _gaps(times: Sequence[float], ended: float | None, period: float) -> tuple[G
     return tuple(Gap(start=a, end=b) for a, b in pairwise(ends) if b - a > longest)
 
 
-def _device(device: PciAddress, samples: Sequence[Sample]) -> HostDeviceTelemetry:
+def _device(device: PciAddress, spool: HostSpool) -> HostDeviceTelemetry:
+    there = [bool(lines) for lines in spool.column(f"{device}/vendor")]
     speeds: list[float] = []
     widths: list[int] = []
-    counts: dict[str, list[int]] = {name: [] for name in _AER}
-    missing = 0
-    for sample in samples:
-        if f"{device}/vendor" not in sample.files:
-            missing += 1
-            continue
-        speed = re.match(r"(\d{1,3}(?:\.\d)?) GT/s", _line(sample, f"{device}/current_link_speed"))
-        width = _line(sample, f"{device}/current_link_width")
+    rates, lanes = spool.column(f"{device}/current_link_speed"), spool.column(f"{device}/current_link_width")
+    for rate, lane in zip(rates, lanes, strict=True):
+        speed, width = re.match(r"(\d{1,3}(?:\.\d)?) GT/s", _line(rate)), _line(lane)
         # A link that is down says speed "Unknown" and width 0 or 63.
         if speed is not None and width.isdecimal() and 1 <= int(width[:4]) <= 32:
             speeds.append(float(speed[1]))
             widths.append(int(width))
-        for name, total in _AER.items():
-            for line in sample.files.get(f"{device}/aer_dev_{name}", []):
-                key, _, number = line.partition(" ")
-                if key == total and number.isdecimal() and len(number) < 19:
-                    counts[name].append(int(number))
+    counts = {name: _totals(spool, f"{device}/aer_dev_{name}", total) for name, total in _AER.items()}
     return HostDeviceTelemetry(
         device=device,
         speed_gts_min=min(speeds, default=None),
@@ -108,13 +100,23 @@ def _device(device: PciAddress, samples: Sequence[Sample]) -> HostDeviceTelemetr
         width_min=min(widths, default=None),
         width_max=max(widths, default=None),
         aer={name: _grown(values) for name, values in counts.items() if values},
-        samples=len(samples) - missing,
-        missing=missing,
+        samples=sum(there),
+        missing=len(there) - sum(there),
     )
 
 
-def _line(sample: Sample, path: str) -> str:
-    lines = sample.files.get(path, [])
+def _totals(spool: HostSpool, path: str, total: str) -> list[int]:
+    """A counter's values, each as often as it changed."""
+    found = []
+    for _, lines in spool.changes.get(path, []):
+        for line in lines:
+            key, _, number = line.partition(" ")
+            if key == total and number.isdecimal() and len(number) < 19:
+                found.append(int(number))
+    return found
+
+
+def _line(lines: Sequence[str]) -> str:
     return lines[0].strip() if lines else ""
 
 
@@ -123,32 +125,29 @@ def _grown(values: Sequence[int]) -> int:
     return sum(new - old if new >= old else new for old, new in pairwise(values))
 
 
-def _temperatures(samples: Sequence[Sample]) -> dict[str, SeriesSummary]:
-    read: dict[tuple[str, str, str], list[float]] = {}
-    failed: Counter[tuple[str, str, str]] = Counter()
-    for sample in samples:
-        for path, lines in sample.files.items():
-            match = _HWMON.fullmatch(path)
-            if match is None or not match["file"].endswith("_input"):
-                continue
-            where = f"/sys/class/hwmon/{match['chip']}"
-            sensor = match["file"].removesuffix("_input")
-            label = _line(sample, f"{where}/{sensor}_label") or sensor
-            key = (_line(sample, f"{where}/name") or match["chip"], label[:80], match["chip"])
-            degrees = _degrees(lines[0])
-            read.setdefault(key, [])
-            if degrees is None:
-                failed[key] += 1
-            else:
-                read[key].append(degrees)
+def _temperatures(spool: HostSpool) -> dict[str, SeriesSummary]:
+    read: dict[tuple[str, str, str], list[tuple[str, ...]]] = {}
+    for path in spool.changes:
+        match = _HWMON.fullmatch(path)
+        if match is None or not match["file"].endswith("_input"):
+            continue
+        where, sensor = f"/sys/class/hwmon/{match['chip']}", match["file"].removesuffix("_input")
+        label = _last(spool, f"{where}/{sensor}_label") or sensor
+        chip = _last(spool, f"{where}/name") or match["chip"]
+        read[chip[:80], label[:80], match["chip"]] = [lines for lines in spool.column(path) if lines]
     names = Counter((chip, label) for chip, label, _ in read)
     return {
         # Two NVMe drives are both "nvme/Composite": then the kernel's number tells which.
-        (f"{chip}/{label}" if names[chip, label] == 1 else f"{chip}.{number}/{label}"): _summary(
-            f"{chip}/{label}", values, failed[chip, label, number]
+        (name := f"{chip}/{label}" if names[chip, label] == 1 else f"{chip}.{number}/{label}"): _summary(
+            name, [_degrees(lines[0]) for lines in column]
         )
-        for (chip, label, number), values in sorted(read.items())
+        for (chip, label, number), column in sorted(read.items())
     }
+
+
+def _last(spool: HostSpool, path: str) -> str:
+    """The first line of a file when it was last there."""
+    return next((_line(lines) for _, lines in reversed(spool.changes.get(path, [])) if lines), "")
 
 
 def _degrees(text: str) -> float | None:
@@ -158,7 +157,9 @@ def _degrees(text: str) -> float | None:
     return value if _COLDEST <= value <= _HOTTEST else None
 
 
-def _summary(name: str, values: Sequence[float], failed: int) -> SeriesSummary:
+def _summary(name: str, read: Sequence[float | None]) -> SeriesSummary:
+    values = [value for value in read if value is not None]
+    failed = len(read) - len(values)
     if not values:
         return SeriesSummary(name=name, unit="degC", offered=True, failed=failed)
     return SeriesSummary(
@@ -176,15 +177,14 @@ def _summary(name: str, values: Sequence[float], failed: int) -> SeriesSummary:
     )
 
 
-def _hugepages(samples: Sequence[Sample]) -> dict[str, int]:
+def _hugepages(spool: HostSpool) -> dict[str, int]:
     least: dict[str, int] = {}
-    for sample in samples:
-        for path, lines in sample.files.items():
-            match = _HUGE.fullmatch(path)
-            if match is not None and lines[0].isdecimal() and len(lines[0]) < 19:
-                key = f"{int(match['node'])}/{int(match['kib']) * 1024}"
-                least[key] = min(least.get(key, int(lines[0])), int(lines[0]))
-    return least
+    for path, changes in spool.changes.items():
+        match = _HUGE.fullmatch(path)
+        counts = [int(lines[0]) for _, lines in changes if lines and re.fullmatch(r"[0-9]{1,18}", lines[0])]
+        if match is not None and counts:
+            least[f"{int(match['node'])}/{int(match['kib']) * 1024}"] = min(counts)
+    return dict(sorted(least.items()))
 
 
 def _steal(spool: HostSpool) -> dict[str, float]:
@@ -210,32 +210,8 @@ def _foreign(spool: HostSpool, dedicated: Mapping[str, frozenset[int]]) -> dict[
             if name in look.domains and look.domains[name] == before.domains.get(name)
         }
         theirs = frozenset[int]().union(*running.values())
-        ours = _own(look, spool) | {look.domains[name] for name in running}
-        earlier = {(task.process, task.thread): task.ticks for task in before.tasks}
-        for task in look.tasks:
-            used = task.ticks - earlier.get((task.process, task.thread), 0)
-            if task.cpu in theirs and task.process not in ours and (task.running or used > 0):
+        ours = look.ours | {look.domains[name] for name in running}
+        for task in look.active:
+            if task.cpu in theirs and task.process not in ours:
                 found.setdefault(task.cpu, set()).add(f"{task.name} ({task.process})")
     return {str(cpu): tuple(sorted(names)) for cpu, names in sorted(found.items())}
-
-
-def _own(look: Look, spool: HostSpool) -> set[int]:
-    """The follower, what it started, and what our connection to the host started beside it."""
-    children: dict[int, list[int]] = {}
-    above: dict[int, Task] = {}
-    for task in look.tasks:
-        children.setdefault(task.parent, []).append(task.process)
-        above.setdefault(task.process, task)
-    # A follower that lost its parent has been given to init, whose other children are nobody of ours.
-    due = [spool.follower, *([spool.parent] if spool.parent > 1 else [])]
-    shell = above.get(spool.parent)
-    daemon = above.get(shell.parent) if shell is not None else None
-    if daemon is not None and daemon.name.startswith("sshd") and daemon.process > 1:
-        due.append(daemon.process)  # of our connection alone: the listening one is above it
-    found: set[int] = set()
-    while due:
-        process = due.pop()
-        if process not in found:
-            found.add(process)
-            due += children.get(process, [])
-    return found

@@ -6,11 +6,12 @@ import io
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
+from harness.telemetry.host_tasks import Look, Task, read_look, read_task
 from harness.telemetry.kernel_log import Line, kmsg_record
 
 _FIRST = re.compile(r"shakedown-host 1 ([0-9a-f]{16,64})")
@@ -18,7 +19,6 @@ _NONCE = re.compile(r"[0-9a-f]{16,64}")
 _FILE = re.compile(
     r"(?P<path>(?:/|[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/)[^:]{1,300}):(?P<text>.*)", re.DOTALL
 )
-_DOMAIN = re.compile(r"/run/libvirt/qemu/(?P<name>[^/]{1,200})\.pid")
 _LONGEST = 16384
 _KINDS_SHOWN = 20
 
@@ -38,41 +38,6 @@ def host_command(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One sample: the files of it, as lines by path."""
-
-    at: float
-    """Seconds since boot."""
-    files: dict[str, list[str]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """A thread of a user's process, as a look found it."""
-
-    process: int
-    thread: int
-    parent: int
-    session: int
-    cpu: int
-    """On which it ran last."""
-    ticks: int
-    """Processor time that it has used."""
-    running: bool
-    name: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
-    """Who was there, and what each CPU had done until then."""
-
-    tasks: tuple[Task, ...]
-    domains: dict[str, int]
-    """Running domain to its QEMU's process, as libvirt has written it down."""
-    steal_ticks: dict[int, int]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HostSpool:
     """All that the follower printed. What could not be read is told in ``problems``."""
 
@@ -81,7 +46,11 @@ class HostSpool:
     parent: int
     """And of what started it: our own connection, when it runs over SSH."""
     ticks_per_second: float
-    samples: tuple[Sample, ...]
+    times: tuple[float, ...]
+    """Of each sample, in seconds since boot."""
+    changes: dict[str, list[tuple[int, tuple[str, ...]]]]
+    """File to its lines, with the number of the sample since which they were so; no lines: it was not there.
+    Nearly all files never change, and a burn-in takes tens of thousands of samples."""
     looks: tuple[Look, ...]
     kernel: tuple[Line, ...]
     kernel_dropped: int
@@ -90,6 +59,15 @@ class HostSpool:
     ended: float | None
     """When it said that it ends; None when it fell silent."""
     problems: tuple[str, ...]
+
+    def column(self, path: str) -> list[tuple[str, ...]]:
+        """The lines of a file in each sample."""
+        changes = self.changes.get(path, [])
+        ends = [*(since for since, _ in changes[1:]), len(self.times)]
+        column: list[tuple[str, ...]] = [()] * (changes[0][0] if changes else len(self.times))
+        for (since, lines), end in zip(changes, ends, strict=True) if changes else ():
+            column += [lines] * (end - since)
+        return column
 
 
 def read_lines(raw: bytes | Iterable[bytes]) -> HostSpool:
@@ -111,7 +89,9 @@ class _Reader:
         self._open: tuple[str, str] | None = None
         self._files: dict[str, list[str]] = {}
         self._tasks: list[Task] = []
-        self._samples: list[Sample] = []
+        self._times: list[float] = []
+        self._changes: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
+        self._ticks: dict[tuple[int, int], int] | None = None
         self._looks: list[Look] = []
         self._kernel: dict[int, Line] = {}
         self._dropped = 0
@@ -168,13 +148,22 @@ class _Reader:
 
     def _close(self, number: int, kind: str) -> None:
         if kind == "look":
-            self._looks.append(_look(self._files, self._tasks))
+            follower, parent, _ = self._self
+            look = read_look(self._files, self._tasks, self._ticks, follower=follower, parent=parent)
+            self._looks.append(look)
+            self._ticks = {(task.process, task.thread): task.ticks for task in self._tasks}
             return
         at = _first_number(" ".join(self._files.pop("/proc/uptime", [])))
-        if at is None or (self._samples and at < self._samples[-1].at):
+        if at is None or (self._times and at < self._times[-1]):
             self.problem(number, "a sample whose time cannot be")
-        else:
-            self._samples.append(Sample(at=at, files=self._files))
+            return
+        place = len(self._times)
+        self._times.append(at)
+        for path in {*self._changes, *self._files}:
+            lines = tuple(self._files.get(path, ()))
+            changes = self._changes.setdefault(path, [(0, ())])
+            if changes[-1][1] != lines:
+                changes.append((place, lines))
 
     def _record(self, at: float, seq: int, text: str) -> None:
         if seq in self._kernel or seq <= self._highest:
@@ -185,23 +174,11 @@ class _Reader:
         self._kernel[seq] = (at, text)
 
     def _task(self, number: int, text: str) -> None:
-        words = text.split(" ", 8)
-        if len(words) != 9 or not all(word.isdecimal() and len(word) < 19 for word in words[1:7]):
+        task = read_task(text)
+        if task is None:
             self.problem(number, "a task that cannot be")
-            return
-        process, thread, parent, session, cpu, ticks = map(int, words[1:7])
-        self._tasks.append(
-            Task(
-                process=process,
-                thread=thread,
-                parent=parent,
-                session=session,
-                cpu=cpu,
-                ticks=ticks,
-                running=words[7] == "R",
-                name=words[8][:64],
-            )
-        )
+        else:
+            self._tasks.append(task)
 
     def result(self) -> HostSpool:
         if not self._nonce:
@@ -220,7 +197,8 @@ class _Reader:
             follower=follower,
             parent=parent,
             ticks_per_second=ticks,
-            samples=tuple(self._samples),
+            times=tuple(self._times),
+            changes=self._changes,
             looks=tuple(self._looks),
             kernel=tuple(self._kernel.values()),
             kernel_dropped=self._dropped,
@@ -228,22 +206,6 @@ class _Reader:
             ended=self._ended,
             problems=tuple(told),
         )
-
-
-def _look(files: dict[str, list[str]], tasks: list[Task]) -> Look:
-    domains = {}
-    for path, lines in files.items():
-        match = _DOMAIN.fullmatch(path)
-        if match is not None and lines[0].isdecimal() and len(lines[0]) < 10:
-            domains[match["name"]] = int(lines[0])
-    steal = {}
-    for line in files.get("/proc/stat", []):
-        # cpuN user nice system idle iowait irq softirq steal ... (proc(5))
-        words = line.split()
-        number = words[0][3:] if words else ""
-        if len(words) > 8 and number.isdecimal() and words[8].isdecimal() and len(number) < 8:
-            steal[int(number)] = int(words[8][:18])
-    return Look(tasks=tuple(tasks), domains=domains, steal_ticks=steal)
 
 
 def _first_number(text: str) -> float | None:

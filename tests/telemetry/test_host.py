@@ -67,6 +67,9 @@ def test_the_real_follower_runs_here_until_it_is_let_go(tmp_path: Path) -> None:
     path = tmp_path / "host.spool"
     argv = host_command(NONCE, period_seconds=0.3, look_every=2, devices=devices)
     stream = LocalTransport().stream(argv, path)
+    busy = time.process_time() + 0.3
+    while time.process_time() < busy:
+        pass
     until(path, f"{NONCE} end 3".encode())
     before = time.monotonic()
     stream.close()
@@ -77,18 +80,19 @@ def test_the_real_follower_runs_here_until_it_is_let_go(tmp_path: Path) -> None:
     assert spool.problems == ()
     with Path("/proc/uptime").open() as uptime:
         now = float(uptime.read().split()[0])
-    assert now - 60 < spool.samples[0].at <= (spool.ended or 0) <= now
-    assert len(spool.samples) >= 4
+    assert now - 60 < spool.times[0] <= (spool.ended or 0) <= now
+    assert len(spool.times) >= 4
     found = summarize_host(spool, period_seconds=0.3, devices=devices, dedicated={}, codes=CODES)
     assert [(d.device, d.missing) for d in found.devices] == [(each, 0) for each in devices]
     assert set(found.steal_seconds) >= {"0"}
     assert (found.gaps, found.problems) == ((), ())
-    mine = next(task for task in spool.looks[-1].tasks if task.process == os.getpid())
-    assert (mine.parent, mine.session) == (os.getppid(), os.getsid(0))
+    assert os.getpid() in spool.looks[-1].ours
+    active = [task for look in spool.looks[1:] for task in look.active]
+    assert any(task.process == os.getpid() and task.session == os.getsid(0) for task in active)
     assert found.kernel is not None
     if os.access("/dev/kmsg", os.R_OK) and os.geteuid() == 0:
         assert found.kernel.lines > 0
-        assert found.kernel.followed_from == spool.samples[0].at
+        assert found.kernel.followed_from == spool.times[0]
 
 
 def test_counters_and_links_of_functions_are_summed_over_samples() -> None:
