@@ -61,7 +61,7 @@ def identity(address: str) -> dict[str, Any]:
         cuda: Any = __import__("cuda_driver").Cuda()
         number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
         if number:
-            raise Broken(f"{address} is not the only GPU that CUDA shows here")
+            raise Broken(f"{address} is not the first GPU that CUDA shows here")
         name = ctypes.create_string_buffer(128)
         cuda("cuDeviceGetName", name, 128, number)
         numbers = [cuda.number("c_int", "cuDeviceGetAttribute", what, number) for what in (_MAJOR, _MINOR)]

@@ -160,7 +160,7 @@ API cuDeviceGetByPCIBusId(int *device, const char *address)
 }
 API cuDeviceGetName(char *name, int n, int d) { ENTER; (void)d; snprintf(name, (size_t)n, "test stand-in"); return 0; }
 API cuDeviceTotalMem_v2(size_t *bytes, int d) { ENTER; (void)d; *bytes = total; return 0; }
-API cuDeviceGetAttribute(int *value, int which, int d) { ENTER; (void)d; *value = which == 16 ? 4 : 0; return 0; }
+API cuDeviceGetAttribute(int *value, int which, int d) { ENTER; (void)d; *value = which == 16 ? 4 : which == 75 ? 9 : 0; return 0; }
 API cuDevicePrimaryCtxRetain(void **context, int d)
 {
     ENTER;
