@@ -1,0 +1,237 @@
+"""Clips on GPUs and on the CPU: the payload as it runs, with cards that are wrong in every way we know."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import harness.payload
+from harness.model.evidence import Answer
+from harness.model.pci import PciAddress
+from harness.workloads import GuestDevice, Job, Parsed, Place, workload
+
+PAYLOAD = Path(next(iter(harness.payload.__path__)))
+CASES = Path(__file__).parents[1] / "workloads" / "cases"
+TRANSCODE = workload("transcode")
+FFMPEG = shutil.which("ffmpeg")
+pytestmark = pytest.mark.skipif(not FFMPEG, reason="ffmpeg is not installed here")
+
+spec = importlib.util.spec_from_file_location("transcode_clips", PAYLOAD / "transcode_clips.py")
+assert spec
+assert spec.loader
+beside = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(beside)
+
+GPUS = tuple(
+    GuestDevice(address=PciAddress.parse(a), vendor="10de", device="26b9", host=PciAddress.parse(a))
+    for a in ("0000:41:00.0", "0000:81:00.0")
+)
+SMALL = {
+    "sizes": "192x144", "clip_frames": 6, "rate_frames": 20, "stream_seconds": 1, "max_streams": 1,
+    "codecs": "h264", "bits_per_pixel": 0.6,
+}  # fmt: skip
+FRAME = 192 * 144 * 3 // 2
+
+
+class Bench:
+    """One run of the payload after another, each with its own card."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        source = Path(__file__).parents[1] / "fakes" / "ffmpeg.py"
+        (folder / "bin").mkdir()
+        (folder / "bin" / "ffmpeg").write_text(f"#!{sys.executable} -IS\n" + source.read_text())
+        (folder / "bin" / "ffmpeg").chmod(0o755)
+        for address in ("0000:01:00.0", "0000:41:00.0", "0000:81:00.0"):
+            (folder / "gpus" / address).mkdir(parents=True)
+
+    def run(
+        self, devices: tuple[GuestDevice, ...] = GPUS[:1], card: dict[str, Any] | None = None, **more: Any
+    ) -> tuple[int, bytes, Job]:
+        """Exit status, output and job."""
+        (self.folder / "bin" / "ffmpeg.json").write_text(
+            json.dumps({"real": FFMPEG, "lists": str(CASES), **(card or {})})
+        )
+        job = Job(
+            key="k1", guest="g1", tenant="t", vcpus=2, devices=devices, parameters={**SMALL, **more},
+            place=Place(python=sys.executable, payload=str(PAYLOAD), work=str(self.folder / "work")),
+        )  # fmt: skip
+        *argv, argument = TRANSCODE.prepare(job)
+        told = json.loads(argument)
+        told["clips"]["gpus_folder"] = str(self.folder / "gpus")
+        path = f"{self.folder}/bin:{os.environ['PATH']}"
+        done = subprocess.run(
+            [*argv, json.dumps(told)], capture_output=True, check=False, timeout=120,
+            env={**os.environ, "PATH": path},
+        )  # fmt: skip
+        assert done.stderr == b""
+        return done.returncode, done.stdout, job
+
+    def parsed(self, **how: Any) -> Parsed:
+        """A run that came to an end."""
+        status, stdout, job = self.run(**how)
+        assert status == 0, stdout
+        return TRANSCODE.parse(job, stdout)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def wrong(parsed: Parsed) -> list[Answer]:
+    return [a for a in parsed.answers if not a.ok]
+
+
+def test_every_gpu_encodes_and_decodes_at_its_own_address(bench: Bench) -> None:
+    parsed = bench.parsed(devices=GPUS, max_streams=1)
+    assert wrong(parsed) == []
+    assert parsed.engine == "nvenc+nvdec"
+    # engine, devices; for each GPU and codec: two references, eight of the clip, streams
+    assert len(parsed.answers) == 2 + 2 * (2 + 7 + 1)
+    values = {(m.name, m.subject): m.value for m in parsed.measurements}
+    assert len(values) == 2 * 3
+    assert values["transcode.h264.streams", "0000:81:00.0"] == 1
+    assert values["transcode.h264.encode_rate", "0000:41:00.0"] == 100
+    # the second and the third of the driver's GPUs, by their addresses
+    assert set((bench.folder / "bin" / "ffmpeg.log").read_text().split()) == {"1", "2"}
+    assert list((bench.folder / "work" / "k1").iterdir()) == []
+
+
+def test_a_gpu_without_encoders_decodes_what_the_processor_encoded(bench: Bench) -> None:
+    parsed = bench.parsed(card={"refuse": "No capable devices found"}, encoder="cpu")
+    assert wrong(parsed) == []
+    assert parsed.engine == "nvdec"
+    assert [m.name for m in parsed.measurements] == ["transcode.h264.decode_rate"]
+
+
+def test_a_single_wrong_bit_of_a_decoded_frame_is_found_with_its_frame(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+
+    @settings(max_examples=3, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.integers(0, 5), st.integers(0, FRAME * 8 - 1))
+    def every(frame: int, bit: int) -> None:
+        parsed = bench.parsed(card={"flip": ["clip.mkv", frame, bit]}, encoder="cpu")
+        (answer,) = wrong(parsed)
+        assert answer.name == "h264 192x144 on 0000:41:00.0: NVDEC against software"
+        assert answer.got == f"first differing frame: {frame}"
+        assert answer.detail == "1 wrong of 6, 6 came"
+
+    every()
+
+
+@pytest.mark.parametrize(
+    ("card", "names"),
+    [
+        ({"flip": ["transcode-h264.mkv", 11, 5]}, ["h264 reference on 0000:41:00.0: NVDEC"]),
+        (
+            {"lose": True},
+            ["h264 reference on 0000:41:00.0: NVDEC", "h264 192x144 on 0000:41:00.0: NVDEC against software"],
+        ),
+        (
+            {"bitrate": 0.05},
+            [
+                "h264 192x144 on 0000:41:00.0: PSNR of the worst frame",
+                "h264 192x144 on 0000:41:00.0: SSIM of the worst frame",
+            ],
+        ),
+        ({"bitrate": 20}, ["h264 192x144 on 0000:41:00.0: bits over those allowed"]),
+    ],
+)
+def test_a_card_that_is_wrong_is_named(card: dict[str, Any], names: list[str], bench: Bench) -> None:
+    assert [a.name for a in wrong(bench.parsed(card=card))] == names
+
+
+def test_streams_are_counted_until_they_fall_behind_or_are_refused(bench: Bench) -> None:
+    parsed = bench.parsed(card={"capacity": 5, "sessions": 3}, min_streams=4, max_streams=6)
+    assert {m.name: m.value for m in parsed.measurements}["transcode.h264.streams"] == 3
+    assert [a.name for a in wrong(parsed)] == ["h264 on 0000:41:00.0: streams in real time"]
+
+
+@given(st.integers(1, 200), st.integers(0, 250))
+def test_the_search_finds_the_last_number_that_keeps_up(most: int, able: int) -> None:
+    class Counted(beside.Clips):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            self.job = {"rate": 25, "stream_seconds": 4, "max_streams": most}
+
+        def played(self, cell: Any, count: int, *, coding: bool, streams: int = 1) -> list[Any]:
+            assert coding
+            return [[count, 4.0] if n < able else "refused" for n in range(streams)]
+
+    tries = [t["streams"] for t in Counted().search({})]
+    assert len(tries) == len(set(tries)) <= 2 * most.bit_length() + 1
+    kept = [n for n in tries if n <= able]
+    assert max(kept, default=0) == min(able, most)
+
+
+@pytest.mark.parametrize(
+    ("card", "words"),
+    [
+        ({"refuse": "Cannot load libcuda.so.1"}, "one second of h264_nvenc on 0000:41:00.0"),
+        ({"refuse": "No capable devices found"}, "No capable devices found"),
+        ({"sessions": 0}, "OpenEncodeSessionEx failed: out of memory"),
+        ({"broken": True}, "decoding h264 on the GPU on 0000:41:00.0 ended with status 1"),
+    ],
+)
+def test_a_card_that_does_not_work_is_a_broken_engine(card: dict[str, Any], words: str, bench: Bench) -> None:
+    status, stdout, _ = bench.run(card=card)
+    assert status == 4
+    assert words in json.loads(stdout)["error"]
+
+
+@pytest.mark.parametrize("codec", ["hevc10", "av110"])
+def test_ten_bits_and_av1_go_the_way_a_card_can_go(codec: str, bench: Bench) -> None:
+    parsed = bench.parsed(codecs=codec, max_streams=1)
+    assert wrong(parsed) == []
+    assert len(parsed.answers) == 2 + 2 + 7 + 1
+
+
+def test_an_encoder_that_this_ffmpeg_lacks_is_named(bench: Bench) -> None:
+    status, stdout, _ = bench.run(card={"missing": ["av1_nvenc"]}, codecs="h264,av1")
+    assert status == 3
+    assert json.loads(stdout)["error"] == "this ffmpeg has no encoder av1_nvenc"
+
+
+def test_a_gpu_that_the_driver_does_not_have_is_a_broken_engine(bench: Bench) -> None:
+    (bench.folder / "gpus" / "0000:41:00.0").rmdir()
+    status, stdout, _ = bench.run()
+    assert status == 4
+    assert "no GPU 0000:41:00.0 (it has: 0000:01:00.0, 0000:81:00.0)" in json.loads(stdout)["error"]
+    shutil.rmtree(bench.folder / "gpus")
+    status, stdout, _ = bench.run()
+    assert status == 4
+    assert "no NVIDIA driver" in json.loads(stdout)["error"]
+
+
+def test_the_card_is_really_refused_by_the_ffmpeg_of_this_machine(bench: Bench) -> None:
+    """No stand-in: where there is no driver, the real ffmpeg's own words come back."""
+    if Path("/proc/driver/nvidia").exists():
+        pytest.skip("this machine has an NVIDIA driver")
+    (bench.folder / "bin" / "ffmpeg").unlink()
+    status, stdout, _ = bench.run()
+    error = json.loads(stdout)["error"]
+    if status == 3:
+        assert "this ffmpeg has no" in error
+    else:
+        assert status == 4
+        assert "one second of h264_nvenc on 0000:41:00.0" in error
+
+
+def test_the_processor_does_the_same_work_with_two_decoders(bench: Bench) -> None:
+    (bench.folder / "bin" / "ffmpeg").unlink()
+    parsed = bench.parsed(devices=(), max_streams=1, min_streams=0)
+    assert wrong(parsed) == []
+    assert parsed.engine == "cpu"
+    assert len(parsed.answers) == 6 + 1 + 2 + 7 + 1
+    names = {m.name for m in parsed.measurements}
+    assert {"transcode.h264.streams", "transcode.h264.encode_rate", "transcode.psnr_min"} <= names
