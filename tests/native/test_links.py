@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from harness.errors import WorkloadError
+from harness.model.standin import StandinCard, StandinScenario
 from harness.workloads import workload
-from tests.native import fake
+from tests.native import fake, nvml
 from tests.native.conftest import A, B, C, Ran, judged, wrong
 
 Run = Callable[..., Ran]
@@ -106,3 +108,20 @@ def test_a_machine_that_does_not_let_memory_be_bound_tells_nothing_of_the_card(
     ran = run("pcie", (A,), fake.machine(A, mib=16), sysroot=tmp_path, **PCIE)
     assert ran.status == 3
     assert "memory cannot be bound to cell" in judged(ran, "pcie").detail
+
+
+def test_the_link_under_load_is_what_nvml_says_of_the_card_at_that_address(
+    run: Run, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both stand-ins at once: the driver's and NVML's, in one folder as a driver lays them."""
+    shutil.copy(stand_in / "libcuda.so.1", tmp_path)
+    machine = nvml.Machine(nvml.build(tmp_path), tmp_path)
+    card = StandinCard(pcie_gen=4, pcie_width=8)
+    machine.scene(StandinScenario(name="test", card=card))
+    monkeypatch.setenv("SHAKEDOWN_NVML_SCENARIO", str(tmp_path / "scenario"))
+    where = str(nvml.ADDRESSES[0])
+    ran = run("pcie", (where,), fake.machine(where, mib=16), libraries=tmp_path, **PCIE)
+    result = judged(ran, "pcie")
+    assert wrong(result) == []
+    values = {m.name: m.value for m in result.measurements}
+    assert (values["pcie.gen_under_load"], values["pcie.width_under_load"]) == (4, 8)
