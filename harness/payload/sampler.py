@@ -288,7 +288,9 @@ def follow(job: dict[str, Any], spool: Spool) -> str:
     began = last = synced = now()
     told, reason, started = began, "", 1
     while not reason:
-        caught = signal.sigtimedwait(ENDING, LOOK_SECONDS)
+        time.sleep(LOOK_SECONDS)
+        # Blocked and asked for: sigtimedwait of Python 3.11 invents a signal after SIGSTOP and SIGCONT.
+        told_to_end = signal.sigpending() & set(ENDING)
         at = now()
         log.follow()
         watch.look(at - last)
@@ -303,8 +305,8 @@ def follow(job: dict[str, Any], spool: Spool) -> str:
             spool.put("usage", wall=round(time.time(), 3), cpu_seconds=watch.cpu())
             told = at
         last = at
-        if caught is not None:
-            reason = signal.Signals(caught.si_signo).name
+        if told_to_end:
+            reason = signal.Signals(min(told_to_end)).name
         elif job["seconds"] and at - began >= job["seconds"]:
             reason = "seconds"
     left = watch.end()

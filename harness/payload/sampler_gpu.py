@@ -72,7 +72,7 @@ class Worker:
 
     def stopping(self) -> bool:
         """Whether the parent says so, or is gone."""
-        return self.board.stopping() or os.getppid() != self.parent
+        return bool(self.board.stopping() or os.getppid() != self.parent)
 
 
 def start(worker: Worker, nvml: Any) -> None:

@@ -79,7 +79,7 @@ class Sampler:
         while len(found := self.lines(kind, gpu)) < count:
             assert time.monotonic() < deadline, f"no {kind} line: {self.lines()[-5:]}"
             assert self.process.poll() is None, self.process.communicate()
-            time.sleep(0.02)
+            time.sleep(0.05)
         return found
 
     def stop(self, number: int = signal.SIGTERM) -> dict[str, Any]:
@@ -107,17 +107,19 @@ def sampling(machine: Machine, **given: Any) -> Iterator[Sampler]:
         sampler.process.communicate(timeout=10)
 
 
+AT = 1.5
+"""When the faults begin: all GPUs must have been sampled before, on a busy machine too."""
 CAST = {
     "healthy": (),
-    "vanishing": (fault("vanish", at=0.6),),
-    "hanging": (fault("hang", at=0.6, what="nvmlDeviceGetTemperature"),),
-    "slow": (fault("hang", at=0.6, until=0.7, what="nvmlDeviceGetTemperature", value=1.0),),
-    "frozen": (fault("freeze", at=0.6),),
+    "vanishing": (fault("vanish", at=AT),),
+    "hanging": (fault("hang", at=AT, what="nvmlDeviceGetTemperature"),),
+    "slow": (fault("hang", at=AT, until=AT + 0.2, what="nvmlDeviceGetTemperature", value=1.0),),
+    "frozen": (fault("freeze", at=AT),),
     "erring": (
-        fault("ecc", at=0.6, value=2, what="dram corrected"),
-        fault("remap", at=0.6, value=1, what="pending"),
+        fault("ecc", at=AT, value=2, what="dram corrected"),
+        fault("remap", at=AT, value=1, what="pending"),
     ),
-    "refused": (fault("failing", at=0.6, what="nvmlDeviceGetUtilizationRates", value=4),),
+    "refused": (fault("failing", at=AT, what="nvmlDeviceGetUtilizationRates", value=4),),
     "poor": (
         fault("unsupported", what="field 82"),
         fault("unsupported", what="field 186"),
@@ -127,7 +129,6 @@ CAST = {
 }
 """One machine plays everything at once; each has a GPU."""
 PARTS = {name: n for n, name in enumerate(CAST)}
-SECONDS = 2.6
 
 
 @pytest.fixture(scope="module")
@@ -138,10 +139,17 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
     faults = [dataclasses.replace(each, gpu=PARTS[name]) for name, those in CAST.items() for each in those]
     addresses = [PciAddress(0, n + 1, 0, 0) for n in range(len(CAST))]
     machine.scene(scenario_text(scenario(*faults), addresses, kmsg=str(machine.kmsg)))
-    with sampling(machine, seconds=SECONDS) as sampler:
-        began = time.monotonic()
-        assert sampler.end() == {"payload": "sampler", "spool": str(sampler.spool), "reason": "seconds"}
-        assert time.monotonic() - began < SECONDS + 4
+    with sampling(machine) as sampler:
+        sampler.until("lost", PARTS["vanishing"])
+        sampler.until("hung", PARTS["hanging"])
+        sampler.until("returned", PARTS["slow"])
+        sampler.until("error", PARTS["refused"], 2)
+        sampler.until("event", PARTS["erring"], 3)
+        goes_on = [PARTS[part] for part in ("healthy", "frozen", "slow", "refused")]
+        late = {gpu: len(sampler.lines("fast", gpu)) for gpu in goes_on}
+        for gpu in goes_on:
+            sampler.until("fast", gpu, late[gpu] + 15)
+        assert sampler.stop() == {"payload": "sampler", "spool": str(sampler.spool), "reason": "SIGTERM"}
         return sampler.lines()
 
 
@@ -161,8 +169,8 @@ def test_it_begins_and_ends_with_what_it_is(played: list[Line]) -> None:
     assert (start["type"], start["format"], start["fast_hz"], start["slow_hz"]) == ("start", 1, 20.0, 5.0)
     assert start["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert abs(start["wall"] - time.time()) < 600
-    assert (end["type"], end["reason"], end["left"]) == ("end", "seconds", [])
-    assert 0 < end["cpu_seconds"] < SECONDS
+    assert (end["type"], end["reason"], end["left"]) == ("end", "SIGTERM", [])
+    assert 0 < end["cpu_seconds"] < end["mono"] - start["mono"]
     (nvml,) = [line for line in played if line["type"] == "nvml"]
     assert (nvml["source"], nvml["standin"], nvml["gpus"], nvml["detail"]) == (
         "nvml",
@@ -184,9 +192,9 @@ def test_a_healthy_gpu_is_described_and_sampled_without_gaps(played: list[Line])
     assert gpu["properties"]["power_limit"] == 250.0
     assert gpu["properties"]["nvlink_links"] is None
     times = [line["mono"] for line in of(played, "fast", "healthy")]
-    assert len(times) > 0.6 * 20 * SECONDS
     assert times == sorted(times)
-    assert max(b - a for a, b in itertools.pairwise(times)) < 0.5
+    assert len(times) > 10 * (times[-1] - times[0])  # asked for: 20 a second
+    assert max(b - a for a, b in itertools.pairwise(times)) < 1.0
     assert all(150 < watts < 300 for watts in column(played, "healthy", "power"))
     assert column(played, "healthy", "clock_sm")[0] > 1500
     assert of(played, "error", "healthy") == of(played, "event", "healthy") == []
@@ -221,7 +229,7 @@ def test_a_call_that_hangs_is_told_and_stops_nothing_else(played: list[Line]) ->
     assert of(played, "returned", "hanging") == []
     last = max(line["mono"] for line in of(played, "fast", "hanging"))
     others = max(line["mono"] for line in of(played, "fast", "healthy"))
-    assert others > last + 1
+    assert others > last + 0.5
 
 
 def test_a_call_that_comes_back_late_is_told_too_and_sampling_goes_on(played: list[Line]) -> None:
@@ -235,8 +243,8 @@ def test_a_call_that_comes_back_late_is_told_too_and_sampling_goes_on(played: li
 
 def test_frozen_sensors_show_as_values_that_do_not_change(played: list[Line]) -> None:
     frozen, healthy = column(played, "frozen", "power"), column(played, "healthy", "power")
-    assert len(set(frozen[-20:])) == 1
-    assert len(set(healthy[-20:])) > 5
+    assert len(set(frozen[-10:])) == 1
+    assert len(set(healthy[-10:])) > 5
 
 
 def test_counters_are_told_when_they_change(played: list[Line]) -> None:
@@ -257,7 +265,7 @@ def test_a_read_that_fails_is_null_and_its_error_told_once(played: list[Line]) -
     ]
     use = column(played, "refused", "util_gpu")
     assert use[0] is not None
-    assert set(use[-20:]) == {None}
+    assert set(use[-10:]) == {None}
     assert None not in column(played, "refused", "power")
 
 
@@ -342,6 +350,21 @@ def test_a_signal_ends_it_cleanly(number: signal.Signals, machine: Machine) -> N
     assert (lines[-1]["type"], lines[-1]["reason"]) == ("end", number.name)
     # The last look at the counters is taken on the way out.
     assert lines[-1]["mono"] - max(line["mono"] for line in lines if line["type"] == "slow") < 1.5
+
+
+def test_a_machine_that_stood_still_hangs_no_call_and_ends_nothing(machine: Machine) -> None:
+    machine.scene(scenario())
+    with sampling(machine, deadline=0.3) as sampler:
+        sampler.until("fast", count=3)
+        os.killpg(sampler.process.pid, signal.SIGSTOP)
+        time.sleep(0.8)
+        os.killpg(sampler.process.pid, signal.SIGCONT)
+        seen = len(sampler.lines("fast"))
+        sampler.until("fast", count=seen + 10)
+        assert sampler.stop()["reason"] == "SIGTERM"
+        times = [line["mono"] for line in sampler.lines("fast")]
+        assert sampler.lines("hung") == []
+    assert max(b - a for a, b in itertools.pairwise(times)) > 0.7  # the gap stays a gap
 
 
 def test_a_sampler_that_is_killed_loses_a_second_at_most_and_leaves_nobody_behind(machine: Machine) -> None:
