@@ -22,7 +22,10 @@ PATIENCE = 3.0
 
 
 def free_port() -> int:
-    """An even UDP port of 127.0.0.1 that is free together with the next one (RFC 3550, section 11)."""
+    """An even UDP port of 127.0.0.1 that is free together with the next one (RFC 3550, section 11).
+
+    Raises OSError. Leaves ``port-NUMBER`` in the working directory.
+    """
     import _socket  # noqa: PLC0415  socket.py costs an emulated guest half a second
 
     for _ in range(200):
@@ -33,6 +36,8 @@ def free_port() -> int:
             port = int(one.getsockname()[1]) & ~1
             if port == one.getsockname()[1]:
                 other.bind(("127.0.0.1", port + 1))
+                # Streams of other GPUs look at the same time: a file in their common folder makes it ours.
+                os.close(os.open(f"port-{port}", os.O_CREAT | os.O_EXCL, 0o600))
                 return port
         except OSError:
             continue
@@ -72,13 +77,13 @@ def encoder(ffmpeg: str, job: dict[str, Any], pixel_format: str, port: int, vers
         codec = ["h264_nvenc", "-preset", "p1", "-tune", "ull", "-zerolatency", "1", "-delay", "0",
                  "-rc", "cbr", "-bf", "0"]  # fmt: skip
     else:
-        codec = ["libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p",
+        codec = ["libx264", "-preset", "ultrafast", "-tune", "zerolatency",
                  "-threads", str(job["threads"])]  # fmt: skip
     return [
         ffmpeg, "-nostdin", "-nostats", "-hide_banner", "-v", "warning",
         "-probesize", "32", "-f", "rawvideo", "-pix_fmt", pixel_format,
         "-s", f"{job['width']}x{job['height']}", "-r", str(rate), "-i", "pipe:0",
-        *_passing(version), "-c:v", *codec, "-g", str(2 * rate),
+        *_passing(version), "-pix_fmt", "yuv420p", "-c:v", *codec, "-g", str(2 * rate),
         "-b:v", f"{kbps}k", "-maxrate", f"{kbps}k", "-bufsize", f"{max(1, kbps * 4 // rate)}k",
         "-payload_type", "96", "-rtpflags", "skip_rtcp", "-flush_packets", "1",
         "-f", "rtp", f"rtp://127.0.0.1:{port}?pkt_size={_PACKET}",

@@ -76,6 +76,8 @@ _FRAMES = 40_000
 """Pictures of all GPUs together: their times must fit into a job's collected output (1 MiB)."""
 _SAMPLE_BYTES = 225_000
 _POINTS = 14_400
+_THREADS = 8
+"""More slices of one picture than that cost quality and bring nothing."""
 _AUTO_BITS = 0.27
 _LEAST_KBPS = 200
 
@@ -114,7 +116,7 @@ class Stream:
             "kbps": given["kbps"] or max(_LEAST_KBPS, automatic),
             "samples": _wanted(given),
             "step": _step(given, max(1, len(addresses))),
-            "threads": job.vcpus,
+            "threads": min(job.vcpus, _THREADS),
             "work": 0,
             "folder": f"{job.place.work}/{job.key}",
         }
