@@ -82,3 +82,13 @@ def test_c_guest_and_controller_mean_the_same_words(tmp_path: Path, monkeypatch:
         assert memory_patterns.value(kind, index, argument) == word
         assert guest.value(kind, index, argument) == word
     sys.modules.pop("memory_patterns")
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler here")
+def test_the_kernels_source_walks_all_of_its_memory_and_nothing_beyond(tmp_path: Path) -> None:
+    """Odd lengths, fewer words than threads, places beyond 2^32: on the processor, by the same source."""
+    program, source = tmp_path / "kernels", ptx.ROOT / "tests/native/kernels_on_cpu.cc"
+    flags = ["-O1", "-fsanitize=undefined", "-fno-sanitize-recover", f"-I{ptx.SOURCE.parent}"]
+    subprocess.run(["g++", *flags, "-o", program, source], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
