@@ -20,6 +20,7 @@ from harness.yaml_source import MAX_BYTES, parse_yaml
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
 LOADERS: dict[str, Callable[[Path], Any]] = {
+    "standins": config.load_standin,
     "hosts": config.load_host,
     "profiles": config.load_profile,
     "labs": config.load_lab,
