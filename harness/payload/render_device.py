@@ -148,6 +148,8 @@ def context(job: dict[str, Any], address: str) -> Any:
         os.environ["LIBGL_ALWAYS_SOFTWARE"] = "1"
         os.environ["GALLIUM_DRIVER"] = job["driver"]
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
+    # Compiled shaders stay in memory: nothing is left on the machine, and no run lives off an earlier one.
+    os.environ["MESA_SHADER_CACHE_DISABLE"], os.environ["__GL_SHADER_DISK_CACHE"] = "true", "0"
     sys.path.insert(0, job["packages"])
     try:
         moderngl: Any = __import__("moderngl")
