@@ -26,6 +26,7 @@ from harness.workloads.base import (
 )
 from harness.workloads.hashing import WORKLOAD as HASHING
 from harness.workloads.judge import ENGINE_BROKEN, UNABLE
+from harness.workloads.tensor import WORKLOAD as TENSOR
 from harness.workloads.transcode import WORKLOAD as TRANSCODE
 
 PHASES = ("ramp", "soak", "pulse")
@@ -175,4 +176,4 @@ def _output(run: Observation, where: str) -> bytes:
     return output
 
 
-WORKLOAD = Mix(loads=(HASHING, TRANSCODE))
+WORKLOAD = Mix(loads=(HASHING, TENSOR, TRANSCODE))
