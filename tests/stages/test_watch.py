@@ -138,7 +138,7 @@ FAULTS = [
     ("xid79", 3.5, "telemetry.present"),
     ("throttling", 4.0, "gpu.clock_reasons"),
     ("link-narrow", 2.5, "gpu.pcie_under_load"),
-    ("memory-hot", 10.0, "gpu.temperature"),
+    ("memory-hot", 30.0, "gpu.temperature"),
     ("remap-failed", 2.5, "gpu.retired_memory"),
     ("power-brake", 4.0, "gpu.clock_reasons"),
     ("nvlink", 3.0, "gpu.nvlink"),
