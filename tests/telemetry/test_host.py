@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.backends.local import LocalTransport
+from harness.backends.ssh import SshTransport
 from harness.config import load_kernel_codes
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, HostTelemetry, Ruling
 from harness.telemetry.host import summarize_host
 from harness.telemetry.host_lines import host_command, read_lines
+from tests.contract.private_sshd import private_sshd
 
 CODES = load_kernel_codes()
 NONCE = "0123456789abcdef"
@@ -53,9 +55,9 @@ def bye(at: float) -> str:
     return f"{NONCE} bye {at:.2f} 1.00\n"
 
 
-def until(path: Path, mark: bytes) -> None:
+def until(path: Path, mark: bytes, count: int = 1) -> None:
     for _ in range(500):
-        if mark in path.read_bytes():
+        if path.read_bytes().count(mark) >= count:
             return
         time.sleep(0.02)
     pytest.fail(f"{mark!r} never came: {path.read_bytes()[-500:]!r}")
@@ -93,6 +95,30 @@ def test_the_real_follower_runs_here_until_it_is_let_go(tmp_path: Path) -> None:
     if os.access("/dev/kmsg", os.R_OK) and os.geteuid() == 0:
         assert found.kernel.lines > 0
         assert found.kernel.followed_from == spool.times[0]
+
+
+def test_over_ssh_it_ends_when_it_is_let_go_and_knows_its_own_connection(tmp_path: Path) -> None:
+    path = tmp_path / "host.spool"
+    argv = host_command(NONCE, period_seconds=30, look_every=1, devices=())
+    with private_sshd(tmp_path / "sshd") as access:
+        transport = SshTransport(access, name="private")
+        try:
+            stream = transport.stream(argv, path)
+            until(path, f"{NONCE} look 0".encode())
+            until(path, f"{NONCE} end 0\n".encode(), count=2)
+            before = time.monotonic()
+            stream.close()
+            # Not the 30 s that its sleep goes on for.
+            assert time.monotonic() - before < 15
+            assert stream.status == 0
+        finally:
+            transport.close()
+    spool = read_lines(path.read_bytes())
+    assert spool.ended is not None
+    assert spool.problems == ()
+    (look,) = spool.looks
+    assert {spool.follower, spool.parent} < look.ours
+    assert os.getpid() not in look.ours
 
 
 def test_counters_and_links_of_functions_are_summed_over_samples() -> None:
