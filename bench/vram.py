@@ -129,7 +129,7 @@ def on_card(address: str, flips: int) -> dict[str, Any]:
 
 def processor() -> dict[str, Any]:
     """The CPU engine's rates on this machine."""
-    job, seen = sweep([], mib=64, walks=8)
+    job, seen = sweep([], mib=64, ram_walks=8)
     return {
         "RAM": rate(seen, json.loads(WORKLOAD.prepare(job)[-1])["passes"]),
         "copy": seen["copy_rate"] / 1e9,

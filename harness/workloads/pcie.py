@@ -34,6 +34,7 @@ from harness.workloads.entries import entries
 _DEFAULTS: dict[str, Scalar] = {
     "engine": "auto",
     "mib": 16,
+    "ram_mib": 2,
     "copies": 8,
     "repeats": 10,
     # How much slower than the farthest cell the near one may measure. Two cells that both fill the link
@@ -67,14 +68,15 @@ class Pcie:
 
     @property
     def defaults(self) -> Mapping[str, Scalar]:
-        """``mib`` of one copy, ``copies`` in a batch, ``repeats`` of batches; ``near_tolerance`` a share."""
+        """``mib`` of one copy, ``copies`` in a batch, ``repeats`` of batches; ``near_tolerance`` a share;
+        ``ram_mib`` of one copy of the CPU engine."""
         return _DEFAULTS
 
     def _given(self, job: Job) -> dict[str, Any]:
         given = settings(self, job)
         for name, low, high in (
-            ("mib", 1, 4096), ("copies", 1, 64), ("repeats", 1, 10_000), ("near_tolerance", 0, 0.9),
-            ("stall_seconds", 1, 3600),
+            ("mib", 1, 4096), ("ram_mib", 1, 4096), ("copies", 1, 64), ("repeats", 1, 10_000),
+            ("near_tolerance", 0, 0.9), ("stall_seconds", 1, 3600),
         ):  # fmt: skip
             if not low <= given[name] <= high:
                 raise ConfigError(f"workload pcie: {name} must be {low} to {high}, not {given[name]}")
@@ -84,10 +86,12 @@ class Pcie:
         """The payload's command line. Raises ConfigError."""
         given = self._given(job)
         seed, samples = _chosen(job)
+        engine = demanded_engine(job, given["engine"])
         arguments = {
-            "engine": demanded_engine(job, given["engine"]),
+            "engine": engine,
             "gpus": [str(gpu.address) for gpu in gpus(job)],
-            **{name: given[name] for name in ("mib", "copies", "repeats", "stall_seconds")},
+            "mib": given["mib" if engine == "gpu" else "ram_mib"],
+            **{name: given[name] for name in ("copies", "repeats", "stall_seconds")},
             "seed": seed,
             "samples": list(samples),
         }
@@ -245,7 +249,7 @@ def _machine(
     due = [(first, second) for first in listed for second in listed]
     answers = [exact(f"{name} cells measured", str(due), str(pairs))]
     measurements = []
-    words = given["mib"] << 17
+    words = given["ram_mib"] << 17
     for (first, second), one in zip(pairs, found, strict=True):
         title = f"{name} cell {first} to {second}"
         total = words * given["repeats"]

@@ -40,9 +40,11 @@ _DEFAULTS: dict[str, Scalar] = {
     # Least share of a card's memory, as CUDA counts it, to be covered. The driver keeps some 0.3 to 0.6 GB
     # of a card for itself and its contexts: 2 to 4 % of the smallest here (16 GB).
     "share": 0.95,
-    "mib": 16,
-    # All 64 begin the walking bit at every place of every word once.
+    "mib": 4,
+    # All 64 begin the walking bit at every place of every word once: seconds on a card, minutes on the
+    # processor of an emulated guest, where one has to do.
     "walks": 64,
+    "ram_walks": 1,
     "randoms": 2,
     "hold_seconds": 0.0,
     "planted": 16,
@@ -86,7 +88,8 @@ def asked(job: Job, given: Mapping[str, Any]) -> Asked:
     """Passes, planted faults and samples for this job: another key, other random words."""
     stream = _numbers(f"{job.tenant}\n{job.key}")
     passes: list[Pass] = []
-    for step in range(given["walks"]):
+    gpu = demanded_engine(job, given["engine"]) == "gpu"
+    for step in range(given["walks" if gpu else "ram_walks"]):
         passes.append(Pass(pattern="walking_ones", kind=patterns.WALKING_ONE, argument=step))
         passes.append(Pass(pattern="walking_zeros", kind=patterns.WALKING_ZERO, argument=step))
     for first in (*_INVERTED, next(stream)):
@@ -134,14 +137,14 @@ class Vram:
 
     @property
     def defaults(self) -> Mapping[str, Scalar]:
-        """``share`` of a card's memory; ``mib`` of main memory for the CPU engine; numbers of passes."""
+        """``share`` of a card's memory; numbers of passes; ``mib`` and ``ram_walks`` are the CPU engine's."""
         return _DEFAULTS
 
     def _given(self, job: Job) -> dict[str, Any]:
         given = settings(self, job)
         for name, low, high in (
-            ("share", 0.01, 0.995), ("mib", 1, 1 << 22), ("walks", 1, 64), ("randoms", 1, 64),
-            ("planted", 1, 64), ("hold_seconds", 0, 3600), ("bandwidth_seconds", 0, 60),
+            ("share", 0.01, 0.995), ("mib", 1, 1 << 22), ("walks", 1, 64), ("ram_walks", 1, 64),
+            ("randoms", 1, 64), ("planted", 1, 64), ("hold_seconds", 0, 3600), ("bandwidth_seconds", 0, 60),
             ("stall_seconds", 1, 3600),
         ):  # fmt: skip
             if not low <= given[name] <= high:

@@ -20,7 +20,13 @@ WHERE = "0000:01:00.0"
 GPU = GuestDevice(
     address=PciAddress.parse(WHERE), vendor="10de", device="2335", host=PciAddress.parse("0000:41:00.0")
 )
-JOB = Job(key="k1", guest="g1", tenant="t", devices=(GPU,), parameters={"mib": 1, "copies": 2, "repeats": 3})
+JOB = Job(
+    key="k1",
+    guest="g1",
+    tenant="t",
+    devices=(GPU,),
+    parameters={"mib": 1, "ram_mib": 1, "copies": 2, "repeats": 3},
+)
 WORDS = 1 << 18
 Line = Callable[..., bytes]
 
