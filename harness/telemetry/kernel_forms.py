@@ -80,7 +80,7 @@ FORMS: tuple[Form, ...] = (
     Form(
         kind="PCIe error",
         family=Family.BUS,
-        pattern=re.compile(r"pciehp.*: (?:Link Down|Card not present)"),
+        pattern=re.compile(r"pciehp.*: Link Down"),
         ruling=Ruling.STOP,
         action=Action.RESEAT,
         meaning="a PCIe link went down by itself",
