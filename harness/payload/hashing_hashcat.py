@@ -20,8 +20,11 @@ _DEVICE = re.compile(r"^\s*Backend Device ID #([0-9]+)(?: \(Alias: #([0-9]+)\))?
 _FIELD = re.compile(r"^\s*([A-Z][A-Za-z().]*?)\.*: (.*)$")
 _STATUS = re.compile(r'\{ "session": .*$')
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_KEPT_STATUS = 40
-_KEPT_TEXT = 6000
+_TELLING = ("self-test", "ATTENTION", "Skipping", "temperature", "rror")
+# Sixteen GPUs in four modes must fit into the 1 MiB of output that comes back.
+_KEPT_STATUS = 8
+_KEPT_LINES = 8
+_KEPT_TEXT = 1500
 
 
 class BrokenEngine(Exception):
@@ -146,11 +149,17 @@ def session(
     return {
         "mode": one["mode"],
         "exit": status,
-        "said": plain if len(plain) <= _KEPT_TEXT else plain[: _KEPT_TEXT // 2] + plain[-_KEPT_TEXT // 2 :],
+        "said": telling(plain),
         "status": reports[-_KEPT_STATUS:],
         "found": found,
         "benchmark": measured and measured[-_KEPT_TEXT:],
     }
+
+
+def telling(said: str) -> str:
+    """The lines about tests, heat and errors, and the end."""
+    lines = [line[-300:] for line in said.splitlines() if any(word in line for word in _TELLING)]
+    return "\n".join([*lines[:_KEPT_LINES], said[-_KEPT_TEXT:]])
 
 
 def _refuse(status: int, said: str) -> None:

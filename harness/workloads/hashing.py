@@ -101,8 +101,8 @@ class Hashing:
             raise ConfigError("workload hashing: john has no GPU engine", remedy="use tool: hashcat")
         if not 1 <= given["candidates"] <= 100_000_000:
             raise ConfigError("workload hashing: candidates must be 1 to 100,000,000")
-        if not 1024 <= given["keyspace"] <= 10**15 or not 1 <= given["planted"] <= 1000:
-            raise ConfigError("workload hashing: keyspace must be 1024 to 10^15, planted 1 to 1000")
+        if not 1024 <= given["keyspace"] <= 10**15 or not 1 <= given["planted"] <= 64:
+            raise ConfigError("workload hashing: keyspace must be 1024 to 10^15, planted 1 to 64")
         _modes(given["modes"])
         return given, engine, tool
 

@@ -115,10 +115,10 @@ def test_a_gpu_without_encoders_decodes_what_the_processor_encoded(bench: Bench)
     assert [m.name for m in parsed.measurements] == ["transcode.h264.decode_rate"]
 
 
-def test_a_single_wrong_bit_of_a_decoded_frame_is_found_with_its_frame(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
+def spoil(bench: Bench, runs: int) -> None:
+    """Runs in which one bit of one frame comes wrong out of the card: each is found, with its frame."""
 
-    @settings(max_examples=3, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=runs, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.integers(0, 5), st.integers(0, FRAME * 8 - 1))
     def every(frame: int, bit: int) -> None:
         parsed = bench.parsed(card={"flip": ["clip.mkv", frame, bit]}, encoder="cpu")
@@ -128,6 +128,15 @@ def test_a_single_wrong_bit_of_a_decoded_frame_is_found_with_its_frame(tmp_path:
         assert answer.detail == "1 wrong of 6, 6 came"
 
     every()
+
+
+def test_a_single_wrong_bit_of_a_decoded_frame_is_found_with_its_frame(bench: Bench) -> None:
+    spoil(bench, 3)
+
+
+@pytest.mark.slow
+def test_a_hundred_single_wrong_bits_are_found(bench: Bench) -> None:
+    spoil(bench, 100)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +203,13 @@ def test_ten_bits_and_av1_go_the_way_a_card_can_go(codec: str, bench: Bench) -> 
     parsed = bench.parsed(codecs=codec, max_streams=1)
     assert wrong(parsed) == []
     assert len(parsed.answers) == 2 + 2 + 7 + 1
+
+
+def test_the_stand_in_refuses_in_the_real_words(bench: Bench) -> None:
+    _, stdout, _ = bench.run(card={"refuse": "Cannot load libcuda.so.1"})
+    words = (CASES / "ffmpeg-nvenc-no-driver.txt").read_text()
+    for line in words.splitlines():
+        assert (line.partition("] ")[2] or line) in json.loads(stdout)["error"]
 
 
 def test_an_encoder_that_this_ffmpeg_lacks_is_named(bench: Bench) -> None:
