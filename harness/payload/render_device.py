@@ -121,7 +121,7 @@ def cuda_address(number: int) -> str:
     text = ctypes.create_string_buffer(32)
     if library.cuInit(0) or library.cuDeviceGetPCIBusId(text, 32, number):
         return ""
-    return text.value.decode("ascii", "replace").lower()
+    return text.value.decode("ascii", "replace").lower()[-12:]  # some drivers write the domain with 8 digits
 
 
 def find(egl: Any, address: str) -> int:

@@ -126,11 +126,12 @@ def perform(job: dict[str, Any], address: str, tools: Tools, note: Any) -> dict[
     job["place"] = place
     os.mkdir(place)
     try:
+        found, source = look(job, tools), made_source(job, address, tools)
         if address:
+            # For both ffmpeg, and only now: what draws was found among all GPUs, by its address.
             numbers: Any = __import__("tensor_device")
             os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
             os.environ["CUDA_VISIBLE_DEVICES"] = str(numbers.visible_index(address))
-        found, source = look(job, tools), made_source(job, address, tools)
     except (tools.devices.Missing, tools.processes.MissingTool) as error:
         raise bounded.Unable(str(error)) from error
     except Exception as error:  # bindings of drivers raise their own

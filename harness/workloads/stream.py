@@ -64,8 +64,9 @@ _DEFAULTS: dict[str, Scalar] = {
     "max_duplicated_share": 0.01,
     # A latency is that of a 60 Hz stream only if pictures were drawn at 60 Hz.
     "min_rate_share": 0.95,
-    # libx264 ultrafast at 0.27 bits per pixel: 29 dB and more for the pattern, which moves everywhere.
-    "min_psnr_db": 24.0,
+    # libx264 ultrafast at 0.27 bits per pixel came to 32 dB at 320 x 180 and 33 dB at 1280 x 720 for the
+    # pattern, which moves everywhere, and to 41 dB for the scene. NVENC has not been measured yet.
+    "min_psnr_db": 28.0,
 }
 _PASSED = ("source", "width", "height", "rate", "frames", "seed", "start_seconds", "drain_seconds",
            "stall_seconds", "cubes", "driver", "packages")  # fmt: skip

@@ -198,7 +198,7 @@ void *eglGetProcAddress(const char *name) {
 }
 int cuInit(unsigned flags) { return flags; }
 int cuDeviceGetPCIBusId(char *out, int size, int number) {
-    strncpy(out, number ? "0000:C1:00.0" : "0000:41:00.0", size);
+    strncpy(out, number ? "0000:C1:00.0" : "00000000:41:00.0", size);
     return number > 1;
 }
 """
