@@ -3,7 +3,7 @@
  * The world of the NVML stand-in: a scenario, and GPUs that warm up, throttle, err and vanish as it says.
  *
  * Time begins with the first nvmlInit in any process: all processes that use one scenario file share one state
- * (a file beside it, named after its content and the boot), so that all see the same temperatures and an XID is
+ * (a file beside it, named after its content, its age and the boot), so that all see the same heat and an XID is
  * written once. The state moves in ticks of 0.1 s, about as often as real sensors do, and is the same for the
  * same seed and the same loads.
  */
@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #define TICK 0.1
+#define MOST_TICKS 6000 /* ten minutes: caught up with in some milliseconds */
 #define MAX_TEXT (256 * 1024)
 #define READY 0x53484b31u
 #define BUSY 0.02 /* a load above this makes the card leave its idle clocks and link speed */
@@ -213,12 +214,25 @@ static void take_lock(void)
         pthread_mutex_consistent(&state->lock);
 }
 
+/* Nobody asked for long: what lies back further than heat lasts is taken as it was at the last look. */
+static void skip(double now)
+{
+    double late = now / TICK - (double)state->ticks - MOST_TICKS;
+    if (late <= 0)
+        return;
+    for (int n = 0, from; n < scene.cards; n++)
+        if (from = 0, !active(FREEZE, n, now, &from))
+            state->gpu[n].energy += state->gpu[n].power * TICK * (double)(uint64_t)late;
+    state->ticks += (uint64_t)late;
+}
+
 double world_at(int gpu, struct gauges *seen)
 {
     take_lock();
     double now = world_now();
     if (now >= (double)(state->ticks + 1) * TICK) {
         double load = load_at(now);
+        skip(now);
         while ((double)(state->ticks + 1) * TICK <= now) {
             double then = (double)++state->ticks * TICK;
             for (int n = 0; n < scene.cards; n++)
@@ -234,10 +248,11 @@ double world_at(int gpu, struct gauges *seen)
 
 /* --- the shared state -------------------------------------------------------------------------------------- */
 
-static uint64_t digest(const char *text, size_t length)
+/* Of what a state is the state: this text, written at this moment, since this boot. */
+static uint64_t digest(const char *text, size_t length, const struct stat *written)
 {
     char boot[64] = "";
-    uint64_t mixed = 0;
+    uint64_t mixed = hashed((uint64_t)written->st_mtim.tv_sec ^ hashed((uint64_t)written->st_mtim.tv_nsec));
     FILE *file = fopen("/proc/sys/kernel/random/boot_id", "re");
     if (file) {
         boot[fread(boot, 1, sizeof boot - 1, file)] = 0;
@@ -301,16 +316,21 @@ int world_open(void)
     const char *path = getenv("SHAKEDOWN_NVML_SCENARIO");
     if (!path || !*path)
         path = "/run/shakedown/nvml.scenario";
+    struct stat written;
     FILE *file = fopen(path, "re");
     if (!file)
         return DRIVER_NOT_LOADED;
+    if (fstat(fileno(file), &written)) {
+        fclose(file);
+        return OPERATING_SYSTEM;
+    }
     char *text = malloc(MAX_TEXT + 1);
     size_t length = text ? fread(text, 1, MAX_TEXT, file) : 0;
     fclose(file);
     if (!text)
         return OPERATING_SYSTEM;
     text[length] = 0;
-    uint64_t key = digest(text, length);
+    uint64_t key = digest(text, length, &written);
     int answer = scenario_read(&scene, text);
     free(text);
     return answer == OK && scene.init == OK ? join(path, key) : answer != OK ? answer : scene.init;

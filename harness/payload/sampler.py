@@ -22,7 +22,7 @@ does not know.
                  form), serial, vbios, memory_bytes, properties (names and units of harness.telemetry.series;
                  null: not offered), fast and slow (names of the values in those lines), not_offered (names of
                  sensors that the card says it does not have: they are in neither). Text fields: "" when not
-                 offered.
+                 offered. Before it, a gpu has no lines but hung, returned, lost and died
 ``fast``         mono (before the first read), gpu, values: in the order of ``fast``, null where a read
                  failed. Units are those of harness.telemetry.series (W, J, degC, MHz, %); ``reasons`` is
                  NVML's bit mask of clock events.
@@ -40,8 +40,8 @@ does not know.
 ``kmsg``         seq, t (seconds since boot), level (0-7), facility (0: the kernel's own; 1: written by a
                  program, which the stand-in is), text. The log is read from its beginning, so old lines come
                  first. A line that is not of the form of /dev/kmsg has null for all but text.
-``kmsg_start``   mono, seq (the first that was still there) or error (it could not be opened or read: not
-                 followed)
+``kmsg_start``   mono, seq (the first that was still there; null: none yet) or error (it could not be opened
+                 or read: not followed from then on)
 ``kmsg_dropped`` mono, lines: the kernel overwrote these before they were read
 ``usage``        mono, wall, cpu_seconds (of this sampler so far, all its processes), every 10 s
 ``end``          mono, wall, cpu_seconds, reason ("SIGTERM", "SIGINT", "seconds", or what went wrong), left
@@ -136,6 +136,7 @@ class KernelLog:
 
     def __init__(self, path: str, spool: Spool) -> None:
         self.spool, self.rest, self.next = spool, b"", -1
+        self.told = False
         self.descriptor = -1
         try:
             self.descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -144,6 +145,13 @@ class KernelLog:
 
     def follow(self) -> None:
         """Copy what is new; at most some thousand lines, so that a flood cannot hold up everything else."""
+        self.read()
+        if self.descriptor >= 0 and not self.told:
+            self.told = True
+            self.spool.put("kmsg_start", seq=None)
+
+    def read(self) -> None:
+        """Copy what is there."""
         for _ in range(2000 if self.descriptor >= 0 else 0):
             try:
                 data = os.read(self.descriptor, 16384)
@@ -171,9 +179,10 @@ class KernelLog:
             self.spool.put("kmsg", seq=None, t=None, level=None, facility=None, text=said)
             return
         priority, sequence, micros = map(int, fields[:3])
-        if self.next < 0:
+        if not self.told:
+            self.told = True
             self.spool.put("kmsg_start", seq=sequence)
-        elif sequence > self.next:
+        elif 0 <= self.next < sequence:
             self.spool.put("kmsg_dropped", lines=sequence - self.next)
         self.next = sequence + 1
         seconds, level, facility = micros / 1e6, priority & 7, priority >> 3

@@ -163,7 +163,7 @@ class Rounds:
         known = dict.fromkeys(name for row in rows for name in row[0].split())
         said |= {"fast": self.fast_names, "slow": self.slow_names}
         said["not_offered"] = [name for name in known if name not in given]
-        self.worker.put("gpu", gpu=self.worker.gpu, **said)
+        reader.introduce(said)
         self.fast_codes = [0] * len(self.fast_names)
         self.slow_codes = [0] * (len(self.slow_names) - 1)
         self.before: dict[str, Any] = {}

@@ -80,6 +80,9 @@ class Reader:
 
     def __init__(self, nvml: Any, worker: Any, handle: Any) -> None:
         self.nvml, self.worker, self.handle = nvml, worker, handle
+        self.errors: dict[str, str] = {}
+        """What single questions last failed with; told after the ``gpu`` line, then when it is new."""
+        self.introduced = False
 
     def ask(self, function: str, *arguments: Any) -> Any:
         """A function of pynvml. Raises Lost, or its NVMLError."""
@@ -96,10 +99,23 @@ class Reader:
             return self.ask("nvmlDeviceGet" + function, *arguments)
         except self.nvml.NVMLError as error:
             if error.value not in NOT_OFFERED:
-                self.worker.put("error", gpu=self.worker.gpu, name=name, error=self.word(error.value))
+                self.failed(name, self.word(error.value))
         except AttributeError:  # a pynvml that does not know the function
             pass
         return None
+
+    def failed(self, name: str, error: str) -> None:
+        """Note an error of a single question."""
+        if self.introduced and self.errors.get(name) != error:
+            self.worker.put("error", gpu=self.worker.gpu, name=name, error=error)
+        self.errors[name] = error
+
+    def introduce(self, said: dict[str, Any]) -> None:
+        """Write the ``gpu`` line, and after it what failed before."""
+        self.worker.put("gpu", gpu=self.worker.gpu, **said)
+        self.introduced = True
+        for name, error in self.errors.items():
+            self.worker.put("error", gpu=self.worker.gpu, name=name, error=error)
 
     def word(self, code: int) -> str:
         """NVML's word for an error, ``NVMLError_Timeout``; its number where pynvml has no word."""

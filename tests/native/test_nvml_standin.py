@@ -318,6 +318,19 @@ def test_an_xid_is_told_once_whoever_asks(machine: Machine) -> None:
     assert [line.split(",")[:2] for line in lines] == [["11", "0"], ["12", "1"]]
 
 
+def test_a_scenario_that_is_written_again_begins_again(machine: Machine) -> None:
+    """A later run on the same machine with the same scenario must meet its faults too."""
+    described = scenario(fault("xid", at=0.1, value=79, what="gone"), fault("vanish", at=0.3))
+    for turn in (1, 2):
+        machine.scene(described)
+        _, before, after = machine.ask(
+            ("nvmlDeviceGetPowerUsage", GPU), (0.5, "nvmlDeviceGetPowerUsage", GPU)
+        )
+        assert before > 0
+        assert after["error"] == "NVMLError_GpuIsLost"
+        assert len(machine.kmsg.read_text().splitlines()) == turn
+
+
 def test_a_hang_holds_its_call_for_as_long_as_it_says(machine: Machine) -> None:
     machine.scene(scenario(fault("hang", what="nvmlDeviceGetPowerUsage", value=0.5)))
     _, before, _, after = machine.ask(

@@ -23,6 +23,7 @@ from harness.model.pci import PciAddress
 from harness.model.standin import StandinCard, StandinFault, StandinScenario, StandinStart
 from harness.payload.sampler import KernelLog, Spool
 from harness.telemetry.series import PROPERTIES, REASONS, SENSOR, SENSORS
+from harness.telemetry.spool import read_spool
 from harness.telemetry.standin import scenario_text
 from tests.native.nvml import Machine, build, fault
 
@@ -119,7 +120,11 @@ CAST = {
         fault("ecc", at=AT, value=2, what="dram corrected"),
         fault("remap", at=AT, value=1, what="pending"),
     ),
-    "refused": (fault("failing", at=AT, what="nvmlDeviceGetUtilizationRates", value=4),),
+    "refused": (
+        fault("failing", what="nvmlDeviceGetEccMode", value=4),
+        fault("failing", what="nvmlDeviceGetComputeRunningProcesses_v3", value=10),
+        fault("failing", at=AT, what="nvmlDeviceGetUtilizationRates", value=4),
+    ),
     "poor": (
         fault("unsupported", what="field 82"),
         fault("unsupported", what="field 186"),
@@ -143,7 +148,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
         sampler.until("lost", PARTS["vanishing"])
         sampler.until("hung", PARTS["hanging"])
         sampler.until("returned", PARTS["slow"])
-        sampler.until("error", PARTS["refused"], 2)
+        sampler.until("error", PARTS["refused"], 5)
         sampler.until("event", PARTS["erring"], 3)
         goes_on = [PARTS[part] for part in ("healthy", "frozen", "slow", "refused")]
         late = {gpu: len(sampler.lines("fast", gpu)) for gpu in goes_on}
@@ -213,6 +218,19 @@ def test_names_are_those_that_the_controller_knows(played: list[Line]) -> None:
     }
 
 
+def test_the_controller_reads_it_without_a_problem(played: list[Line]) -> None:
+    spool = read_spool("".join(json.dumps(line) + "\n" for line in played).encode())
+    assert spool.problems == ()
+    assert (spool.source, spool.standin, spool.end_reason) == ("nvml", "played", "SIGTERM")
+    assert spool.kernel_from is not None  # an empty log was followed too
+    assert [gpu.index for gpu in spool.gpus if gpu.ended] == [PARTS["vanishing"]]
+    assert {call.gpu for call in spool.hung} == {PARTS["hanging"], PARTS["slow"]}
+    assert [gpu.fast.names for gpu in spool.gpus] == [
+        tuple(line["fast"]) for part in CAST for line in of(played, "gpu", part)
+    ]
+    assert {gpu.errors.get("ecc_current") for gpu in spool.gpus} == {None, "NVMLError_NoPermission"}
+
+
 def test_a_gpu_that_vanishes_is_told_and_has_no_samples_from_then_on(played: list[Line]) -> None:
     (lost,) = of(played, "lost", "vanishing")
     assert lost["error"] == "NVMLError_GpuIsLost"
@@ -260,9 +278,15 @@ def test_counters_are_told_when_they_change(played: list[Line]) -> None:
 def test_a_read_that_fails_is_null_and_its_error_told_once(played: list[Line]) -> None:
     errors = of(played, "error", "refused")
     assert [(line["name"], line["error"]) for line in errors] == [
+        ("ecc_current", "NVMLError_NoPermission"),
+        ("ecc_pending", "NVMLError_NoPermission"),
+        ("processes", "NVMLError_Timeout"),
         ("util_gpu", "NVMLError_NoPermission"),
         ("util_memory", "NVMLError_NoPermission"),
     ]
+    (gpu,) = of(played, "gpu", "refused")
+    assert gpu["properties"]["ecc_current"] is None
+    assert set(column(played, "refused", "processes")) == {None}
     use = column(played, "refused", "util_gpu")
     assert use[0] is not None
     assert set(use[-10:]) == {None}
@@ -478,6 +502,15 @@ def test_a_pipe_is_followed_without_waiting_for_its_writer(machine: Machine) -> 
         stream.flush()
         kernel.follow()
     assert [line["text"] for line in written(machine) if line["type"] == "kmsg"] == ["through a pipe"]
+
+
+def test_an_empty_kernel_log_is_followed_and_said_to_be(machine: Machine) -> None:
+    spool = Spool(str(machine.folder / "spool"))
+    kernel = KernelLog(str(machine.kmsg), spool)
+    kernel.follow()
+    machine.kmsg.write_text("6,7,1,-;first\n")
+    kernel.follow()
+    assert [(line["type"], line["seq"]) for line in written(machine)] == [("kmsg_start", None), ("kmsg", 7)]
 
 
 def test_a_kernel_log_that_cannot_be_opened_is_said(machine: Machine) -> None:
