@@ -131,7 +131,14 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
     for at, workload in enumerate(profile.default_workloads):
         _known(workload, WORKLOAD_NAMES, source, ("default_workloads", at), "workload")
     for workload in profile.workload_parameters:
-        _known(workload, WORKLOAD_NAMES, source, ("workload_parameters", workload), "workload")
+        # What a workload is given in a mix stands beside what it is given alone: `mix.vram`.
+        _known(
+            workload.removeprefix("mix."),
+            WORKLOAD_NAMES,
+            source,
+            ("workload_parameters", workload),
+            "workload",
+        )
     for name, limit in profile.limits.items():
         _limit(limit, source, ("limits", name))
     _between(profile.memory_on_node_share, 0.5, 1.0, source, ("memory_on_node_share",))

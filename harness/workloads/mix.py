@@ -36,7 +36,7 @@ _DEFAULTS: dict[str, Scalar] = {
     "seconds": 60.0,
     "pulse_seconds": 5.0,
     "grace_seconds": 120.0,
-    "steady": "",
+    "steady": "stream",
 }
 _MOST_OUTPUT = 1 << 20
 _SHOWN = 20
@@ -44,7 +44,7 @@ _SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """Runs other workloads side by side; their parameters are the profile's own for each of them."""
+    """Runs other workloads side by side, with the parameters that the profile gives each of them."""
 
     loads: tuple[Workload, ...]
     name: str = "mix"
@@ -73,7 +73,7 @@ class Mix:
         jobs = tuple(
             (
                 known[name],
-                replace(job, key=f"{job.key}-{name}", parameters=job.siblings.get(name, {})),
+                replace(job, key=f"{job.key}-{name}", parameters=_parameters(job, name)),
             )
             for name in names
         )
@@ -132,6 +132,11 @@ class Mix:
         )
 
 
+def _parameters(job: Job, name: str) -> dict[str, Scalar]:
+    """The profile's for that workload, with what it says of it in a mix (``mix.vram``) laid over them."""
+    return {**job.siblings.get(name, {}), **job.siblings.get(f"mix.{name}", {})}
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -176,4 +181,4 @@ def _output(run: Observation, where: str) -> bytes:
     return output
 
 
-WORKLOAD = Mix(loads=(HASHING, TENSOR, TRANSCODE))
+WORKLOAD = Mix(loads=(TENSOR, VRAM, PCIE, TRANSCODE, STREAM, RENDER, HASHING))
