@@ -84,6 +84,7 @@ KINDS: dict[str, GuestKind] = {
             "libcuda1",
             "libnvidia-ptxjitcompiler1",
             "libnvidia-ml1",
+            "nvidia-egl-icd",
             "libnvidia-encode1",
             "libnvcuvid1",
             "hashcat",

@@ -26,8 +26,12 @@ from harness.workloads.base import (
 )
 from harness.workloads.hashing import WORKLOAD as HASHING
 from harness.workloads.judge import ENGINE_BROKEN, UNABLE
+from harness.workloads.pcie import WORKLOAD as PCIE
+from harness.workloads.render import WORKLOAD as RENDER
+from harness.workloads.stream import WORKLOAD as STREAM
 from harness.workloads.tensor import WORKLOAD as TENSOR
 from harness.workloads.transcode import WORKLOAD as TRANSCODE
+from harness.workloads.vram import WORKLOAD as VRAM
 
 PHASES = ("ramp", "soak", "pulse")
 _DEFAULTS: dict[str, Scalar] = {
