@@ -33,7 +33,7 @@ def observed(framework: str, place: Place, parameters: dict[str, Any], **hooks: 
         key="bench",
         guest="bench",
         tenant="bench",
-        vcpus=2,
+        vcpus=1,  # threads that wait for each other measure what else the machine does
         parameters={"framework": framework, "engine": "cpu", **parameters},
         place=place,
     )

@@ -40,6 +40,9 @@ class Burn:
         self.inputs_changed = 0
         self.worst: float | None = 0.0
         self.busy = self.unchecked_busy = 0.0
+        self.paces: dict[bool, list[float]] = {True: [], False: []}
+        """Seconds a round of each checked and each unchecked slice, by ``clock``."""
+        self.clock = time.perf_counter
         self.told: list[dict[str, Any]] = []
         self.injected: list[dict[str, Any]] = []
         self.chance = job.get("inject_seed", 0)
@@ -124,8 +127,10 @@ class Burn:
             if duty < 1:
                 _await_load(duty, period)
             checked = bool(turn % every)
+            before = self.clock()
             spent = self._checked(per_slice) if checked else self._unchecked(per_slice)
             turn += 1
+            self.paces[checked].append((self.clock() - before) / per_slice)
             per_slice = max(1, min(2 * per_slice, int(per_slice * length / max(spent, 1e-9))))
             if not job["seconds"]:
                 per_slice = min(per_slice, max(1, job["rounds"] - self.round))
@@ -256,7 +261,11 @@ def _rate(flops: float, seconds: float) -> float | None:
 def cost_curve(
     np: Any, numbers: Any, make: Any, job: dict[str, Any], sizes: list[int]
 ) -> list[dict[str, Any]]:
-    """Checked and unchecked rates over the matrix size, TFLOP/s: a short burn at each."""
+    """Checked and unchecked rates over the matrix size, TFLOP/s: a short burn at each.
+
+    Rates of the median slice, since a short burn on a machine with other work is easily disturbed; on a
+    processor by the seconds that it worked for us.
+    """
     found = []
     for size in sizes:
         products = make(job["precision"], size)
@@ -271,9 +280,16 @@ def cost_curve(
                 "duty": 1.0,
                 "tiles": 1,
             }
-            seen = Burn(np, numbers, products, short).run()
+            burn = Burn(np, numbers, products, short)
+            burn.clock = time.process_time if job["engine"].startswith("cpu:") else time.perf_counter
+            seen = burn.run()
         finally:
             products.close()
-        keys = ("precision", "size", "products", "mismatches", "residual_worst", "rate", "unchecked_rate")
-        found.append({key: seen[key] for key in keys})
+        keys = ("precision", "size", "products", "mismatches", "residual_worst")
+        flops = 2.0 * size**3 * products.blocks
+        rates = {
+            name: _rate(flops, sorted(burn.paces[checked])[len(burn.paces[checked]) // 2])
+            for name, checked in (("rate", True), ("unchecked_rate", False))
+        }
+        found.append({**{key: seen[key] for key in keys}, **rates})
     return found

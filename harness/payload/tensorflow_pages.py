@@ -8,6 +8,10 @@ To record a list for another version, run this as root in a guest with the libra
 
     echo 4096 > /sys/kernel/debug/fault_around_bytes
     tensorflow_pages.py JSON > tensorflow-VERSION.pages      (JSON as tensor_job.py takes it)
+
+On a kernel without that file: with the libraries on a file system that reads nothing ahead (a loop device
+whose ``queue/read_ahead_kb`` is 0) and not in the page cache (``dd of=FILE oflag=nocache conv=notrunc
+count=0``).
 """
 
 from __future__ import annotations
