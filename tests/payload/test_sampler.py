@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +349,11 @@ def test_nvml_that_hangs_at_its_start_is_told_and_the_kernel_log_followed(machin
         ({"library": "/nowhere/libnvidia-ml.so.1"}, "OSError"),
         ({"library": "libc.so.6"}, ""),
         ({"pynvml": ""}, "pynvml is not here"),
+        pytest.param(
+            {"library": ""},
+            "NVMLError_LibraryNotFound",
+            marks=pytest.mark.skipif(find_library("nvidia-ml") is not None, reason="this machine has NVML"),
+        ),
     ],
 )
 def test_without_nvml_it_says_why_and_still_follows_the_kernel_log(
