@@ -47,7 +47,7 @@ def _coverage(case: Case, subject: Subject) -> CheckResult:
     faults = [
         *_ends(telemetry),
         *_forgotten(subject, telemetry),
-        *_gaps(gpu, telemetry.loads),
+        *_gaps(gpu, telemetry.loads, case.profile.telemetry.max_gap_seconds),
         *_rate(gpu, telemetry, case.profile.telemetry),
     ]
     measured = (
@@ -115,8 +115,10 @@ def _forgotten(subject: Subject, telemetry: GuestTelemetry) -> list[str]:
     return [f"loads that no window names: {listing(lost)}"] if lost else []
 
 
-def _gaps(gpu: GpuTelemetry, loads: tuple[LoadWindow, ...]) -> list[str]:
-    worst = sorted(gpu.gaps, key=lambda gap: -gap.seconds)
+def _gaps(gpu: GpuTelemetry, loads: tuple[LoadWindow, ...], allowed: float) -> list[str]:
+    """Gaps longer than the profile allows between two samples. A shorter one lies at the begin or end of a
+    load, where the sample on its other side would have been taken while nothing ran."""
+    worst = sorted((gap for gap in gpu.gaps if gap.seconds > allowed), key=lambda gap: -gap.seconds)
     faults = [_gap(gap, loads) for gap in worst[:3]]
     if len(worst) > 3:
         faults.append(f"and {len(worst) - 3} more gaps")

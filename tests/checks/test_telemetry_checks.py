@@ -147,6 +147,18 @@ def test_a_gap_names_when_how_long_and_which_load() -> None:
     assert "no sample for 7.5 s from 30.0 s to 37.5 s under device: nvmlDeviceGetPowerUsage" in why
 
 
+@pytest.mark.parametrize(("seconds", "outcome"), [(2.0, PASS), (2.1, ERROR)])
+def test_a_gap_is_longer_than_the_profile_allows(seconds: float, outcome: Outcome) -> None:
+    gap = Gap(start=40.0, end=40.0 + seconds)
+    assert judged("telemetry.coverage", on_gpu(gaps=(gap,)))[0] is outcome
+
+
+def test_a_load_of_which_nothing_is_covered_does_not_pass_for_being_short() -> None:
+    gap = Gap(start=25.0, end=26.5)
+    evidence = on_gpu(gaps=(gap,), load_seconds=1.5, covered_seconds=0.0)
+    assert judged("telemetry.coverage", evidence)[0] is ERROR
+
+
 @pytest.mark.parametrize(("count", "outcome"), [(599, PASS), (598, ERROR), (1200, PASS), (0, ERROR)])
 def test_half_of_the_asked_rate_is_enough(count: int, outcome: Outcome) -> None:
     """120 s under load at 10 Hz: 5 Hz are 600 samples, of which the first may lie before the load."""
