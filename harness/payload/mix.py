@@ -14,19 +14,22 @@ from __future__ import annotations
 
 import base64
 import json
+import lzma
 import os
 import select
 import signal
 import sys
 import time
-import zlib
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-TOO_MUCH = 900_000
-"""Bytes of encoded output of all runs together: what comes back from a job is limited to 1 MiB."""
+TOO_MUCH = 500_000
+"""Bytes of all outputs together, packed, after which no further run begins: what comes back from a job is
+limited to 1 MiB, base64 takes a third, and runs that are on will still add theirs."""
+LONGEST = 1 << 20
+"""Bytes of one run's output."""
 _TICK = 0.05
 
 
@@ -35,15 +38,36 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class Outputs:
+    """What all runs printed, one after the other in one stream, packed as it grows: runs of one load repeat
+    most of each other (their pictures), which a dictionary of megabytes sees."""
+
+    def __init__(self) -> None:
+        self.packer = lzma.LZMACompressor(preset=1)
+        self.packed = bytearray()
+        self.count = 0
+
+    def add(self, output: bytes) -> int:
+        """Append one output; returns its length."""
+        self.count += 1
+        self.packed += self.packer.compress(output)
+        return len(output)
+
+    def close(self) -> str:
+        """The whole stream as base64."""
+        self.packed += self.packer.flush()
+        return base64.b64encode(self.packed).decode("ascii")
+
+
 class Load:
     """One load: its command, the run that is on, and all that are over."""
 
-    def __init__(self, name: str, argv: list[str], steady: bool, folder: str) -> None:
-        self.name, self.argv, self.steady, self.folder = name, argv, steady, folder
+    def __init__(self, entry: dict[str, Any], folder: str, outputs: Outputs) -> None:
+        self.name, self.argv, self.steady = entry["name"], entry["argv"], entry["steady"]
+        self.folder, self.outputs = folder, outputs
         self.pid = 0
         self.began = 0.0
         self.runs: list[dict[str, Any]] = []
-        self.kept = 0
 
     def _path(self, stream: str) -> str:
         return os.path.join(self.folder, f"{self.name}.{stream}")
@@ -69,12 +93,8 @@ class Load:
         return True
 
     def _write_down(self, code: int, *, cut: bool) -> None:
-        out = _read(self._path("out"), 1 << 20)
-        packed = base64.b64encode(zlib.compress(out, 6)).decode("ascii")
-        said = (
-            "" if code == 0 else _read(self._path("err"), 1 << 20)[-500:].decode("utf-8", "backslashreplace")
-        )
-        self.kept += len(packed) + len(said) + 100
+        out = _read(self._path("out"), LONGEST)
+        said = b"" if code == 0 else _read(self._path("err"), LONGEST)[-500:]
         self.runs.append(
             {
                 "load": self.name,
@@ -82,8 +102,9 @@ class Load:
                 "cut": cut,
                 "started": self.began,
                 "ended": now(),
-                "output": packed,
-                "said": said,
+                "bytes": self.outputs.add(out),
+                "number": self.outputs.count,
+                "said": said.decode("utf-8", "backslashreplace"),
             }
         )
         self.signal(signal.SIGKILL)  # whatever it left behind in its session
@@ -114,15 +135,15 @@ def _read(path: str, most: int) -> bytes:
 class Mix:
     """All loads, and the phase they are in."""
 
-    def __init__(self, loads: list[Load]) -> None:
-        self.loads = loads
+    def __init__(self, loads: list[Load], outputs: Outputs) -> None:
+        self.loads, self.outputs = loads, outputs
         self.stopped = False
         self.ending = False
 
     @property
     def full(self) -> bool:
         """Whether more output would no longer come back whole."""
-        return sum(load.kept for load in self.loads) > TOO_MUCH
+        return len(self.outputs.packed) > TOO_MUCH
 
     def tick(self, active: int) -> None:
         """Let the first ``active`` loads run, begin again what ended, wait a moment."""
@@ -169,7 +190,8 @@ def main(argument: str) -> None:
     job = json.loads(argument)
     tools: Any = __import__("processes")
     tools.clear(job["folder"])
-    mix = Mix([Load(e["name"], e["argv"], e["steady"], job["folder"]) for e in job["loads"]])
+    outputs = Outputs()
+    mix = Mix([Load(entry, job["folder"], outputs) for entry in job["loads"]], outputs)
 
     def end(_number: int, _frame: Any) -> None:
         mix.ending = True
@@ -188,8 +210,9 @@ def main(argument: str) -> None:
         sys.exit(3)
     observed = {
         "phases": phases,
-        "runs": [run for load in mix.loads for run in load.runs],
+        "runs": sorted((run for load in mix.loads for run in load.runs), key=lambda run: run["number"]),
         "full": mix.full,
+        "outputs": outputs.close(),
     }
     versions = {"python": sys.version.split()[0]}
     print(

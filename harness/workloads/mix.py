@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-import zlib
+import io
+import lzma
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,7 +43,9 @@ _DEFAULTS: dict[str, Scalar] = {
     "grace_seconds": 120.0,
     "steady": "stream",
 }
-_MOST_OUTPUT = 1 << 20
+_MOST_OUTPUTS = 256 << 20
+"""Bytes of all outputs together, unpacked; a short text can claim to be a long one."""
+_MOST_MEMORY = 64 << 20
 _SHOWN = 20
 
 
@@ -114,16 +117,22 @@ class Mix:
         engines: dict[str, str] = {}
         counts: dict[str, int] = {load.name: 0 for load, _one in jobs}
         loads = {load.name: (load, one) for load, one in jobs}
+        outputs = _unpacked(seen.text("outputs"))
         for number, entry in enumerate(seen.items("runs")):
             run = Observation(entry, f"mix.runs[{number}]")
             name = run.text("load")
             if name not in loads:
                 raise ParseError(f"mix: a run of {name[:80]!r}, which was not asked for")
+            output = outputs.read(run.integer("bytes", bits=21))
+            if len(output) != run.integer("bytes", bits=21):
+                raise ParseError(f"mix: the output of run {number} is not all there")
             if run.flag("cut"):
                 continue
             counts[name] += 1
-            wrong, engines[name] = _run(*loads[name], run, counts[name], versions)
+            wrong, engines[name] = _run(loads[name], run, output, counts[name], versions)
             answers += wrong
+        if outputs.read(1):
+            raise ParseError("mix: there is more output than runs")
         for name, count in counts.items():
             answers.append(at_least(f"{name}: runs with right answers", 1, _right(name, count, answers), ""))
         return Parsed(
@@ -152,19 +161,20 @@ def _right(name: str, count: int, answers: list[Answer]) -> float:
 
 
 def _run(
-    load: Workload, job: Job, run: Observation, number: int, versions: dict[str, str]
+    what: tuple[Workload, Job], run: Observation, output: bytes, number: int, versions: dict[str, str]
 ) -> tuple[list[Answer], str]:
     """The wrong answers of one run, named after it, and its engine."""
+    load, job = what
     where = f"{load.name} run {number}"
     status = run.integer("status", bits=16)
     said = run.text("said")[-300:]
     if status == UNABLE:
-        reason = _output(run, where)[-300:].decode("utf-8", "backslashreplace").strip()
+        reason = output[-300:].decode("utf-8", "backslashreplace").strip()
         raise ParseError(f"mix: {where} could not do its work: {said or reason}")
     if status:
-        what = "its engine does not work" if status == ENGINE_BROKEN else f"it ended with status {status}"
-        return [exact(f"{where}: ends well", "status 0", what, said)], ""
-    parsed = load.parse(job, _output(run, where))
+        how = "its engine does not work" if status == ENGINE_BROKEN else f"it ended with status {status}"
+        return [exact(f"{where}: ends well", "status 0", how, said)], ""
+    parsed = load.parse(job, output)
     if not parsed.answers:
         raise ParseError(f"mix: {where} gave no answers")
     versions.update(parsed.versions)
@@ -172,17 +182,17 @@ def _run(
     return wrong[:_SHOWN], parsed.engine
 
 
-def _output(run: Observation, where: str) -> bytes:
-    """What the run printed. Raises ParseError for what cannot be unpacked, or unpacks to too much."""
+def _unpacked(text: str) -> io.BytesIO:
+    """What all runs printed, in their order. Raises ParseError for what cannot be unpacked."""
     try:
-        packed = base64.b64decode(run.text("output"), validate=True)
-        unpack = zlib.decompressobj()
-        output = unpack.decompress(packed, _MOST_OUTPUT + 1)
-    except (binascii.Error, zlib.error, ValueError) as error:
-        raise ParseError(f"mix: output of {where} cannot be unpacked: {error}") from error
-    if len(output) > _MOST_OUTPUT or not unpack.eof:
-        raise ParseError(f"mix: output of {where} is longer than {_MOST_OUTPUT} bytes, or cut off")
-    return output
+        packed = base64.b64decode(text, validate=True)
+        unpack = lzma.LZMADecompressor(memlimit=_MOST_MEMORY)
+        output = unpack.decompress(packed, _MOST_OUTPUTS)
+    except (binascii.Error, lzma.LZMAError, ValueError, EOFError) as error:
+        raise ParseError(f"mix: the outputs cannot be unpacked: {error}") from error
+    if not unpack.eof:
+        raise ParseError(f"mix: the outputs are longer than {_MOST_OUTPUTS} bytes, or cut off")
+    return io.BytesIO(output)
 
 
 WORKLOAD = Mix(loads=(TENSOR, VRAM, PCIE, TRANSCODE, STREAM, RENDER, HASHING))

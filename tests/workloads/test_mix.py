@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
+import lzma
 import shutil
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,29 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
 from harness.workloads import Job, Place, mix
+from harness.workloads.hashing import secret
 
 PAYLOAD = Path(__file__).parents[2] / "harness/payload"
 SMALL: dict[str, dict[str, Any]] = {"transcode": {"width": 64, "height": 48, "frames": 5}}
 
 
 def packed(text: bytes) -> str:
-    return base64.b64encode(zlib.compress(text)).decode()
+    return base64.b64encode(lzma.compress(text)).decode()
 
 
 def a_run(load: str, output: bytes, **changes: Any) -> dict[str, Any]:
     fields = {"load": load, "status": 0, "cut": False, "started": 1.0, "ended": 2.0, "said": ""}
-    return {**fields, "output": packed(output), **changes}
+    return {**fields, "number": 1, "bytes": len(output), "output": output, **changes}
 
 
-def a_report(runs: list[dict[str, Any]], **changes: Any) -> bytes:
-    phases = [
+def a_report(done: list[dict[str, Any]], /, **changes: Any) -> bytes:
+    phases: Any = [
         {"kind": kind, "started": 20.0 * n, "ended": 20.0 * (n + 1), "stops": 1}
         for n, kind in enumerate(("ramp", "pulse", "soak"))
     ]
-    observed = {"phases": phases, "runs": runs, "full": False, **changes}
+    outputs = b"".join(run["output"] for run in done)
+    shown = [{k: v for k, v in run.items() if k != "output"} for run in done]
+    observed = {"phases": phases, "runs": shown, "outputs": packed(outputs), "full": False, **changes}
     whole = {"payload": "mix", "engine": "mix", "observed": observed, "versions": {"python": "3.11"}}
     return (json.dumps(whole) + "\n").encode()
 
@@ -49,8 +52,8 @@ def only_hashing(job: Job) -> Job:
 
 def hashing_output(job: Job, **observed: Any) -> bytes:
     """What the hashing payload prints for this mix, with the right password unless told otherwise."""
-    load, one = mix.WORKLOAD._given(job)[1][0]
-    asked = load._given(one)[1]  # type: ignore[attr-defined]
+    _load, one = mix.WORKLOAD._given(job)[1][0]
+    asked = secret(one.key, one.tenant, 2000)
     seen = {"found": asked.password, "candidates": 2000, "seconds": 1.0, "reported_rate": None, **observed}
     whole = {"payload": "hashing", "engine": "john", "observed": seen, "versions": {}}
     return (json.dumps(whole) + "\n").encode()
@@ -96,11 +99,12 @@ def test_phases_left_out_or_cut_short_are_wrong(only_hashing: Job) -> None:
 
 
 @pytest.mark.parametrize(
-    "output", ["", "!", packed(b"x")[:-4], packed(b"\0" * (2 << 20)), base64.b64encode(b"no zlib").decode()]
+    "outputs",
+    ["", "!", packed(b"x")[:-8], packed(b"x" * 7), packed(b""), base64.b64encode(b"no xz at all").decode()],
 )
-def test_output_that_cannot_be_unpacked_is_no_answer(only_hashing: Job, output: str) -> None:
-    with pytest.raises(ParseError):
-        mix.WORKLOAD.parse(only_hashing, a_report([{**a_run("hashing", b""), "output": output}]))
+def test_outputs_that_cannot_be_unpacked_or_do_not_fit_are_no_answer(only_hashing: Job, outputs: str) -> None:
+    with pytest.raises(ParseError, match=r"mix|hashing"):
+        mix.WORKLOAD.parse(only_hashing, a_report([a_run("hashing", b"12345")], outputs=outputs))
 
 
 @given(
@@ -108,14 +112,15 @@ def test_output_that_cannot_be_unpacked_is_no_answer(only_hashing: Job, output: 
         st.none() | st.booleans() | st.integers() | st.text(max_size=20),
         lambda inner: (
             st.lists(inner, max_size=3)
-            | st.dictionaries(st.sampled_from(["load", "status", "cut", "output", "said", "kind"]), inner)
+            | st.dictionaries(st.sampled_from(["load", "status", "cut", "bytes", "said", "kind"]), inner)
         ),
         max_leaves=10,
     )
 )
 def test_odd_runs_are_parse_errors_and_nothing_else(runs: Any) -> None:
     job = Job(key="k", guest="g", tenant="t", parameters={"loads": "hashing"})
-    for report in (a_report(runs), a_report([runs])):
+    for observed in ({"runs": runs}, {"runs": [runs]}, {"outputs": runs}, {"phases": runs}):
+        report = a_report([], **observed)
         try:
             mix.WORKLOAD.parse(job, report)
         except ParseError:
