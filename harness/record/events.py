@@ -7,6 +7,7 @@ of a killed run, and readers leave it out.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -56,10 +57,14 @@ class EventLog:
         self._clock = clock
         self._seq = seq
         self._digest = digest or hashlib.sha256()
+        self._line = b""
+        """What was being written last, until it is counted."""
         self._lock = threading.Lock()
         self._closed = False
         try:
-            self._stream = path.open("ab")
+            # Unbuffered: what a write was given is in the file or nowhere.
+            self._stream = path.open("ab", buffering=0)
+            self._size = os.fstat(self._stream.fileno()).st_size
             sync_directory(path.parent)
         except OSError as error:
             raise RecordError(f"{path} could not be opened: {error}") from error
@@ -94,6 +99,7 @@ class EventLog:
     def end(self) -> int:
         """Write the closing event with the total and the hash of everything before it, and close."""
         with self._lock:
+            self._count()
             total = self._append(
                 END, {"total": self._seq + 1, "sha256": f"sha256:{self._digest.copy().hexdigest()}"}
             )
@@ -109,6 +115,7 @@ class EventLog:
     def _append(self, kind: str, data: dict[str, Any]) -> int:
         if self._closed:
             raise RecordError(f"{self._path} is closed: {kind!r} came too late")
+        self._count()
         event = {
             "seq": self._seq + 1,
             "at": self._clock.now(),
@@ -117,21 +124,37 @@ class EventLog:
             "data": data,
         }
         try:
-            line = json.dumps(event, allow_nan=False, ensure_ascii=True, separators=(",", ":")) + "\n"
-            self._stream.write(line.encode("ascii"))
-            self._stream.flush()
-            os.fsync(self._stream.fileno())
+            text = json.dumps(event, allow_nan=False, ensure_ascii=True, separators=(",", ":")) + "\n"
         except (ValueError, TypeError, RecursionError) as error:
             raise RecordError(f"event {kind!r} cannot be written as JSON: {error}") from error
+        try:
+            self._line = text.encode("ascii")
+            if self._stream.write(self._line) != len(self._line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(self._stream.fileno())
         except OSError as error:
             # What reached the disk is unknown: a further append could join two lines into one.
             self._closed = True
             raise RecordError(
                 f"{self._path} could not be written: {error}", remedy="free space on that filesystem"
             ) from error
-        self._seq += 1
-        self._digest.update(line.encode("ascii"))
+        self._count()
         return self._seq
+
+    def _count(self) -> None:
+        """Count the last line if it is in the file. An interrupt (Ctrl-C) may come between any two steps of
+        an append: then the next one begins here, and asks the file how far the last one came."""
+        if not self._line:
+            return
+        size, whole = os.fstat(self._stream.fileno()).st_size, self._size + len(self._line)
+        if size == whole:
+            digest = self._digest.copy()
+            digest.update(self._line)
+            # Stores without a call between them: no handler of a signal runs in their middle.
+            self._seq, self._digest, self._size, self._line = self._seq + 1, digest, whole, b""
+        elif size != self._size:
+            self._closed = True
+            raise RecordError(f"{self._path} is {size} bytes long, not {whole}: its last line is torn")
 
 
 def read_events(path: Path) -> EventFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -166,3 +167,30 @@ def test_a_fold_gives_back_the_values_that_were_recorded(tmp_path):
     assert one.results[0] == example.workload_result("g1", "transcode")
     assert record.evidence.seconds["release"] == 8.4
     assert record.evidence.interrupted is False
+
+
+def test_an_interrupt_in_the_middle_of_an_append_leaves_the_numbers_right(tmp_path):
+    """Ctrl-C comes between any two steps: here 200 times, at moments from before the write to after it."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "events.jsonl"
+    log = EventLog(file, example.TickingClock())
+    interrupted = 0
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(200):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 20e-6 * (1 + number % 50))
+                log.append("intervention", {"what": f"thing {number}"})
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    log.end()
+    known = read_events(file)
+    assert interrupted > 20
+    assert (known.problems, known.ended) == ((), True)
