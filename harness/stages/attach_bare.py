@@ -17,7 +17,7 @@ from harness.stages.host_state import run_directory
 from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.standin import scenario_text
 from harness.workloads import Place
-from harness.workloads.applicable import absence
+from harness.workloads.applicable import absence, models
 
 MACHINE = PciAddress(0, 0, 0, 0)
 """The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare
@@ -31,9 +31,10 @@ for job in "$directory"/jobs/*/; do
     key=${job%/}
     sh "$directory/payload/runner.sh" stop --base "$directory/jobs" --key "${key##*/}" --grace 5
 done >/dev/null
-rm -rf -- "$directory"
+rm -rf -- "$directory" || exit 1
+rmdir -- "${directory%/*}" 2>/dev/null || :
 """
-"""Ends the jobs of a run by their keys, then removes its directory."""
+"""Ends the jobs of a run by their keys, then removes its directory, and the run's own where that is all."""
 
 
 def bare_place(work_dir: str, run: str) -> Place:
@@ -98,6 +99,7 @@ def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...])
         recorder=session.recorder,
         clock=session.clock,
         progress=session.progress,
+        models=models(session.skus, facts, gpus),
         absent=absence(session.skus, facts, gpus, session.profile),
     )
 

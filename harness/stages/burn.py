@@ -10,13 +10,16 @@ from harness.errors import HarnessError, WorkloadError
 from harness.model.evidence import WorkloadResult
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
+from harness.model.sku import Sku
 from harness.ports import Clock, CommandResult, Transport
 from harness.record.recorder import Recorder
 from harness.stages.boundary import stage_error
 from harness.workloads import (
+    WORKLOADS,
     GuestDevice,
     Job,
     Place,
+    Scalar,
     Workload,
     device,
     install,
@@ -25,6 +28,7 @@ from harness.workloads import (
     runs,
     workload,
 )
+from harness.workloads.applicable import fitted
 
 _SLICE_SECONDS = 20
 """How long one wait may block in the guest: progress is shown in between."""
@@ -47,6 +51,8 @@ class Burn:
     clock: Clock
     progress: Callable[[str], None]
     place: Place = Place()
+    models: tuple[Sku | None, ...] = ()
+    """Of the GPUs; None for one that no inventory file describes."""
     absent: Callable[[str], str] = lambda _name: ""
     """Why a workload is not run: the GPU model is declared not to have its engine. Empty: it is run."""
     results: list[WorkloadResult] = field(default_factory=list)
@@ -92,8 +98,8 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
         tenant=f"{task.run}/{task.guest}",
         vcpus=task.vcpus,
         devices=task.devices,
-        parameters=task.profile.workload_parameters.get(load.name, {}),
-        siblings=task.profile.workload_parameters,
+        parameters=_parameters(task, load.name),
+        siblings={name: _parameters(task, name) for name in _with_parameters(task)},
         place=task.place,
     )
     why = task.absent(load.name)
@@ -131,6 +137,15 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
         task.planted.update(device.planted(job, output))
     task.progress(f"{load.name}: {_words(result)}")
     return result
+
+
+def _parameters(task: Burn, name: str) -> dict[str, Scalar]:
+    return fitted(name, task.models, task.profile.workload_parameters.get(name, {}))
+
+
+def _with_parameters(task: Burn) -> tuple[str, ...]:
+    """Every workload by name, and those of a mix that the profile gives parameters of their own."""
+    return tuple(dict.fromkeys((*(w.name for w in WORKLOADS), *task.profile.workload_parameters)))
 
 
 def _await(task: Burn, connection: Transport, load: Workload, job: Job) -> None:

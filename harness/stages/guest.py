@@ -37,7 +37,7 @@ from harness.stages.release import release_guest
 from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.standin import scenario_text
 from harness.workloads import GuestDevice
-from harness.workloads.applicable import absence
+from harness.workloads.applicable import absence, models
 
 KERNEL_LOG = (
     'log=$(dmesg --notime) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
@@ -214,6 +214,7 @@ def _burn(
             recorder=guest.recorder,
             clock=guest.clock,
             progress=guest.progress,
+            models=models(guest.skus, guest.facts, [gpu.host for gpu in plan.gpus]),
             absent=absence(guest.skus, guest.facts, [gpu.host for gpu in plan.gpus], guest.profile),
             planted=guest.planted,
         )

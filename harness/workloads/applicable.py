@@ -7,17 +7,17 @@ there and does not work. Only a declared 0 counts: an engine that nobody knows o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku, describing
 from harness.model.topology import HostFacts
-from harness.workloads.base import NVIDIA
+from harness.workloads.base import NVIDIA, Scalar
 
-DEMANDS: dict[str, str] = {"transcode": "nvenc", "stream": "nvenc"}
-"""Workload to the engine without which it has nothing to run on; all others need what every GPU has."""
+DEMANDS: dict[str, tuple[str, ...]] = {"transcode": ("nvenc", "nvdec"), "stream": ("nvenc",)}
+"""Workload to the engines without all of which it has nothing to run on; others need what every GPU has."""
 LEAST_GPUS: dict[str, int] = {"p2p": 2}
 """Workload to the number of NVIDIA GPUs that it needs to have anything to do."""
 _NAMES = {"nvenc": "NVENC", "nvdec": "NVDEC", "nvjpeg": "NVJPEG", "rt": "ray tracing"}
@@ -30,15 +30,32 @@ def absent(workload: str, skus: Sequence[Sku | None], *, engine: str = "auto") -
     models is spared only when all of them lack the engine. ``engine`` is the workload's parameter: with
     ``cpu`` the load is meant for the processor, which has no such limits.
     """
-    demanded = DEMANDS.get(workload)
+    demanded = DEMANDS.get(workload, ())
     models = [sku for sku in skus if sku is not None]
-    if demanded is None or engine == "cpu" or not models or len(models) != len(skus):
+    if not demanded or engine == "cpu" or not models or len(models) != len(skus):
         return ""
-    if any(sku.engines.get(demanded) != 0 for sku in models):
+    if any(sku.engines.get(each) != 0 for sku in models for each in demanded):
         return ""
     names = {sku.name: sku.title for sku in models}
     files = ", ".join(f"inventory/skus/{name}.yaml" for name in names)
-    return f"{' and '.join(names.values())} has no {_NAMES[demanded]} ({files})"
+    lacking = " and no ".join(_NAMES[each] for each in demanded)
+    return f"{' and '.join(names.values())} has no {lacking} ({files})"
+
+
+def fitted(workload: str, skus: Sequence[Sku | None], parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """A workload's parameters with what the GPU model decides, where the profile leaves it open.
+
+    ``transcode`` encodes what the model is declared to encode; on a model that only decodes, the processor
+    encodes and the GPU's decoder is compared. What is unknown stays as the profile has it.
+    """
+    given = dict(parameters)
+    known = [sku for sku in skus if sku is not None]
+    if workload != "transcode" or not known or len(known) != len(skus) or given.get("engine") == "cpu":
+        return given
+    if all(sku.engines.get("nvenc") == 0 for sku in known):
+        return {"encoder": "cpu", **given}
+    common = [codec for codec in known[0].codecs if all(codec in sku.codecs for sku in known)]
+    return {"codecs": ",".join(common), **given} if common else given
 
 
 def models(

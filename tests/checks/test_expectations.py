@@ -206,10 +206,10 @@ def test_a_measurement_without_a_floor_is_named() -> None:
 def test_a_workload_whose_engine_the_model_lacks_has_no_subject() -> None:
     evidence = clean.evidence()
     first, *rest = evidence.guests
-    demanded = replace(first, workloads=(*first.workloads, "transcode"))
+    demanded = replace(first, workloads=(*first.workloads, "stream"))
     evidence = replace(evidence, guests=(demanded, *rest))
-    assert said(evidence, "workload.answer")["g1/transcode"][0] is None
+    assert said(evidence, "workload.answer")["g1/stream"][0] is None
     lacking = with_model(evidence, engines={"nvenc": 0})
-    assert "g1/transcode" not in said(lacking, "workload.answer")
+    assert "g1/stream" not in said(lacking, "workload.answer")
     unknown = with_model(evidence, engines={"nvenc": None})
-    assert said(unknown, "workload.answer")["g1/transcode"][0] is None
+    assert said(unknown, "workload.answer")["g1/stream"][0] is None

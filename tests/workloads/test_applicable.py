@@ -15,7 +15,7 @@ from harness.model.guest import AttachMode, GuestRequest
 from harness.model.outcome import SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku
-from harness.workloads.applicable import DEMANDS, absence, absent, models, not_planned
+from harness.workloads.applicable import DEMANDS, absence, absent, fitted, models, not_planned
 
 
 def _clean() -> ModuleType:
@@ -38,10 +38,10 @@ def skus() -> dict[str, Sku]:
 
 
 def test_h200_has_no_encoder_and_the_file_says_so(skus: dict[str, Sku]) -> None:
-    assert absent("transcode", [skus["h200-sxm"]]) == (
+    assert absent("stream", [skus["h200-sxm"]]) == (
         "NVIDIA H200 (SXM5) has no NVENC (inventory/skus/h200-sxm.yaml)"
     )
-    assert absent("transcode", [skus["h200-sxm"]], engine="gpu")
+    assert absent("stream", [skus["h200-sxm"]], engine="gpu")
 
 
 @pytest.mark.parametrize(
@@ -53,18 +53,38 @@ def test_models_with_encoders_and_stand_ins_are_planned(name: str, skus: dict[st
 
 def test_only_a_declared_absence_counts(skus: dict[str, Sku]) -> None:
     h200 = skus["h200-sxm"]
-    assert not absent("transcode", [replace(h200, engines={"nvenc": None})])
-    assert not absent("transcode", [replace(h200, engines={})])
-    assert not absent("transcode", [None])
-    assert not absent("transcode", [])
-    assert not absent("transcode", [h200, None])
-    assert not absent("transcode", [h200, skus["l4"]])
-    assert absent("transcode", [h200, skus["a100-sxm-80gb"]])
+    assert not absent("stream", [replace(h200, engines={"nvenc": None})])
+    assert not absent("stream", [replace(h200, engines={})])
+    assert not absent("stream", [None])
+    assert not absent("stream", [])
+    assert not absent("stream", [h200, None])
+    assert not absent("stream", [h200, skus["l4"]])
+    assert absent("stream", [h200, skus["a100-sxm-80gb"]])
 
 
 def test_a_load_for_the_processor_and_one_that_needs_no_encoder_are_planned(skus: dict[str, Sku]) -> None:
-    assert not absent("transcode", [skus["h200-sxm"]], engine="cpu")
+    assert not absent("stream", [skus["h200-sxm"]], engine="cpu")
     assert [absent(name, [skus["h200-sxm"]]) for name in ("tensor", "vram", "hashing", "render")] == [""] * 4
+
+
+def test_a_model_that_only_decodes_is_held_to_its_decoder(skus: dict[str, Sku]) -> None:
+    h200 = skus["h200-sxm"]
+    assert not absent("transcode", [h200])
+    assert absent("transcode", [replace(h200, engines={"nvenc": 0, "nvdec": 0})]).startswith(
+        "NVIDIA H200 (SXM5) has no NVENC and no NVDEC"
+    )
+    assert fitted("transcode", [h200], {"rate": 30}) == {"encoder": "cpu", "rate": 30}
+
+
+def test_what_the_profile_leaves_open_is_the_models_and_what_it_says_stays(skus: dict[str, Sku]) -> None:
+    t4, l4 = skus["t4"], skus["l4"]
+    assert fitted("transcode", [l4], {}) == {"codecs": "h264,hevc,hevc10,av1"}
+    assert fitted("transcode", [l4, t4], {}) == {"codecs": "h264,hevc,hevc10"}
+    assert fitted("transcode", [l4], {"codecs": "h264"}) == {"codecs": "h264"}
+    assert fitted("transcode", [l4], {"engine": "cpu"}) == {"engine": "cpu"}
+    assert fitted("transcode", [l4, None], {}) == {}
+    assert fitted("transcode", [], {}) == {}
+    assert fitted("tensor", [l4], {}) == {}
 
 
 def test_models_come_from_ids_and_subsystems(skus: dict[str, Sku]) -> None:
@@ -81,7 +101,7 @@ def test_models_come_from_ids_and_subsystems(skus: dict[str, Sku]) -> None:
     assert models((*known, replace(skus["l4"], name="l4-too")), facts, (L4,)) == (None,)
     assert models(known, None, (H200,)) == (None,)
     why = absence(known, facts, (H200,), clean.profile())
-    assert "no NVENC" in why("transcode")
+    assert "no NVENC" in why("stream")
     assert why("tensor") == ""
 
 
@@ -91,7 +111,7 @@ def test_what_is_not_planned_is_listed(skus: dict[str, Sku]) -> None:
     guest = GuestEvidence(
         name="bare",
         request=GuestRequest(name="bare", gpus=0),
-        workloads=("transcode", "tensor"),
+        workloads=("stream", "tensor"),
         attach=AttachMode.BARE,
         devices=(H200,),
     )
@@ -108,8 +128,8 @@ def test_what_is_not_planned_is_listed(skus: dict[str, Sku]) -> None:
     )
     profile = clean.profile("bare")
     assert not_planned(evidence, profile) == (
-        "bare/transcode: NVIDIA H200 (SXM5) has no NVENC (inventory/skus/h200-sxm.yaml)",
+        "bare/stream: NVIDIA H200 (SXM5) has no NVENC (inventory/skus/h200-sxm.yaml)",
     )
-    on_cpu = replace(profile, workload_parameters={"transcode": {"engine": "cpu"}})
+    on_cpu = replace(profile, workload_parameters={"stream": {"engine": "cpu"}})
     assert not_planned(evidence, on_cpu) == ()
     assert not_planned(replace(evidence, skus=()), profile) == ()
