@@ -71,7 +71,7 @@ def run(
             demand = demand if reference is None else with_comparison(demand)
             demands = choose_guests(demand, gpus, expected_gpus=host_file.expected_gpus)
             if dry_run:
-                return _dry_run(host_file, demands, progress)
+                return _dry_run(host_file, demand, demands, progress)
             session = _fresh(
                 host_file,
                 profile=demand,
@@ -238,10 +238,12 @@ def _standin(host: HostFile) -> StandinScenario | None:
     return config.load_standin(host.nvml_standin) if host.nvml_standin else None
 
 
-def _dry_run(host: HostFile, demands: tuple[GuestDemand, ...], progress: Callable[[str], None]) -> int:
+def _dry_run(
+    host: HostFile, profile: Profile, demands: tuple[GuestDemand, ...], progress: Callable[[str], None]
+) -> int:
     from harness.stages.dry_run import changes  # noqa: PLC0415  only this way of calling needs it
 
-    for line in changes(host, demands, progress, labs=config.load_lab):
+    for line in changes(host, demands, progress, attach=profile.attach, labs=config.load_lab):
         sys.stdout.write(f"{line}\n")
     return 0
 

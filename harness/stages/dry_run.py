@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from harness import facts as host_facts
 from harness.images.guest import ensure_guest_image
+from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile
 from harness.model.placement import NoPlan, PlacementPlan
 from harness.model.topology import HostFacts
@@ -13,6 +14,7 @@ from harness.placement import planner
 from harness.placement.gpus import select_gpus
 from harness.stages import images
 from harness.stages.access import Labs, open_host
+from harness.stages.attach_bare import bare_place
 from harness.stages.claims import CLAIM_ROOTS
 from harness.stages.given import GuestDemand
 from harness.stages.network import run_network
@@ -25,13 +27,16 @@ def changes(
     demands: tuple[GuestDemand, ...],
     progress: Callable[[str], None],
     *,
+    attach: AttachMode = AttachMode.VFIO,
     labs: Labs | None = None,
 ) -> tuple[str, ...]:
     """What a run would change on the host, one sentence each, in order; ``RUN`` stands for the run's key.
 
-    Asks the host (read only) and builds the guest image on this machine when it is not there yet. Raises
-    ConfigError, TransportError, LabError, ImageError or ParseError.
+    Asks the host (read only) and, for guests, builds their image on this machine when it is not there yet.
+    Raises ConfigError, TransportError, LabError, ImageError or ParseError.
     """
+    if attach is AttachMode.BARE:
+        return _of_machine(host, demands, progress, labs)
     image = ensure_guest_image(host.guest_image, progress)
     with open_host(host, progress, labs=labs) as access:
         facts, _ = host_facts.collect(access.transport, work_dir=host.work_dir)
@@ -53,6 +58,26 @@ def changes(
         "give all of it back: drivers, hugepages, networks, files and claims, and check that it is back"
     )
     return tuple(lines)
+
+
+def _of_machine(
+    host: HostFile,
+    demands: tuple[GuestDemand, ...],
+    progress: Callable[[str], None],
+    labs: Labs | None,
+) -> tuple[str, ...]:
+    with open_host(host, progress, labs=labs) as access:
+        facts, _ = host_facts.collect(access.transport, work_dir=host.work_dir)
+    gpus = select_gpus(facts, host.placement.selector)
+    place = bare_place(host.work_dir, _RUN)
+    home = place.payload.rpartition("/")[0]
+    return (
+        f"on {host.name}: write claims for the machine, {len(gpus)} GPUs and their companion functions, and "
+        f"a lease, below {CLAIM_ROOTS[0]}",
+        f"write {home}: the loads, their output, the sampler and its spool",
+        *(f"run on the machine itself: {', '.join(demand.workloads)}" for demand in demands),
+        "end what still runs, and remove that directory and the claims",
+    )
 
 
 def _of_guest(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.config import load_host
-from harness.model.guest import GuestRequest, PlacementPolicy
+from harness.model.guest import AttachMode, GuestRequest, PlacementPolicy
 from harness.model.inventory import HostControlRef, HostFile
 from harness.model.placement import PlacementPlan
 from harness.placement import planner
@@ -82,3 +82,15 @@ def test_a_dry_run_looks_at_a_real_machine_and_changes_nothing(here, tmp_path) -
     assert any(line.startswith("copy the guest image (0 MiB)") for line in lines)
     assert any(line.startswith("guest g1-16gpu would not be started") for line in lines)
     assert lines[-1].startswith("give all of it back")
+
+
+def test_a_bare_run_is_told_without_guests_and_needs_no_image(here, tmp_path) -> None:
+    before = _tree(tmp_path)
+    host = dataclasses.replace(here, guest_image=str(tmp_path / "there is none.qcow2"))
+    demand = GuestDemand(request=GuestRequest(name="bare", gpus=0), workloads=("vram", "pcie"))
+    lines = changes(host, (demand,), lambda _text: None, attach=AttachMode.BARE)
+    assert _tree(tmp_path) == before
+    assert lines[0].startswith("on here: write claims for the machine, ")
+    assert f"write {tmp_path}/work/runs/RUN/bare: the loads" in lines[1]
+    assert lines[2] == "run on the machine itself: vram, pcie"
+    assert not [line for line in lines if "domain" in line or "image" in line or "network" in line]
