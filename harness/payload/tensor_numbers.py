@@ -80,9 +80,14 @@ def matrix(np: Any, seed: int, bits: int, size: int) -> Any:
 
 
 def accumulated(precision: str, size: int) -> float:
-    """u' times n sqrt(n): the common factor of the bounds; sums in pieces count as their pieces do."""
+    """u' times n sqrt(n): the common factor of the bounds.
+
+    Of a sum in pieces, the pieces' errors are independent, and as often negative as positive (our inputs are
+    symmetric), so they add up like a random walk: by the root of the number of pieces.
+    """
     _, _, unit, piece = PRECISIONS[precision]
-    return float(unit * size * (min(size, piece) if piece else size) ** 0.5)
+    length = min(size, piece) if piece else size
+    return float(unit * length**1.5 * (size / length) ** 0.5)
 
 
 def rounding(engine: str, precision: str) -> float:

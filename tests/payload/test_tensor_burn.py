@@ -175,11 +175,10 @@ def test_checks_come_as_often_as_they_are_asked_for() -> None:
 
 
 def test_a_burn_lasts_its_time_and_idles_its_share() -> None:
+    before = time.process_time()  # not the clock: a busy machine makes short work long
     seen = burn(NumpyProducts(), seconds=0.6, duty=0.25, period=0.1)
     assert seen["seconds"] >= 0.6
-    flops = 2 * 64**3 / 1e12
-    busy = flops * (seen["products"] / seen["rate"] + seen["unchecked_products"] / seen["unchecked_rate"])
-    assert busy < 0.5 * seen["seconds"]
+    assert time.process_time() - before < 0.6 * seen["seconds"]
 
 
 def test_the_idle_part_of_a_pulse_ends_with_the_period() -> None:
