@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
 from harness.errors import ConfigError, ImageError
-from harness.images import cache, debian, guest_kernel
+from harness.images import cache, debian, frameworks, guest_kernel
 from harness.images.debian import ImageFile
-from harness.images.processes import require_tool, run_logged
 from harness.images.standin import compile_argv, pynvml_file, standin_sources
-from harness.workloads import tensorflow_library
 
 PYTHON_DIR = "/usr/lib/python3/dist-packages"
 """Where the guest holds ``pynvml.py``, compiled: the sampler is told so."""
@@ -43,8 +40,8 @@ class GuestKind:
 
     packages: tuple[str, ...]
     components: tuple[str, ...]
-    requirements: str
-    """Lock file of Python packages in ``guest_files``, installed to /opt/tf."""
+    framework: str
+    """Kind of TensorFlow tree (``harness.images.frameworks``), installed to /opt/tf."""
     disk_mib: int
     command_line: str = _COMMAND_LINE
 
@@ -70,9 +67,7 @@ _BUILD = ("gcc", "libc6-dev", "make", "linux-headers-amd64")
 """To compile the stand-ins (a driver, a library) inside the image; taken out again."""
 
 KINDS: dict[str, GuestKind] = {
-    "cpu": GuestKind(
-        packages=(*_BASE, *_BUILD), components=("main",), requirements="tensorflow-cpu.txt", disk_mib=5 * 1024
-    ),
+    "cpu": GuestKind(packages=(*_BASE, *_BUILD), components=("main",), framework="cpu", disk_mib=5 * 1024),
     "nvidia": GuestKind(
         # linux-headers and a compiler: Debian ships the kernel module as source (dkms).
         packages=(
@@ -91,8 +86,8 @@ KINDS: dict[str, GuestKind] = {
             "nvidia-opencl-icd",
         ),
         components=("main", "contrib", "non-free", "non-free-firmware"),
-        requirements="tensorflow-cpu.txt",
-        disk_mib=9 * 1024,
+        framework="cuda",
+        disk_mib=12 * 1024,
     ),
 }
 
@@ -129,7 +124,8 @@ def ensure_guest_image(kind: str, progress: Callable[[str], None], *, root: Path
     def build(work: Path) -> None:
         _build(work, kind, digest, progress)
 
-    entry = cache.ensure(CACHE_KIND, digest, build, progress, need_mib=3 * KINDS[kind].disk_mib, root=root)
+    # Never more than two of the tree, the raw disk and the qcow2 at a time; none is larger than the disk.
+    entry = cache.ensure(CACHE_KIND, digest, build, progress, need_mib=2 * KINDS[kind].disk_mib, root=root)
     # A store of images is read by hosts as libvirt's own user, also where it is shared with them whole.
     entry.parent.chmod(0o755)
     return read_image(entry)
@@ -164,7 +160,13 @@ def image_digest(kind: str) -> str:
     spec = KINDS[kind]
     texts = [f"{file.path} {file.mode:o} {file.content!r}" for file in _root_files()]
     steps = _customize(Path("tensorflow"), keep_compiler=kind == "nvidia")
-    parts = (*texts, *steps, _text("initrd-init.sh"), _text(spec.requirements), *guest_kernel.MODULES)
+    parts = (
+        *texts,
+        *steps,
+        _text("initrd-init.sh"),
+        frameworks.tree_digest(spec.framework),
+        *guest_kernel.MODULES,
+    )
     return cache.recipe_hash(f"guest {_RECIPE}", _SUITE, repr(spec), *parts)
 
 
@@ -207,7 +209,7 @@ def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) 
         f"building the {kind} guest image: ffmpeg, john, TensorFlow on Debian {_SUITE}; about three minutes"
     )
     python_dir = work / "tensorflow"
-    _install_python(python_dir, spec, work / "tensorflow.log", progress)
+    frameworks.install(python_dir, spec.framework, work / "tensorflow.log", progress)
     rootfs = work / "rootfs"
     debian.bootstrap(
         rootfs,
@@ -227,38 +229,6 @@ def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) 
     debian.to_qcow2(raw, work / "disk.qcow2", progress=progress)
     raw.unlink()
     _manifest(work, kind, digest, spec)
-
-
-def _install_python(target: Path, spec: GuestKind, log: Path, progress: Callable[[str], None]) -> None:
-    beside = Path(sys.executable).with_name("uv")
-    tool = str(beside) if beside.is_file() else require_tool("uv", "uv (from PyPI: pip install uv)")
-    with resources.as_file(resources.files("harness.images") / "guest_files" / spec.requirements) as lock:
-        run_logged(
-            [
-                *(tool, "pip", "install", "--quiet", "--target", str(target), "--python-version", "3.11"),
-                *("--python-platform", "x86_64-manylinux_2_28", "--only-binary", ":all:"),
-                *("--require-hashes", "--no-deps", "--link-mode", "copy", "-r", str(lock)),
-            ],
-            log=log,
-            what="installing TensorFlow for the guest",
-            progress=progress,
-        )
-    _slim(target, log, progress)
-
-
-def _slim(target: Path, log: Path, progress: Callable[[str], None]) -> None:
-    """Leave out symbol tables that nothing loads, and bind the library's references to itself beforehand."""
-    libraries = [
-        target / tensorflow_library.LIBRARY,
-        *(target / "tensorflow").glob("libtensorflow_framework.so.*"),
-    ]
-    run_logged(
-        [require_tool("strip", "binutils"), "--strip-unneeded", *(str(path) for path in libraries)],
-        log=log,
-        what="stripping TensorFlow",
-        progress=progress,
-    )
-    tensorflow_library.bind_own_symbols(libraries[0])
 
 
 def _root_files() -> tuple[ImageFile, ...]:
@@ -307,8 +277,6 @@ def _customize(python_dir: Path, *, keep_compiler: bool) -> tuple[str, ...]:
         _standin(),
         *(() if keep_compiler else (purge,)),
         f'mkdir -p "$1/opt" && cp -a "{python_dir}" "$1/opt/tf" && chown -R 0:0 "$1/opt/tf"',
-        # Headers, static libraries and the C++ SDK are for building against TensorFlow, not for running it.
-        'rm -rf "$1/opt/tf/tensorflow/include" "$1/opt/tf/clang" "$1/opt/tf/bin"',
         # Compiled by the guest's own Python; the guest never asks whether a source changed.
         'chroot "$1" python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/tf '
         f"/usr/lib/python3.11 {PYTHON_DIR} >/dev/null || true",
