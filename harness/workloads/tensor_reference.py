@@ -21,8 +21,8 @@ _INNER = {"fp64": -52, "fp32": -23, "tf32": -22, "fp16": -22, "bf16": -22, "fp8"
 """Exponent of twice the accumulator's unit roundoff, twice that again where tensor cores truncate (Fasi,
 Higham, Mikaitis and Pranesh, PeerJ CS 7:e330, 2021). fp8: about 14 bits on Hopper, carried over to binary32
 every 128 terms (DeepSeek-V3 technical report, arXiv 2412.19437, 3.3.2). These pieces' errors are independent
-and of either sign, so they add up like a random walk: were each counted at its worst, the bound for an element
-at n = 16384 would be 190, four times the elements themselves, and would find nothing."""
+and of either sign, so they add up like a random walk: were each counted at its worst, the bound for an
+element at n = 16384 would be 190, four times the elements themselves, and would find nothing."""
 _PIECE = {"fp8": 128}
 _TILE = 16
 _SIGMAS, _LAMBDA = 10.0, 11.0

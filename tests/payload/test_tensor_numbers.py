@@ -58,8 +58,8 @@ def test_both_sides_hold_elements_against_the_same_bound(precision: str, engine:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_bounds_stay_below_what_they_must_find(precision: str) -> None:
-    """At a GPU's sizes a wrong sign, or a lost exponent, of a typical element breaks the bound of an element; of
-    Freivalds' check an error of a few typical elements does. Of fp8 somewhat larger ones."""
+    """At a GPU's sizes a wrong sign, or a lost exponent, of a typical element breaks the bound of an element;
+    of Freivalds' check an error of a few typical elements does. Of fp8 somewhat larger ones."""
     size, (element, few) = tensor._SIZES[precision], (0.5, 6) if precision == "fp8" else (0.25, 4)
     typical = size**0.5 / 3
     relative, absolute = tensor_numbers.element_bound("cuda:torch", precision, size)
