@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 KINDS = ("hosts", "profiles", "labs", "waivers", "kernel", "skus", "standins")
 ENVIRONMENT = "SHAKEDOWN_INVENTORY"
+_BASED_ON = "based_on"
+_MERGED = ("checks", "workload_parameters", "limits")
+"""Keys of which a profile names only the entries that differ from those of the one it is based on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +53,12 @@ def load_host(name: str | Path) -> HostFile:
 
 
 def load_profile(name: str | Path) -> Profile:
-    """The profile of that name or path; its check ids and workloads are known ones. Raises ConfigError."""
-    return _load(Profile, "profiles", name, check_profile)
+    """The profile of that name or path; its check ids and workloads are known ones. Raises ConfigError.
+
+    A profile that is ``based_on`` another takes over all that it does not say itself; of ``checks``,
+    ``workload_parameters`` and ``limits`` single entries. That other one stands on its own.
+    """
+    return _load(Profile, "profiles", name, check_profile, based=True)
 
 
 def load_lab(name: str | Path) -> LabFile:
@@ -188,11 +195,39 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _load(kind: type[T], folder: str, name: str | Path, rules: Callable[[T, YamlSource], None]) -> T:
+def _load(
+    kind: type[T],
+    folder: str,
+    name: str | Path,
+    rules: Callable[[T, YamlSource], None],
+    *,
+    based: bool = False,
+) -> T:
     source = read_yaml(find(folder, name))
+    if based and isinstance(source.data, dict) and _BASED_ON in source.data:
+        source = _on_base(folder, source)
     value = _validate(kind, source)
     rules(value, source)
     return value
+
+
+def _on_base(folder: str, source: YamlSource) -> YamlSource:
+    """The file's data laid over those of the file it is based on; lines are this file's own."""
+    own = {key: value for key, value in source.data.items() if key != _BASED_ON}
+    name = source.data[_BASED_ON]
+    if not isinstance(name, str):
+        raise source.error((_BASED_ON,), f"the name of a profile was expected, found {_said(name)}")
+    try:
+        base = read_yaml(find(folder, name)).data
+    except ConfigError as error:
+        raise source.error((_BASED_ON,), error.message, remedy=error.remedy) from error
+    if not isinstance(base, dict) or _BASED_ON in base:
+        raise source.error((_BASED_ON,), f"{name} is itself based on another, or is no profile")
+    merged = {**base, **own}
+    for key in _MERGED:
+        if isinstance(base.get(key), dict) and isinstance(own.get(key), dict):
+            merged[key] = {**base[key], **own[key]}
+    return dataclasses.replace(source, data=merged)
 
 
 def _validate(kind: type[T], source: YamlSource) -> T:

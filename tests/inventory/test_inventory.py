@@ -10,6 +10,7 @@ import pytest
 from harness.checks import CHECKS
 from harness.config import list_names, load_host, load_lab, load_profile, load_waivers
 from harness.model.outcome import Severity, SubjectKind
+from harness.workloads import WORKLOADS
 
 
 @pytest.mark.parametrize("name", list_names("profiles"))
@@ -54,8 +55,19 @@ def test_smoke_and_nightly_demand_what_the_design_says() -> None:
     smoke, nightly = load_profile("smoke"), load_profile("nightly")
     assert [guest.gpus for guest in smoke.guests] == [1, 4]
     assert [guest.gpus for guest in nightly.guests] == [1, 2, 3, 4]
-    demanded = {workload for guest in smoke.guests for workload in guest.workloads}
-    assert demanded == {"device", "transcode", "tensor", "hashing"}
+    for profile in (smoke, nightly, load_profile("burnin")):
+        demanded = {workload for guest in profile.guests for workload in guest.workloads}
+        assert demanded == {workload.name for workload in WORKLOADS}
+
+
+def test_a_profile_on_a_base_differs_by_what_it_says_alone() -> None:
+    smoke, nightly, bare, rehearsal = (load_profile(n) for n in ("smoke", "nightly", "bare", "rehearsal"))
+    assert nightly.checks == smoke.checks
+    assert nightly.workload_parameters == smoke.workload_parameters
+    assert set(rehearsal.checks) == set(bare.checks)
+    assert rehearsal.attach is bare.attach
+    assert rehearsal.workload_parameters["mix.vram"] == bare.workload_parameters["mix.vram"]
+    assert rehearsal.workload_parameters["tensor"] != bare.workload_parameters["tensor"]
 
 
 def test_lab_waivers_hold_on_labs_alone_for_blockers_and_not_for_ever() -> None:
