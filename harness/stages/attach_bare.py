@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 
 from harness.errors import WorkloadError
+from harness.images.frameworks import ensure_tensorflow
 from harness.images.standin import ensure_standin, pynvml_file
+from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.ports import Transport
 from harness.stages.attached import Attached
@@ -16,8 +19,9 @@ from harness.stages.guest_devices import bare_devices
 from harness.stages.host_state import run_directory
 from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.standin import scenario_text
-from harness.workloads import Place
+from harness.workloads import Place, workload
 from harness.workloads.applicable import absence, models
+from harness.workloads.base import NVIDIA
 
 MACHINE = PciAddress(0, 0, 0, 0)
 """The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare
@@ -94,7 +98,7 @@ def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...])
         workloads=demand.workloads,
         vcpus=max(1, sum(1 for cpu in facts.cpus if cpu.online is not False)),
         devices=bare_devices(facts, gpus),
-        place=bare_place(session.host.work_dir, session.run),
+        place=_place(attached, demand),
         profile=session.profile,
         recorder=session.recorder,
         clock=session.clock,
@@ -102,6 +106,29 @@ def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...])
         models=models(session.skus, facts, gpus),
         absent=absence(session.skus, facts, gpus, session.profile),
     )
+
+
+def _place(attached: Attached, demand: GuestDemand) -> Place:
+    """On the machine that Shakedown itself runs on, TensorFlow comes from its cache; elsewhere the machine
+    has it where a guest image has it. Raises ImageError."""
+    session = attached.session
+    place = bare_place(session.host.work_dir, session.run)
+    if attached.access.ssh is not None or not uses_tensorflow(session.profile, demand.workloads):
+        return place
+    nvidia = any(gpu.vendor == NVIDIA for gpu in attached.gpus)
+    return replace(place, tensorflow=str(ensure_tensorflow(session.progress, "cuda" if nvidia else "cpu")))
+
+
+def uses_tensorflow(profile: Profile, workloads: tuple[str, ...]) -> bool:
+    """Whether one of these loads needs the TensorFlow that Shakedown brings: not PyTorch, not one's own."""
+    given = profile.workload_parameters
+    tensors = [given.get("tensor", {})] if "tensor" in workloads else []
+    if "mix" in workloads:
+        loads = str({**workload("mix").defaults, **given.get("mix", {})}["loads"])
+        if "tensor" in [name.strip() for name in loads.split(",")]:
+            tensors.append({**given.get("tensor", {}), **given.get("mix.tensor", {})})
+    whole = [{**workload("tensor").defaults, **tensor} for tensor in tensors]
+    return any(tensor["framework"] == "tensorflow" and not tensor["library_dir"] for tensor in whole)
 
 
 def _watch(attached: Attached, name: str, place: Place, gpus: tuple[PciAddress, ...]) -> Watch:
