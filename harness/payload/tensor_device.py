@@ -13,6 +13,19 @@ _MAJOR, _MINOR = 75, 76
 """CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of ``cuda.h``."""
 
 
+SOFTWARE = (
+    "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
+    "CUDA_ERROR_NO_BINARY_FOR_GPU",
+    "CUDA_ERROR_JIT_COMPILER_NOT_FOUND",
+    "no kernel image is available for execution on the device",
+    "the provided PTX was compiled with an unsupported toolchain",
+    "CUDA driver version is insufficient for CUDA runtime version",
+    "NVIDIA driver on your system is too old",
+)
+"""Words of errors that speak of framework and driver and not of the card: names of ``cuda.h``, texts of
+``cudaGetErrorString``, and the last one is PyTorch's."""
+
+
 class Unable(Exception):
     """Something that the work needs is not installed here."""
 
@@ -52,7 +65,8 @@ def _read(folder: str, name: str) -> str:
 
 
 def identity(address: str) -> dict[str, Any]:
-    """The one visible GPU, which must be the one at that PCI address: name and compute capability.
+    """The one visible GPU, which must be the one at that PCI address: name and compute capability; and the
+    driver's CUDA version (12020 for 12.2).
 
     Raises Unable or Broken.
     """
@@ -65,12 +79,20 @@ def identity(address: str) -> dict[str, Any]:
         name = ctypes.create_string_buffer(128)
         cuda("cuDeviceGetName", name, 128, number)
         numbers = [cuda.number("c_int", "cuDeviceGetAttribute", what, number) for what in (_MAJOR, _MINOR)]
+        driver = cuda.number("c_int", "cuDriverGetVersion")
     except bounded.Unable as error:
         raise Unable(str(error)) from error
     except bounded.Failure as error:
         raise Broken(f"{address}: {error}") from error
     told = name.value.decode("utf-8", "backslashreplace")
-    return {"address": address, "name": told, "capability": numbers}
+    return {"address": address, "name": told, "capability": numbers, "driver": driver}
+
+
+def at_work(error: Exception, gpu: bool, what: str) -> Exception:
+    """What an error of the framework at work is: Broken for a GPU, except where its software is to blame."""
+    words = f"{what}: {str(error)[:800]}"
+    ours = not gpu or any(text in str(error) for text in SOFTWARE)
+    return Unable(words) if ours else Broken(words)
 
 
 def lacks_avx(cpuinfo: str = "/proc/cpuinfo") -> bool:

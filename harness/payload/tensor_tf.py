@@ -22,14 +22,15 @@ class Engine:
         self.lean: Any = __import__("tf_lean")
         self.gpu = job["device"] != "cpu"
         place = "/device:GPU:0" if self.gpu else "/device:CPU:0"
-        libraries, threads = self.lean.libraries(job["library_dir"]), int(job["threads"])
+        libraries = self.lean.libraries(job["library_dir"], job.get("cuda_libraries", ()))
+        threads = int(job["threads"])
         # A graph of its own for each precision: what a session does before it first runs something grows
         # with the whole graph.
         self.new_graph: Any = lambda: self.lean.Graph(libraries, threads, place)
         self.graph = self.new_graph()
         self.version: str = self.graph.version
         if self.gpu and "GPU" not in self.graph.devices():
-            raise RuntimeError("TensorFlow shows no GPU: it is built without CUDA, or CUDA does not work")
+            raise RuntimeError("TensorFlow shows no GPU, though it has kernels for it and CUDA's libraries")
         self._steps: Any = None
 
     def offered(self, capability: tuple[int, int] | None) -> dict[str, str]:

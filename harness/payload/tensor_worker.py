@@ -6,7 +6,6 @@ with 0, 3 (something is missing here) or 4 (the demanded engine does not work).
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import sys
@@ -25,8 +24,13 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
     device: Any = __import__("tensor_device")
     began = time.perf_counter()
     gpu = job["device"] != "cpu"
-    who = device.identity(job["device"]) if gpu else {"address": "", "name": "", "capability": None}
-    np, numbers, engine, times = _engine(job, device, began)
+    who = {"address": "", "name": "", "capability": None, "driver": None}
+    if gpu:
+        who = device.identity(job["device"])
+    driver = who.pop("driver")
+    np, numbers, engine, times = _engine(
+        {**job, "capability": who["capability"], "driver": driver}, device, began
+    )
     name = f"{'cuda' if gpu else 'cpu'}:{job['framework']}"
     job = {**job, "engine": name}
     offered = engine.offered(tuple(who["capability"]) if who["capability"] else None)
@@ -39,7 +43,7 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
         curve = _curve(np, numbers, engine, job, todo)
         training.once()
     except RuntimeError as error:
-        raise (device.Broken if gpu else device.Unable)(f"{job['device']}: {str(error)[:800]}") from error
+        raise device.at_work(error, gpu, job["device"]) from error
     return {
         "device": job["device"],
         **who,
@@ -65,6 +69,8 @@ def _engine(job: dict[str, Any], device: Any, began: float) -> tuple[Any, Any, A
         "OPENBLAS_NUM_THREADS": "1",  # references need not start a thread for each processor
         # cuBLAS gives the same bits each time only with a workspace of fixed size (its documentation, 2.1.4).
         "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        # TensorFlow would take a GPU's whole memory at once, which other loads use at the same time.
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
     }.items():
         os.environ.setdefault(name, value)
     os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # it would change what fp32 and tf32 mean
@@ -72,7 +78,11 @@ def _engine(job: dict[str, Any], device: Any, began: float) -> tuple[Any, Any, A
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if tensorflow and device.lacks_avx():
         raise device.Unable("TensorFlow's wheels need AVX, and this processor has none")
+    library: Any = __import__("tensor_library")
     if job["library_dir"]:
+        other = library.other_python(job["library_dir"])
+        if other:
+            raise device.Unable(f"{job['framework']} is not usable here: {other}")
         sys.path.insert(0, job["library_dir"])
     try:
         np = __import__("numpy")
@@ -82,9 +92,8 @@ def _engine(job: dict[str, Any], device: Any, began: float) -> tuple[Any, Any, A
             # After numpy, whose own few reads would wait behind these.
             here = os.path.dirname(os.path.abspath(__file__))
             __import__("tensorflow_pages").read_ahead(job["library_dir"], here)
-            if gpu and glob.glob(os.path.join(job["library_dir"], "tensorflow_cpu-*.dist-info")):
-                raise device.Unable("this TensorFlow is built without CUDA (tensorflow-cpu)")
-            engine = __import__("tensor_tf").Engine(np, numbers, job)
+            needed = _cuda(library, device, job) if gpu else []
+            engine = __import__("tensor_tf").Engine(np, numbers, {**job, "cuda_libraries": needed})
         else:
             if gpu and __import__("torch").version.cuda is None:
                 raise device.Unable("this PyTorch is built without CUDA")
@@ -92,9 +101,19 @@ def _engine(job: dict[str, Any], device: Any, began: float) -> tuple[Any, Any, A
     except (ImportError, OSError) as error:
         raise device.Unable(f"{job['framework']} is not usable here: {error}") from error
     except RuntimeError as error:
-        raise device.Broken(f"{job['framework']}: {str(error)[:800]}") from error
+        raise device.at_work(error, True, job["framework"]) from error
     spent = time.perf_counter() - began - numpy_seconds
     return np, numbers, engine, {"numpy_seconds": numpy_seconds, "import_seconds": spent}
+
+
+def _cuda(library: Any, device: Any, job: dict[str, Any]) -> list[str]:
+    """The libraries TensorFlow needs to work on this GPU. Raises Unable where it never could, or OSError."""
+    info = library.build_info(job["library_dir"])
+    why = library.no_kernels(info, tuple(job["capability"]), job["driver"])
+    if why:
+        raise device.Unable(why)
+    found: list[str] = library.cuda_libraries(job["library_dir"], info)
+    return found
 
 
 def _burns(np: Any, numbers: Any, engine: Any, job: dict[str, Any], todo: list[str]) -> list[dict[str, Any]]:

@@ -35,8 +35,8 @@ def read_ahead(tf_dir: str, here: str) -> int:
     asked = 0
     for name in lists:
         version = name[len("tensorflow-") : -len(".pages")]
-        installed = (f"tensorflow_cpu-{version}.dist-info", f"tensorflow-{version}.dist-info")
-        if any(os.path.isdir(os.path.join(tf_dir, folder)) for folder in installed):
+        # Recorded of the build for processors; that with GPU kernels is another library, on faster disks.
+        if os.path.isdir(os.path.join(tf_dir, f"tensorflow_cpu-{version}.dist-info")):
             with open(os.path.join(here, name), encoding="ascii") as stream:
                 asked += _ask(os.path.join(tf_dir, "tensorflow"), stream.read())
     return asked

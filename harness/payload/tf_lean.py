@@ -14,6 +14,7 @@ import os
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
 
 FLOAT, DOUBLE, INT32, INT64, BFLOAT16, HALF = 1, 2, 3, 9, 14, 19
@@ -39,11 +40,17 @@ def _opened(process: Any, path: str) -> Any:
     return ctypes.CDLL(os.path.basename(path), handle=handle)
 
 
-def libraries(tf_dir: str) -> tuple[Any, Any]:
-    """The library with the C API, and the one that it rests on. Raises OSError."""
+def libraries(tf_dir: str, before: Iterable[str] = ()) -> tuple[Any, Any]:
+    """The library with the C API, and the one that it rests on. Raises OSError.
+
+    What is to be found by its name later is loaded ``before``. It is not made global: symbols of the same
+    name in TensorFlow would then be replaced.
+    """
     process: Any = ctypes.CDLL(None)
     process.dlopen.restype, process.dlopen.argtypes = _V, (ctypes.c_char_p, ctypes.c_int)
     process.dlerror.restype = ctypes.c_char_p
+    for path in before:
+        _opened(process, path)
     folder = os.path.join(tf_dir, "tensorflow")
     whole = _opened(process, os.path.join(folder, "libtensorflow_cc.so.2"))
     _declare(whole)
