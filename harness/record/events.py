@@ -7,7 +7,6 @@ of a killed run, and readers leave it out.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -128,9 +127,9 @@ class EventLog:
         except (ValueError, TypeError, RecursionError) as error:
             raise RecordError(f"event {kind!r} cannot be written as JSON: {error}") from error
         try:
-            self._line = text.encode("ascii")
-            if self._stream.write(self._line) != len(self._line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._line = rest = text.encode("ascii")
+            while rest:
+                rest = rest[self._stream.write(rest) :]
             os.fsync(self._stream.fileno())
         except OSError as error:
             # What reached the disk is unknown: a further append could join two lines into one.

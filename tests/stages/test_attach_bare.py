@@ -32,7 +32,11 @@ def attached(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
     host = HostFile(name="here", control=HostControlRef(kind="local"), work_dir=str(work))
-    profile = dataclasses.replace(load_profile("bare"), guests=(GuestSpec(gpus=0, workloads=("hashing",)),))
+    profile = dataclasses.replace(
+        load_profile("bare"),
+        guests=(GuestSpec(gpus=0, workloads=("hashing",)),),
+        workload_parameters={"hashing": {"tool": "john"}},
+    )
     recorder = a_recorder(tmp_path / "runs", host=host, profile=profile)
     demand = GuestDemand(request=GuestRequest(name="bare", gpus=0), workloads=("hashing",))
     recorder.guest_requested(demand.request, demand.workloads, attach=AttachMode.BARE)
@@ -66,7 +70,7 @@ def test_loads_run_on_the_machine_itself_and_leave_nothing(attached, tmp_path) -
     assert all(answer.ok for answer in result.answers)
     assert result.started is not None
     assert result.ended is not None
-    assert list((tmp_path / "work").rglob("*.py")) == []
+    assert list((tmp_path / "work").rglob("*")) == [tmp_path / "work" / "runs"]
 
 
 def test_what_a_dead_run_left_running_is_ended_by_its_keys(tmp_path) -> None:
