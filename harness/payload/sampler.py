@@ -3,9 +3,9 @@
 Usage: ``sampler.py JSON`` with ``spool`` (path, made new), ``fast_hz``, ``slow_hz``, ``deadline`` (seconds
 that one NVML call may take), ``start_deadline`` (the same while NVML starts), ``library`` (path of
 ``libnvidia-ml.so.1``, or "" for the system's), ``pynvml`` (folder that holds ``pynvml.py``, or ""), ``kmsg``
-(path), ``jobs`` (folder of keyed jobs: processes of their sessions are ours, all others foreign) and
-``seconds`` (end by itself after; 0: only by SIGTERM or SIGINT). All but ``spool`` have defaults. When it ends
-it prints one line of strict JSON: ``{"payload": "sampler", "spool", "reason"}``.
+(path), ``jobs`` (folder of keyed jobs: processes of their sessions, and what these started, are ours, all
+others foreign) and ``seconds`` (end by itself after; 0: only by SIGTERM or SIGINT). All but ``spool`` have
+defaults. When it ends it prints one line of strict JSON: ``{"payload": "sampler", "spool", "reason"}``.
 
 **The spool** is strict JSON, one object a line, each line written by one write(2) and on disk within a
 second. A machine that dies tears at most the last line and loses at most the last second. ``mono`` is
@@ -135,6 +135,9 @@ class Board:
 class KernelLog:
     """/dev/kmsg (one record a read), or a file or pipe with such lines, from its beginning."""
 
+    reads = 2000
+    """At most so many in one go."""
+
     def __init__(self, path: str, spool: Spool) -> None:
         self.spool, self.rest, self.next = spool, b"", -1
         self.told = False
@@ -144,32 +147,39 @@ class KernelLog:
         except OSError as error:
             spool.put("kmsg_start", error=f"{type(error).__name__}: {error}")
 
-    def follow(self) -> None:
-        """Copy what is new; at most some thousand lines, so that a flood cannot hold up everything else."""
-        self.read()
+    def follow(self, *, to_the_end: bool = False) -> None:
+        """Copy what is new; some thousand lines, so that a flood cannot hold up everything else, or
+        ``to_the_end``: some ten thousand, all that the kernel's buffer can hold.
+        """
+        for _ in range(20 if to_the_end else 1):
+            if not self.read():
+                break
         if self.descriptor >= 0 and not self.told:
             self.told = True
             self.spool.put("kmsg_start", seq=None)
 
-    def read(self) -> None:
-        """Copy what is there."""
-        for _ in range(2000 if self.descriptor >= 0 else 0):
+    def read(self) -> bool:
+        """Copy what is there; returns whether there may be more."""
+        if self.descriptor < 0:
+            return False
+        for _ in range(self.reads):
             try:
                 data = os.read(self.descriptor, 16384)
             except BlockingIOError:
-                return
+                return False
             except BrokenPipeError:
                 continue  # overwritten before it was read: the next record's number tells how many
             except OSError as error:
                 self.spool.put("kmsg_start", error=f"{type(error).__name__}: {error}")
                 self.descriptor = -1
-                return
+                return False
             if not data:
-                return
+                return False
             *lines, self.rest = (self.rest + data).split(b"\n")
             for line in lines:
                 if line and line[:1] != b" ":  # such are the record's dictionary
                     self.copy(line)
+        return True
 
     def copy(self, line: bytes) -> None:
         """One record: ``priority,sequence,microseconds,flags;text`` (Documentation/ABI/testing/dev-kmsg)."""
@@ -198,8 +208,8 @@ class Watch:
         self.pids: dict[int, int] = {}
         self.calls: dict[int, tuple[float, float]] = {}
         """GPU to the start of the call it is in, and for how long it was watched there."""
-        self.hung: dict[int, tuple[float, str]] = {}
-        """GPU to the start and the name of the call that hangs."""
+        self.hung: dict[int, tuple[float, str, int | None]] = {}
+        """GPU to the start and the name of the call that hangs, and the ``gpu`` that its line has."""
 
     def fork(self, gpu: int, nvml: Any) -> None:
         """Start the process of one GPU."""
@@ -226,16 +236,16 @@ class Watch:
             since, name = self.board.call(gpu)
             began, watched = self.calls.get(gpu, (0.0, 0.0))
             if gpu in self.hung and since != self.hung[gpu][0]:
-                old, call = self.hung.pop(gpu)
-                self.spool.put("returned", gpu=self.shown(gpu), call=call, seconds=round(now() - old, 3))
+                old, call, told = self.hung.pop(gpu)
+                self.spool.put("returned", gpu=told, call=call, seconds=round(now() - old, 3))
             watched = watched + min(passed, 2 * LOOK_SECONDS) if since and since == began else 0.0
             self.calls[gpu] = (since, watched)
             starting = not self.board.numbers[self.board.place(gpu)[0] + 1]
             limit = self.job["start_deadline" if starting else "deadline"]
             if since and watched >= limit and gpu not in self.hung:
-                self.hung[gpu] = (since, name)
+                self.hung[gpu] = (since, name, told := self.shown(gpu))
                 seconds, pid = round(now() - since, 3), self.pids[gpu]
-                self.spool.put("hung", gpu=self.shown(gpu), call=name, seconds=seconds, pid=pid)
+                self.spool.put("hung", gpu=told, call=name, seconds=seconds, pid=pid)
 
     def shown(self, gpu: int) -> int | None:
         """None while it is the library that starts, not yet a GPU that is asked."""
@@ -320,7 +330,7 @@ def follow(job: dict[str, Any], spool: Spool) -> str:
         elif job["seconds"] and at - began >= job["seconds"]:
             reason = "seconds"
     left = watch.end()
-    log.follow()
+    log.follow(to_the_end=True)
     ended = {"wall": round(time.time(), 3), "cpu_seconds": watch.cpu()}
     spool.put("end", **ended, reason=reason, left=left)
     os.fdatasync(spool.descriptor)

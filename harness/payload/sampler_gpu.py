@@ -219,7 +219,9 @@ class Rounds:
                 return None
             found |= {process.pid: process.usedGpuMemory for process in listed}
         ours = _our_sessions(self.worker.job["jobs"]) if found else set()
-        seen = sorted((pid, _name(pid), _session(pid) in ours) for pid in found)
+        before = {pid for pid, _, our in self.processes or () if our}
+        # One that ended since it was listed can be asked no more.
+        seen = sorted((pid, _name(pid), _started_by(ours, pid) or pid in before) for pid in found)
         if seen != self.processes:
             rows = [{"pid": p, "name": name, "bytes": found[p], "ours": our} for p, name, our in seen]
             self.worker.put("processes", gpu=self.worker.gpu, list=rows)
@@ -239,11 +241,19 @@ def _our_sessions(jobs: str) -> set[int]:
     return found
 
 
-def _session(pid: int) -> int:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return -1
+def _started_by(sessions: set[int], pid: int) -> bool:
+    """Whether it, or one above it, is of these sessions: a load may start others in sessions of their own."""
+    for _ in range(32):
+        try:
+            if os.getsid(pid) in sessions:
+                return True
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return False
+        if pid <= 1:
+            return False
+    return False
 
 
 def _name(pid: int) -> str:
