@@ -1,7 +1,8 @@
 """What the kernels said during the run: lines of trouble that were not there before.
 
-A GPU driver's own lines are judged by ``*.gpu_errors`` where the log was followed, and here where it was not
-(``harness.checks.telemetry_kernel``). What a follower read and the log has since lost is judged here too.
+A GPU driver's own lines are judged by ``*.gpu_errors`` while the log was followed, and here for all other
+times (``harness.checks.telemetry_kernel``): before the follower began, after it ended, and where there was
+none. What a follower read and the log has since lost is judged here too.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from collections import Counter
 
 from harness.checks.answers import facts_after, failed, guest, host_facts, listing, ok, seen, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
-from harness.checks.telemetry_kernel import GPU_FAMILIES, is_driver_line
+from harness.checks.telemetry_kernel import GPU_FAMILIES, driver_events, is_driver_line
+from harness.model.guest import AttachMode
 from harness.model.outcome import Action, CheckResult, EvidenceRef
-from harness.model.telemetry import KernelLog, Ruling
+from harness.model.telemetry import KernelEvent, KernelLog, Ruling
 from harness.telemetry.kernel_log import trouble_of
 
 _LONGEST = 4096
 """Characters of one line that are shown."""
+_TOLD_APART = 200
+"""Characters by which a line is found again; the looks at a log cut its lines at 1,000."""
 
 
 def trouble(lines: tuple[str, ...]) -> list[tuple[str, Action, str]]:
@@ -26,15 +30,19 @@ def trouble(lines: tuple[str, ...]) -> list[tuple[str, Action, str]]:
 
 
 def _beside(
-    lines: tuple[str, ...], kept: tuple[str, ...], log: KernelLog | None, since: float | None
+    lines: tuple[str, ...],
+    kept: tuple[str, ...],
+    log: KernelLog | None,
+    since: float | None,
+    ruled: tuple[KernelEvent, ...],
 ) -> list[tuple[str, Action, str]]:
-    """Trouble among ``lines`` and in the followed log, less what ``*.gpu_errors`` rules.
+    """Trouble among ``lines`` and in the followed log, less the driver's lines that ``*.gpu_errors`` rules.
 
     ``kept`` is all that the log still held at the end: what is there needs no follower.
     """
+    mine = _unruled(lines, ruled)
     if log is None or log.followed_from is None:
-        return trouble(lines)
-    mine = tuple(line for line in lines if not is_driver_line(line))
+        return trouble(mine)
     lost = tuple(
         event.line
         for event in log.events
@@ -44,6 +52,36 @@ def _beside(
         and not any(event.line in line for line in kept)
     )
     return trouble((*mine, *lost))
+
+
+def _unruled(lines: tuple[str, ...], ruled: tuple[KernelEvent, ...]) -> tuple[str, ...]:
+    """The lines without those of the driver's that are ruled, each once: a line that came again after the
+    follower had ended is nobody else's."""
+    due = Counter(event.line[:_TOLD_APART] for event in ruled)
+    mine = []
+    for line in lines:
+        same = next((text for text in due if text in line), None) if is_driver_line(line) else None
+        if same is None:
+            mine.append(line)
+            continue
+        due[same] -= 1
+        if not due[same]:
+            del due[same]
+    return tuple(mine)
+
+
+def _ruled(log: KernelLog | None, since: float | None) -> tuple[KernelEvent, ...]:
+    return driver_events(log, since) if log is not None and log.followed_from is not None else ()
+
+
+def _ruled_of_host(case: Case) -> tuple[KernelEvent, ...]:
+    """The driver's lines in the host's log that another check rules: ``guest.gpu_errors`` on a bare machine,
+    whose samplers follow the same log, else ``host.gpu_errors``."""
+    watched = case.evidence.host_telemetry
+    if case.profile.attach is not AttachMode.BARE:
+        return () if watched is None else _ruled(watched.kernel, watched.started)
+    seen = [guest.telemetry for guest in case.evidence.guests if guest.telemetry is not None]
+    return tuple(event for told in seen for event in _ruled(told.kernel, told.started))
 
 
 def _new_lines(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
@@ -64,7 +102,7 @@ def _host_log(case: Case, _subject: Subject) -> CheckResult:
     fresh = _new_lines(first.kernel_log, last.kernel_log)
     watched = case.evidence.host_telemetry
     log, since = (None, None) if watched is None else (watched.kernel, watched.started)
-    found = _beside(fresh, last.kernel_log, log, since)
+    found = _beside(fresh, last.kernel_log, log, since, _ruled_of_host(case))
     if found:
         kinds = Counter(kind for kind, _, _ in found)
         said = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
@@ -100,7 +138,7 @@ def _guest_log(case: Case, subject: Subject) -> CheckResult:
     if evidence.kernel_log is None:
         raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")
     log = evidence.telemetry.kernel if evidence.telemetry is not None else None
-    found = _beside(evidence.kernel_log, evidence.kernel_log, log, None)
+    found = _beside(evidence.kernel_log, evidence.kernel_log, log, None, _ruled(log, None))
     if found:
         return failed(
             f"the guest's kernel reported {found[0][0]}: {listing([line for _, _, line in found], most=3)}",

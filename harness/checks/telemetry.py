@@ -10,6 +10,7 @@ from harness.checks.watched import at, card, genuine, matching, recorded, span, 
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry, LoadWindow
+from harness.telemetry.series import SENSORS, Kind
 
 RATE_SHARE = 0.5
 """Least share of the asked rate that must be reached: 5 of 10 Hz, the lower end of the range in which power
@@ -19,6 +20,7 @@ ENERGY_FROZEN_SECONDS = 10.0
 window of which that section takes energy is 10 s."""
 POWER_FROZEN_SECONDS = 30.0
 """NVML's power is an average of up to 1 s in mW; thirty of them alike are no measurement."""
+_UNDER_LOAD = tuple(sensor.name for sensor in SENSORS if sensor.fast and sensor.kind is not Kind.COUNTER)
 
 _AGAIN = (
     "look into the spool and the guest's log at that time for why the sampler fell behind, and run the load "
@@ -140,9 +142,10 @@ def _rate(gpu: GpuTelemetry, telemetry: GuestTelemetry, asked: TelemetrySpec) ->
     """Whether enough samples came: a sampler that limps along leaves no gap and sees no peak."""
     if telemetry.fast_hz < asked.fast_hz:
         return [f"the sampler was asked for {telemetry.fast_hz:g} Hz, the profile wants {asked.fast_hz:g} Hz"]
-    most = max((series.count for series in gpu.series.values()), default=0)
+    # Counters are read between loads too, so their number says nothing of the rate under load.
+    most = max((gpu.series[name].count for name in _UNDER_LOAD if name in gpu.series), default=0)
     if most == 0:
-        return ["no sensor gave a single value"]
+        return ["no sensor of the fast round gave a single value under load"]
     due = RATE_SHARE * asked.fast_hz
     # Less than one value is due in a load that short, and the first sample may fall before it.
     reached = (most + 1) / gpu.load_seconds if gpu.load_seconds > 0 else due
@@ -176,6 +179,8 @@ def _present(case: Case, subject: Subject) -> CheckResult:
             Action.RESTART_HOST,
             evidence=(at(telemetry, gpu, "hung", listing(hung)),),
         )
+    if gpu.unasked:
+        raise MissingEvidence(f"{gpu.name or 'the GPU'} was not asked to the end: {gpu.unasked}")
     answered = sum(series.count for series in gpu.series.values())
     if answered == 0:
         raise MissingEvidence("the GPU was listed and never answered")

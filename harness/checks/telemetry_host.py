@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks.answers import error, failed, host_facts, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.model.guest import AttachMode
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.telemetry import HostDeviceTelemetry, HostTelemetry
@@ -21,6 +22,12 @@ def _recorded(case: Case) -> HostTelemetry:
     if found.samples == 0:
         raise MissingEvidence(f"no sample was taken on the host: {found.detail or 'nobody says why'}")
     return found
+
+
+def _whole(telemetry: HostTelemetry) -> None:
+    """Nothing passes on half a watch. Raises MissingEvidence; ``host.watched`` says what is missing."""
+    if not telemetry.closed:
+        raise MissingEvidence("the host was not watched to the end (host.watched)")
 
 
 def _seconds(telemetry: HostTelemetry) -> float:
@@ -43,6 +50,8 @@ def _watched(case: Case, _subject: Subject) -> CheckResult:
     if telemetry.problems:
         faults.append(f"the samples could not be read whole: {listing(telemetry.problems, most=3)}")
     evidence = _spool(telemetry, "host samples")
+    if not telemetry.closed:
+        faults.append(f"the follower fell silent at {telemetry.ended:.0f} s and was never stopped")
     if faults:
         return error(
             f"the host was not watched all the time: {listing(faults, most=3)}",
@@ -59,7 +68,8 @@ def _noise(case: Case, _subject: Subject) -> CheckResult:
         raise MissingEvidence("no CPU's stolen time was read")
     cpu, worst = max(telemetry.steal_seconds.items(), key=lambda item: item[1])
     measured = (Measurement(name="host.steal_share", value=worst / lasted, unit="1", upper=STEAL_SHARE),)
-    found = [f"{listing(names, most=3)} on CPU {where}" for where, names in telemetry.foreign_tasks.items()]
+    seen = telemetry.foreign_tasks
+    found = [f"{listing(names, most=3)} on CPU {where}" for where, names in seen.items() if names]
     evidence = _spool(telemetry, "steal, tasks", listing(found))
     if found:
         return failed(
@@ -79,7 +89,21 @@ def _noise(case: Case, _subject: Subject) -> CheckResult:
             evidence=evidence,
             measurements=measured,
         )
-    return ok("no foreign task and no stolen time worth naming", evidence=evidence, measurements=measured)
+    _whole(telemetry)
+    if case.profile.attach is AttachMode.BARE:
+        said = "no stolen time worth naming; no CPU is dedicated on a bare machine"
+        return ok(said, evidence=evidence, measurements=measured)
+    unseen = sorted(_dedicated(case) - {int(cpu) for cpu in seen if cpu.isdecimal()})
+    if unseen:
+        raise MissingEvidence(f"nobody saw what ran on the guests' CPUs {listing(unseen)} while they ran")
+    said = f"no foreign task on {len(seen)} dedicated CPUs, and no stolen time worth naming"
+    return ok(said, evidence=evidence, measurements=measured)
+
+
+def _dedicated(case: Case) -> set[int]:
+    """CPUs of the host that belonged to guests which were reached."""
+    plans = (guest.plan for guest in case.evidence.guests if guest.reached)
+    return {cpu for plan in plans if plan is not None for cpu in plan.vcpupin.values()}
 
 
 def _device_errors(case: Case, _subject: Subject) -> CheckResult:
@@ -117,7 +141,16 @@ def _device_errors(case: Case, _subject: Subject) -> CheckResult:
         raise MissingEvidence(f"no sample was taken of {listing(lost)}")
     if not sampled:
         raise MissingEvidence("no PCI device of the host was sampled")
-    return ok(f"{len(sampled)} functions stayed, kept their lanes and counted no error", evidence=evidence)
+    _whole(telemetry)
+    linked = sum(1 for device in sampled.values() if device.width_max is not None)
+    counting = sum(1 for device in sampled.values() if device.aer)
+    if not linked and not counting:
+        raise MissingEvidence(f"none of {len(sampled)} functions shows its lanes or counts its errors")
+    return ok(
+        f"{len(sampled)} functions stayed; {linked} show their lanes and kept them, {counting} count errors "
+        "and counted none",
+        evidence=evidence,
+    )
 
 
 def _planned(case: Case) -> tuple[PciAddress, ...]:

@@ -1,8 +1,8 @@
 """What the GPU driver said in the kernel logs, followed from before the first load and ruled by its codes.
 
-The division: these checks judge the GPU driver's lines (XID, SXID, fallen off the bus) of a log that was
-followed, by the table of rulings. ``host.kernel_log`` and ``guest.kernel_log`` judge every other line of
-trouble, and the driver's as well where nobody followed the log, since then no ruling exists.
+The division: these checks judge the GPU driver's lines (XID, SXID, fallen off the bus) that a follower read,
+by the table of rulings. ``host.kernel_log`` and ``guest.kernel_log`` judge every other line of trouble, and
+the driver's as well that nobody followed, since then no ruling exists.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from harness.checks.answers import error, failed, guest, host_facts, listing, ok
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.guest import AttachMode
 from harness.model.kernel_codes import KernelCodes
-from harness.model.outcome import Action, CheckResult, EvidenceRef
+from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
 from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
 from harness.telemetry.kernel_log import read_kernel
 
@@ -52,11 +52,18 @@ def driver_events(log: KernelLog, since: float | None) -> tuple[KernelEvent, ...
 
 
 def judge_log(
-    log: KernelLog, first: float | None, last: float | None, since: float | None = None
+    log: KernelLog,
+    first: float | None,
+    last: float | None,
+    since: float | None = None,
+    *,
+    silent: bool = False,
 ) -> CheckResult:
     """Events by their ruling; the log must have been followed from ``first`` to ``last`` without a loss.
 
-    What failed stays failed however badly the log was followed; nothing passes on half a log.
+    ``silent``: a log without a single line will do. No kernel's own is: it tells of its boot, and a /dev/kmsg
+    that holds nothing is another file (containers have such). What failed stays failed however badly the log
+    was followed; nothing passes on half a log.
     """
     events = driver_events(log, since)
     for ruling, (remedy, action) in FAILING.items():
@@ -64,6 +71,8 @@ def judge_log(
         if found:
             return _fail(log, found, _tied(found, events), remedy, action)
     holes = _holes(log, first, last)
+    if not (log.lines or silent or holes):
+        holes = ["not one line of it came, and every kernel's holds some"]
     if holes:
         return error(
             f"the kernel log was not followed whole: {'; '.join(holes)}",
@@ -170,7 +179,8 @@ def _guest(case: Case, subject: Subject) -> CheckResult:
     last = max(load.end for load in telemetry.loads)
     # A guest is born with the run; a bare machine's log also holds what happened before it.
     since = telemetry.started if evidence.attach is AttachMode.BARE else None
-    return judge_log(telemetry.kernel, first, last, since)
+    # A bare machine's stand-in writes into a file of its own, which may stay empty.
+    return judge_log(telemetry.kernel, first, last, since, silent=bool(telemetry.standin))
 
 
 def _host(case: Case, _subject: Subject) -> CheckResult:
@@ -179,7 +189,10 @@ def _host(case: Case, _subject: Subject) -> CheckResult:
     if telemetry is None or telemetry.kernel is None:
         why = f": {telemetry.detail}" if telemetry is not None and telemetry.detail else ""
         raise MissingEvidence(f"the host's kernel log was not followed{why}")
-    return judge_log(telemetry.kernel, telemetry.started, telemetry.ended, telemetry.started)
+    said = judge_log(telemetry.kernel, telemetry.started, telemetry.ended, telemetry.started)
+    if said.outcome is Outcome.PASS and not telemetry.closed:  # whose end the follower's own is measured by
+        raise MissingEvidence("the follower of the host's kernel log fell silent before it was stopped")
+    return said
 
 
 CHECKS = (

@@ -12,6 +12,10 @@ from harness.checks.base import Case, MissingEvidence, Subject
 from harness.model.outcome import EvidenceRef, SubjectKind
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, SeriesSummary
 
+FAILED_SHARE = 0.01
+"""Share of a sensor's reads that may fail: 1 % of the time is what a held-back clock must not exceed either
+(statistics-and-faults §6). A sensor that fails when the card is hot says nothing of its heat."""
+
 
 def recorded(case: Case, subject: Subject) -> GuestTelemetry:
     """What the sampler of the subject's guest brought back, whole or not. Raises MissingEvidence."""
@@ -53,13 +57,20 @@ def card(case: Case, subject: Subject) -> tuple[GuestTelemetry, GpuTelemetry]:
 
 
 def sensor(gpu: GpuTelemetry, name: str) -> SeriesSummary:
-    """One series that gave values, or that the card said it does not have. Raises MissingEvidence."""
+    """One series that gave values, or that the card said it does not have.
+
+    Raises MissingEvidence, also for one that failed too often to have seen what it should.
+    """
     found = gpu.series.get(name)
     if found is None:
         raise MissingEvidence(f"{name} was never asked for")
     if found.offered and (found.count == 0 or found.minimum is None or found.maximum is None):
         why = f" ({found.detail})" if found.detail else ""
         raise MissingEvidence(f"{name} gave no value: {found.failed} reads failed{why}")
+    if found.offered and found.failed > max(1.0, FAILED_SHARE * (found.count + found.failed)):
+        why = f" ({found.detail})" if found.detail else ""
+        reads = found.count + found.failed
+        raise MissingEvidence(f"{name} failed in {found.failed} of {reads} reads{why}")
     return found
 
 
@@ -86,9 +97,9 @@ def counted(gpu: GpuTelemetry, name: str) -> tuple[float, float] | None:
 
 
 def stated(gpu: GpuTelemetry, name: str) -> float | str | bool | None:
-    """A property of the card; None when it said that it has none. Raises MissingEvidence when not asked."""
+    """A property of the card; None when it said that it has none. MissingEvidence when nobody knows."""
     if name not in gpu.properties:
-        raise MissingEvidence(f"property {name} was never asked for")
+        raise MissingEvidence(f"the card was not asked for its {name}, or failed to answer")
     return gpu.properties[name]
 
 

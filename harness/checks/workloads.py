@@ -126,7 +126,9 @@ def _burn_time(case: Case, subject: Subject) -> CheckResult:
     evidence, due = guest(subject), case.profile.burn_seconds
     ran = [r for r in evidence.results if r.started is not None and r.ended is not None]
     if not ran:
-        raise MissingEvidence(f"no load of {evidence.name} is known to have run: {why_no_guest(case, evidence)}")
+        raise MissingEvidence(
+            f"no load of {evidence.name} is known to have run: {why_no_guest(case, evidence)}"
+        )
     windows = sorted((r.started or 0.0, r.ended or 0.0) for r in ran)
     span = max(end for _start, end in windows) - windows[0][0]
     loaded, until = 0.0, windows[0][0]

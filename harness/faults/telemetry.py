@@ -194,6 +194,13 @@ FAULTS = (
         corrupt=lambda e: _gpu(e, vanished="at 71.2 s: NVMLError_GpuIsLost"),
     ),
     Fault(
+        id="gpu-unasked",
+        title="The sampler's process for a GPU died, and nobody knows why",
+        must_trip="telemetry.present",
+        corrupt=lambda e: _gpu(e, unasked="at 71.2 s: the sampler's process that asked it died (-9)"),
+        outcome=None,
+    ),
+    Fault(
         id="nvml-hung",
         title="A driver call did not come back",
         must_trip="telemetry.present",
@@ -216,6 +223,13 @@ FAULTS = (
         title="The chassis held the clocks back by the power brake",
         must_trip="gpu.clock_reasons",
         corrupt=lambda e: _reason(e, "power_brake"),
+    ),
+    Fault(
+        id="thermometer-failing",
+        title="The card does not say how hot it is for half of the load",
+        must_trip="gpu.temperature",
+        corrupt=lambda e: _series(e, "temperature", failed=_first(e).series["temperature"].count),
+        outcome=None,
     ),
     Fault(
         id="reasons-hidden",

@@ -122,10 +122,25 @@ FAULTS = (
         outcome=Outcome.ERROR,
     ),
     Fault(
+        id="host-follower-lost",
+        title="The host's follower fell silent before the loads were over",
+        must_trip="host.watched",
+        corrupt=lambda e: _with_host(e, closed=False, ended=1100.0),
+        outcome=Outcome.ERROR,
+        also=("host.gpu_errors", "host.load_noise", "host.device_errors"),
+    ),
+    Fault(
+        id="cpus-unseen",
+        title="Nobody saw what ran on a guest's cores",
+        must_trip="host.load_noise",
+        corrupt=lambda e: _with_host(e, foreign_tasks={}),
+        outcome=None,
+    ),
+    Fault(
         id="foreign-task",
         title="A task of the host's ran on a guest's core",
         must_trip="host.load_noise",
-        corrupt=lambda e: _with_host(e, foreign_tasks={"5": ("backup-agent",)}),
+        corrupt=lambda e: _with_host(e, foreign_tasks=_host(e).foreign_tasks | {"5": ("backup-agent",)}),
     ),
     Fault(
         id="stolen-time",

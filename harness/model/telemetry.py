@@ -84,7 +84,8 @@ class GpuTelemetry:
     vbios: str = ""
     memory_bytes: int | None = None
     properties: dict[str, float | str | bool | None] = field(default_factory=dict)
-    """What does not change: limits, thresholds, modes, ``pcie_max_gen`` ...; None: not offered."""
+    """What does not change: limits, thresholds, modes, ``pcie_max_gen`` ...; None: not offered. What could
+    not be read is not there."""
     series: dict[str, SeriesSummary] = field(default_factory=dict)
     """Over the time of all loads; names in ``harness.telemetry.series``."""
     reasons: dict[str, float] = field(default_factory=dict)
@@ -96,6 +97,9 @@ class GpuTelemetry:
     """Part of ``load_seconds`` that samples cover."""
     vanished: str = ""
     """When and with which error it stopped answering for good; empty while it answers."""
+    unasked: str = ""
+    """When and why the sampler's own process for it ended before its time: nobody knows whether the GPU would
+    have answered. Empty when it was asked to the end."""
     processes: tuple[str, ...] = ()
     """Names of processes seen on it that were not ours."""
 
@@ -222,6 +226,8 @@ class HostTelemetry:
     started: float | None
     ended: float | None
     period_seconds: float
+    closed: bool = False
+    """True when it was watched until our own stop; False when the follower just fell silent."""
     samples: int = 0
     gaps: tuple[Gap, ...] = ()
     devices: tuple[HostDeviceTelemetry, ...] = ()
@@ -230,7 +236,8 @@ class HostTelemetry:
     steal_seconds: dict[str, float] = field(default_factory=dict)
     """CPU to seconds stolen from it by a hypervisor above."""
     foreign_tasks: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Dedicated CPU to user tasks seen running on it that belong to no guest of this run."""
+    """Dedicated CPU to user tasks seen running on it that belong to no guest of this run. A CPU that is not
+    here was never looked at while its guest ran."""
     hugepages_free_min: dict[str, int] = field(default_factory=dict)
     """``node/page bytes`` to the fewest free pages seen."""
     kernel: KernelLog | None = None

@@ -41,13 +41,11 @@ def summarize_host(
     """
     times = spool.times
     last = spool.ended if spool.ended is not None else (times[-1] if times else None)
-    problems = spool.problems
-    if spool.ended is None:
-        problems = (*problems, "the follower fell silent and was never stopped")
     return HostTelemetry(
         started=times[0] if times else None,
         ended=last,
         period_seconds=period_seconds,
+        closed=spool.ended is not None,
         samples=len(times),
         gaps=_gaps(times, spool.ended, period_seconds),
         devices=tuple(_device(device, spool) for device in devices),
@@ -56,7 +54,7 @@ def summarize_host(
         foreign_tasks=_foreign(spool, {name: frozenset(cpus) for name, cpus in dedicated.items()}),
         hugepages_free_min=_hugepages(spool),
         kernel=_kernel(spool, times, last, codes),
-        problems=problems,
+        problems=spool.problems,
         detail="" if times else "the follower took no sample",
     )
 
@@ -200,8 +198,8 @@ def _steal(spool: HostSpool) -> dict[str, float]:
 
 
 def _foreign(spool: HostSpool, dedicated: Mapping[str, frozenset[int]]) -> dict[str, tuple[str, ...]]:
-    """Tasks that, between two looks at a running domain, ran, the last time on a CPU that is the domain's,
-    and that neither belong to it nor were started by us."""
+    """Of each CPU that was looked at twice while its domain ran: tasks that ran in between, on that CPU at
+    last, and that neither belong to the domain nor were started by us."""
     found: dict[int, set[str]] = {}
     for before, look in pairwise(spool.looks):
         running = {
@@ -211,7 +209,9 @@ def _foreign(spool: HostSpool, dedicated: Mapping[str, frozenset[int]]) -> dict[
         }
         theirs = frozenset[int]().union(*running.values())
         ours = look.ours | {look.domains[name] for name in running}
+        for cpu in theirs:
+            found.setdefault(cpu, set())
         for task in look.active:
             if task.cpu in theirs and task.process not in ours:
-                found.setdefault(task.cpu, set()).add(f"{task.name} ({task.process})")
+                found[task.cpu].add(f"{task.name} ({task.process})")
     return {str(cpu): tuple(sorted(names)) for cpu, names in sorted(found.items())}

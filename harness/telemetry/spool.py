@@ -49,6 +49,8 @@ class _Reader:
         self._spool: Spool | None = None
         self._gpus: dict[int, GpuSpool] = {}
         self._hung: list[HungCall] = []
+        self._out: dict[tuple[int | None, str], int] = {}
+        """GPU and call to the place of the one that is not back yet."""
         self._kernel: list[KernelLine] = []
         self._problems: Counter[str] = Counter()
         self._first: dict[str, str] = {}
@@ -62,10 +64,8 @@ class _Reader:
             "slow": lambda f: self._sample(f, fast=False),
             "processes": self._processes,
             "error": self._error,
-            "lost": lambda f: self._ended(f, f"{f.text('error')} from {f.text('call')}"),
-            "died": lambda f: self._ended(
-                f, f"the process that asked it died ({str(f.data.get('status'))[:20]})"
-            ),
+            "lost": self._lost,
+            "died": self._died,
             "hung": self._hang,
             "returned": self._returned,
             "kmsg": self._kmsg,
@@ -218,21 +218,29 @@ class _Reader:
     def _error(self, fields: Fields) -> None:
         self._mentioned(fields).errors[fields.text("name")] = fields.text("error")
 
-    def _ended(self, fields: Fields, why: str) -> None:
-        self._mentioned(fields).ended.append((fields.moment(), why))
+    def _lost(self, fields: Fields) -> None:
+        why = f"{fields.text('error')} from {fields.text('call')}"
+        self._mentioned(fields).lost.append((fields.moment(), why))
+
+    def _died(self, fields: Fields) -> None:
+        why = f"the sampler's process that asked it died ({str(fields.data.get('status'))[:20]})"
+        self._mentioned(fields).died.append((fields.moment(), why))
 
     def _hang(self, fields: Fields) -> None:
         gpu = None if fields.data.get("gpu") is None else fields.integer("gpu")
         call = HungCall(
             at=fields.moment(), call=fields.text("call"), seconds=fields.number("seconds"), gpu=gpu
         )
+        self._out[gpu, call.call] = len(self._hung)
         self._hung.append(call)
 
     def _returned(self, fields: Fields) -> None:
         gpu = None if fields.data.get("gpu") is None else fields.integer("gpu")
-        for place, call in enumerate(self._hung):
-            if call.gpu == gpu and call.call == fields.text("call") and call.returned is None:
-                self._hung[place] = replace(call, returned=fields.moment(), seconds=fields.number("seconds"))
+        returned, seconds = fields.moment(), fields.number("seconds", least=0)
+        place = self._out.pop((gpu, fields.text("call")), None)
+        if place is None:
+            raise Unreadable(f"GPU {gpu}: a call came back that had not been late")
+        self._hung[place] = replace(self._hung[place], returned=returned, seconds=seconds)
 
     def _kmsg(self, fields: Fields) -> None:
         known = fields.data.get("t") is not None

@@ -48,7 +48,12 @@ class HungCall:
     seconds: float
     gpu: int | None
     returned: float | None = None
-    """When it came back after all."""
+    """When it came back after all; ``seconds`` is then how long it took in all."""
+
+    @property
+    def began(self) -> float:
+        """When it was made."""
+        return (self.at if self.returned is None else self.returned) - self.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,8 +75,11 @@ class GpuSpool:
     slow: Samples = field(default_factory=Samples)
     errors: dict[str, str] = field(default_factory=dict)
     """Sensor, or call, to the last error that it gave."""
-    ended: list[tuple[float, str]] = field(default_factory=list)
-    """When and why it was not asked any more."""
+    lost: list[tuple[float, str]] = field(default_factory=list)
+    """When and how the driver said that it is gone."""
+    died: list[tuple[float, str]] = field(default_factory=list)
+    """When and how the sampler's own process that asked it ended: whoever is to blame for that, it was not
+    asked any more."""
     foreign: set[str] = field(default_factory=set)
     """Processes on it that are not ours."""
 

@@ -24,6 +24,8 @@ from harness.telemetry.kernel_log import read_kernel
 from harness.telemetry.series import REASONS, SENSORS, Kind, Sensor
 from harness.telemetry.spool_lines import GpuSpool, HungCall, Samples, Spool
 
+_LATE_SHOWN = 50
+"""Calls that came back late which are told one by one."""
 OWN_ENDS = ("SIGTERM", "SIGINT", "seconds")
 """Reasons of an end that was asked for."""
 
@@ -57,7 +59,7 @@ def summarize(
         loads=loads,
         gpus=tuple(_gpu(gpu, spool, spans, spec, addresses) for gpu in spool.gpus),
         kernel=_kernel(spool, guest, codes),
-        hung=tuple(_hung(call, spool) for call in spool.hung),
+        hung=_late(spool),
         problems=spool.problems,
         cpu_seconds=spool.cpu_seconds,
         detail=spool.detail,
@@ -80,6 +82,16 @@ def _kernel(spool: Spool, guest: str, codes: KernelCodes) -> KernelLog:
         events=read_kernel(((line.at, line.text) for line in spool.kernel), guest, codes),
         detail=spool.kernel_error if spool.kernel_error or spool.kernel_from else "nobody began to follow it",
     )
+
+
+def _late(spool: Spool) -> tuple[str, ...]:
+    """All that never came back, and the first ones that did: a driver that is late every other second for a
+    day would fill the record."""
+    back = [call for call in spool.hung if call.returned is not None]
+    told = [call for call in spool.hung if call.returned is None] + back[:_LATE_SHOWN]
+    said = tuple(_hung(call, spool) for call in sorted(told, key=lambda call: call.at))
+    more = len(back) - _LATE_SHOWN
+    return said if more <= 0 else (*said, f"{more} more calls, each of which came back after its deadline")
 
 
 def _hung(call: HungCall, spool: Spool) -> str:
@@ -113,7 +125,9 @@ def _gpu(
         for sensor in SENSORS
         if sensor.name in gpu.not_offered and sensor.name not in series
     }
-    calls = [call for call in spool.hung if call.gpu == gpu.index]
+    calls = sorted((call for call in spool.hung if call.gpu == gpu.index), key=lambda call: call.at)
+    # One process asks a GPU, so its calls come back in the order in which they were made.
+    backs = [math.inf if call.returned is None else call.returned for call in calls]
     return GpuTelemetry(
         index=gpu.index,
         uuid=gpu.uuid,
@@ -125,15 +139,23 @@ def _gpu(
         serial=gpu.serial,
         vbios=gpu.vbios,
         memory_bytes=gpu.memory_bytes,
-        properties=dict(gpu.properties),
+        properties=_properties(gpu),
         series=series,
         reasons=_reasons(gpu.fast, fast),
-        gaps=tuple(replace(gap, reason=_why(gap, gpu, calls, spool)) for gap in covered.gaps),
+        gaps=tuple(replace(gap, reason=_why(gap, gpu, calls, backs, spool)) for gap in covered.gaps),
         load_seconds=covered.load,
         covered_seconds=covered.covered,
         vanished=_vanished(gpu, calls),
+        unasked=_told(gpu.died),
         processes=tuple(sorted(gpu.foreign)),
     )
+
+
+def _properties(gpu: GpuSpool) -> dict[str, float | str | bool | None]:
+    """None says that the card does not have it; one whose question failed is not there at all."""
+    return {
+        name: value for name, value in gpu.properties.items() if value is not None or name not in gpu.errors
+    }
 
 
 def _twice(hz: float) -> float:
@@ -232,23 +254,27 @@ def _reasons(samples: Samples, weights: Sequence[float]) -> dict[str, float]:
 
 
 def _vanished(gpu: GpuSpool, calls: Sequence[HungCall]) -> str:
-    ends = list(gpu.ended)
-    ends += [(c.at, f"{c.call} never came back") for c in calls if c.returned is None]
+    return _told([*gpu.lost, *((c.at, f"{c.call} never came back") for c in calls if c.returned is None)])
+
+
+def _told(ends: Iterable[tuple[float, str]]) -> str:
     return "; ".join(f"at {at:.1f} s: {why}" for at, why in sorted(ends))
 
 
-def _why(gap: Gap, gpu: GpuSpool, calls: Sequence[HungCall], spool: Spool) -> str:
-    """What is known of a gap's cause; empty when nothing is."""
-    for call in calls:
-        if call.at - call.seconds < gap.end and (call.returned is None or call.returned > gap.start):
-            return f"{call.call} did not come back"
-    for at, why in gpu.ended:
+def _why(gap: Gap, gpu: GpuSpool, calls: Sequence[HungCall], backs: Sequence[float], spool: Spool) -> str:
+    """What is known of a gap's cause; empty when nothing is. ``backs``: when each of the calls came back."""
+    place = bisect_right(backs, gap.start)
+    if place < len(calls) and calls[place].began < gap.end:
+        late = "did not come back" if calls[place].returned is None else "came back late"
+        return f"{calls[place].call} {late}"
+    for at, why in sorted((*gpu.lost, *gpu.died)):
         if at < gap.end:
             return why
     if gap.start < spool.started:
         return "the sampler was not yet running"
     if gap.end > spool.last:
         return "the sampler had ended" if spool.ended is not None else "the sampler fell silent"
-    if any(gap.start <= at <= gap.end for at in gpu.fast.times):
+    # A gap begins and ends with samples that did see something.
+    if bisect_right(gpu.fast.times, gap.start) < bisect_left(gpu.fast.times, gap.end):
         return "every read failed"
     return ""

@@ -281,7 +281,7 @@ def host_rows(telemetry: HostTelemetry) -> tuple[tuple[str, str], ...]:
     stolen = max(telemetry.steal_seconds.values(), default=None)
     rows.append(("most stolen time of one CPU", duration(stolen) if stolen is not None else UNREAD))
     rows += [
-        (f"foreign tasks on CPU {cpu}", ", ".join(tasks)) for cpu, tasks in telemetry.foreign_tasks.items()
+        (f"foreign tasks on CPU {cpu}", ", ".join(tasks)) for cpu, tasks in telemetry.foreign_tasks.items() if tasks
     ]
     for device in telemetry.devices:
         speed = "" if device.speed_gts_max is None else f"{number(device.speed_gts_max)} GT/s at its best"

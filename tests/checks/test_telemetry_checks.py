@@ -19,7 +19,7 @@ from harness.model.inventory import ExpectedLink, HostFile
 from harness.model.outcome import Action, CheckResult, Outcome, SubjectKind
 from harness.model.telemetry import Gap, GpuTelemetry, SeriesSummary
 from harness.model.topology import Link
-from harness.telemetry.series import PROPERTIES, REASONS, SENSOR
+from harness.telemetry.series import PROPERTIES, REASONS, SENSOR, Kind
 
 PASS, FAIL, ERROR, MISSING = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, None
 
@@ -487,3 +487,56 @@ def test_a_card_with_fewer_links_than_its_neighbour_is_seen() -> None:
 def test_processes_that_cannot_be_listed_are_not_absent() -> None:
     assert judged("gpu.foreign_processes", absent("processes"))[0] is MISSING
     assert judged("gpu.foreign_processes", on_gpu(processes=("Xorg",)))[0] is FAIL
+
+
+@pytest.mark.parametrize(
+    ("failed", "count", "outcome"),
+    [(1, 30, PASS), (2, 30, MISSING), (6, 594, PASS), (7, 593, MISSING), (599, 1, MISSING)],
+)
+def test_a_sensor_that_fails_too_often_has_not_seen_the_load(
+    failed: int, count: int, outcome: Outcome | None
+) -> None:
+    said, why = judged("gpu.temperature", on_series("temperature", failed=failed, count=count))
+    assert said is outcome
+    assert said is PASS or f"failed in {failed} of" in why
+
+
+def test_only_what_is_read_under_load_tells_the_rate_under_load() -> None:
+    evidence: Evidence = clean.evidence()
+    gpu = gpu_of(evidence)
+    # Counters are read for an hour between loads, and nearly nothing was read while they ran.
+    thin = {
+        name: series if SENSOR[name].kind is Kind.COUNTER else replace(series, count=series.count // 20)
+        for name, series in gpu.series.items()
+    }
+    outcome, why = judged("telemetry.coverage", on_gpu(evidence, series=thin))
+    assert outcome is ERROR
+    assert "less than 5 Hz" in why
+
+
+@pytest.mark.parametrize(
+    ("check", "name"),
+    [
+        ("gpu.ecc_mode", "ecc_current"),
+        ("gpu.power", "power_limit"),
+        ("gpu.temperature", "temperature_gpu_max"),
+        ("gpu.nvlink", "nvlink_links"),
+    ],
+)
+def test_a_property_that_could_not_be_read_is_not_one_that_the_card_lacks(check: str, name: str) -> None:
+    evidence: Evidence = clean.evidence()
+    known = {key: value for key, value in gpu_of(evidence).properties.items() if key != name}
+    assert judged(check, on_gpu(evidence, properties=known))[0] is MISSING
+
+
+def test_functions_without_lanes_and_counters_show_nothing_of_the_hosts_links() -> None:
+    evidence: Evidence = clean.evidence()
+    host = evidence.host_telemetry
+    assert host is not None
+    mute = tuple(replace(d, width_min=None, width_max=None, aer={}) for d in host.devices)
+    blind = replace(evidence, host_telemetry=replace(host, devices=mute))
+    outcome, why = judged("host.device_errors", blind)
+    assert outcome is MISSING
+    assert "shows its lanes" in why
+    away = (replace(mute[0], missing=1), *mute[1:])
+    assert judged("host.device_errors", replace(blind, host_telemetry=replace(host, devices=away)))[0] is FAIL

@@ -250,3 +250,60 @@ def test_a_gpu_that_was_never_sampled_on_the_host_is_not_well() -> None:
     outcome, why = judged("host.device_errors", on_host(devices=host.devices[1:]))
     assert outcome is MISSING
     assert str(host.devices[0].device) in why
+
+
+def test_the_drivers_lines_from_after_its_follower_are_the_kernel_logs() -> None:
+    evidence: Evidence = clean.evidence()
+    guest = evidence.guests[0]
+    told = replace(evidence, guests=(replace(guest, kernel_log=(BUS,)), *evidence.guests[1:]))
+    assert judged("guest.gpu_errors", told)[0] is PASS
+    assert judged("guest.kernel_log", told)[0] is FAIL
+    twice = replace(evidence, guests=(replace(guest, kernel_log=(BUS, BUS)), *evidence.guests[1:]))
+    event = xid(79, Ruling.NOTE, line=BUS)
+    assert judged("guest.kernel_log", _guest_log(twice, events=(event,)))[0] is FAIL
+    assert judged("guest.kernel_log", _guest_log(twice, events=(event, event)))[0] is PASS
+
+
+@pytest.mark.parametrize("attach", list(AttachMode))
+def test_the_hosts_own_driver_lines_are_left_to_the_check_that_rules_them(attach: AttachMode) -> None:
+    evidence: Evidence = clean.evidence()
+    host, after = evidence.host_telemetry, evidence.facts_after
+    assert host is not None
+    assert host.kernel is not None
+    assert after is not None
+    profile = replace(clean.profile(), attach=attach)
+    late = replace(evidence, facts_after=replace(after, kernel_log=(*(after.kernel_log or ()), BUS)))
+    event = xid(79, Ruling.NOTE, at=1100.0, line=BUS)
+    by_host = replace(late, host_telemetry=replace(host, kernel=replace(host.kernel, events=(event,))))
+    by_guest = _guest_log(late, events=(event,))
+
+    def said(given: Evidence) -> Outcome | None:
+        _, cells = run_checks(given, profile, clean.HOST)
+        return next(c.outcome for c in cells if c.check == "host.kernel_log")
+
+    assert said(late) is FAIL
+    # host.gpu_errors is not asked on a bare machine, so what its follower saw is ruled by nobody there.
+    assert said(by_host) is (PASS if attach is AttachMode.VFIO else FAIL)
+    assert said(by_guest) is (FAIL if attach is AttachMode.VFIO else PASS)
+
+
+def test_a_kernel_log_without_a_line_is_no_kernels() -> None:
+    outcome, why = judged("guest.gpu_errors", _guest_log(clean.evidence(), lines=0))
+    assert outcome is ERROR
+    assert "not one line" in why
+    assert judge_log(replace(LOG, lines=0), 2.0, 99.0, silent=True).outcome is PASS
+
+
+def test_nothing_of_the_host_passes_when_its_follower_fell_silent() -> None:
+    cut = on_host(closed=False, ended=1100.0)
+    assert judged("host.watched", cut)[0] is ERROR
+    for check in ("host.gpu_errors", "host.load_noise", "host.device_errors"):
+        assert judged(check, cut)[0] is MISSING
+
+
+def test_cpus_that_nobody_looked_at_are_not_quiet() -> None:
+    host = clean.evidence().host_telemetry
+    cpu, *rest = host.foreign_tasks
+    outcome, why = judged("host.load_noise", on_host(foreign_tasks=dict.fromkeys(rest, ())))
+    assert outcome is MISSING
+    assert f"CPUs {cpu} " in why

@@ -104,6 +104,7 @@ def profile(name: str = "smoke") -> Profile:
 def evidence() -> Evidence:
     """The whole run, clean."""
     before = facts()
+    guests = _guests(before)
     return Evidence(
         host=HOST.name,
         subject=SubjectKind.HARDWARE,
@@ -117,6 +118,7 @@ def evidence() -> Evidence:
         host_telemetry=watched.host(
             tuple(d.address for d in before.pci_devices if d.id == "1234:11e8"),
             tuple(d.address for d in before.pci_devices if d.class_code == "060400"),
+            {cpu for guest in guests if guest.plan is not None for cpu in guest.plan.vcpupin.values()},
         ),
         system=tuple(
             SystemAnswer(question=q, ok=True, detail="as it should be")
@@ -129,7 +131,7 @@ def evidence() -> Evidence:
         ),
         skus=(MODEL,),
         resets=tuple(_trial(d.address) for d in before.pci_devices if d.id == "1234:11e8"),
-        guests=_guests(before),
+        guests=guests,
     )
 
 

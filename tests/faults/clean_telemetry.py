@@ -145,8 +145,8 @@ def guest(name: str, workloads: tuple[str, ...], gpus: tuple[PciAddress, ...]) -
     )
 
 
-def host(gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...]) -> HostTelemetry:
-    """The host beside them: cards that show no link of their own, and the ports above them."""
+def host(gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...], cpus: set[int]) -> HostTelemetry:
+    """The host beside them: cards that show no link of their own, the ports above them, the guests' CPUs."""
     bare = [HostDeviceTelemetry(device=address, samples=60) for address in gpus]
     linked = [
         HostDeviceTelemetry(
@@ -164,6 +164,7 @@ def host(gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...]) -> HostTel
         started=1000.0,
         ended=1300.0,
         period_seconds=5.0,
+        closed=True,
         samples=60,
         devices=(*bare, *linked),
         temperatures={
@@ -180,6 +181,7 @@ def host(gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...]) -> HostTel
                 p50=60.0,
             )
         },
+        foreign_tasks={str(cpu): () for cpu in sorted(cpus)},
         steal_seconds={"0": 0.0, "1": 0.01},
         hugepages_free_min={"0/2097152": 12},
         kernel=KernelLog(source="host", followed_from=990.0, followed_to=1301.0, lines=77),

@@ -22,7 +22,7 @@ import pytest
 import harness.payload
 from harness.model.pci import PciAddress
 from harness.model.standin import StandinCard, StandinFault, StandinScenario, StandinStart
-from harness.payload.sampler import KernelLog, Spool
+from harness.payload.sampler import Board, KernelLog, Spool, Watch
 from harness.telemetry.series import PROPERTIES, REASONS, SENSOR, SENSORS
 from harness.telemetry.spool import read_spool
 from harness.telemetry.standin import scenario_text
@@ -224,7 +224,7 @@ def test_the_controller_reads_it_without_a_problem(played: list[Line]) -> None:
     assert spool.problems == ()
     assert (spool.source, spool.standin, spool.end_reason) == ("nvml", "played", "SIGTERM")
     assert spool.kernel_from is not None  # an empty log was followed too
-    assert [gpu.index for gpu in spool.gpus if gpu.ended] == [PARTS["vanishing"]]
+    assert [gpu.index for gpu in spool.gpus if gpu.lost] == [PARTS["vanishing"]]
     assert {call.gpu for call in spool.hung} == {PARTS["hanging"], PARTS["slow"]}
     assert [gpu.fast.names for gpu in spool.gpus] == [
         tuple(line["fast"]) for part in CAST for line in of(played, "gpu", part)
@@ -457,6 +457,52 @@ def test_processes_on_a_gpu_are_ours_or_foreign(machine: Machine) -> None:
     assert listed[os.getpid()]["name"]
 
 
+def test_what_a_load_starts_in_a_session_of_its_own_is_ours_too_and_stays_so_when_it_has_ended(
+    machine: Machine,
+) -> None:
+    started = "import subprocess, sys; subprocess.run(['sleep', '60'], start_new_session=True)"
+    with subprocess.Popen((sys.executable, "-c", started), start_new_session=True) as load:
+        job = machine.folder / "jobs" / "k1"
+        job.mkdir(parents=True)
+        (job / "pid").write_text(f"{load.pid}\n")
+        children = Path(f"/proc/{load.pid}/task/{load.pid}/children")
+        child = load.pid
+        while child == load.pid or os.getsid(child) != child:
+            time.sleep(0.02)
+            child = int(children.read_text() or load.pid)
+        machine.scene(scenario(fault("process", value=child, rate=1e9, what="compute")))
+        with sampling(machine) as sampler:
+            sampler.until("processes")
+            os.kill(child, signal.SIGKILL)
+            load.wait(10)
+            seen = len(sampler.lines("slow", 0))
+            sampler.until("slow", 0, count=seen + 2)
+            sampler.stop()
+            told = sampler.lines("processes", 0)
+    assert [each["ours"] for line in told for each in line["list"]] == [True] * len(told)
+
+
+def test_a_slow_start_of_nvml_came_back_by_the_name_that_it_was_told_by() -> None:
+    board, said = Board(), []
+
+    class Ears:
+        def put(self, kind: str, **values: Any) -> None:
+            said.append((kind, values["gpu"], values["call"]))
+
+    job = {"deadline": 0.1, "start_deadline": 0.3}
+    watch = Watch(job, Ears(), board)  # type: ignore[arg-type]
+    watch.pids = {0: os.getpid()}
+    since, name = board.place(0)
+    board.numbers[since] = board.now()
+    board.memory[name : name + 11] = b"nvmlInit_v2"
+    for _ in range(3):
+        watch.look(0.2)
+    board.publish(8)
+    board.numbers[since] = 0.0
+    watch.look(0.2)
+    assert said == [("hung", None, "nvmlInit_v2"), ("returned", None, "nvmlInit_v2")]
+
+
 def test_a_spool_that_exists_is_never_written_to(machine: Machine) -> None:
     (machine.folder / "spool").write_text("precious\n")
     with sampling(machine) as sampler:
@@ -495,6 +541,22 @@ def test_kernel_lines_come_whole_with_gaps_told(machine: Machine, log: tuple[Ker
         {"type": "kmsg", "seq": 50, "t": 7.0, "level": 3, "facility": 1, "text": "late"},
         {"type": "kmsg", "seq": None, "t": None, "level": None, "facility": None, "text": "nonsense"},
     ]
+
+
+def test_a_flood_holds_nothing_up_and_is_read_to_its_end_at_the_end(log: tuple[KernelLog, Spool]) -> None:
+    kernel, spool = log
+    kernel.descriptor, writer = os.pipe2(os.O_DIRECT | os.O_NONBLOCK)  # one line a read, like /dev/kmsg
+    kernel.reads = 3
+    for number in range(10):
+        os.write(writer, f"6,{number},{number},-;line {number}\n".encode())
+
+    def copied() -> int:
+        return sum(1 for line in strict(Path(f"/proc/self/fd/{spool.descriptor}").read_text()) if "t" in line)
+
+    kernel.follow()
+    assert copied() == 3
+    kernel.follow(to_the_end=True)
+    assert copied() == 10
 
 
 def test_a_pipe_is_followed_without_waiting_for_its_writer(machine: Machine) -> None:

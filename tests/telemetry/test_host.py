@@ -223,6 +223,8 @@ def test_a_cpu_is_dedicated_only_while_its_guest_runs() -> None:
         assert summed(text, (3,)).foreign_tasks == {}, (first, second)
     text = begin() + look(0, busy[0]) + look(1, busy[1], there) + look(2, busy[2], there)
     assert summed(text, (3,)).foreign_tasks == {"3": ("cron (10)",)}
+    quiet = begin() + look(0, busy[0], there) + look(1, busy[0], there)
+    assert summed(quiet, (3,)).foreign_tasks == {"3": ()}
 
 
 def test_the_kernel_log_is_read_between_the_samples_and_losses_are_counted() -> None:
@@ -248,7 +250,8 @@ def test_a_kernel_log_that_may_not_be_read_was_not_followed() -> None:
 
 def test_a_follower_that_fell_silent_is_told() -> None:
     whole = begin() + sample(0, 10) + sample(1, 15)
-    assert summed(whole).problems == ("the follower fell silent and was never stopped",)
+    assert (summed(whole).problems, summed(whole).closed) == ((), False)
+    assert summed(whole + bye(99)).closed
     torn = summed(whole[:-9])
     assert torn.samples == 1
     assert any("torn" in problem for problem in torn.problems)

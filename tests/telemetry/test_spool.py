@@ -136,7 +136,7 @@ def test_hung_and_returned_calls_belong_together() -> None:
 
 def test_a_gpu_that_failed_before_it_could_be_introduced_is_still_one() -> None:
     spool = read_spool(s.start() + s.line("lost", mono=100.0, gpu=2, call="start", error="GpuIsLost"))
-    assert [(g.index, g.ended) for g in spool.gpus] == [(2, [(100.0, "GpuIsLost from start")])]
+    assert [(g.index, g.lost) for g in spool.gpus] == [(2, [(100.0, "GpuIsLost from start")])]
     assert spool.problems == ()
 
 

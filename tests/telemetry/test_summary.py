@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -161,7 +162,7 @@ def test_a_call_that_hangs_names_its_gpu_and_explains_the_gap() -> None:
     found = summed(lines)
     assert found.hung[0].endswith("it came back after 4.0 s")
     assert found.gpus[0].vanished == ""
-    assert found.gpus[0].gaps[0].reason == "nvmlDeviceGetPowerUsage did not come back"
+    assert found.gpus[0].gaps[0].reason == "nvmlDeviceGetPowerUsage came back late"
 
 
 def test_without_nvml_the_reason_is_told() -> None:
@@ -249,3 +250,49 @@ def test_every_series_is_there_once_and_names_its_question_and_unit() -> None:
     names = [sensor.name for sensor in SENSORS]
     assert len(set(names)) == len(names)
     assert all(sensor.nvml and sensor.unit for sensor in SENSORS)
+
+
+def test_a_property_whose_question_failed_is_not_there_at_all() -> None:
+    lines = s.whole()
+    lines.insert(4, s.line("error", mono=99.3, gpu=0, name="temperature_gpu_max", error="NVMLError_Unknown"))
+    assert summed(s.whole()).gpus[0].properties["temperature_gpu_max"] is None
+    assert set(summed(lines).gpus[0].properties) == {"power_limit", "ecc_current"}
+
+
+def test_a_samplers_own_death_is_not_the_cards() -> None:
+    lines = without(s.whole(), 110.0, 120.0)
+    lines.insert(-1, s.line("died", mono=110.0, gpu=0, status=-9))
+    (gpu,) = summed(lines).gpus
+    assert gpu.vanished == ""
+    assert gpu.unasked == "at 110.0 s: the sampler's process that asked it died (-9)"
+    assert [gap.reason for gap in gpu.gaps] == ["the sampler's process that asked it died (-9)"]
+
+
+def test_a_gap_is_not_explained_by_a_call_that_was_over_or_not_yet_made() -> None:
+    lines = without(without(s.whole(), 106.1, 108.9), 110.1, 112.9)
+    call = {"gpu": 0, "call": "nvmlDeviceGetPowerUsage"}
+    lines.insert(-1, s.line("hung", mono=112.1, seconds=2.0, pid=7, **call))
+    lines.insert(-1, s.line("returned", mono=113.0, seconds=2.9, **call))
+    (gpu,) = summed(lines).gpus
+    assert [gap.reason for gap in gpu.gaps] == ["", "nvmlDeviceGetPowerUsage came back late"]
+
+
+def test_a_driver_that_is_late_for_days_costs_no_hours_to_read_and_no_megabytes_to_record() -> None:
+    late = []
+    for count in range(20_000):
+        at = 101.0 + 4.0 * count
+        late += [
+            s.line("hung", mono=at + 2.2, gpu=0, call="nvmlDeviceGetPowerUsage", seconds=2.2, pid=7),
+            s.line("returned", mono=at + 3.0, gpu=0, call="nvmlDeviceGetPowerUsage", seconds=3.0),
+            s.fast(at + 3.5),
+        ]
+    gone = s.line("hung", mono=90_000.0, gpu=0, call="nvmlDeviceGetTemperature", seconds=2.2, pid=7)
+    load = (LoadWindow(workload="tensor", key="k1", start=105.0, end=80_000.0),)
+    lines = [s.start(), s.nvml(), s.gpu(), *late, gone, s.end(90_010.0)]
+    begun = time.process_time()
+    found = summed(lines, load)
+    assert time.process_time() - begun < 5.0
+    assert len(found.hung) == 52
+    assert found.hung[-2].startswith("nvmlDeviceGetTemperature on GPU 0")
+    assert found.hung[-1] == "19950 more calls, each of which came back after its deadline"
+    assert {gap.reason for gap in found.gpus[0].gaps} == {"nvmlDeviceGetPowerUsage came back late"}
