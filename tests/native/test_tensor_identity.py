@@ -37,7 +37,7 @@ def identity(folder: Path, said: str, address: str) -> str:
 
 def test_the_visible_gpu_says_who_it_is(stand_in: Path) -> None:
     said = identity(stand_in, fake.machine(A), A)
-    assert said == str({"address": A, "name": "test stand-in", "capability": [9, 0]})
+    assert said == str({"address": A, "name": "test stand-in", "capability": [9, 0], "driver": 12080})
 
 
 @pytest.mark.parametrize("machine", [(B,), (B, A)])

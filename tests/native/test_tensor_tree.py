@@ -1,0 +1,98 @@
+"""A tensor worker on a (stand-in) GPU where its TensorFlow cannot work: unable, and why; never broken."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness.payload
+from tests.native import fake
+from tests.native.conftest import A
+
+WORKER = Path(next(iter(harness.payload.__path__))) / "tensor_worker.py"
+CUDA_TREE = os.environ.get("SHAKEDOWN_TENSORFLOW_CUDA", "")
+UNABLE, BROKEN = 3, 4
+PTX_ONLY = (
+    "build_info = collections.OrderedDict([('cuda_compute_capabilities', ['sm_80', 'compute_90']), "
+    "('cuda_version', '{version}'), ('is_cuda_build', True)])\n"
+)
+
+
+def tree(folder: Path, build_info: str) -> Path:
+    path = folder / "tensorflow" / "python" / "platform" / "build_info.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(build_info)
+    return folder
+
+
+def worked(stand_in: Path, folder: Path | str, said: str | None = None) -> tuple[int, dict[str, Any]]:
+    """Exit status and report on a machine with one GPU of capability 9.0 and a driver for CUDA 12.8."""
+    job = {"device": A, "framework": "tensorflow", "library_dir": str(folder), "precisions": [], "threads": 1}
+    done = subprocess.run(
+        [sys.executable, "-I", str(WORKER), json.dumps(job)],
+        env=fake.environment(stand_in, said or fake.machine(A)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    ("build_info", "why"),
+    [
+        ("build_info = collections.OrderedDict([('is_cuda_build', False)])\n", "is built without CUDA"),
+        (PTX_ONLY.format(version="12.9.1"), "for compute capability 9.0 this TensorFlow has only PTX of"),
+        (PTX_ONLY.format(version="13.0.0"), "built with CUDA 13, and the driver is for CUDA 12.8"),
+        (PTX_ONLY.format(version="12.5.1").replace("compute_90", "sm_89"), "no kernels for compute"),
+        ("nothing\n", "build_info.py cannot be understood"),
+    ],
+)
+def test_a_tensorflow_that_is_not_for_this_gpu_or_driver(
+    build_info: str, why: str, stand_in: Path, tmp_path: Path
+) -> None:
+    status, report = worked(stand_in, tree(tmp_path, build_info))
+    assert status == UNABLE
+    assert why in report["error"]
+
+
+def test_a_tree_without_cudas_libraries_names_the_first_that_is_missing(
+    stand_in: Path, tmp_path: Path
+) -> None:
+    folder = tree(tmp_path, PTX_ONLY.format(version="12.5.1"))
+    library = folder / "nvidia" / "cuda_runtime" / "lib" / "libcudart.so.12"
+    library.parent.mkdir(parents=True)
+    library.write_text("not a library")
+    status, report = worked(stand_in, folder)
+    assert status == UNABLE
+    assert f"tensorflow is not usable here: {library}: " in report["error"]
+
+
+def test_packages_for_another_python_are_told_by_both_versions(stand_in: Path, tmp_path: Path) -> None:
+    (tmp_path / "numpy" / "_core").mkdir(parents=True)
+    (tmp_path / "numpy" / "_core" / "_multiarray_umath.cpython-39-x86_64-linux-gnu.so").touch()
+    status, report = worked(stand_in, tmp_path)
+    assert status == UNABLE
+    here = ".".join(map(str, sys.version_info[:3]))
+    assert f"{tmp_path} is for cpython-39, and {sys.executable} is Python {here}" in report["error"]
+
+
+def test_the_card_itself_comes_first(stand_in: Path, tmp_path: Path) -> None:
+    status, report = worked(stand_in, tmp_path, fake.machine("0000:77:00.0"))
+    assert status == BROKEN
+    assert A in report["error"]
+
+
+@pytest.mark.skipif(not CUDA_TREE, reason="SHAKEDOWN_TENSORFLOW_CUDA names no tree of tensorflow[and-cuda]")
+def test_all_is_there_and_tensorflow_still_shows_no_gpu(stand_in: Path) -> None:
+    """The stand-in driver is none that TensorFlow could use, and nothing falls back to the processor."""
+    status, report = worked(stand_in, CUDA_TREE)
+    assert status == BROKEN
+    assert "TensorFlow shows no GPU, though it has kernels for it" in report["error"]
