@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 _TIME = re.compile(r"rtime=([0-9]+\.[0-9]+)s")
 _FRAMES = re.compile(r"frame= *([0-9]+) ")
 _GPUS = "/proc/driver/nvidia/gpus"
+_LEFT_THE_CARD = "Failed setup for format"
+"""libavcodec's words (``ff_get_format``) when it goes on in software, since the card opens no more decoders:
+without ``hwdownload`` behind it, nothing else tells."""
+_KEPT = 300
+"""Letters of what a refused stream said: that of the first one at once, the others say the same."""
 
 
 class BrokenEngine(Exception):
@@ -37,11 +42,14 @@ def quality(path: str, name: str) -> list[float]:
 
 
 def position(address: str, folder: str) -> int:
-    """CUDA's index of the GPU under CUDA_DEVICE_ORDER=PCI_BUS_ID: its place among the driver's GPUs."""
+    """CUDA's index of the GPU under CUDA_DEVICE_ORDER=PCI_BUS_ID: its place among the driver's GPUs.
+
+    Raises RuntimeError where no driver is loaded, BrokenEngine where it does not have the GPU.
+    """
     try:
         present = sorted(name.lower() for name in os.listdir(folder))
     except OSError as error:
-        raise BrokenEngine(f"no NVIDIA driver is at work here: {error}") from error
+        raise RuntimeError(f"no NVIDIA driver is at work here: {error}") from error
     if address not in present:
         raise BrokenEngine(f"the driver has no GPU {address} (it has: {', '.join(present) or 'none'})")
     return present.index(address)
@@ -142,17 +150,24 @@ class Clips:
         }
 
     def played(self, cell: dict[str, Any], count: int, *, coding: bool, streams: int = 1) -> list[Any]:
-        """That many at once of ``count`` frames each: [frames, seconds], or what a refused one said."""
-        by = self.by[cell["codec"]] if coding else None
-        argv = self.ff.loop(self.ffmpeg, cell, count, self.job["engine"], by)
+        """That many at once of ``count`` frames each: [frames, seconds], or why one does not count."""
+        job, by = self.job, self.by[cell["codec"]] if coding else None
+        argv = self.ff.loop(self.ffmpeg, cell, count, job["engine"], by)
         logs = [f"stream-{n}.log" for n in range(streams)]
         pids = [self.tools.start(argv, log, self.environment) for log in logs]
         found: list[Any] = []
         for pid, log in zip(pids, logs, strict=True):
             status, said = self.tools.finish(pid, log)
             frames, spent = _FRAMES.findall(said), _TIME.search(said)
-            if status or not frames or not spent:
-                found.append(f"status {status}: {said.strip()[-600:]}")
+            fell = job["engine"] == "gpu" and _LEFT_THE_CARD in said
+            if status or fell or not frames or not spent:
+                why = (
+                    f"decoded in software: {said[said.find(_LEFT_THE_CARD) :]}"
+                    if fell
+                    else said.strip()[-_KEPT:]
+                )
+                first = not any(isinstance(result, str) for result in found)
+                found.append(f"status {status}" + (f": {why[:_KEPT]}" if first else ""))
             else:
                 found.append([int(frames[-1]), float(spent[1])])
         return found

@@ -41,7 +41,9 @@ CODECS = tuple(REFERENCES)
 """``hevc10`` and ``av110`` have ten bits a sample; H.264 has none of those on NVIDIA's engines."""
 _ON_GPUS = "h264,hevc"
 _MOST_FRAMES = 6000
-"""Frames of all clips on all GPUs: three hashes of each come back in at most 1 MiB."""
+"""Frames of all clips on all GPUs."""
+_FRAME_BYTES, _STREAM_BYTES, _MOST_BYTES = 3 * 36, 20, 1_000_000
+"""What a frame's three hashes and a stream's result take of the output, of which 1 MiB comes back."""
 _OVERSHOOT = 1.1
 
 
@@ -135,9 +137,18 @@ def plan(job: Job, given: Mapping[str, Any], engine: str) -> Plan | None:
     for name in ("clip_frames", "rate", "rate_frames", "stream_seconds", "max_streams"):
         if not 1 <= given[name] <= 10_000:
             raise ConfigError(f"workload transcode: {name} must be 1 to 10,000")
+    if _output(cells, len(names), max(1, len(addresses)), given) > _MOST_BYTES:
+        raise ConfigError("workload transcode: so many clips and streams on so many GPUs tell too much")
     if not 0.01 <= given["bits_per_pixel"] <= 8:
         raise ConfigError("workload transcode: bits_per_pixel must be 0.01 to 8")
     return Plan(engine=engine, encoder=encoder, addresses=addresses, cells=cells, given=given)
+
+
+def _output(cells: tuple[Cell, ...], codecs: int, devices: int, given: Mapping[str, Any]) -> int:
+    """Bytes that the payload may print: every frame's hashes, every stream of every try."""
+    tries = 2 * int(given["max_streams"]).bit_length()
+    streams = tries * given["max_streams"] * codecs * _STREAM_BYTES
+    return int(devices * (given["clip_frames"] * len(cells) * _FRAME_BYTES + streams))
 
 
 def _different(text: str, name: str) -> tuple[str, ...]:
@@ -247,8 +258,9 @@ def _played(item: Any, count: int) -> float:
     if not isinstance(item, list) or len(item) != 2 or type(item[0]) is not int or item[0] != count:
         raise ParseError(f"transcode: not {count} frames and a time: {str(item)[:200]}")
     (spent,) = _numbers(Observation({"seconds": item[1:]}, "transcode"), "seconds", 0, 1e6)
-    # ffmpeg's clock has milliseconds; nothing takes less than one.
-    return rate(item[0], max(spent, 0.001)) or 0.0
+    if not spent:
+        raise ParseError(f"transcode: {count} frames in no time")
+    return rate(item[0], spent) or 0.0
 
 
 def _rates(

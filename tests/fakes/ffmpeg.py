@@ -7,7 +7,8 @@ beside it names the ``real`` one, the folder of ``lists``, and what is wrong:
 - ``flip``: [file, frame, bit]: that bit of that frame comes wrong out of the card;
 - ``lose``: true: the card's decoder leaves out the last frame;
 - ``bitrate``: factor on what encoders are told; ``broken``: true: the card decodes nothing;
-- ``capacity`` and ``sessions``: streams that keep up with real time, and that can be open, of those at once.
+- ``capacity`` and ``sessions``: streams that keep up with real time, and that can be open, of those at once;
+  ``decoders``: streams that the card decodes; the others are decoded in software without an end.
 
 A card that is not asked for by CUDA_VISIBLE_DEVICES in PCI order is not there. Which cards were asked is
 written to ``ffmpeg.log``.
@@ -98,6 +99,8 @@ def played(argv: list[str], told: dict[str, Any]) -> int:
     frames = int(argv[argv.index("-frames:v") + 1])
     coding = any(word in INSTEAD for word in argv)
     slow = coding and _stream() >= told.get("capacity", 1000)
+    if _stream() >= told.get("decoders", 1000):
+        print("[h264 @ 0x5581c2c43f40] Failed setup for format cuda: hwaccel initialisation returned error.")
     print(f"frame={frames:5} fps=0.0 q=-0.0 Lsize=N/A time=00:00:02.40 bitrate=N/A speed= 194x")
     print(f"bench: utime=0.012s stime=0.000s rtime={frames / (24.9 if slow else 100):.3f}s")
     return 0

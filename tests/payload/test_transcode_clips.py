@@ -167,6 +167,27 @@ def test_streams_are_counted_until_they_fall_behind_or_are_refused(bench: Bench)
     assert [a.name for a in wrong(parsed)] == ["h264 on 0000:41:00.0: streams in real time"]
 
 
+def test_a_stream_that_the_card_no_longer_decodes_does_not_count(bench: Bench) -> None:
+    parsed = bench.parsed(card={"decoders": 2}, max_streams=4)
+    assert {m.name: m.value for m in parsed.measurements}["transcode.h264.streams"] == 2
+
+
+def test_a_rate_of_decoding_in_software_is_no_rate_of_the_card(bench: Bench) -> None:
+    status, stdout, _ = bench.run(card={"decoders": 0})
+    assert status == 4
+    assert "decoded in software: Failed setup for format cuda" in json.loads(stdout)["error"]
+
+
+def test_refused_streams_say_why_once(bench: Bench) -> None:
+    _, stdout, _ = bench.run(card={"sessions": 1}, max_streams=4)
+    tries = json.loads(stdout)["observed"]["devices"][0]["rates"][0]["tries"]
+    (two,) = (one["results"] for one in tries if one["streams"] == 2)
+    assert "OpenEncodeSessionEx failed" in two[1]
+    assert len(two[1]) < 350
+    four = [one["results"] for one in tries if one["streams"] == 4]
+    assert [result for results in four for result in results[2:]] == ["status 1"] * 2 * len(four)
+
+
 @given(st.integers(1, 200), st.integers(0, 250))
 def test_the_search_finds_the_last_number_that_keeps_up(most: int, able: int) -> None:
     class Counted(beside.Clips):  # type: ignore[misc, name-defined]
@@ -225,7 +246,7 @@ def test_a_gpu_that_the_driver_does_not_have_is_a_broken_engine(bench: Bench) ->
     assert "no GPU 0000:41:00.0 (it has: 0000:01:00.0, 0000:81:00.0)" in json.loads(stdout)["error"]
     shutil.rmtree(bench.folder / "gpus")
     status, stdout, _ = bench.run()
-    assert status == 4
+    assert status == 3
     assert "no NVIDIA driver" in json.loads(stdout)["error"]
 
 

@@ -171,6 +171,9 @@ def test_any_changed_digit_of_any_hash_is_found_with_its_frame(
         (("rates",), []),
         (("rates", 0, "decode"), [50, -1]),
         (("rates", 0, "decode"), [49, 1.0]),
+        (("rates", 0, "decode"), [50, 0.0]),
+        (("rates", 0, "encode"), [50, 0]),
+        (("rates", 0, "tries"), [{"streams": 1, "results": [[25, 0.0]]}]),
         (("rates", 0, "decode"), "status 1"),
         (("rates", 0, "encode"), None),
         (("rates", 0, "tries"), []),
@@ -226,7 +229,8 @@ def test_a_gpu_means_its_engines_in_the_order_of_addresses_and_no_small_clip() -
         {"sizes": "1921x1080"}, {"sizes": "7680x4320"}, {"sizes": "128x96"}, {"sizes": "1920x1080,1920x1080"},
         {"sizes": "-192x144"}, {"encoder": "vaapi"}, {"engine": "cpu", "codecs": "h264", "encoder": "gpu"},
         {"engine": "nvenc"}, {"clip_frames": 0}, {"clip_frames": 9000}, {"rate_frames": 0},
-        {"max_streams": 0}, {"stream_seconds": 0}, {"bits_per_pixel": 0.0}, {"bits_per_pixel": 9},
+        {"max_streams": 0}, {"max_streams": 5000}, {"clip_frames": 2900}, {"stream_seconds": 0},
+        {"bits_per_pixel": 0.0}, {"bits_per_pixel": 9},
     ],
 )  # fmt: skip
 def test_parameters_that_no_clip_can_have_are_refused(parameters: dict[str, Any]) -> None:
