@@ -29,7 +29,7 @@ _RECIPE = 1
 """Raise it when ``install`` changes what is in a tree."""
 _PLATFORM = "x86_64-manylinux_2_28"
 _NEED_MIB = {"cpu": 4 * 1024, "cuda": 16 * 1024}
-"""A tree (1.3 and 6.1 GiB, measured), and uv's own copy of what it downloads."""
+"""A tree as it is installed (1.3 and 6.1 GiB, measured), and uv's own copy of what it downloads."""
 _FOR_BUILDING = (
     "tensorflow/include",
     "clang",

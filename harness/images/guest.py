@@ -27,6 +27,8 @@ MANIFEST = "manifest.json"
 _SUITE = "bookworm"
 _RECIPE = 3
 """Raise it when the code that builds images changes what is in them."""
+_BOOTSTRAP_SECONDS = 3600.0
+"""The nvidia kind compiles NVIDIA's kernel modules, on a busy machine for a quarter of an hour."""
 _DRIVER_DIR = "/usr/src/shakedown"
 _STANDIN_DIR = "/usr/src/shakedown-nvml"
 _COMMAND_LINE = (
@@ -219,6 +221,7 @@ def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) 
         files=_root_files(),
         customize=_customize(python_dir, keep_compiler=kind == "nvidia"),
         progress=progress,
+        deadline=_BOOTSTRAP_SECONDS,
     )
     cache.remove_tree(python_dir)
     _kernel(rootfs, work)
