@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.evidence import Reference
-from harness.model.outcome import Action, CheckResult, EvidenceRef
+from harness.model.outcome import Action, CheckResult, EvidenceRef, SubjectKind, Verdict
 from harness.verdict.virtualization import Cost, Finding, costs
 
 _REMEDY = (
@@ -21,6 +21,15 @@ def _reference(case: Case) -> Reference:
         raise MissingEvidence("no bare run was given to compare with (--compare RUN)")
     if reference.problems:
         raise MissingEvidence(f"bare run {reference.run} cannot be trusted: {reference.problems[0]}")
+    if reference.verdict == Verdict.NO_GO.value:
+        raise MissingEvidence(
+            f"bare run {reference.run} ended {reference.verdict}: that machine was not well"
+        )
+    hardware = SubjectKind.HARDWARE
+    if case.evidence.subject is hardware and (reference.standin or reference.subject is not hardware):
+        raise MissingEvidence(
+            f"bare run {reference.run} says nothing of hardware: a stand-in or lab recorded it"
+        )
     machine = host_facts(case).machine_id
     if machine is None or reference.machine_id != machine:
         raise MissingEvidence(f"bare run {reference.run} is of another machine ({reference.host})")
@@ -51,17 +60,17 @@ def _cost(case: Case, subject: Subject) -> CheckResult:
             evidence=files,
         )
     compared = [c for c in found if c.finding is Finding.KEEPS]
-    open_ones = [c for c in found if c.finding in (Finding.UNDECIDED, Finding.TOO_FEW)]
+    if not compared and all(c.finding is Finding.NOT_COMPARABLE for c in found):
+        why = f" ({found[0].name}: {found[0].detail})" if found else ""
+        raise MissingEvidence(f"nothing that {workload} measured can be compared{why}")
+    open_ones = [c for c in found if c.open]
     if open_ones:
         most = max(case.profile.virtualization.least_runs, 5)
         return error(
             f"not decided: {listing([_words(c) for c in open_ones])}",
-            f"raise burn_seconds so that both runs measure at least {most} rounds",
+            f"let both runs measure the same loads on the same GPUs, at least {most} rounds (burn_seconds)",
             evidence=files,
         )
-    if not compared:
-        why = f" ({found[0].name}: {found[0].detail})" if found else ""
-        raise MissingEvidence(f"nothing that {workload} measured can be compared{why}")
     worst = min(compared, key=lambda c: c.low or 0.0)
     return ok(
         f"{len(compared)} figures keep up with bare run {reference.run}{label}; the least: {_words(worst)}",
@@ -72,7 +81,8 @@ def _cost(case: Case, subject: Subject) -> CheckResult:
 def _words(cost: Cost) -> str:
     where = f" on {cost.device}" if cost.device is not None else ""
     if cost.ratio is None:
-        return f"{cost.name}{where}: {cost.finding.value} ({cost.runs[0]} here, {cost.runs[1]} bare)"
+        detail = cost.detail or f"{cost.runs[0]} here, {cost.runs[1]} bare"
+        return f"{cost.name}{where}: {cost.finding.value} ({detail})"
     return (
         f"{cost.name}{where}: {cost.ratio:.3f} of bare, 95 % between {cost.low:.3f} and {cost.high:.3f}, "
         f"at least {cost.floor:g}"

@@ -72,7 +72,7 @@ def _status(found: list[Cost], problems: list[str]) -> int:
         return Verdict.INCONCLUSIVE.exit_status
     if Finding.LOSES in findings:
         return Verdict.NO_GO.exit_status
-    if Finding.KEEPS not in findings or findings & {Finding.UNDECIDED, Finding.TOO_FEW}:
+    if Finding.KEEPS not in findings or any(cost.open for cost in found):
         return Verdict.INCONCLUSIVE.exit_status
     return Verdict.GO.exit_status
 

@@ -57,6 +57,13 @@ class Cost:
     """Values of the guest and of the bare machine."""
     detail: str = ""
 
+    @property
+    def open(self) -> bool:
+        """Whether something that was to be compared was not, so that nothing is shown of it. A figure of the
+        whole machine is not to be: a guest is a part of it."""
+        unlike = self.finding is Finding.NOT_COMPARABLE and self.device is not None
+        return unlike or self.finding in (Finding.UNDECIDED, Finding.TOO_FEW)
+
 
 def reference_values(guest: GuestEvidence) -> tuple[ReferenceValue, ...]:
     """Every rate and time that the loads of a guest or bare machine measured, by load, name and GPU."""
@@ -87,14 +94,19 @@ def costs(
     *,
     parameters: dict[str, int | float | str | bool],
 ) -> tuple[Cost, ...]:
-    """Each figure of one workload of a guest beside the bare machine's; empty when it measured no rate."""
+    """Each figure of one workload of a guest beside the bare machine's, and the bare machine's of the guest's
+    GPUs that the guest did not measure; empty when neither measured a rate."""
     bare = [value for value in reference.values if value.workload == workload]
     same_load = reference.parameters.get(workload, {}) == parameters
     same_size = guest.plan is not None and len(guest.plan.vcpupin) == reference.cpus
-    found = []
-    for mine in reference_values(guest):
-        if mine.workload != workload:
-            continue
+    measured = [value for value in reference_values(guest) if value.workload == workload]
+    gpus = {gpu.host for gpu in guest.plan.gpus} if guest.plan is not None else set(guest.devices)
+    found = [
+        _cost(None, Finding.NOT_COMPARABLE, spec.floor, other, detail="the guest has no such figure")
+        for other in bare
+        if other.device in gpus and _counterpart(other, measured) is None
+    ]
+    for mine in measured:
         floor = spec.floors.get(mine.name, spec.floor)
         other = _counterpart(mine, bare)
         why = "" if other is not None else "the bare run has no such figure"
@@ -110,12 +122,12 @@ def costs(
     return tuple(found)
 
 
-def _counterpart(mine: ReferenceValue, bare: list[ReferenceValue]) -> ReferenceValue | None:
-    """The bare machine's figure of the same GPU; of the whole machine only when both are of the whole."""
+def _counterpart(mine: ReferenceValue, others: list[ReferenceValue]) -> ReferenceValue | None:
+    """The other side's figure of the same GPU; of the whole machine only when both are of the whole."""
     return next(
         (
             other
-            for other in bare
+            for other in others
             if (other.name, other.unit, other.engine, other.device)
             == (mine.name, mine.unit, mine.engine, mine.device)
         ),
@@ -124,7 +136,7 @@ def _counterpart(mine: ReferenceValue, bare: list[ReferenceValue]) -> ReferenceV
 
 
 def _cost(
-    mine: ReferenceValue,
+    mine: ReferenceValue | None,
     finding: Finding,
     floor: float,
     other: ReferenceValue | None = None,
@@ -133,18 +145,20 @@ def _cost(
     bounds: tuple[float | None, float | None] = (None, None),
     detail: str = "",
 ) -> Cost:
+    named = mine or other
+    assert named is not None  # noqa: S101  a cost is of one side at least
     return Cost(
-        name=mine.name,
-        unit=mine.unit,
-        device=mine.device,
+        name=named.name,
+        unit=named.unit,
+        device=named.device,
         finding=finding,
         floor=floor,
-        guest=statistics.median(mine.values),
+        guest=statistics.median(mine.values) if mine else None,
         bare=statistics.median(other.values) if other else None,
         ratio=ratio,
         low=bounds[0],
         high=bounds[1],
-        runs=(len(mine.values), len(other.values) if other else 0),
+        runs=(len(mine.values) if mine else 0, len(other.values) if other else 0),
         detail=detail,
     )
 

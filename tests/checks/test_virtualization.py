@@ -14,7 +14,7 @@ from harness.commands.qualify import VIRTUALIZATION, with_comparison
 from harness.config import load_host, load_profile
 from harness.errors import ConfigError
 from harness.model.guest import AttachMode
-from harness.model.outcome import Outcome, Severity
+from harness.model.outcome import Outcome, Severity, SubjectKind
 from harness.record.judge import finish
 from harness.record.recorder import Recorder
 from tests.fakes import FakeClock
@@ -67,10 +67,36 @@ def test_with_one_it_says_what_the_figures_say(values, outcome, words) -> None:
     assert words in result.message
 
 
+@pytest.mark.parametrize("changes", [{"standin": True}, {"subject": SubjectKind.LAB}, {"verdict": "NO_GO"}])
+def test_hardware_is_not_held_against_stand_ins_or_machines_that_were_not_well(changes) -> None:
+    result, cell = said(dataclasses.replace(BARE, **changes), 99.0, 99.0, 99.0)
+    assert (result, cell.outcome) == (None, None)
+
+
 def test_a_reference_from_a_stand_in_says_so() -> None:
-    result, _cell = said(dataclasses.replace(BARE, standin=True), 99.0, 99.0, 99.0)
-    assert result is not None
+    lab = dataclasses.replace(clean_evidence(), subject=SubjectKind.LAB, guests=(rates(99.0, 99.0, 99.0),))
+    evidence = dataclasses.replace(lab, reference=dataclasses.replace(BARE, standin=True))
+    (result,), _ = run_checks(evidence, PROFILE, load_host("lab"))
+    assert result.outcome is Outcome.PASS
     assert "says nothing of hardware" in result.message
+
+
+def test_a_figure_of_a_gpu_that_only_one_side_measured_is_not_decided() -> None:
+    other = dataclasses.replace(BARE.values[0], name="tensor.fp8.rate")
+    more = dataclasses.replace(BARE, values=(*BARE.values, other))
+    result, _cell = said(more, 99.0, 99.0, 99.0)
+    assert result is not None
+    assert result.outcome is Outcome.ERROR
+    assert "tensor.fp8.rate on 0000:41:00.0: not comparable (the guest has no such figure)" in result.message
+    guest = rates(99.0, 99.0, 99.0)
+    extra = rates(5.0, 5.0, 5.0, name="tensor.fp8.rate")
+    both = dataclasses.replace(guest, results=(*guest.results, *extra.results))
+    evidence = dataclasses.replace(clean_evidence(), guests=(both,), reference=BARE)
+    (result,), _ = run_checks(evidence, PROFILE, load_host("lab"))
+    assert result.outcome is Outcome.ERROR
+    assert (
+        "tensor.fp8.rate on 0000:41:00.0: not comparable (the bare run has no such figure)" in result.message
+    )
 
 
 def test_comparing_makes_it_a_blocker_and_bare_runs_have_no_use_for_it() -> None:

@@ -111,7 +111,11 @@ def test_figures_of_other_loads_engines_and_gpus_are_not_compared() -> None:
         == "the loads' parameters differ"
     )
     other_engine = rates(99.0, 99.0, 99.0, engine="cpu:torch")
-    assert the_cost(other_engine, bare).finding is Finding.NOT_COMPARABLE
+    both = costs(other_engine, "tensor", bare, SPEC, parameters={})
+    assert [(cost.finding, cost.runs, cost.open) for cost in both] == [
+        (Finding.NOT_COMPARABLE, (0, 3), True),
+        (Finding.NOT_COMPARABLE, (3, 0), True),
+    ]
     elsewhere = dataclasses.replace(bare.values[0], device=PciAddress.parse("0000:81:00.0"))
     assert the_cost(mine, dataclasses.replace(bare, values=(elsewhere,))).finding is Finding.NOT_COMPARABLE
 
