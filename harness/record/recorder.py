@@ -134,16 +134,19 @@ class Recorder:
         return relative
 
     def file_path(self, relative: str) -> Path:
-        """Where an evidence file that grows while the run goes on is written; see ``adopt``."""
-        path = self.directory.file(relative)
+        """Where an evidence file that grows while the run goes on is written; see ``adopt``.
+
+        A name that is taken gets a number: a killed run that is resumed has begun one already.
+        """
+        path = self.directory.file(self._free_name(relative))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def adopt(self, relative: str) -> str:
-        """Take a file that was written in the run directory into the record, as it is now: nothing may be
-        written to it any more. Returns ``relative``. Raises RecordError when it cannot be read.
+    def adopt(self, path: Path) -> str:
+        """Take a file of ``file_path`` into the record, as it is now: nothing may be written to it any more.
+        Returns its path in the run directory. Raises RecordError when it cannot be read.
         """
-        path = self.directory.file(relative)
+        relative = path.relative_to(self.path).as_posix()
         try:
             with self._lock:
                 data = {"file": relative, "sha256": sha256_of(path), "bytes": path.stat().st_size}

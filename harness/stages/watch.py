@@ -205,7 +205,7 @@ def _summed_up(watch: Watch, path: Path, results: list[WorkloadResult], why: str
     nothing = GuestTelemetry(guest=watch.guest, source="", loads=loads, detail=why or "no spool came over")
     if not path.exists():
         return nothing
-    file = watch.recorder.adopt(watch.file)
+    file = watch.recorder.adopt(path)
     try:
         with path.open("rb") as lines:
             spool = read_spool(lines)
@@ -220,8 +220,8 @@ def _summed_up(watch: Watch, path: Path, results: list[WorkloadResult], why: str
 
 def _as_parquet(watch: Watch, spool: Spool) -> str:
     """The samples as Parquet in the run directory; empty when the controller could not write it."""
-    name = f"telemetry/{watch.guest}.parquet"
     with contextlib.suppress(OSError):
-        parquet.write(spool, watch.recorder.file_path(name), guest=watch.guest)
-        return watch.recorder.adopt(name)
+        path = watch.recorder.file_path(f"telemetry/{watch.guest}.parquet")
+        parquet.write(spool, path, guest=watch.guest)
+        return watch.recorder.adopt(path)
     return ""

@@ -73,7 +73,7 @@ def _summed_up(
     nothing = HostTelemetry(started=None, ended=None, period_seconds=period, detail=why_none)
     if not path.exists():
         return nothing
-    file = session.recorder.adopt(FILE)
+    file = session.recorder.adopt(path)
     try:
         with path.open("rb") as lines:
             spool = read_lines(lines)

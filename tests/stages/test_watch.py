@@ -183,6 +183,20 @@ def test_without_nvml_nothing_is_known_and_nothing_passes(run, name) -> None:
         assert f"gpu.power {gpu}" in found
 
 
+def test_what_a_killed_run_saw_does_not_mix_with_what_its_resumption_sees(run, tmp_path) -> None:
+    (directory,) = (tmp_path / "runs").glob("*/*")
+    left = directory / "telemetry/bare.spool.jsonl"
+    left.parent.mkdir(exist_ok=True)
+    left.write_text('{"type":"start","mono":1.0}\n{"type":"half a li')
+    said = run(load_standin("default"), 1.0)
+    (bare,) = said.guests
+    assert bare.telemetry is not None
+    assert bare.telemetry.spool == "telemetry/bare.spool-2.jsonl"
+    assert bare.telemetry.problems == ()
+    assert [gpu.host_address for gpu in bare.telemetry.gpus] == list(GPUS)
+    assert left.read_text().endswith("half a li")
+
+
 class Broken(LocalTransport):
     """A machine whose connection breaks before the sampler can be stopped."""
 
