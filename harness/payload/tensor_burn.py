@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 _SLICE_SECONDS = 1.0
-_UNCHECKED_EVERY = 6
-"""One slice in six is multiplied without looking, for the rate that checking is compared with."""
+_UNCHECKED_EVERY, _OFTEN, _UNCHECKED_LATER = 6, 60, 60
+"""One slice in six is multiplied without looking, for the rate that checking is compared with: of the first
+sixty; of later ones one in sixty, so that a long burn looks at nearly everything. The last products of such a
+slice are looked at, too."""
 _TOLD = 16
 """Mismatches that are examined and told in full; all are counted."""
 
@@ -120,13 +122,13 @@ class Burn:
         """Slices of checked and, now and then, unchecked rounds until time and rounds are reached."""
         job, per_slice, turn = self.job, 1, 0
         duty, period = job["duty"], job["period"]
-        every = job.get("unchecked_every", _UNCHECKED_EVERY)
+        often, later = (job.get("unchecked_every", each) for each in (_UNCHECKED_EVERY, _UNCHECKED_LATER))
         length = min(_SLICE_SECONDS, job["seconds"] / 16 or _SLICE_SECONDS)
         length = min(length, duty * period / 4) if duty < 1 else length
         while self.round < job["rounds"] or time.monotonic() - began < job["seconds"]:
             if duty < 1:
                 _await_load(duty, period)
-            checked = bool(turn % every)
+            checked = bool(turn % (often if turn < _OFTEN else later))
             before = self.clock()
             spent = self._checked(per_slice) if checked else self._unchecked(per_slice)
             turn += 1
@@ -145,6 +147,10 @@ class Burn:
         spent = time.perf_counter() - started
         self.unchecked_rounds += rounds
         self.unchecked_busy += spent
+        products.check()
+        bad = products.bad()
+        if any(bad):
+            self._examine(bad)
         return spent
 
     def _checked(self, rounds: int) -> float:

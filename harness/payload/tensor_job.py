@@ -41,7 +41,8 @@ def _report(said: str) -> dict[str, Any] | None:
 def together(job: dict[str, Any]) -> tuple[list[dict[str, Any]], int, str]:
     """Reports of all GPUs, worst exit status and why."""
     device: Any = __import__("tensor_device")
-    __import__("processes").clear(job["folder"])
+    tools: Any = __import__("processes")
+    tools.clear(job["folder"])
     started, found, worst, why = [], [], 0, ""
     try:
         places = [device.visible_index(address) for address in job["devices"]]
@@ -60,6 +61,7 @@ def together(job: dict[str, Any]) -> tuple[list[dict[str, Any]], int, str]:
             reason = report.get("error") if report else None
             worst = status if status in (3, 4) and reason else 1
             why = f"{address}: {reason or f'its process ended with status {status}'}"
+    tools.clear(job["folder"])
     return found, worst, why
 
 

@@ -175,15 +175,16 @@ def _measured(name: str, seen: Observation, job: Job, given: Mapping[str, Any], 
     return _Cell(
         number=number,
         rates={way: _rate(seen, way) / 1e9 for way in ("h2d", "d2h", "both")},
-        latency=seen.seconds("latency") * 1e6,
+        latency=_rate(seen, "latency") * 1e6,
         answers=tuple(answers),
     )
 
 
 def _rate(seen: Observation, name: str) -> float:
+    """A rate or a time of what was really done: above zero. Raises ParseError."""
     value = seen.number(name)
     if value <= 0:
-        raise ParseError(f"pcie: a rate of {value:g} cannot be")
+        raise ParseError(f"pcie: {name} cannot be {value:g}")
     return value
 
 

@@ -114,22 +114,27 @@ class Render:
         """Checksums and views against the golden pictures, device by device. Raises ParseError."""
         given = settings(self, job)
         engine = demanded_engine(job, given["engine"])
-        seen, name, versions = report_of(self, stdout)
+        seen, _, versions = report_of(self, stdout)
         wanted = [str(d.address) for d in gpus(job)] if engine == "gpu" else ["cpu"]
         golden = _Golden(given, _square(given, len(wanted)))
         answers: list[Answer] = []
         measurements: list[Measurement] = []
         drawer = "opengl:nvidia" if engine == "gpu" else f"opengl:{given['driver']}"
+        drew: set[str] = set()  # of each device: what it says counts, and nothing said of all of them
         for entry in entries("render", seen, wanted):
             where, device = f" on {entry.name}", entry.observed
             answers.append(entry.finished)
             if device is not None:
                 # What drew must be what was demanded: never the processor for a GPU.
+                drew.add(device.text("engine")[:80])
                 answers.append(exact(f"what draws{where}", drawer, device.text("engine")))
                 answers += _judged(device, given, golden, where)
                 measurements += _measured(device, given, entry.name if engine == "gpu" else "")
         return Parsed(
-            engine=name, answers=tuple(answers), measurements=tuple(measurements), versions=versions
+            engine="+".join(sorted(drew)),
+            answers=tuple(answers),
+            measurements=tuple(measurements),
+            versions=versions,
         )
 
 

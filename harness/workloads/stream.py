@@ -71,8 +71,8 @@ _DEFAULTS: dict[str, Scalar] = {
 _PASSED = ("source", "width", "height", "rate", "frames", "seed", "start_seconds", "drain_seconds",
            "stall_seconds", "cubes", "driver", "packages")  # fmt: skip
 """Parameters that the payload is given."""
-_WARMING, _TRAILING = 1 << 23, 1 << 22
-"""Bits of counters outside of the stream that counts, see the payload."""
+_TRAILING = 1 << 22
+"""Counters from here on are outside of the stream that counts, see the payload."""
 _FRAMES = 40_000
 """Pictures of all GPUs together: their times must fit into a job's collected output (1 MiB)."""
 _SAMPLE_BYTES = 225_000
@@ -127,22 +127,27 @@ class Stream:
         """Counters, times and samples against what was to be sent. Raises ParseError."""
         given = settings(self, job)
         engine = demanded_engine(job, given["engine"])
-        seen, name, versions = report_of(self, stdout)
+        seen, _, versions = report_of(self, stdout)
         wanted = [str(d.address) for d in gpus(job)] if engine == "gpu" else ["cpu"]
         answers: list[Answer] = []
         measurements: list[Measurement] = []
+        worked: set[str] = set()  # of each device: what it says counts, and nothing said of all of them
         for entry in entries("stream", seen, wanted):
             where, observed = f" on {entry.name}", entry.observed
             answers.append(entry.finished)
             if observed is not None:
                 told = _Told(observed, given["frames"])
                 answers += _judged(told, given, where)
+                worked.add(observed.text("engine")[:80])
                 answers.append(exact(f"what streams{where}", _engine(given, engine), observed.text("engine")))
                 answers += _likeness(observed, given, _step(given, len(wanted)), where)
                 subject = entry.name if engine == "gpu" else ""
                 measurements += told.measured(subject, observed.seconds("start_seconds"))
         return Parsed(
-            engine=name, answers=tuple(answers), measurements=tuple(measurements), versions=versions
+            engine="+".join(sorted(worked)),
+            answers=tuple(answers),
+            measurements=tuple(measurements),
+            versions=versions,
         )
 
 

@@ -1,5 +1,6 @@
 """Matrix products in every precision and a training run, by TensorFlow or PyTorch, held against references
-computed here. Every product of a burn is compared with a proven one, bit for bit."""
+computed here. A burn's products are compared with proven ones, bit for bit. ``tensor.verified_share`` says
+how many: a few are multiplied without looking, for the rate that the cost of checking is measured by."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from harness.workloads.base import (
     exact,
     gpus,
     measure,
+    rate,
     report_of,
     settings,
 )
@@ -244,10 +246,12 @@ def _measurements(part: Observation, name: str, burned: tuple[Burned, ...]) -> l
     costs = [_cost(burn) for burn in burned]
     worst = max((c for c in costs if c is not None), default=None) if None not in costs else None
     products = float(sum(burn.products for burn in burned))
+    unseen = float(sum(burn.unchecked for burn in burned))
     return [
         *found,
         measure("tensor.check_cost", worst, "1", subject=subject),
         measure("tensor.products", products, "1", subject=subject),
+        measure("tensor.verified_share", rate(products, products + unseen), "1", subject=subject),
         measure("tensor.import_time", part.seconds("import_seconds"), "s", subject=subject),
         measure("tensor.numpy_import_time", part.seconds("numpy_seconds"), "s", subject=subject),
     ]
@@ -261,7 +265,10 @@ def _curve(part: Observation, given: dict[str, Any], measurements: list[Measurem
         size = seen.integer("size", bits=32)
         sizes.append(size)
         wrong += seen.integer("mismatches")
-        products += seen.integer("products")
+        done = seen.integer("products")
+        if not done:
+            raise ParseError(f"tensor: no product of size {size} was compared for the cost curve")
+        products += done
         checked, unchecked = seen.optional("rate"), seen.optional("unchecked_rate")
         share = None if checked is None or not unchecked else 1.0 - checked / unchecked
         subject = "" if name == "cpu" else name

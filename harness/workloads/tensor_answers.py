@@ -37,6 +37,8 @@ class Burned:
     blocks: int
     rounds: int
     products: int
+    unchecked: int
+    """Products that nobody looked at."""
     mismatches: int
     inputs_changed: int
     input_checks: int
@@ -73,6 +75,7 @@ def read_burn(item: Any) -> Burned:
         blocks=seen.integer("blocks", bits=32),
         rounds=seen.integer("rounds"),
         products=seen.integer("products"),
+        unchecked=seen.integer("unchecked_products"),
         mismatches=seen.integer("mismatches"),
         inputs_changed=seen.integer("inputs_changed"),
         input_checks=seen.integer("input_checks"),

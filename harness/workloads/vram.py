@@ -196,6 +196,8 @@ def _device(
     covered = 8 * min((one.integer("words") for one in found), default=0)
     covered = min(covered, 8 * words)
     share = rate(covered, size)
+    if 8 * words > size:
+        raise ParseError(f"vram: {8 * words} bytes tested of {size}")
     free = seen.integer("free", bits=51)
     goal = given["share"] if engine == "cuda" else 1.0
     cover = at_least(f"{name} covered share of memory", goal, share, "")
@@ -210,7 +212,7 @@ def _device(
         "total": (float(size), "B"),
         "bandwidth": (_giga(seen.optional("copy_rate")), "GB/s"),
         "read_bandwidth": (_giga(seen.optional("read_rate")), "GB/s"),
-        **_rates(found, words),
+        **_rates(found, words, wanted),
     }
     return answers, [
         measure(f"{prefix}.{what}", value, unit, subject=subject) for what, (value, unit) in measured.items()
@@ -224,12 +226,11 @@ def _giga(value: float | None) -> float | None:
     return None if value is None else value / 1e9
 
 
-def _rates(found: list[Observation], words: int) -> dict[str, tuple[float | None, str]]:
+def _rates(found: list[Observation], words: int, wanted: Asked) -> dict[str, tuple[float | None, str]]:
     """Bytes covered by each pattern, and the rates of writing and comparing over all passes."""
-    names = list(dict.fromkeys(one.text("pattern")[:40] for one in found))
     compared = {
-        name: 8.0 * sum(min(one.integer("words"), words) for one in found if one.text("pattern")[:40] == name)
-        for name in names
+        name: 8.0 * sum(min(one.integer("words"), words) for one in found if one.text("pattern") == name)
+        for name in dict.fromkeys(one.pattern for one in wanted.passes)
     }
     fills = [one.seconds("fill_seconds") for one in found if not one.is_null("fill_seconds")]
     reading = sum(one.seconds("verify_seconds") for one in found)

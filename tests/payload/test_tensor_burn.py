@@ -181,6 +181,30 @@ def test_a_burn_lasts_its_time_and_idles_its_share() -> None:
     assert time.process_time() - before < 0.6 * seen["seconds"]
 
 
+def test_a_long_burn_looks_at_nearly_every_product() -> None:
+    seen = burn(NumpyProducts(), seconds=1e-9, rounds=1200)
+    share = seen["unchecked_products"] / (seen["products"] + seen["unchecked_products"])
+    assert 0 < share < 1 / 12
+
+
+def test_the_last_products_of_an_unchecked_slice_are_looked_at() -> None:
+    products = NumpyProducts()
+    whole = dict(JOB)
+    one = tensor_burn.Burn(np, tensor_numbers, products, whole)
+    one._prove()
+    multiply, turns = products.multiply, iter(range(100))
+
+    def spoiling() -> None:
+        multiply()
+        if next(turns) == 2:  # the third of three, and those that follow are right
+            products.flip(0, 5, 3)
+
+    products.multiply = spoiling  # type: ignore[method-assign]
+    one._unchecked(3)
+    assert one.mismatches == 1
+    assert one.told[0]["kind"] == "stored"
+
+
 def test_the_idle_part_of_a_pulse_ends_with_the_period() -> None:
     began = time.monotonic()
     tensor_burn._await_load(0.5, 0.05)

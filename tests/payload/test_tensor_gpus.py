@@ -73,6 +73,7 @@ def test_all_gpus_work_at_the_same_time_and_each_process_sees_its_own(
 ) -> None:
     status, said, _ = run(payload, {}, *options)
     assert (status, said["engine"], said["versions"]) == (0, "cuda:torch", {"torch": "2"})
+    assert list((payload.parent / "work").iterdir()) == []
     seen = said["observed"]["devices"]
     assert [one["device"] for one in seen] == GPUS
     assert [one["sees"] for one in seen] == ["2", "4", "6"]

@@ -114,7 +114,8 @@ def test_a_link_that_nobody_could_read_has_no_value(line: Line) -> None:
      observed(link={"source": "nvml", "generation": 0, "width": 16}),
      observed(link={"source": "nvml", "generation": 5, "width": 5}),
      observed(link={"source": "guess", "generation": 5, "width": 16}),
-     observed(cell(0), cell(1, h2d=0.0)), observed(cell(0), cell(1, latency=-1.0)), observed(measured=None)],
+     observed(cell(0), cell(1, h2d=0.0)), observed(cell(0), cell(1, latency=-1.0)),
+     observed(cell(0), cell(1, latency=0.0)), observed(measured=None)],
 )  # fmt: skip
 def test_what_cannot_be_is_not_read(seen: Any, line: Line) -> None:
     with pytest.raises(ParseError):

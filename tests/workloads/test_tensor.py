@@ -369,6 +369,17 @@ def test_the_cost_curve_is_that_of_the_sizes_asked_for(job: Job) -> None:
     assert values["tensor.check_cost.128"] == pytest.approx(0.03)
     whole["observed"]["devices"][0]["curve"][0]["mismatches"] = 1
     assert wrong(job, whole) == ["cpu: mismatches among 24 products of the cost curve"]
+    whole["observed"]["devices"][0]["curve"][1]["products"] = 0
+    with pytest.raises(ParseError, match="no product of size 128 was compared"):
+        TENSOR.parse(job, line(whole))
+
+
+def test_the_share_of_products_that_were_looked_at_is_told(job: Job) -> None:
+    whole = recorded("tensorflow")
+    for burn in whole["observed"]["devices"][0]["burns"]:
+        burn["unchecked_products"] = 2
+    values = {m.name: m.value for m in TENSOR.parse(job, line(whole)).measurements}
+    assert values["tensor.verified_share"] == pytest.approx(24 / 32)
 
 
 def paths(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

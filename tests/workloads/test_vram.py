@@ -107,6 +107,21 @@ def test_each_thing_that_is_not_as_it_must_be_is_a_wrong_answer(
     assert name in wrong(line, seen)
 
 
+def test_no_card_has_more_memory_than_it_has(line: Line) -> None:
+    seen = observed()
+    seen["total"] = 8 * WORDS - 8
+    with pytest.raises(ParseError, match="tested of"):
+        VRAM.parse(JOB, line("vram", entry(seen), engine="cuda"))
+
+
+def test_only_patterns_that_were_asked_for_have_a_measurement(line: Line) -> None:
+    seen = observed()
+    seen["passes"][0]["pattern"] = "of my own\n"
+    parsed = VRAM.parse(JOB, line("vram", entry(seen), engine="cuda"))
+    assert [a.ok for a in parsed.answers if a.name.endswith("passes")] == [False]
+    assert not [m.name for m in parsed.measurements if "my own" in m.name]
+
+
 def test_a_missing_pass_is_missed(line: Line) -> None:
     for gone in range(len(observed()["passes"])):
         seen = observed()
