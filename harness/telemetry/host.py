@@ -87,7 +87,7 @@ def _device(device: PciAddress, spool: HostSpool) -> HostDeviceTelemetry:
     for rate, lane in zip(rates, lanes, strict=True):
         speed, width = re.match(r"(\d{1,3}(?:\.\d)?) GT/s", _line(rate)), _line(lane)
         # A link that is down says speed "Unknown" and width 0 or 63.
-        if speed is not None and width.isdecimal() and 1 <= int(width[:4]) <= 32:
+        if speed is not None and width.isdecimal() and len(width) < 4 and 1 <= int(width) <= 32:
             speeds.append(float(speed[1]))
             widths.append(int(width))
     counts = {name: _totals(spool, f"{device}/aer_dev_{name}", total) for name, total in _AER.items()}

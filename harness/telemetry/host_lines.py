@@ -128,7 +128,7 @@ class _Reader:
 
     def _mark(self, number: int, words: list[str]) -> None:
         kind = words[0]
-        if kind == "self" and len(words) == 4 and all(word.isdecimal() for word in words[1:]):
+        if kind == "self" and len(words) == 4 and all(map(_is_count, words[1:])):
             self._self = (int(words[1]), int(words[2]), float(words[3]) or 100.0)
         elif kind in ("sample", "look") and len(words) == 2:
             if self._open is not None:
@@ -206,6 +206,11 @@ class _Reader:
             ended=self._ended,
             problems=tuple(told),
         )
+
+
+def _is_count(word: str) -> bool:
+    """Whether it is a whole number of sane length: Python refuses to read the longest."""
+    return word.isdecimal() and len(word) < 19
 
 
 def _first_number(text: str) -> float | None:

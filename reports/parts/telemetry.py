@@ -126,6 +126,7 @@ def _gpu(gpu: GpuTelemetry) -> GpuRow:
 
 def _state(gpu: GpuTelemetry) -> str:
     parts = [f"VANISHED: {gpu.vanished}"] if gpu.vanished else []
+    parts += [f"NOT ASKED TO THE END: {gpu.unasked}"] if gpu.unasked else []
     if gpu.gaps:
         lost = sum(gap.seconds for gap in gpu.gaps)
         count = "1 gap" if len(gpu.gaps) == 1 else f"{len(gpu.gaps)} gaps"
@@ -281,7 +282,9 @@ def host_rows(telemetry: HostTelemetry) -> tuple[tuple[str, str], ...]:
     stolen = max(telemetry.steal_seconds.values(), default=None)
     rows.append(("most stolen time of one CPU", duration(stolen) if stolen is not None else UNREAD))
     rows += [
-        (f"foreign tasks on CPU {cpu}", ", ".join(tasks)) for cpu, tasks in telemetry.foreign_tasks.items() if tasks
+        (f"foreign tasks on CPU {cpu}", ", ".join(tasks))
+        for cpu, tasks in telemetry.foreign_tasks.items()
+        if tasks
     ]
     for device in telemetry.devices:
         speed = "" if device.speed_gts_max is None else f"{number(device.speed_gts_max)} GT/s at its best"

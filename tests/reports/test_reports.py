@@ -116,6 +116,7 @@ def hostile_telemetry(telemetry: GuestTelemetry | None, text: str) -> GuestTelem
             vbios=text,
             gaps=(gap,),
             vanished=text,
+            unasked=text,
             processes=(text,),
             reasons={text: 3.0},
             properties=gpu.properties | {"power_limit": text},

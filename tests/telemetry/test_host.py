@@ -326,3 +326,12 @@ def test_any_bytes_are_a_spool_or_a_parse_error(raw: bytes) -> None:
         read_lines(raw)
     except ParseError:
         return
+
+
+def test_numbers_too_long_to_be_read_are_none() -> None:
+    long = "0016" + "9" * 5000
+    text = f"shakedown-host 1 {NONCE}\n{NONCE} self {long} 1 100\n"
+    link = (f"{GPU}/current_link_speed:16.0 GT/s PCIe", f"{GPU}/current_link_width:{long}")
+    found = summed(text + sample(0, 10, *link) + bye(11))
+    assert found.devices[0].width_max is None
+    assert any("unknown mark: 'self'" in problem for problem in found.problems)
