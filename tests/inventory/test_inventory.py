@@ -70,6 +70,18 @@ def test_a_profile_on_a_base_differs_by_what_it_says_alone() -> None:
     assert rehearsal.workload_parameters["tensor"] != bare.workload_parameters["tensor"]
 
 
+def test_a_guests_burnin_and_the_bare_one_are_comparable() -> None:
+    """Same loads, same sizes, rounds enough on both sides: else ``--compare`` would decide nothing."""
+    guests, bare = load_profile("burnin"), load_profile("bare-burnin")
+    loads = {workload for guest in guests.guests for workload in guest.workloads}
+    assert loads - {"device"} == set(bare.guests[0].workloads)
+    mixed = {n for n in {*guests.workload_parameters, *bare.workload_parameters} if n.startswith("mix.")}
+    for name in loads | mixed:
+        assert guests.workload_parameters.get(name, {}) == bare.workload_parameters.get(name, {}), name
+    assert guests.burn_seconds == bare.burn_seconds
+    assert guests.virtualization == bare.virtualization
+
+
 def test_lab_waivers_hold_on_labs_alone_for_blockers_and_not_for_ever() -> None:
     profile = load_profile("smoke")
     for waiver in load_waivers(["lab"]):
