@@ -18,7 +18,10 @@ app = typer.Typer(
 
 @app.command("list")
 def inventory_list(
-    kind: Annotated[str, typer.Argument(help="hosts, profiles, labs, waivers, skus, kernel, standins (default: all).")] = "",
+    kind: Annotated[
+        str,
+        typer.Argument(help="hosts, profiles, labs, waivers, skus, kernel or standins (default: all)."),
+    ] = "",
     json_output: Json = False,
 ) -> None:
     """List the inventory's files by kind, each with the file that its name stands for.
@@ -45,7 +48,8 @@ def inventory_check(
     kind: Annotated[
         str,
         typer.Option(
-            "--kind", help="hosts, profiles, labs, waivers, skus, kernel or standins, where the folder says nothing."
+            "--kind",
+            help="hosts, profiles, labs, waivers, skus, kernel or standins, if the folder is silent.",
         ),
     ] = "",
 ) -> None:
