@@ -49,7 +49,7 @@ def inventory_check(
         str,
         typer.Option(
             "--kind",
-            help="hosts, profiles, labs, waivers, skus, kernel or standins, if the folder is silent.",
+            help="hosts, profiles, labs, waivers, skus, kernel, standins, if no folder says so.",
         ),
     ] = "",
 ) -> None:

@@ -26,6 +26,8 @@ from harness.telemetry.spool_lines import GpuSpool, HungCall, Samples, Spool
 
 _LATE_SHOWN = 50
 """Calls that came back late which are told one by one."""
+_ROUNDED = 0.0015
+"""Seconds by which the ends of a gap may differ from the samples that they are."""
 OWN_ENDS = ("SIGTERM", "SIGINT", "seconds")
 """Reasons of an end that was asked for."""
 
@@ -274,7 +276,7 @@ def _why(gap: Gap, gpu: GpuSpool, calls: Sequence[HungCall], backs: Sequence[flo
         return "the sampler was not yet running"
     if gap.end > spool.last:
         return "the sampler had ended" if spool.ended is not None else "the sampler fell silent"
-    # A gap begins and ends with samples that did see something.
-    if bisect_right(gpu.fast.times, gap.start) < bisect_left(gpu.fast.times, gap.end):
+    # A gap begins and ends with samples that did see something; its ends are those, rounded.
+    if bisect_right(gpu.fast.times, gap.start + _ROUNDED) < bisect_left(gpu.fast.times, gap.end - _ROUNDED):
         return "every read failed"
     return ""
