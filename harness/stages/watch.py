@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from harness.backends import parquet
-from harness.backends.stream import follow_file, rest_of_file
+from harness.backends.stream import rest_of_file
 from harness.errors import HarnessError, ParseError, WorkloadError
 from harness.model.evidence import WorkloadResult
 from harness.model.inventory import TelemetrySpec
 from harness.model.kernel_codes import KernelCodes
 from harness.model.pci import PciAddress
 from harness.model.telemetry import GuestTelemetry
-from harness.ports import Transport
 from harness.record.recorder import Recorder
+from harness.stages.following import Following, StreamingTransport
 from harness.telemetry.gaps import windows
 from harness.telemetry.spool import read_spool
 from harness.telemetry.spool_lines import Spool
@@ -42,24 +41,6 @@ done
 exit 1
 """
 """Blocks until the sampler has asked NVML, or that many seconds passed."""
-
-
-class Stream(Protocol):
-    """A command whose output grows a local file while it lives."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it still runs."""
-
-    def close(self) -> None:
-        """End it."""
-
-
-class StreamingTransport(Transport, Protocol):
-    """A transport that can also let a command's output flow into a local file."""
-
-    def stream(self, argv: tuple[str, ...], path: Path) -> Stream:
-        """Start it; what it prints is appended to ``path``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +132,7 @@ def sampler_argv(watch: Watch) -> tuple[str, ...]:
     return ("/usr/bin/env", f"SHAKEDOWN_NVML_SCENARIO={watch.scenario}", *script)
 
 
-def _start(watch: Watch, connection: StreamingTransport, path: Path) -> Stream:
+def _start(watch: Watch, connection: StreamingTransport, path: Path) -> Following:
     scenario = watch.standin.scenario if watch.standin is not None else b""
     made = connection.run(
         ("sh", "-c", _MAKE, "make", watch.scenario), stdin=scenario, deadline=_ROUND_TRIP_SECONDS
@@ -170,10 +151,10 @@ def _start(watch: Watch, connection: StreamingTransport, path: Path) -> Stream:
         deadline=_START_SECONDS + _ROUND_TRIP_SECONDS,
         label=f"{watch.guest}-sampler-ready",
     )
-    return connection.stream(follow_file(watch.spool), path)
+    return Following(connection, watch.spool, path)
 
 
-def _stop(watch: Watch, connection: StreamingTransport, stream: Stream, path: Path) -> str:
+def _stop(watch: Watch, connection: StreamingTransport, stream: Following, path: Path) -> str:
     """End the sampler and fetch what the stream did not bring; returns what went wrong, or nothing."""
     try:
         ended = connection.run(

@@ -296,3 +296,9 @@ def test_a_driver_that_is_late_for_days_costs_no_hours_to_read_and_no_megabytes_
     assert found.hung[-2].startswith("nvmlDeviceGetTemperature on GPU 0")
     assert found.hung[-1] == "19950 more calls, each of which came back after its deadline"
     assert {gap.reason for gap in found.gpus[0].gaps} == {"nvmlDeviceGetPowerUsage came back late"}
+
+
+def test_readings_that_are_alike_on_both_sides_of_a_gap_are_two_stretches() -> None:
+    (gpu,) = summed(without(s.whole(), 109.0, 111.5)).gpus
+    assert gpu.gaps
+    assert gpu.series["temperature"].unchanged_seconds == pytest.approx(3.9)
