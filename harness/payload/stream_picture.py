@@ -113,6 +113,11 @@ class Rendered:
         return pixels
 
 
-def lattice(luma: Any, width: int, height: int, step: int) -> bytes:
-    """Every ``step``-th pixel of every ``step``-th row of a luma plane."""
-    return b"".join([bytes(luma[y * width : (y + 1) * width : step]) for y in range(0, height, step)])
+def sample(picture: Any, width: int, height: int, step: int) -> bytes:
+    """Every ``step``-th pixel of every ``step``-th row of each of the three planes of a yuv420p picture."""
+    planes, at = [], 0
+    for across, down in ((width, height), (width // 2, height // 2), (width // 2, height // 2)):
+        rows = range(at, at + across * down, across * step)
+        planes += [bytes(picture[row : row + across : step]) for row in rows]
+        at += across * down
+    return b"".join(planes)

@@ -38,7 +38,7 @@ def read_pictures(job: dict[str, Any], pipe: int, told: int, pictures: Any) -> N
             os.write(told, _RECORD.pack(at, number))
             if wanted and wanted[0] <= number < job["frames"]:
                 wanted.pop(0)
-                samples.append((number, pictures.lattice(view[:luma], width, height, job["step"])))
+                samples.append((number, pictures.sample(view, width, height, job["step"])))
     for number, pixels in samples:
         rest = _RECORD.pack(-len(pixels), number) + pixels
         while rest:

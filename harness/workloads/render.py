@@ -71,6 +71,8 @@ _PIXELS = 4096 * 4096
 _FRAMES = 500
 _VIEW_BYTES = 500_000
 """All views together, as incompressible base64: they must fit into a job's collected output (1 MiB)."""
+_ALIKE = 4
+"""Pairs of frames with one checksum that are drawn here, to see whether they may be alike."""
 _BLOCK = 8
 """Pixels along each edge of the smallest wrong block that must be found."""
 
@@ -162,14 +164,19 @@ class _Golden:
         from harness.workloads import render_golden  # noqa: PLC0415  numpy costs those who do not draw
 
         size = (given["width"], given["height"], given["seed"])
+        self._draw = lambda n: render_golden.shaded(*size, given["cubes"], n)
         self.square = square
         self.exact = [
             f"{zlib.crc32(render_golden.exact(*size, given['work'], n).tobytes()):08x}"
             for n in range(given["frames"])
         ]
-        self.views = {
-            n: _shrunk(render_golden.shaded(*size, given["cubes"], n), square) for n in _golden_frames(given)
-        }
+        self.views = {n: _shrunk(self._draw(n), square) for n in _golden_frames(given)}
+
+    def apart(self, one: int, other: int) -> float:
+        """How far two frames are apart where they differ most, in levels."""
+        from harness.workloads import ssim  # noqa: PLC0415
+
+        return ssim.worst_block(self._draw(one), self._draw(other), _BLOCK)[0]
 
 
 def _shrunk(picture: np.ndarray[Any, Any], square: int) -> np.ndarray[Any, Any]:
@@ -192,7 +199,24 @@ def _judged(device: Observation, given: dict[str, Any], golden: _Golden, where: 
     wrong = [(n, seen) for n, seen in enumerate(known) if {s for s, _, _ in seen} != {golden.exact[n]}]
     detail = "" if not wrong else _first(wrong[0], golden.exact[wrong[0][0]])
     yield exact(f"exact frames with a wrong bit{where}", 0, len(wrong), detail)
+    yield _moving(shaded, given, golden, where)
     yield from _likeness(device, given, golden, where)
+
+
+def _moving(
+    shaded: list[list[tuple[str, int, int]]], given: dict[str, Any], golden: _Golden, where: str
+) -> Answer:
+    """Of most frames no picture comes along: one that was never drawn is like the next one that was not."""
+    name, drawn_by, looked = f"shaded frames that are another one{where}", dict[str, int](), 0
+    for number, seen in enumerate(shaded):
+        for checksum, _, _ in seen:
+            other = drawn_by.setdefault(checksum, number)
+            if other == number or looked == _ALIKE:
+                continue
+            looked += 1
+            if golden.apart(other, number) > given["max_block_error"]:
+                return exact(name, "none", "some", f"first: frame {number} came out as frame {other} did")
+    return exact(name, "none", "none")
 
 
 def _frames(device: Observation, name: str, given: dict[str, Any]) -> list[Any]:

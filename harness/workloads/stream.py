@@ -157,8 +157,8 @@ def _wanted(given: Mapping[str, Any]) -> list[int]:
 
 
 def _step(given: Mapping[str, Any], devices: int) -> int:
-    """Each how many-th pixel of each how many-th row makes a sample."""
-    points = min(_POINTS, _SAMPLE_BYTES // (given["samples"] * devices))
+    """Each how many-th pixel of each how many-th row of a plane is sampled; chroma adds half of luma's."""
+    points = min(_POINTS, _SAMPLE_BYTES * 2 // (3 * given["samples"] * devices))
     return math.ceil(math.sqrt(given["width"] * given["height"] / points))
 
 
@@ -270,12 +270,12 @@ def _judged(told: _Told, given: dict[str, Any], where: str) -> Iterator[Answer]:
 
 
 def _likeness(observed: Observation, given: dict[str, Any], step: int, where: str) -> Iterator[Answer]:
-    """Sampled pixels of received pictures against the same ones of the pictures as drawn here."""
+    """Sampled pixels of received pictures, plane by plane, against those of the pictures as drawn here."""
     import numpy as np  # noqa: PLC0415
 
     from harness.workloads import ssim, stream_golden  # noqa: PLC0415
 
-    size = (given["width"], given["height"], given["seed"])
+    about = (given["width"], given["height"], given["seed"])
     seen: list[int] = []
     worst = math.inf
     for pair in observed.items("samples"):
@@ -287,15 +287,17 @@ def _likeness(observed: Observation, given: dict[str, Any], step: int, where: st
             raise ParseError(f"stream: a sample of picture {number}")
         seen.append(number)
         if given["source"] == "drawn":
-            golden = stream_golden.drawn(*size, number)
+            golden = stream_golden.drawn(*about, number)
         else:
-            golden = stream_golden.rendered(*size, given["cubes"], number)
-        wanted = golden[::step, ::step]
-        raw = _unsqueezed(sample.text("pixels"), wanted.size)
-        if len(raw) != wanted.size:
-            raise ParseError(f"stream: a sample of {len(raw)} pixels instead of {wanted.size}")
-        got = np.frombuffer(raw, np.uint8).reshape(wanted.shape)
-        worst = min(worst, ssim.psnr(got, wanted))
+            golden = stream_golden.rendered(*about, given["cubes"], number)
+        wanted = [plane[::step, ::step] for plane in golden]
+        size = sum(plane.size for plane in wanted)
+        raw = _unsqueezed(sample.text("pixels"), size)
+        if len(raw) != size:
+            raise ParseError(f"stream: a sample of {len(raw)} pixels instead of {size}")
+        ends = list(itertools.accumulate(plane.size for plane in wanted))[:-1]
+        for plane, got in zip(wanted, np.split(np.frombuffer(raw, np.uint8), ends), strict=True):
+            worst = min(worst, ssim.psnr(got, plane.reshape(-1)))
     yield exact(f"pictures sampled{where}", given["samples"], len(seen))
     value = worst if seen else None
     yield at_least(f"PSNR of the worst sampled picture{where}", given["min_psnr_db"], value, "dB")

@@ -60,7 +60,7 @@ def gpus(job: Job) -> Job:
 
 def test_right_pictures_pass_and_the_rate_counts_warm_rounds_alone(small: Job, line: Line) -> None:
     parsed = RENDER.parse(small, line("render", {"entries": [entry()]}, engine="opengl:llvmpipe"))
-    assert [a.ok for a in parsed.answers] == [True] * 6
+    assert [a.ok for a in parsed.answers] == [True] * 7
     values = {m.name: (m.value, m.subject) for m in parsed.measurements}
     assert values["render.rate"] == (2 * 4 / 0.25, "")
     assert values["render.checked_rate"] == (3 * 4 / 1.0, "")
@@ -71,6 +71,22 @@ def other(picture: Any, left: int, low: int, made: Callable[[Any], Any]) -> str:
     place = np.s_[low : low + 8, left : left + 8]
     spoilt[place] = made(spoilt[place])
     return packed(spoilt)
+
+
+def test_frames_that_were_never_drawn_are_like_each_other(small: Job, line: Line) -> None:
+    blank = [[[f"{min(n, 2):08x}", 3, 0]] for n in range(4)]
+    parsed = RENDER.parse(small, line("render", {"entries": [entry(shaded=blank)]}))
+    (answer,) = (a for a in parsed.answers if not a.ok)
+    assert answer.name == "shaded frames that are another one on cpu"
+    assert answer.detail == "first: frame 3 came out as frame 2 did"
+
+
+def test_frames_in_which_nothing_moves_may_be_alike(small: Job, line: Line) -> None:
+    still = replace(small, parameters={**SMALL, "cubes": 0})
+    same = [[["00000001", 3, 0]]] * 4
+    view = packed(render_golden.shaded(64, 48, 7, 0, 0))
+    raw = line("render", {"entries": [entry(shaded=same, views={"0": view, "2": view})]})
+    assert [a.name for a in RENDER.parse(still, raw).answers if not a.ok] == []
 
 
 @pytest.mark.parametrize("left", [0, 13, 56])

@@ -41,7 +41,11 @@ LATE = [(7_200_000, TRAILING)]
 
 
 def pixels(number: int) -> str:
-    return squeezed(stream_golden.drawn(64, 48, 7, number).tobytes())
+    return planes(stream_golden.drawn(64, 48, 7, number))
+
+
+def planes(picture: Any) -> str:
+    return squeezed(b"".join(plane.tobytes() for plane in picture))
 
 
 def told(arrived: list[tuple[int, int]] | None = None, **changes: Any) -> dict[str, Any]:
@@ -115,7 +119,7 @@ NEVER, TWICE = "share of pictures that never arrived", "share of pictures that a
         (told(samples=[[0, pixels(0)]]), ["pictures sampled"]),
         (told(samples=[]), ["pictures sampled", "PSNR of the worst sampled picture"]),
         (told(samples=[[0, pixels(0)], [10, pixels(11)]]), ["PSNR of the worst sampled picture"]),
-        (told(samples=[[0, squeezed(bytes(3072))], [10, pixels(10)]]), ["PSNR of the worst sampled picture"]),
+        (told(samples=[[0, squeezed(bytes(4608))], [10, pixels(10)]]), ["PSNR of the worst sampled picture"]),
         (told(engine="nvenc"), ["what streams"]),
     ],
 )
@@ -154,11 +158,19 @@ def test_each_gpu_is_judged_and_measured_by_its_address(gpus: Job, line: Line) -
 
 def test_rendered_pictures_are_compared_with_the_golden_scene(small: Job, line: Line) -> None:
     job = replace(small, parameters={**SMALL, "source": "render", "cubes": 4})
-    shown = [[n, squeezed(stream_golden.rendered(64, 48, 7, 4, n).tobytes())] for n in (0, 10)]
+    shown = [[n, planes(stream_golden.rendered(64, 48, 7, 4, n))] for n in (0, 10)]
     assert wrong(job, line, entry(told(engine="opengl:llvmpipe+cpu", samples=shown))) == []
     assert wrong(job, line, entry(told(engine="opengl:softpipe+cpu", samples=shown))) == ["what streams"]
     drawn = told(engine="opengl:llvmpipe+cpu")
     assert wrong(job, line, entry(drawn)) == ["PSNR of the worst sampled picture"]
+
+
+@pytest.mark.parametrize("plane", [0, 1, 2])
+def test_every_plane_of_a_sample_is_compared(plane: int, small: Job, line: Line) -> None:
+    whole = list(stream_golden.drawn(64, 48, 7, 10))
+    whole[plane] = whole[plane] // 2
+    seen = told(samples=[[0, pixels(0)], [10, planes(whole)]])
+    assert wrong(small, line, entry(seen)) == ["PSNR of the worst sampled picture"]
 
 
 @pytest.mark.parametrize(
@@ -170,7 +182,7 @@ def test_rendered_pictures_are_compared_with_the_golden_scene(small: Job, line: 
         {"times": packed([at for at, _ in [*LATE, *ARRIVED, *EARLY]])},
         {"sent": packed([at + 10**9 for at in SENT])}, {"sent": squeezed(bytes(10**6))},
         {"samples": [[0]]}, {"samples": [[20, pixels(0)]]}, {"samples": [[0, pixels(0)]] * 2},
-        {"samples": [[0, squeezed(bytes(3071))]]}, {"samples": [[0, squeezed(bytes(10**6))]]},
+        {"samples": [[0, squeezed(bytes(4607))]]}, {"samples": [[0, squeezed(bytes(10**6))]]},
         {"samples": [[n, pixels(n)] for n in range(3)]}, {"start_seconds": -1.0},
     ],
 )  # fmt: skip
@@ -205,7 +217,7 @@ def test_the_samples_of_many_gpus_fit_into_the_output(gpus: Job) -> None:
     hd = {"width": 1920, "height": 1080, "rate": 60, "frames": 3600, "samples": 4}
     argv = json.loads(STREAM.prepare(replace(gpus, parameters=hd, devices=many))[-1])
     points = -(-1920 // argv["step"]) * -(-1080 // argv["step"])
-    assert 8 * 4 * points * 4 / 3 < 350_000
+    assert 8 * 4 * points * 3 / 2 * 4 / 3 < 350_000
     with pytest.raises(ConfigError):
         STREAM.prepare(replace(gpus, parameters={**hd, "frames": 6000}, devices=many))
 
