@@ -10,6 +10,7 @@ import pytest
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 HOW_TO_RUN = {
     "lab": "./shakedown test -e full        boots the emulated host; the smoke part: -e lab",
+    "rehearsal": "./shakedown test -e lab         every load on this machine, without a VM",
     "slow": "./shakedown test -e full        more than ten seconds each",
     "hardware": "pytest -m hardware              on a machine with a GPU host to spare",
 }
