@@ -41,6 +41,18 @@ else
     busybox udhcpc -i eth0 -q -n -t 30 -T 1 -s /usr/lib/shakedown/udhcpc >/run/shakedown/udhcpc.log 2>&1 ||
         say "no address: $(tail -n 1 /run/shakedown/udhcpc.log)"
 fi
+
+# Without udev nobody else loads NVIDIA's driver. A GPU at which it hangs must not keep sshd from starting.
+if grep -qs 0x10de /sys/bus/pci/devices/*/vendor; then
+    {
+        if ! { modprobe nvidia && modprobe nvidia-uvm && modprobe nvidia-drm; }; then
+            say "NVIDIA's driver could not be loaded: $(tail -n 1 /run/shakedown/modprobe.log)"
+        fi
+        : >/run/shakedown/driver-tried
+    } >/run/shakedown/modprobe.log 2>&1 &
+    tries=0
+    until [ -e /run/shakedown/driver-tried ] || [ $((tries += 1)) -gt 300 ]; do sleep 0.2; done
+fi
 /usr/sbin/sshd || say "sshd did not start"
 say "ready $(cut -d' ' -f1 /proc/uptime)"
 
