@@ -176,11 +176,19 @@ def _hold(
     }
     for name, floor in floors.items():
         matching = [m for m in mine if m.name == name]
-        if not matching:
-            found.vacuous.append(f"the floor of {name} of {sku.name} met no measurement of {where}")
+        without = sorted({r.round for r in done if not _measured(r, name, where)})
+        if without:
+            which = f" in rounds {listing(without)}" if matching else ""
+            found.vacuous.append(f"the floor of {name} of {sku.name} met no measurement of {where}{which}")
         for measurement in matching:
             _one_floor(sku, floor, measurement, found)
     found.vacuous += _limits(case, sku, workload)
+
+
+def _measured(result: WorkloadResult, name: str, where: PciAddress | None) -> bool:
+    """Whether this round of the workload measured it on that GPU."""
+    said = any(m.name == name and m.subject == str(where) for m in result.measurements)
+    return said and result.engine != "cpu"
 
 
 def _one_floor(sku: Sku, floor: Floor, measurement: Measurement, found: _Findings) -> None:

@@ -150,6 +150,19 @@ def test_a_floor_is_kept_in_every_round() -> None:
     assert said(evidence, "workload.expected")["g1/hashing"][0] is Outcome.FAIL
 
 
+@pytest.mark.parametrize("changes", [{"measurements": ()}, {"engine": "cpu"}])
+def test_a_round_that_measured_nothing_is_not_carried_by_the_others(changes: dict[str, Any]) -> None:
+    evidence = clean.evidence()
+    first, *rest = evidence.guests
+    again = next(r for r in first.results if r.workload == "hashing")
+    second = replace(again, round=2, **changes)
+    more = replace(evidence, guests=(replace(first, results=(*first.results, second)), *rest))
+    outcome, words = said(more, "workload.expected")["g1/hashing"]
+    assert outcome is Outcome.ERROR
+    assert "met no measurement" in words
+    assert "in rounds 2" in words
+
+
 def test_results_of_the_processor_are_never_held_to_a_gpu() -> None:
     evidence = with_result(clean.evidence(), engine="cpu")
     profile = replace(clean.profile(), workload_parameters={"hashing": {"engine": "cpu"}})
