@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from importlib import resources
 from dataclasses import replace
 
 from harness.errors import WorkloadError
@@ -28,17 +29,18 @@ MACHINE = PciAddress(0, 0, 0, 0)
 run would disturb the measurements of the first."""
 
 _SWEEP = """
-directory=$1
+directory=$1 runner=$2
 [ -d "$directory" ] || exit 0
 for job in "$directory"/jobs/*/; do
     [ -d "$job" ] || continue
     key=${job%/}
-    sh "$directory/payload/runner.sh" stop --base "$directory/jobs" --key "${key##*/}" --grace 5
+    sh -c "$runner" runner.sh stop --base "$directory/jobs" --key "${key##*/}" --grace 5 || exit 1
 done >/dev/null
 rm -rf -- "$directory" || exit 1
 rmdir -- "${directory%/*}" 2>/dev/null || :
 """
-"""Ends the jobs of a run by their keys, then removes its directory, and the run's own where that is all."""
+"""Ends the jobs of a run by their keys, then removes its directory, and the run's own where that is all. The
+runner comes along: the one in the directory may be gone with half of it, and its jobs run on."""
 
 
 def bare_place(work_dir: str, run: str) -> Place:
@@ -57,7 +59,10 @@ def sweep_bare(transport: Transport, run: str, *, work_dir: str) -> None:
     Raises WorkloadError when something stays, or TransportError.
     """
     home = _home(work_dir, run)
-    result = transport.run(("sh", "-c", _SWEEP, "sweep-bare", home), deadline=120.0, label="sweep-bare")
+    runner = resources.files("harness.payload").joinpath("runner.sh").read_text()
+    result = transport.run(
+        ("sh", "-c", _SWEEP, "sweep-bare", home, runner), deadline=120.0, label="sweep-bare"
+    )
     if result.status != 0:
         raise WorkloadError(
             f"what run {run} left in {home} could not be removed: {result.complaint[:300]}",

@@ -73,7 +73,8 @@ def test_loads_run_on_the_machine_itself_and_leave_nothing(attached, tmp_path) -
     assert list((tmp_path / "work").rglob("*")) == [tmp_path / "work" / "runs"]
 
 
-def test_what_a_dead_run_left_running_is_ended_by_its_keys(tmp_path) -> None:
+@pytest.mark.parametrize("damaged", [False, True], ids=["whole", "without its payload"])
+def test_what_a_dead_run_left_running_is_ended_by_its_keys(tmp_path, damaged) -> None:
     transport = LocalTransport("here")
     place = bare_place(str(tmp_path), RUN)
     (tmp_path / "runs" / RUN).mkdir(parents=True)
@@ -83,6 +84,8 @@ def test_what_a_dead_run_left_running_is_ended_by_its_keys(tmp_path) -> None:
     assert transport.run(runs.start(job, ("/bin/sleep", "600"))).status == 0
     (pid,) = (tmp_path / "runs" / RUN / "bare").rglob("pid")
     number = int(pid.read_text())
+    if damaged:
+        shutil.rmtree(place.payload)
     sweep_bare(transport, RUN, work_dir=str(tmp_path))
     assert not (tmp_path / "runs" / RUN / "bare").exists()
     for _ in range(50):
