@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from importlib import resources
 from dataclasses import replace
+from importlib import resources
 
 from harness.errors import WorkloadError
 from harness.images.frameworks import ensure_tensorflow
