@@ -13,6 +13,7 @@ import binascii
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import ConfigError, ParseError
@@ -67,7 +68,9 @@ _PASSED = ("width", "height", "frames", "rounds", "seconds", "cubes", "work", "s
            "stall_seconds")  # fmt: skip
 """Parameters that the payload is given."""
 _DRIVERS = ("llvmpipe", "softpipe")
-_PIXELS = 4096 * 4096
+_PIXELS, _ALL_PIXELS, _GOLDEN_PIXELS = 4096 * 4096, 1 << 28, 1 << 25
+"""Of one picture, of all frames and of the golden ones: the controller draws them, too, and takes 30 ms for a
+million exact pixels, nearly 2 s for a million shaded ones."""
 _FRAMES = 500
 _VIEW_BYTES = 500_000
 """All views together, as incompressible base64: they must fit into a job's collected output (1 MiB)."""
@@ -102,6 +105,9 @@ class Render:
             raise ConfigError(
                 f"workload render: 1 to {_FRAMES} frames, golden ones among them, 2 rounds or more"
             )
+        pixels = given["width"] * given["height"]
+        if pixels * given["frames"] > _ALL_PIXELS or pixels * given["golden"] > _GOLDEN_PIXELS:
+            raise ConfigError("workload render: at most 256 Mi pixels in all frames and 32 Mi in golden ones")
         if given["cubes"] > 512 or given["work"] >= 1 << 31:
             raise ConfigError("workload render: at most 512 cubes and 2^31 - 1 steps of work")
         addresses = [str(d.address) for d in gpus(job)] if engine == "gpu" else []
@@ -158,25 +164,33 @@ def _square(given: Mapping[str, Any], devices: int) -> int:
 
 
 class _Golden:
-    """What the controller draws itself, once for all devices."""
+    """What the controller draws itself, once for all devices and runs of one profile."""
 
     def __init__(self, given: Mapping[str, Any], square: int) -> None:
+        self._about = (given["width"], given["height"], given["seed"])
+        self._cubes, self.square = given["cubes"], square
+        self.exact = _exact(*self._about, given["work"], given["frames"])
+        self.views = {n: _shrunk(self._drawn(n), square) for n in _golden_frames(given)}
+
+    def _drawn(self, number: int) -> np.ndarray[Any, Any]:
         from harness.workloads import render_golden  # noqa: PLC0415  numpy costs those who do not draw
 
-        size = (given["width"], given["height"], given["seed"])
-        self._draw = lambda n: render_golden.shaded(*size, given["cubes"], n)
-        self.square = square
-        self.exact = [
-            f"{zlib.crc32(render_golden.exact(*size, given['work'], n).tobytes()):08x}"
-            for n in range(given["frames"])
-        ]
-        self.views = {n: _shrunk(self._draw(n), square) for n in _golden_frames(given)}
+        return render_golden.shaded(*self._about, self._cubes, number)
 
     def apart(self, one: int, other: int) -> float:
         """How far two frames are apart where they differ most, in levels."""
         from harness.workloads import ssim  # noqa: PLC0415
 
-        return ssim.worst_block(self._draw(one), self._draw(other), _BLOCK)[0]
+        return ssim.worst_block(self._drawn(one), self._drawn(other), _BLOCK)[0]
+
+
+@lru_cache(maxsize=4)
+def _exact(width: int, height: int, seed: int, work: int, frames: int) -> tuple[str, ...]:
+    """Checksums of all exact pictures. Kept: in a mix the same ones are due of every run."""
+    from harness.workloads import render_golden  # noqa: PLC0415
+
+    drawn = (render_golden.exact(width, height, seed, work, n) for n in range(frames))
+    return tuple(f"{zlib.crc32(picture.tobytes()):08x}" for picture in drawn)
 
 
 def _shrunk(picture: np.ndarray[Any, Any], square: int) -> np.ndarray[Any, Any]:

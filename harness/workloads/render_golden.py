@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,12 @@ def _turn(points: Array, angle: float) -> Array:
     return np.stack((x, np.cos(b) * y - np.sin(b) * z, np.sin(b) * y + np.cos(b) * z), axis=1)
 
 
+@lru_cache(maxsize=8)
 def shaded(width: int, height: int, seed: int, cubes: int, number: int) -> Array:
-    """The shaded picture of one frame as RGB bytes. About a second at 1280 x 720."""
+    """The shaded picture of one frame as RGB bytes, read-only.
+
+    About a second at 1280 x 720, so it is kept: the same ones are due of every GPU and every run in a mix.
+    """
     colour, depth = np.zeros((height, width, 3)), np.ones((height, width))
     texels = texture(seed)[..., :3] / 255
     for corners, centre, phase, speed, tint in _parts(seed, cubes):
@@ -98,7 +103,9 @@ def shaded(width: int, height: int, seed: int, cubes: int, number: int) -> Array
         rest = np.concatenate((view, _turn(corners[:, 3:6], angle), corners[:, 6:]), axis=1)
         for first in range(0, len(corners), 3):
             _triangle(colour, depth, view[first : first + 3], rest[first : first + 3], tint, texels)
-    return np.rint(colour * 255).astype(np.uint8)
+    picture = np.rint(colour * 255).astype(np.uint8)
+    picture.setflags(write=False)
+    return picture
 
 
 def _triangle(colour: Array, depth: Array, view: Array, rest: Array, tint: Array, texels: Array) -> None:  # noqa: PLR0917

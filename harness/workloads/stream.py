@@ -76,6 +76,8 @@ _TRAILING = 1 << 22
 _FRAMES = 40_000
 """Pictures of all GPUs together: their times must fit into a job's collected output (1 MiB)."""
 _SAMPLE_BYTES = 225_000
+_GOLDEN_PIXELS = 1 << 25
+"""Of all samples of rendered pictures: the controller takes nearly 2 s for a million."""
 _POINTS = 14_400
 _THREADS = 8
 """More slices of one picture than that cost quality and bring nothing."""
@@ -102,8 +104,11 @@ class Stream:
         engine = demanded_engine(job, given["engine"])
         if given["source"] not in ("drawn", "render"):
             raise ConfigError("workload stream: source must be drawn or render")
+        pixels = given["width"] * given["height"] * given["samples"]
         if given["width"] % 2 or given["height"] % 2 or given["width"] < 64 or given["height"] < 48:
             raise ConfigError("workload stream: width and height must be even, at least 64 x 48")
+        if given["source"] == "render" and pixels > _GOLDEN_PIXELS:
+            raise ConfigError("workload stream: at most 32 Mi rendered pixels in samples, drawn here, too")
         if given["width"] > 4096 or given["height"] > 4096:
             raise ConfigError("workload stream: width and height of at most 4096, as H.264 encoders take")
         addresses = [str(d.address) for d in gpus(job)] if engine == "gpu" else []

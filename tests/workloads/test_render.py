@@ -180,7 +180,8 @@ def test_output_that_cannot_be_is_not_read(changes: dict[str, Any], small: Job, 
         {"width": 8}, {"height": 20}, {"width": 1 << 20}, {"frames": 0}, {"frames": 501}, {"golden": 0},
         {"golden": 9}, {"rounds": 1}, {"cubes": 513}, {"work": 1 << 31}, {"driver": "zink"},
         {"engine": "gpu"}, {"engine": "tpu"}, {"width": 1279, "height": 719},
-        {"golden": 8, "width": 1280, "height": 721},
+        {"golden": 8, "width": 1280, "height": 721}, {"frames": 60, "width": 3840, "height": 2160},
+        {"golden": 5, "width": 3840, "height": 2160},
     ],
 )  # fmt: skip
 def test_what_cannot_be_drawn_or_compared_is_refused(parameters: dict[str, Any], job: Job) -> None:

@@ -195,7 +195,8 @@ def test_output_that_cannot_be_is_not_read(changes: dict[str, Any], small: Job, 
     "parameters",
     [
         {"width": 62}, {"width": 65}, {"height": 46}, {"width": 8192}, {"frames": 1}, {"frames": 40_001},
-        {"rate": 0}, {"rate": 241}, {"samples": 0}, {"samples": 21}, {"source": "camera"}, {"engine": "gpu"},
+        {"rate": 0}, {"rate": 241}, {"samples": 0}, {"samples": 21}, {"source": "camera"},
+        {"source": "render", "width": 3840, "height": 2160, "samples": 5}, {"engine": "gpu"},
     ],
 )  # fmt: skip
 def test_what_cannot_be_streamed_is_refused(parameters: dict[str, Any], job: Job) -> None:
