@@ -24,6 +24,7 @@ _BIND, _DEFAULT = 2, 0
 """MPOL_BIND and MPOL_DEFAULT of ``linux/mempolicy.h``."""
 _MASK_BITS = 1024
 PAGE = mmap.PAGESIZE
+_NOTED = 64 << 20
 _LOOKED_AT = 64
 """Pages asked for their node, spread over the memory."""
 
@@ -138,11 +139,16 @@ class Block:
         """Every byte the same."""
         ctypes.memset(self.address, byte, self.size)
 
-    def write(self, blocks: Any, kind: int, seed: int) -> None:
-        """The words of a pattern, by ``memory_patterns.Blocks``; the size is a multiple of its blocks."""
+    def write(self, blocks: Any, kind: int, seed: int, note: Any = None) -> None:
+        """The words of a pattern, by ``memory_patterns.Blocks``; the size is a multiple of its blocks.
+
+        ``note`` hears how far it is: some 100 MB/s, so gigabytes take longer than one may be silent.
+        """
         step = 8 * blocks.words
         for at in range(0, self.size, step):
             self.map[at : at + step] = blocks.block(kind, at // 8, seed)
+            if note and at % _NOTED == 0:
+                note(f"writing {self.size} bytes of this machine's memory, {at} done")
 
     def words_unlike(self, other: Block) -> int:
         """How many words differ from another block's."""

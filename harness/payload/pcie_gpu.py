@@ -36,10 +36,10 @@ class Copies:
         self.streams = gpu.stream(), gpu.stream()
         self.blocks = patterns.Blocks(BLOCK_WORDS)
 
-    def take(self) -> None:
+    def take(self, note: Any) -> None:
         """Host memory, taken on the cell that this process is bound to, filled and pinned."""
         self.source, self.target = cells.Block(self.whole), cells.Block(self.whole)
-        self.source.write(self.blocks, patterns.RANDOM, self.seed)
+        self.source.write(self.blocks, patterns.RANDOM, self.seed, note)
         for block in (self.source, self.target):
             self.gpu.pin(block.address, self.whole)
 
@@ -94,8 +94,12 @@ def work(job: dict[str, Any], address: str, note: Any) -> dict[str, Any]:
     for cell in binder.cells:
         note(f"copies with cell {cell}")
         binder.bind(cell)
-        copies.take()
-        found.append({"cell": cell, **_measure(job, binder, copies)})
+        copies.take(note)
+
+        def batch(number: int, cell: int = cell) -> None:
+            note(f"copies with cell {cell}, batch {number}")
+
+        found.append({"cell": cell, **_measure(job, binder, copies, batch)})
         if near == cell or (near is None and cell == next(iter(binder.cells))):
             note(f"looking at the link of {address}")
             seen = _link(copies, address, sysroot)
@@ -107,11 +111,12 @@ def work(job: dict[str, Any], address: str, note: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _measure(job: dict[str, Any], binder: Any, copies: Copies) -> dict[str, Any]:
+def _measure(job: dict[str, Any], binder: Any, copies: Copies, batch: Any) -> dict[str, Any]:
     gpu, first = copies.gpu, copies.streams[0]
     seen: dict[str, Any] = {"down_words": 0, "down_wrong": 0, "up_words": 0, "up_wrong": 0}
     best = {"h2d": 0.0, "d2h": 0.0, "both": 0.0}
-    for _ in range(copies.repeats):
+    for number in range(copies.repeats):
+        batch(number + 1)
         copies.clean()
         spent = gpu.timed(lambda: copies.down(first), first)
         best["h2d"] = max(best["h2d"], copies.whole / max(1e-9, spent))

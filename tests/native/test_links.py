@@ -44,7 +44,13 @@ def test_a_link_that_hangs_is_named_and_the_next_card_still_measured(run: Run) -
     said = fake.machine(A, B, mib=16, more="hang=cuMemcpyDtoHAsync_v2:3")
     result = judged(run("pcie", (A, B), said, **PCIE, stall_seconds=1.0), "pcie")
     assert wrong(result) == [f"{A} to the end", f"{B} to the end"]
-    assert all("hung (copies with cell 0)" in a.got for a in result.answers if not a.ok)
+    assert all("hung (copies with cell 0, batch 1)" in a.got for a in result.answers if not a.ok)
+
+
+def test_many_batches_may_take_longer_than_one_may_be_silent(run: Run) -> None:
+    batches = {"mib": 1, "copies": 2, "repeats": 800}
+    ran = run("pcie", (A,), fake.machine(A, mib=16), **batches, stall_seconds=1.0)
+    assert wrong(judged(ran, "pcie")) == []
 
 
 def test_without_a_card_the_processors_copy_and_say_so(run: Run) -> None:
