@@ -11,16 +11,16 @@ from collections import Counter
 
 from harness.checks.answers import facts_after, failed, guest, host_facts, listing, ok, seen, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
-from harness.checks.telemetry_kernel import GPU_FAMILIES, driver_events, is_driver_line
+from harness.checks.telemetry_kernel import GPU_FAMILIES, driver_events, driver_lines
 from harness.model.guest import AttachMode
 from harness.model.outcome import Action, CheckResult, EvidenceRef
-from harness.model.telemetry import KernelEvent, KernelLog, Ruling
+from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
 from harness.telemetry.kernel_log import trouble_of
 
 _LONGEST = 4096
 """Characters of one line that are shown."""
 _TOLD_APART = 200
-"""Characters by which a line is found again; the looks at a log cut its lines at 1,000."""
+"""Characters of a line's words that are compared; the looks at a log cut its lines at 1,000."""
 
 
 def trouble(lines: tuple[str, ...]) -> list[tuple[str, Action, str]]:
@@ -55,19 +55,17 @@ def _beside(
 
 
 def _unruled(lines: tuple[str, ...], ruled: tuple[KernelEvent, ...]) -> tuple[str, ...]:
-    """The lines without those of the driver's that are ruled, each once: a line that came again after the
-    follower had ended is nobody else's."""
-    due = Counter(event.line[:_TOLD_APART] for event in ruled)
-    mine = []
-    for line in lines:
-        same = next((text for text in due if text in line), None) if is_driver_line(line) else None
-        if same is None:
-            mine.append(line)
-            continue
-        due[same] -= 1
-        if not due[same]:
-            del due[same]
-    return tuple(mine)
+    """The lines without those of the driver's that are ruled, or are of a kind that is ruled."""
+    kinds = {_kind(event) for event in ruled}
+    return tuple(line for line in lines if not any(_kind(event) in kinds for event in driver_lines(line)))
+
+
+def _kind(event: KernelEvent) -> tuple[object, ...]:
+    """What decides a driver line's ruling: an Xid's code, on one GPU, whatever process it names; of all else
+    (a fatal SXid has the code of one that is not) the words."""
+    if event.family is Family.XID and event.code is not None:
+        return event.code, event.device
+    return (event.line[:_TOLD_APART],)
 
 
 def _ruled(log: KernelLog | None, since: float | None) -> tuple[KernelEvent, ...]:

@@ -13,7 +13,7 @@ from harness.model.guest import AttachMode
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
 from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
-from harness.telemetry.kernel_log import read_kernel
+from harness.telemetry.kernel_log import printed_line, read_kernel
 
 GPU_FAMILIES = (Family.XID, Family.SXID, Family.BUS)
 FAILING: dict[Ruling, tuple[str, Action]] = {
@@ -37,9 +37,12 @@ COMPANION_SECONDS = 60.0
 reset that is tried in between takes some tens of seconds."""
 
 
-def is_driver_line(line: str) -> bool:
-    """Whether a line is one that these checks rule, by the same reading that makes it an event."""
-    return any(event.family in GPU_FAMILIES for event in read_kernel(((None, line),), "", KernelCodes()))
+def driver_lines(line: str) -> tuple[KernelEvent, ...]:
+    """A line as these checks read it, without its ruling; empty when it is none that they rule."""
+    # Looks at a log leave the times before the lines.
+    said = printed_line(line)
+    found = read_kernel((said,), "", KernelCodes())
+    return tuple(event for event in found if event.family in GPU_FAMILIES)
 
 
 def driver_events(log: KernelLog, since: float | None) -> tuple[KernelEvent, ...]:
@@ -131,7 +134,7 @@ def _holes(log: KernelLog, first: float | None, last: float | None) -> list[str]
     if last is not None and log.followed_to < last:
         holes.append(f"it was followed to {log.followed_to:.1f} s, the last load ended at {last:.1f} s{why}")
     if log.dropped:
-        holes.append(f"the kernel dropped {log.dropped} lines before they were read")
+        holes.append(f"{log.dropped} lines of it were lost before they were read")
     return holes
 
 

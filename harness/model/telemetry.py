@@ -167,7 +167,7 @@ class KernelLog:
     followed_to: float | None
     lines: int = 0
     dropped: int = 0
-    """Lines that the kernel's buffer lost before they were read."""
+    """Lines that the kernel's buffer lost before they were read, or that were too many to be."""
     events: tuple[KernelEvent, ...] = ()
     detail: str = ""
 

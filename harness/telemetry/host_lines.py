@@ -12,7 +12,7 @@ from importlib import resources
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.telemetry.host_tasks import Look, Task, read_look, read_task
-from harness.telemetry.kernel_log import Line, kmsg_record
+from harness.telemetry.kernel_log import MOST_LINES, Line, kmsg_record
 
 _FIRST = re.compile(r"shakedown-host 1 ([0-9a-f]{16,64})")
 _NONCE = re.compile(r"[0-9a-f]{16,64}")
@@ -171,7 +171,10 @@ class _Reader:
         if self._highest >= 0:
             self._dropped += seq - self._highest - 1
         self._highest = seq
-        self._kernel[seq] = (at, text)
+        if len(self._kernel) < MOST_LINES:
+            self._kernel[seq] = (at, text)
+        else:
+            self._dropped += 1
 
     def _task(self, number: int, text: str) -> None:
         task = read_task(text)

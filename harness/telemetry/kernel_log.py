@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -14,6 +15,12 @@ from harness.telemetry.kernel_forms import LONGEST, form_of
 
 Line = tuple[float | None, str]
 """Seconds since that kernel's boot, and the text."""
+
+MOST_LINES = 1_000_000
+"""Lines of one log that are kept: some 300 MB, and ten lines a second for a day. A log that has more is a
+storm, whose rest counts as lost."""
+MOST_ALIKE = 100
+"""Events of one kind and device that are told from the beginning, and as many from the end."""
 
 OFF_THE_BUS = 79
 """The Xid whose ruling a GPU gets that "has fallen off the bus" without a code."""
@@ -42,11 +49,14 @@ def read_kernel(lines: Iterable[Line], source: str, codes: KernelCodes) -> tuple
     """What matters among the lines, in order. Never raises: a log may hold anything.
 
     A code that the tables do not know is an event of ruling ``unknown``, and so is a line that calls itself
-    an Xid and cannot be read.
+    an Xid and cannot be read. Of a storm of events that are alike the first and the last ``MOST_ALIKE`` are
+    told.
     """
-    found: list[KernelEvent] = []
+    early: list[tuple[int, KernelEvent]] = []
+    late: dict[tuple[object, ...], deque[tuple[int, KernelEvent]]] = {}
+    seen: Counter[tuple[object, ...]] = Counter()
     named: PciAddress | None = None
-    for at, raw in lines:
+    for place, (at, raw) in enumerate(lines):
         text = raw[:LONGEST]
         gpu = _GPU_ALONE.match(text[text.find("NVRM:") :]) if "NVRM:" in text else None
         # "The NVIDIA GPU 0000:18:00.0" and, in a line of its own, "(...) fallen off the bus and is not
@@ -57,8 +67,15 @@ def read_kernel(lines: Iterable[Line], source: str, codes: KernelCodes) -> tuple
             continue
         if event.device is None and event.family is Family.BUS:
             event = replace(event, device=named)
-        found.append(replace(event, source=source, at=at))
-    return tuple(found)
+        event = replace(event, source=source, at=at)
+        kind = (event.family, event.code, event.device, event.ruling)
+        seen[kind] += 1
+        if seen[kind] <= MOST_ALIKE:
+            early.append((place, event))
+        else:
+            late.setdefault(kind, deque(maxlen=MOST_ALIKE)).append((place, event))
+    told = [*early, *(each for kept in late.values() for each in kept)]
+    return tuple(event for _, event in sorted(told, key=lambda each: each[0]))
 
 
 def trouble_of(line: str) -> tuple[str, Action] | None:

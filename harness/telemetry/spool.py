@@ -15,6 +15,7 @@ from typing import Any
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
+from harness.telemetry.kernel_log import MOST_LINES
 from harness.telemetry.series import PROPERTIES, SENSOR
 from harness.telemetry.spool_lines import (
     Fields,
@@ -243,6 +244,9 @@ class _Reader:
         self._hung[place] = replace(self._hung[place], returned=returned, seconds=seconds)
 
     def _kmsg(self, fields: Fields) -> None:
+        if len(self._kernel) >= MOST_LINES:
+            self._facts["kernel_dropped"] = self._facts.get("kernel_dropped", 0) + 1
+            raise Unreadable(f"more than {MOST_LINES} lines of the kernel's log")
         known = fields.data.get("t") is not None
         line = KernelLine(
             at=fields.moment("t") if known else None,

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.checks import run_checks
-from harness.checks.telemetry_kernel import is_driver_line, judge_log
+from harness.checks.telemetry_kernel import driver_lines, judge_log
 from harness.faults.telemetry import watched, with_telemetry
 from harness.model.evidence import Evidence
 from harness.model.guest import AttachMode
@@ -170,7 +170,8 @@ MCE = "mce: [Hardware Error]: CPU 3: Machine Check: 0 Bank 9: bc0000400001014"
     ],
 )
 def test_lines_belong_to_one_check_each(line: str, driver: bool) -> None:
-    assert is_driver_line(line) is driver
+    assert bool(driver_lines(line)) is driver
+    assert bool(driver_lines(f"[   12.345678] {line}")) is driver
 
 
 def test_the_drivers_lines_are_judged_once_where_the_log_was_followed() -> None:
@@ -258,10 +259,22 @@ def test_the_drivers_lines_from_after_its_follower_are_the_kernel_logs() -> None
     told = replace(evidence, guests=(replace(guest, kernel_log=(BUS,)), *evidence.guests[1:]))
     assert judged("guest.gpu_errors", told)[0] is PASS
     assert judged("guest.kernel_log", told)[0] is FAIL
-    twice = replace(evidence, guests=(replace(guest, kernel_log=(BUS, BUS)), *evidence.guests[1:]))
+    again = replace(evidence, guests=(replace(guest, kernel_log=(BUS, BUS + " pid=7")), *evidence.guests[1:]))
     event = xid(79, Ruling.NOTE, line=BUS)
-    assert judged("guest.kernel_log", _guest_log(twice, events=(event,)))[0] is FAIL
-    assert judged("guest.kernel_log", _guest_log(twice, events=(event, event)))[0] is PASS
+    assert judged("guest.kernel_log", _guest_log(again, events=(event,)))[0] is PASS
+    for other in (xid(78, Ruling.NOTE), xid(79, Ruling.NOTE, device=OTHER)):
+        assert judged("guest.kernel_log", _guest_log(again, events=(other,)))[0] is FAIL
+
+
+def test_a_fatal_sxid_after_its_follower_is_not_ruled_by_one_that_was_not_fatal() -> None:
+    mild = "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 20034, Non-fatal, Link 30 LTSSM Fault Up"
+    evidence: Evidence = clean.evidence()
+    guest = evidence.guests[0]
+    told = replace(evidence, guests=(replace(guest, kernel_log=(mild,)), *evidence.guests[1:]))
+    ruled = _guest_log(told, events=(xid(20034, Ruling.NOTE, family=Family.SXID, line=mild),))
+    assert judged("guest.kernel_log", ruled)[0] is PASS
+    worse = replace(guest, telemetry=ruled.guests[0].telemetry, kernel_log=(mild, mild.replace("Non-f", "F")))
+    assert judged("guest.kernel_log", replace(told, guests=(worse, *told.guests[1:])))[0] is FAIL
 
 
 @pytest.mark.parametrize("attach", list(AttachMode))

@@ -20,7 +20,7 @@ from harness.model.evidence import (
     WorkloadResult,
 )
 from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
-from harness.model.inventory import ExpectedLink, HostFile, LimitSpec, Profile, SshAccess
+from harness.model.inventory import ExpectedLink, HostFile, LimitSpec, Profile, SshAccess, TelemetrySpec
 from harness.model.outcome import Measurement, SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.placement import ObservedPlacement, PlacementPlan
@@ -97,8 +97,8 @@ def address(bus: int, function: int = 0) -> PciAddress:
 
 
 def profile(name: str = "smoke") -> Profile:
-    """A shipped profile with one limit, so that limits are judged too."""
-    return replace(load_profile(name), limits=LIMITS)
+    """A shipped profile with one limit, so that limits are judged too, watched as closely as can be."""
+    return replace(load_profile(name), limits=LIMITS, telemetry=TelemetrySpec())
 
 
 def evidence() -> Evidence:

@@ -15,7 +15,7 @@ from harness.model.outcome import Action
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, KernelEvent, Ruling
 from harness.telemetry.kernel_forms import FORMS
-from harness.telemetry.kernel_log import kmsg_record, printed_line, read_kernel
+from harness.telemetry.kernel_log import MOST_ALIKE, kmsg_record, printed_line, read_kernel
 
 CODES = load_kernel_codes()
 CAPTURED = Path(__file__).resolve().parents[3] / "shared/fixtures/kernel-log/dmesg-with-xid-119.log"
@@ -264,3 +264,13 @@ def test_a_captured_log_with_xid_119_holds_just_its_xids() -> None:
     assert [(e.family, e.code, str(e.device), e.ruling) for e in events] == [
         (Family.XID, 119, "0000:9b:00.0", Ruling.RETEST)
     ] * len(said)
+
+
+def test_a_storm_is_told_by_its_beginning_and_its_end_and_hides_nothing_else() -> None:
+    storm = [(float(at), f"pcieport 0000:40:01.0: AER: Corrected error {at}") for at in range(5000)]
+    storm.insert(2500, (2500.5, "NVRM: Xid (PCI:0000:05:00): 79, pid=1, GPU has fallen off the bus."))
+    events = read_kernel(storm, "host", CODES)
+    assert len(events) == 2 * MOST_ALIKE + 1
+    assert [event.at for event in events] == sorted(event.at or 0.0 for event in events)
+    assert (events[0].at, events[-1].at) == (0.0, 4999.0)
+    assert events[MOST_ALIKE].code == 79
