@@ -186,8 +186,9 @@ def _series(
     sensor: Sensor, gpu: GpuSpool, samples: Samples, weights: Sequence[float], spans: tuple[Span, ...]
 ) -> SeriesSummary:
     """Of fast gauges and states what was read under load. Of counters and slow states also what was read
-    between loads, and the nearest readings before and after them: an error that is counted in the first
-    second, or told in the last, is an error of the load."""
+    between loads, and of those read seldom the nearest readings before and after them: an error that is
+    counted in the first second, or told in the last, is an error of the load. Energy is read often, and is
+    divided by the time of the loads: what was used before and after them has no part in that."""
     column, times = samples.columns[sensor.name], samples.times
     wide = sensor.kind is Kind.COUNTER or (sensor.kind is Kind.STATE and not sensor.fast)
     taken: list[float] = []
@@ -196,7 +197,7 @@ def _series(
         inside = column[bisect_left(times, start) : bisect_right(times, end)]
         taken += inside
         failed += sum(map(math.isnan, inside))
-    if wide and spans:
+    if wide and spans and not sensor.fast:
         before = range(bisect_left(times, spans[0][0]) - 1, -1, -1)
         after = range(bisect_right(times, spans[-1][1]), len(times))
         taken[:0] = _first_read(column, before)
