@@ -540,3 +540,37 @@ def test_functions_without_lanes_and_counters_show_nothing_of_the_hosts_links() 
     assert "shows its lanes" in why
     away = (replace(mute[0], missing=1), *mute[1:])
     assert judged("host.device_errors", replace(blind, host_telemetry=replace(host, devices=away)))[0] is FAIL
+
+
+def burnt(*windows: tuple[float, float], due: float) -> tuple[Outcome | None, str]:
+    """What is said of a guest's loads that ran at these times, where the profile demands so many seconds."""
+    evidence: Evidence = clean.evidence()
+    first, *rest = evidence.guests
+    load = first.results[0]
+    ran = tuple(
+        replace(load, started=start, ended=end, round=number)
+        for number, (start, end) in enumerate(windows, start=1)
+    )
+    given = replace(evidence, guests=(replace(first, results=ran), *rest))
+    _, cells = run_checks(given, replace(clean.profile(), burn_seconds=due), clean.HOST)
+    cell = next(c for c in cells if c.check == "workload.burn_time")
+    return cell.outcome, cell.reason
+
+
+@pytest.mark.parametrize(
+    ("windows", "due", "outcome"),
+    [
+        (((10.0, 60.0), (60.0, 109.0)), 100.0, PASS),
+        (((10.0, 60.0), (60.0, 108.9)), 100.0, ERROR),
+        (((10.0, 50.0), (70.0, 110.0)), 100.0, PASS),
+        (((10.0, 49.9), (70.0, 110.0)), 100.0, ERROR),
+        (((10.0, 60.0), (10.0, 60.0), (100.0, 110.0)), 100.0, ERROR),
+        (((10.0, 11.0),), 0.0, PASS),
+        ((), 0.0, MISSING),
+    ],
+)
+def test_loads_are_kept_up_for_as_long_as_the_profile_demands(
+    windows: tuple[tuple[float, float], ...], due: float, outcome: Outcome | None
+) -> None:
+    """At least 0.99 of the time from the first to the last, and at least 0.8 of that under load."""
+    assert burnt(*windows, due=due)[0] is outcome
