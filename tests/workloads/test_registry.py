@@ -12,6 +12,7 @@ import pytest
 import harness.workloads
 from harness.config_rules import WORKLOAD_NAMES
 from harness.errors import ConfigError
+from harness.images.guest import KINDS
 from harness.model.pci import PciAddress
 from harness.workloads import WORKLOADS, GuestDevice, Job, applies, settings, workload
 
@@ -101,3 +102,14 @@ def test_the_device_workload_applies_only_to_guests_with_devices(job: Job) -> No
     assert applies("device", job)
     assert not applies("device", Job(key="k", guest="g", tenant="t"))
     assert applies("hashing", Job(key="k", guest="g", tenant="t"))
+
+
+IMPLIED = {"util-linux", "libstdc++6", "libgl1"}
+"""Debian's own necessities, and what ffmpeg depends on (libavdevice draws by OpenGL, too)."""
+BARE_ONLY = {"pocl-opencl-icd"}
+"""hashcat on a processor: too heavy for a guest, so no image has its runtime."""
+
+
+def test_the_image_for_gpus_holds_the_tools_that_workloads_name() -> None:
+    named = {tool for one in WORKLOADS for tool in one.tools}
+    assert named - IMPLIED - BARE_ONLY <= set(KINDS["nvidia"].packages)
