@@ -135,7 +135,10 @@ def sampler_argv(watch: Watch) -> tuple[str, ...]:
 def _start(watch: Watch, connection: StreamingTransport, path: Path) -> Following:
     scenario = watch.standin.scenario if watch.standin is not None else b""
     made = connection.run(
-        ("sh", "-c", _MAKE, "make", watch.scenario), stdin=scenario, deadline=_ROUND_TRIP_SECONDS
+        ("sh", "-c", _MAKE, "make", watch.scenario),
+        stdin=scenario,
+        deadline=_ROUND_TRIP_SECONDS,
+        label=f"{watch.guest}-sampler-scenario",
     )
     if made.status != 0:
         raise WorkloadError(f"{watch.scenario} could not be written: {made.complaint[:300]}")

@@ -252,6 +252,7 @@ def test_a_placement_that_cannot_be_read_is_missing_evidence_and_the_rest_goes_o
     access.host.on("g1-1gpu-placement-host", b"", status=1, stderr=b"no such domain")
     inside = access.in_guest.host
     inside.on("payload", b"")
+    inside.on("g1-1gpu-sampler-scenario", b"", status=1, stderr=b"Read-only file system")
     inside.on("g1-1gpu-kernel-log", b"BUG: soft lockup\n")
     run_guest(guest)
     said = evidence(guest.recorder)
@@ -259,6 +260,8 @@ def test_a_placement_that_cannot_be_read_is_missing_evidence_and_the_rest_goes_o
     assert (seen.started, seen.reached, seen.boot_seconds) == (True, True, 0.0)
     assert seen.observed is None
     assert [(e.stage, e.kind) for e in said.errors] == [("observe", "ProvisionError")]
+    assert seen.telemetry is not None
+    assert "Read-only file system" in seen.telemetry.detail
     assert seen.kernel_log == ("BUG: soft lockup",)
     assert access.in_guest.closed == 1
     _given_back(access, seen)
