@@ -62,9 +62,9 @@ class Outputs:
 class Load:
     """One load: its command, the run that is on, and all that are over."""
 
-    def __init__(self, entry: dict[str, Any], folder: str, outputs: Outputs) -> None:
+    def __init__(self, entry: dict[str, Any], folder: str, outputs: Outputs, setpriv: str) -> None:
         self.name, self.argv, self.steady = entry["name"], entry["argv"], entry["steady"]
-        self.folder, self.outputs = folder, outputs
+        self.folder, self.outputs, self.setpriv = folder, outputs, setpriv
         self.pid = 0
         self.began = 0.0
         self.runs: list[dict[str, Any]] = []
@@ -80,7 +80,9 @@ class Load:
             (os.POSIX_SPAWN_OPEN, 2, self._path("err"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600),
         ]
         self.began = now()
-        self.pid = os.posix_spawn(self.argv[0], self.argv, os.environ, file_actions=actions, setsid=True)
+        # A session of its own, so that its children stop and go on with it; it ends at the latest when we do.
+        argv = [self.setpriv, "--pdeathsig", "KILL", *self.argv]
+        self.pid = os.posix_spawn(argv[0], argv, os.environ, file_actions=actions, setsid=True)
 
     def ended(self) -> bool:
         """Whether its run is over; then it is written down."""
@@ -191,7 +193,12 @@ def main(argument: str) -> None:
     tools: Any = __import__("processes")
     tools.clear(job["folder"])
     outputs = Outputs()
-    mix = Mix([Load(entry, job["folder"], outputs) for entry in job["loads"]], outputs)
+    try:
+        setpriv = tools.find("setpriv")
+    except tools.MissingTool as error:
+        print(json.dumps({"payload": "mix", "error": str(error)}), flush=True)
+        sys.exit(3)
+    mix = Mix([Load(entry, job["folder"], outputs, setpriv) for entry in job["loads"]], outputs)
 
     def end(_number: int, _frame: Any) -> None:
         mix.ending = True
