@@ -109,7 +109,7 @@ def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...])
         clock=session.clock,
         progress=session.progress,
         models=models(session.skus, facts, gpus),
-        absent=absence(session.skus, facts, gpus, session.profile),
+        absent=absence(session.skus, facts, gpus, session.profile, requested=demand.request.gpus),
     )
 
 

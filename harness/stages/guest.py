@@ -215,7 +215,13 @@ def _burn(
             clock=guest.clock,
             progress=guest.progress,
             models=models(guest.skus, guest.facts, [gpu.host for gpu in plan.gpus]),
-            absent=absence(guest.skus, guest.facts, [gpu.host for gpu in plan.gpus], guest.profile),
+            absent=absence(
+                guest.skus,
+                guest.facts,
+                [gpu.host for gpu in plan.gpus],
+                guest.profile,
+                requested=guest.request.gpus,
+            ),
             planted=guest.planted,
         )
         watch = Watch(

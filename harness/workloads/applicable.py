@@ -71,14 +71,18 @@ def models(
     return tuple(found)
 
 
-def too_few(workload: str, facts: HostFacts | None, devices: Iterable[PciAddress]) -> str:
+def too_few(
+    workload: str, facts: HostFacts | None, devices: Iterable[PciAddress], *, requested: int = 0
+) -> str:
     """Why a workload between GPUs has nothing to run on in this guest; empty when it has.
 
-    A device that the facts do not know counts as a GPU: what is unknown is demanded as usual.
+    A device that the facts do not know counts as a GPU, and so does one that was ``requested`` and not found:
+    what is unknown is demanded as usual.
     """
     least = LEAST_GPUS.get(workload, 0)
     seen = [facts.device(address) if facts is not None else None for address in devices]
     count = sum(1 for device in seen if device is None or device.vendor == NVIDIA)
+    count += max(0, requested - len(seen))
     return f"{workload} needs {least} GPUs, and this guest has {count}" if count < least else ""
 
 
@@ -89,7 +93,8 @@ def gpus_of(guest: GuestEvidence) -> tuple[PciAddress, ...]:
 
 def why_absent(evidence: Evidence, profile: Profile, guest: GuestEvidence, workload: str) -> str:
     """As ``absent``, from what a run recorded: the guest's devices, the facts and the models."""
-    return absence(evidence.skus, evidence.facts, gpus_of(guest), profile)(workload)
+    requested = guest.request.gpus
+    return absence(evidence.skus, evidence.facts, gpus_of(guest), profile, requested=requested)(workload)
 
 
 def engine_of(profile: Profile, workload: str) -> str:
@@ -98,13 +103,22 @@ def engine_of(profile: Profile, workload: str) -> str:
 
 
 def absence(
-    skus: Iterable[Sku], facts: HostFacts | None, devices: Sequence[PciAddress], profile: Profile
+    skus: Iterable[Sku],
+    facts: HostFacts | None,
+    devices: Iterable[PciAddress],
+    profile: Profile,
+    *,
+    requested: int = 0,
 ) -> Callable[[str], str]:
-    """What a burn asks before each workload: why it is not run on these devices; empty when it is."""
+    """What a burn asks before each workload: why it is not run on these devices; empty when it is.
+
+    ``requested`` GPUs were asked for, however many of them were found.
+    """
+    devices = tuple(devices)
     found = models(skus, facts, devices)
 
     def why(workload: str) -> str:
-        few = too_few(workload, facts, devices)
+        few = too_few(workload, facts, devices, requested=requested)
         return few or absent(workload, found, engine=engine_of(profile, workload))
 
     return why

@@ -15,7 +15,15 @@ from harness.model.guest import AttachMode, GuestRequest
 from harness.model.outcome import SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku
-from harness.workloads.applicable import DEMANDS, absence, absent, fitted, models, not_planned
+from harness.workloads.applicable import (
+    DEMANDS,
+    absence,
+    absent,
+    fitted,
+    models,
+    not_planned,
+    too_few,
+)
 
 
 def _clean() -> ModuleType:
@@ -133,3 +141,13 @@ def test_what_is_not_planned_is_listed(skus: dict[str, Sku]) -> None:
     on_cpu = replace(profile, workload_parameters={"stream": {"engine": "cpu"}})
     assert not_planned(evidence, on_cpu) == ()
     assert not_planned(replace(evidence, skus=()), profile) == ()
+
+
+def test_gpus_that_were_asked_for_and_not_found_spare_no_load_between_gpus() -> None:
+    facts = clean.facts()
+    assert too_few("p2p", facts, (), requested=1)
+    assert not too_few("p2p", facts, (), requested=4)
+    assert not too_few("p2p", None, (H200, L4), requested=2)
+    guest = GuestEvidence(name="g4", request=GuestRequest(name="g4", gpus=4), workloads=("p2p",))
+    evidence = replace(clean.evidence(), guests=(guest,))
+    assert not_planned(evidence, clean.profile()) == ()
