@@ -6,14 +6,14 @@ from contextlib import ExitStack
 from dataclasses import replace
 from importlib import resources
 
-from harness.errors import WorkloadError
+from harness.errors import ImageError, WorkloadError
 from harness.images.frameworks import ensure_tensorflow
 from harness.images.standin import ensure_standin, pynvml_file
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.ports import Transport
 from harness.stages.attached import Attached
-from harness.stages.boundary import stage
+from harness.stages.boundary import stage, stage_error
 from harness.stages.burn import Burn, burn, put_payload
 from harness.stages.given import GuestDemand
 from harness.stages.guest_devices import bare_devices
@@ -115,13 +115,19 @@ def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...])
 
 def _place(attached: Attached, demand: GuestDemand) -> Place:
     """On the machine that Shakedown itself runs on, TensorFlow comes from its cache; elsewhere the machine
-    has it where a guest image has it. Raises ImageError."""
+    has it where a guest image has it. Where it cannot be installed, that is recorded and tensor says so."""
     session = attached.session
     place = bare_place(session.host.work_dir, session.run)
     if attached.access.ssh is not None or not uses_tensorflow(session.profile, demand.workloads):
         return place
-    nvidia = any(gpu.vendor == NVIDIA for gpu in attached.gpus)
-    return replace(place, tensorflow=str(ensure_tensorflow(session.progress, "cuda" if nvidia else "cpu")))
+    kind = "cuda" if any(gpu.vendor == NVIDIA for gpu in attached.gpus) else "cpu"
+    try:
+        return replace(place, tensorflow=str(ensure_tensorflow(session.progress, kind)))
+    except ImageError as error:
+        # The other loads need none of it.
+        session.recorder.error(stage_error(error, "frameworks", demand.request.name))
+        session.progress(f"TensorFlow could not be installed: {error.message}")
+        return place
 
 
 def uses_tensorflow(profile: Profile, workloads: tuple[str, ...]) -> bool:
