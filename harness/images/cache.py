@@ -172,7 +172,13 @@ def _clear(work: Path) -> None:
 
 
 def _make_private(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ImageError(
+            f"{directory}: the cache cannot be made: {error.strerror or error}",
+            remedy="set SHAKEDOWN_CACHE to a directory you may write to",
+        ) from error
 
 
 def _sync_tree(directory: Path) -> None:

@@ -100,3 +100,16 @@ def test_what_a_dead_run_left_running_is_ended_by_its_keys(tmp_path, damaged) ->
 def test_a_run_key_that_would_lead_elsewhere_is_refused() -> None:
     with pytest.raises(ReleaseError, match="no directory of a run"):
         sweep_bare(LocalTransport("here"), "../../etc", work_dir="/srv/work")
+
+
+def test_a_tensorflow_that_cannot_be_installed_ends_tensor_alone(attached, tmp_path, monkeypatch) -> None:
+    blocked = tmp_path / "cache"
+    blocked.write_text("a file where the cache should be")
+    monkeypatch.setenv("SHAKEDOWN_CACHE", str(blocked))
+    demand = dataclasses.replace(attached.session.demands[0], workloads=("hashing", "tensor"))
+    session = dataclasses.replace(attached.session, demands=(demand,))
+    run_bare(dataclasses.replace(attached, session=session))
+    said = evidence(attached.session.recorder)
+    assert [(e.stage, e.kind) for e in said.errors] == [("frameworks", "ImageError")]
+    statuses = {result.workload: result.status for result in said.guests[0].results}
+    assert statuses == {"hashing": "done", "tensor": "lost"}
