@@ -591,7 +591,9 @@ def play(recorder: Recorder, scenario: Scenario) -> None:
         if scenario.stop_after == name:
             return
     ports = tuple(d.address for d in host_facts(shape).pci_devices if d.class_code == "060400")
-    recorder.host_telemetry(watched.host(shape.gpu_addresses, ports))
+    plans = (plan_for(shape, name, gpus) for name, gpus, _ in guests_of(shape))
+    cpus = {cpu for plan in plans for cpu in plan.vcpupin.values()}
+    recorder.host_telemetry(watched.host(shape.gpu_addresses, ports, cpus))
     recorder.facts(host_facts(shape), after=True)
     recorder.run_ended()
 

@@ -64,7 +64,7 @@ def _troubled(found: GuestTelemetry, loads: tuple[LoadWindow, ...]) -> GuestTele
     )
 
 
-def host(gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...]) -> HostTelemetry:
+def host(gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...], cpus: set[int]) -> HostTelemetry:
     """The host beside them."""
-    clean = clean_telemetry.host(gpus, ports)
+    clean = clean_telemetry.host(gpus, ports, cpus)
     return replace(clean, spool="", kernel=KernelLog(source="host", followed_from=990.0, followed_to=1301.0))
