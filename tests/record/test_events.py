@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -177,12 +178,16 @@ def test_an_interrupt_in_the_middle_of_an_append_leaves_the_numbers_right(tmp_pa
 
     file = tmp_path / "events.jsonl"
     log = EventLog(file, example.TickingClock())
+    begun = time.perf_counter()
+    for number in range(20):
+        log.append("intervention", {"what": f"thing {number}"})
+    usual = (time.perf_counter() - begun) / 20
     interrupted = 0
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
         for number in range(200):
             try:
-                signal.setitimer(signal.ITIMER_REAL, 20e-6 * (1 + number % 50))
+                signal.setitimer(signal.ITIMER_REAL, usual * (1 + number % 50) / 50)
                 log.append("intervention", {"what": f"thing {number}"})
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
