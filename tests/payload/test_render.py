@@ -115,7 +115,7 @@ def wrong(result: WorkloadResult) -> list[str]:
 def test_both_software_renderers_draw_the_golden_pictures(driver: str, perform: Perform) -> None:
     result = perform(driver=driver, width=128, height=96)
     assert wrong(result) == []
-    assert len(result.answers) == 6
+    assert len(result.answers) == 7
     assert result.engine == f"opengl:{driver}"
     assert result.versions["renderer"].startswith(driver)
     assert {m.name: m.value for m in result.measurements}["render.rate"]
