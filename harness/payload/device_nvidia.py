@@ -19,7 +19,7 @@ def exercise(device: dict[str, Any], _job: dict[str, Any]) -> dict[str, Any]:
     try:
         nvml: Any = __import__("pynvml")
     except ImportError as error:
-        raise Unable(f"pynvml is not in this guest image: {error}") from None
+        raise Unable(f"pynvml is not installed here: {error}") from None
     return observe(nvml, device["address"])
 
 

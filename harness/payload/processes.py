@@ -9,7 +9,7 @@ import os
 
 
 class MissingTool(Exception):
-    """A program that the workload needs is not in this guest image."""
+    """A program that the workload needs is not installed here."""
 
 
 def find(name: str) -> str:
@@ -18,7 +18,7 @@ def find(name: str) -> str:
         path = os.path.join(folder, name)
         if folder and os.access(path, os.X_OK) and not os.path.isdir(path):
             return path
-    raise MissingTool(f"{name} is not in this guest image")
+    raise MissingTool(f"{name} is not installed here")
 
 
 def run(

@@ -327,6 +327,9 @@ def follow(job: dict[str, Any], spool: Spool) -> str:
         last = at
         if told_to_end:
             reason = signal.Signals(min(told_to_end)).name
+        elif os.fstat(spool.descriptor).st_nlink == 0:
+            # Whoever cleared the work folder cannot stop us by our key any more.
+            reason = "the spool was removed"
         elif job["seconds"] and at - began >= job["seconds"]:
             reason = "seconds"
     left = watch.end()

@@ -213,7 +213,7 @@ def test_hashcat_that_is_not_there_is_named(tmp_path: Path) -> None:
         capture_output=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 3
-    assert "hashcat is not in this guest image" in json.loads(done.stdout)["error"]
+    assert "hashcat is not installed here" in json.loads(done.stdout)["error"]
 
 
 _WITHOUT = """

@@ -382,6 +382,15 @@ def test_a_signal_ends_it_cleanly(number: signal.Signals, machine: Machine) -> N
     assert lines[-1]["mono"] - max(line["mono"] for line in lines if line["type"] == "slow") < 1.5
 
 
+def test_a_spool_that_somebody_removed_ends_it(machine: Machine) -> None:
+    """Cleared with its folder, its key included, nobody else could end it."""
+    machine.scene(scenario(), gpus=1)
+    with sampling(machine) as sampler:
+        sampler.until("fast", 0, 2)
+        sampler.spool.unlink()
+        assert sampler.end()["reason"] == "the spool was removed"
+
+
 def test_a_machine_that_stood_still_hangs_no_call_and_ends_nothing(machine: Machine) -> None:
     machine.scene(scenario())
     with sampling(machine, deadline=0.3) as sampler:

@@ -63,9 +63,9 @@ def test_a_bad_ending_has_its_word_even_beside_a_right_answer(  # noqa: PLR0917
 
 
 def test_a_payload_that_could_not_work_says_why(job: Job, frame: Frame) -> None:
-    raw = frame(b'{"payload": "hashing", "error": "john is not in this guest image"}\n', exit=3)
+    raw = frame(b'{"payload": "hashing", "error": "john is not installed here"}\n', exit=3)
     result = judge(workload("hashing"), job, raw)
-    assert (result.status, result.detail) == ("lost", "john is not in this guest image")
+    assert (result.status, result.detail) == ("lost", "john is not installed here")
 
 
 @pytest.mark.parametrize("one", WORKLOADS, ids=lambda w: w.name)
