@@ -32,6 +32,12 @@ FAILING: dict[Ruling, tuple[str, Action]] = {
     ),
 }
 """Rulings that fail, the most serious first, with what to do when the table names no action of its own."""
+_STOPPING: dict[Action, str] = {
+    Action.RESEAT: "reseat the card and its power, and run the stage again; if it recurs, have it replaced",
+    Action.CONTACT_VENDOR: "take the card out of use and ask the vendor, with this line and the record",
+    Action.RESET_GPU: "reset the GPU and run the whole stage again; if it comes back, have the card replaced",
+}
+"""What to do about a line that stops a card, where the table's own action is gentler than replacing it."""
 COMPANION_SECONDS = 60.0
 """How far from a line that only follows another the other may be. NVIDIA's driver writes them together; a
 reset that is tried in between takes some tens of seconds."""
@@ -118,7 +124,7 @@ def _fail(
     also = f"; with it: {listing([_words(event) for event in tied], most=3)}" if tied else ""
     return failed(
         f"{_words(first)}{more}, ruled {first.ruling.value}{also}: {first.line[:200]}",
-        remedy,
+        _STOPPING.get(first.action, remedy) if first.ruling is Ruling.STOP else remedy,
         first.action if first.action is not Action.NONE else action,
         evidence=_refs(log, [*found, *tied]),
     )
