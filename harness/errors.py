@@ -10,7 +10,8 @@ could not do or read something; it becomes an ERROR in one place (``harness.stag
     ├── TransportError           a host or guest could not be reached, or a command broke off
     │   └── CommandTimeout       ... within its deadline
     ├── ParseError               a transcript does not say what its parser needs
-    ├── ProvisionError           libvirt or QEMU refused to define, start or reach a guest
+    ├── ProvisionError           libvirt or QEMU refused to define or start a guest, or to say how it is
+    │   └── BootError            ... a guest that started, on a host that answers, ended or never answered
     ├── ClaimError               a device or host is held by another run
     ├── ReleaseError             something acquired could not be given back
     ├── WorkloadError            a workload could not be prepared, started or collected
@@ -69,7 +70,11 @@ class ParseError(HarnessError):
 
 
 class ProvisionError(HarnessError):
-    """A guest could not be defined, started or reached."""
+    """A guest could not be defined or started, or libvirt does not say how it is."""
+
+
+class BootError(ProvisionError):
+    """A guest that was started ended in its boot, or did not answer in time, while its host did."""
 
 
 class ClaimError(HarnessError):

@@ -48,7 +48,8 @@ def _reached(case: Case, subject: Subject) -> CheckResult:
     problem = _problem(case, evidence)
     if not evidence.started or problem is None or case.evidence.interrupted:
         raise MissingEvidence(f"the guest was not reached: {why_no_guest(case, evidence)}")
-    if problem.kind == "ProvisionError":
+    # Only that accuses the guest. Where libvirt or the host fell silent, nothing is known of it.
+    if problem.kind == "BootError":
         return failed(
             f"the guest started but never answered: {problem.message}",
             problem.remedy or "read the guest's serial console in the run directory",

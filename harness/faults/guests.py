@@ -14,7 +14,7 @@ from harness.model.pci import PciAddress
 def _unreached(evidence: Evidence) -> Evidence:
     broke = StageError(
         stage="provision",
-        kind="ProvisionError",
+        kind="BootError",
         message="no answer within 600 s",
         subject=guest(evidence).name,
     )

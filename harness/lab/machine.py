@@ -70,6 +70,8 @@ def machine_arguments(lab: LabFile, paths: MachinePaths, *, accelerator: str) ->
     return (
         "-nodefaults",
         *("-display", "none"),
+        # A lab host resets itself for its emulator's faults only: then it ends, instead of seeming to reboot.
+        "-no-reboot",
         *_processors(lab, accelerator),
         *_memory(lab),
         *_iommu(lab),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness.backends.process import Recorder
 from harness.backends.ssh import SshTransport
-from harness.errors import HarnessError, ProvisionError, TransportError
+from harness.errors import BootError, HarnessError, ProvisionError, TransportError
 from harness.model.inventory import Profile, SshAccess
 from harness.model.placement import PlacementPlan
 from harness.model.topology import HostFacts
@@ -130,7 +130,7 @@ def wait_for_guest(
 ) -> tuple[SshTransport, float]:
     """A connection to the guest and the seconds it took to answer.
 
-    Raises ProvisionError with the end of its serial console when it ends or does not answer in time.
+    Raises BootError with the end of its serial console when it ends or does not answer in time.
     """
     guest = host.guest(access, name=name, recorder=recorder)
     try:
@@ -162,7 +162,7 @@ def _until_it_answers(
         except TransportError as error:
             last = error.message
         if waited > deadline:
-            raise ProvisionError(
+            raise BootError(
                 f"{name} did not answer SSH within {deadline:.0f} s: {last}"
                 f"{serial_words(host.transport, place)}",
                 remedy="read the guest's serial console; raise boot_deadline_seconds in the profile if it "
@@ -193,7 +193,7 @@ def serial_words(host: Transport, place: GuestPlace) -> str:
 def _must_live(host: Transport, hypervisor: Hypervisor, place: GuestPlace, name: str) -> None:
     state = next((d for d in hypervisor.domains() if d.name == place.domain), None)
     if state is None or not state.running:
-        raise ProvisionError(
+        raise BootError(
             f"{name} ended while it was booting{serial_words(host, place)}",
             remedy="read the guest's serial console and the host's /var/log/libvirt/qemu log",
         )

@@ -12,7 +12,7 @@ import pytest
 from harness.checks import run_checks
 from harness.checks.iommu import iommu_kind
 from harness.checks.kernel_log import trouble
-from harness.model.evidence import Evidence, ResidueTrial
+from harness.model.evidence import Evidence, ResidueTrial, StageError
 from harness.model.inventory import ExpectedLink, HostFile
 from harness.model.outcome import CheckResult, Outcome
 from harness.model.topology import AerCounters, Bar, Domain, HostFacts, Link, Storage
@@ -317,3 +317,16 @@ def test_before_any_guest_no_second_look_is_due() -> None:
     early = replace(evidence, facts_after=None, guests=idle)
     assert said(ask("host.gpu_count", early)).outcome is Outcome.PASS
     assert said(ask("gpu.config_space", early)).outcome is Outcome.PASS
+
+
+def test_a_host_that_falls_silent_during_a_boot_does_not_accuse_the_guest() -> None:
+    """libvirt that does not answer says nothing of the guest: that is no FAIL, and so no NO_GO."""
+    evidence = clean.evidence()
+    first, *rest = evidence.guests
+    silent = StageError(
+        stage="boot", kind="ProvisionError", message="libvirt did not answer within 60 s", subject=first.name
+    )
+    broken = replace(evidence, guests=(replace(first, reached=False), *rest), errors=(silent,))
+    results, _ = run_checks(broken, clean.profile(), clean.HOST)
+    (said,) = [r for r in results if (r.check, r.subject) == ("guest.reached", first.name)]
+    assert said.outcome is Outcome.ERROR
