@@ -67,7 +67,7 @@ def test_the_rehearsal_is_go_and_says_that_it_is_one(host: Path, tmp_path: Path)
     assert {result["status"] for result in bare["results"]} == {"done"}
     assert len(bare["results"]) == len(bare["workloads"]) == 8
     for gpu in bare["telemetry"]["gpus"]:
-        assert gpu["covered_seconds"] == pytest.approx(gpu["load_seconds"])
+        assert gpu["covered_seconds"] == pytest.approx(gpu["load_seconds"], abs=2.0)
         assert gpu["load_seconds"] > 20
     assert list((tmp_path / "work").rglob("*.py")) == []
     judged = subprocess.run(
