@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.errors import ImageError
@@ -19,6 +19,7 @@ from harness.errors import ImageError
 _LOG_TAIL_BYTES = 4000
 _REMIND_SECONDS = 15.0
 _GONE_SECONDS = 10.0
+_ENDED = {"Z", "X"}
 
 
 def require_tool(name: str, package: str) -> str:
@@ -91,22 +92,22 @@ def find_by_argument(text: str) -> tuple[int, ...]:
     """Process ids of running processes (ourselves excepted) with an argument that contains ``text``."""
     needle = os.fsencode(text)
     found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
+    for pid in _pids():
+        if pid == os.getpid():
             continue
         try:
-            command = (entry / "cmdline").read_bytes()
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
-        if needle in command and not is_dead(int(entry.name)):
-            found.append(int(entry.name))
+        if needle in command and not is_dead(pid):
+            found.append(pid)
     return tuple(sorted(found))
 
 
 def is_dead(pid: int) -> bool:
     """True when no such process runs; one that ended and was not collected yet counts as dead."""
     fields = _stat_fields(pid)
-    return fields is None or fields[0] in {"Z", "X"}
+    return fields is None or fields[0] in _ENDED
 
 
 def start_ticks(pid: int) -> int | None:
@@ -157,13 +158,30 @@ def find_by_argument_exact(text: str) -> tuple[int, ...]:
 
 
 def kill_session(session: int) -> None:
-    """SIGKILL to every process of a session."""
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        fields = _stat_fields(int(entry.name))
-        if fields is not None and int(fields[3]) == session:
-            kill(int(entry.name))
+    """SIGKILL to every process of a session until none runs, for ten seconds at most.
+
+    Again and again, because a process may fork between our look at ``/proc`` and its end, and because a
+    signal is delivered before the process is gone: what follows may rely on its files being closed.
+    """
+    deadline = time.monotonic() + _GONE_SECONDS
+    while (members := _session_members(session)) and time.monotonic() < deadline:
+        for pid in members:
+            kill(pid)
+        time.sleep(0.01)
+
+
+def _session_members(session: int) -> list[int]:
+    """Process ids of the running processes of a session."""
+    return [pid for pid in _pids() if _runs_in(pid, session)]
+
+
+def _runs_in(pid: int, session: int) -> bool:
+    fields = _stat_fields(pid)
+    return fields is not None and int(fields[3]) == session and fields[0] not in _ENDED
+
+
+def _pids() -> Iterator[int]:
+    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
 def kill(pid: int) -> None:

@@ -45,6 +45,20 @@ def test_a_command_that_does_not_end_is_killed_with_its_children(tmp_path: Path)
     assert find_by_argument(f"{marker}/") == ()
 
 
+def test_what_forks_while_it_is_being_killed_is_killed_too(tmp_path: Path) -> None:
+    """A shell that starts the next process all the time: one look at the process table misses some."""
+    restless = "while :; do sh -c 'sleep 300 & sleep 300 # $0' \"$0\" & sleep 0.03; done"
+    with pytest.raises(ImageError, match="did not end within 1 s"):
+        run_logged(
+            ["sh", "-c", restless, f"{tmp_path}/marker/x"],
+            log=tmp_path / "log",
+            what="waiting",
+            progress=print,
+            deadline=1.0,
+        )
+    assert find_by_argument(f"{tmp_path}/marker/") == ()
+
+
 def test_reaping_leaves_our_own_session_alone(tmp_path: Path) -> None:
     """A pytest given this very directory as an argument must survive."""
     reap(tmp_path)
