@@ -11,7 +11,7 @@ from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Action, CheckResult, CoverageCell, Outcome, Severity
 from harness.placement.gpus import select_gpus
-from harness.workloads.applicable import gpus_of, why_absent
+from harness.workloads.applicable import why_absent
 
 HOST = "host"
 NO_SUBJECT = "(no subject)"
@@ -114,7 +114,7 @@ def _of_guest(scope: Scope, guest: GuestEvidence, case: Case) -> Iterator[Subjec
             if not why_absent(case.evidence, case.profile, guest, workload):
                 yield Subject(name=f"{guest.name}/{workload}", guest=guest, workload=workload)
     else:
-        planned = gpus_of(guest)
+        planned = guest.gpus
         for device in planned:
             yield Subject(name=f"{guest.name}/{device}", guest=guest, device=device)
         for number in range(len(planned), guest.request.gpus):

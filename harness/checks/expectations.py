@@ -9,14 +9,14 @@ from dataclasses import dataclass, field, replace
 from harness.checks.answers import error, failed, gpu, guest, listing, ok, why_no_guest
 from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
 from harness.checks.watched import at, card
-from harness.model.evidence import GuestEvidence, WorkloadResult
+from harness.model.evidence import WorkloadResult
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.sku import Floor, Sku, describing
 from harness.model.topology import PciDevice
 from harness.verdict.figures import FIGURE_OF, LEAST_SHARE, MOST_SHARE, of_workload
 from harness.verdict.rules import sane
-from harness.workloads.applicable import engine_of, gpus_of, models
+from harness.workloads.applicable import engine_of, models
 
 MOST_MEMORY = 1.01
 """A card that reports over 1 % more memory than its model has is another model: cards of one chip differ by a
@@ -36,8 +36,7 @@ def _seen(subject: Subject) -> str:
         if one.host_address == subject.device:
             memory = f", {one.memory_bytes / (1 << 30):.1f} GiB" if one.memory_bytes else ""
             parts.append(f"NVML calls it {one.name!r}{memory}")
-    inside = dict(_addresses(evidence))
-    where = inside.get(subject.device) if subject.device is not None else None
+    where = evidence.inside.get(subject.device) if subject.device is not None else None
     parts += [
         f"{m.name} {m.value:g} {m.unit}"
         for result in evidence.results
@@ -139,19 +138,18 @@ def _expected(case: Case, subject: Subject) -> CheckResult:
         why = next((r.detail for r in evidence.results if r.workload == workload), "")
         raise MissingEvidence(f"{workload} brought no result: {why or why_no_guest(case, evidence)}")
     files = tuple(EvidenceRef(file=r.transcript or "run.json", place=subject.name) for r in done)
-    if not gpus_of(evidence):
+    if not evidence.gpus:
         if evidence.request.gpus:
             raise MissingEvidence(f"no plan says which GPUs the guest has: {why_no_guest(case, evidence)}")
         return ok("no GPU was given, so no GPU's floors apply", evidence=files)
     found = _Findings()
-    inside = dict(_addresses(evidence))
-    addresses = gpus_of(evidence)
-    for host, sku in zip(addresses, models(case.evidence.skus, case.evidence.facts, addresses), strict=True):
+    skus = models(case.evidence.skus, case.evidence.facts, evidence.gpus)
+    for host, sku in zip(evidence.gpus, skus, strict=True):
         if sku is None:
             seen = _seen(replace(subject, device=host))
             found.vacuous.append(f"the model of {host} is not known, so it is held to nothing ({seen})")
         else:
-            _hold(case, done, sku, inside.get(host), found)
+            _hold(case, done, sku, evidence.inside.get(host), found)
     return _said(found, workload, files)
 
 
@@ -239,15 +237,6 @@ def _said(found: _Findings, workload: str, files: tuple[EvidenceRef, ...]) -> Ch
     return ok(
         f"{len(held)} measurements reach the floors of their model{rest}", evidence=files, measurements=held
     )
-
-
-def _addresses(evidence: GuestEvidence) -> Iterator[tuple[PciAddress, PciAddress]]:
-    """Host address and guest address of each GPU; the same one on a bare machine."""
-    if evidence.plan is None:
-        yield from ((device, device) for device in evidence.devices)
-    for seen in evidence.observed.gpus if evidence.observed is not None else ():
-        if seen.guest is not None:
-            yield seen.host, seen.guest
 
 
 CHECKS = (

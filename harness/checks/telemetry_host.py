@@ -155,12 +155,7 @@ def _device_errors(case: Case, _subject: Subject) -> CheckResult:
 
 def _planned(case: Case) -> tuple[PciAddress, ...]:
     """GPUs that were handed to a guest, or burnt on the machine itself."""
-    given = [
-        address
-        for guest in case.evidence.guests
-        for address in ((gpu.host for gpu in guest.plan.gpus) if guest.plan is not None else guest.devices)
-    ]
-    return tuple(dict.fromkeys(given))
+    return tuple(dict.fromkeys(address for guest in case.evidence.guests for address in guest.gpus))
 
 
 def _grown(device: HostDeviceTelemetry) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.evidence import Reference
-from harness.model.outcome import Action, CheckResult, EvidenceRef, SubjectKind, Verdict
-from harness.verdict.virtualization import Cost, Finding, costs
+from harness.model.outcome import Action, CheckResult, EvidenceRef
+from harness.verdict.virtualization import Cost, Finding, costs, unfit
 
 _REMEDY = (
     "see whether the guest's CPUs, memory and huge pages lie on the GPU's node (placement.*), then the PCIe "
@@ -19,20 +19,9 @@ def _reference(case: Case) -> Reference:
     reference = case.evidence.reference
     if reference is None:
         raise MissingEvidence("no bare run was given to compare with (--compare RUN)")
-    if reference.problems:
-        raise MissingEvidence(f"bare run {reference.run} cannot be trusted: {reference.problems[0]}")
-    if reference.verdict == Verdict.NO_GO.value:
-        raise MissingEvidence(
-            f"bare run {reference.run} ended {reference.verdict}: that machine was not well"
-        )
-    hardware = SubjectKind.HARDWARE
-    if case.evidence.subject is hardware and (reference.standin or reference.subject is not hardware):
-        raise MissingEvidence(
-            f"bare run {reference.run} says nothing of hardware: a stand-in or lab recorded it"
-        )
-    machine = host_facts(case).machine_id
-    if machine is None or reference.machine_id != machine:
-        raise MissingEvidence(f"bare run {reference.run} is of another machine ({reference.host})")
+    why = unfit(reference, case.evidence.subject, host_facts(case).machine_id)
+    if why:
+        raise MissingEvidence(why)
     return reference
 
 

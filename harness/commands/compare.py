@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from harness.model.evidence import GuestEvidence, Reference
 from harness.model.outcome import Verdict
@@ -13,7 +14,7 @@ from harness.record.directory import RunDirectory
 from harness.record.judge import rejudge
 from harness.record.reference import read_reference
 from harness.serial import to_data
-from harness.verdict.virtualization import Cost, Finding, costs
+from harness.verdict.virtualization import Cost, Finding, costs, unfit
 
 
 def run(*, run_dir: Path, bare: Path, json_output: bool) -> int:
@@ -26,7 +27,9 @@ def run(*, run_dir: Path, bare: Path, json_output: bool) -> int:
     reference = read_reference(bare)
     judgement = rejudge(RunDirectory.open(run_dir))
     record = judgement.record
-    problems = [*reference.problems, *judgement.problems, *_strangers(record, reference)]
+    facts = record.evidence.facts
+    why = unfit(reference, record.evidence.subject, None if facts is None else facts.machine_id)
+    problems = [*([why] if why else []), *judgement.problems]
     rows = [
         (guest.name, workload, cost)
         for guest in record.evidence.guests
@@ -40,20 +43,13 @@ def run(*, run_dir: Path, bare: Path, json_output: bool) -> int:
             "bare": reference.run,
             "standin": reference.standin,
             "problems": problems,
-            "costs": [{"guest": g, "workload": w, **to_data(c)} for g, w, c in rows],
+            "costs": [{"guest": g, "workload": w, **_data(c)} for g, w, c in rows],
             "exit": status,
         }
         sys.stdout.write(json.dumps(data, allow_nan=False) + "\n")
     else:
         sys.stdout.write("\n".join(_lines(record, reference, rows, problems)) + "\n")
     return status
-
-
-def _strangers(record: RunRecord, reference: Reference) -> list[str]:
-    facts = record.evidence.facts
-    if facts is None or facts.machine_id is None or facts.machine_id != reference.machine_id:
-        return ["the two runs are not known to be of the same machine"]
-    return []
 
 
 def _costs(record: RunRecord, guest: GuestEvidence, workload: str, reference: Reference) -> tuple[Cost, ...]:
@@ -64,6 +60,12 @@ def _costs(record: RunRecord, guest: GuestEvidence, workload: str, reference: Re
         record.profile.virtualization,
         parameters=record.profile.workload_parameters.get(workload, {}),
     )
+
+
+def _data(cost: Cost) -> dict[str, Any]:
+    """``here`` for the guest's median, since ``guest`` is its name."""
+    data = to_data(cost)
+    return {"here": data.pop("guest"), **data}
 
 
 def _status(found: list[Cost], problems: list[str]) -> int:

@@ -169,6 +169,19 @@ class GuestEvidence:
     kernel_log: tuple[str, ...] | None = None
     """Guest kernel lines of interest at the end."""
 
+    @property
+    def gpus(self) -> tuple[PciAddress, ...]:
+        """Its GPUs by their addresses on the candidate host: those of its plan, or the bare machine's."""
+        return tuple(gpu.host for gpu in self.plan.gpus) if self.plan is not None else self.devices
+
+    @property
+    def inside(self) -> dict[PciAddress, PciAddress]:
+        """Address on the candidate host to the address that the loads see, of each GPU that was seen there;
+        the same one on a bare machine."""
+        seen = self.observed.gpus if self.observed is not None else ()
+        found = {gpu.host: gpu.guest for gpu in seen if gpu.guest is not None}
+        return {device: device for device in self.devices} | found
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:

@@ -12,6 +12,7 @@ from enum import StrEnum
 
 from harness.model.evidence import GuestEvidence, Reference, ReferenceValue
 from harness.model.inventory import VirtualizationSpec
+from harness.model.outcome import SubjectKind, Verdict
 from harness.model.pci import PciAddress
 
 LESS_IS_BETTER = ("s", "ms", "us", "ns")
@@ -65,9 +66,23 @@ class Cost:
         return unlike or self.finding in (Finding.UNDECIDED, Finding.TOO_FEW)
 
 
+def unfit(reference: Reference, subject: SubjectKind, machine_id: str | None) -> str:
+    """Why a bare run says nothing of guests of this kind on this machine; empty when it does."""
+    hardware = SubjectKind.HARDWARE
+    if reference.problems:
+        return f"bare run {reference.run} cannot be trusted: {reference.problems[0]}"
+    if reference.verdict == Verdict.NO_GO.value:
+        return f"bare run {reference.run} ended {reference.verdict}: that machine was not well"
+    if subject is hardware and (reference.standin or reference.subject is not hardware):
+        return f"bare run {reference.run} says nothing of hardware: a stand-in or lab recorded it"
+    if machine_id is None or reference.machine_id != machine_id:
+        return f"bare run {reference.run} is of another machine ({reference.host})"
+    return ""
+
+
 def reference_values(guest: GuestEvidence) -> tuple[ReferenceValue, ...]:
     """Every rate and time that the loads of a guest or bare machine measured, by load, name and GPU."""
-    host_side = _host_addresses(guest)
+    host_side = {str(inside): host for host, inside in guest.inside.items()}
     found: dict[tuple[str, str, str, str, PciAddress | None], list[float]] = {}
     for result in guest.results:
         if result.status != "done" or any(not answer.ok for answer in result.answers):
@@ -100,11 +115,10 @@ def costs(
     same_load = reference.parameters.get(workload, {}) == parameters
     same_size = guest.plan is not None and len(guest.plan.vcpupin) == reference.cpus
     measured = [value for value in reference_values(guest) if value.workload == workload]
-    gpus = {gpu.host for gpu in guest.plan.gpus} if guest.plan is not None else set(guest.devices)
     found = [
         _cost(None, Finding.NOT_COMPARABLE, spec.floor, other, detail="the guest has no such figure")
         for other in bare
-        if other.device in gpus and _counterpart(other, measured) is None
+        if other.device in guest.gpus and _counterpart(other, measured) is None
     ]
     for mine in measured:
         floor = spec.floors.get(mine.name, spec.floor)
@@ -203,11 +217,3 @@ def _interval(above: tuple[float, ...], below: tuple[float, ...], ratio: float) 
     )
     interval = result.confidence_interval
     return float(interval.low), float(interval.high)
-
-
-def _host_addresses(guest: GuestEvidence) -> dict[str, PciAddress]:
-    """Address as the loads' machine sees it, as text, to the address on the candidate host."""
-    found = {str(device): device for device in guest.devices}
-    if guest.observed is not None:
-        found |= {str(seen.guest): seen.host for seen in guest.observed.gpus if seen.guest is not None}
-    return found

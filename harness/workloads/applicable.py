@@ -86,15 +86,10 @@ def too_few(
     return f"{workload} needs {least} GPUs, and this guest has {count}" if count < least else ""
 
 
-def gpus_of(guest: GuestEvidence) -> tuple[PciAddress, ...]:
-    """The host addresses of a guest's GPUs: those of its plan, or those of the bare machine."""
-    return tuple(gpu.host for gpu in guest.plan.gpus) if guest.plan is not None else guest.devices
-
-
 def why_absent(evidence: Evidence, profile: Profile, guest: GuestEvidence, workload: str) -> str:
     """As ``absent``, from what a run recorded: the guest's devices, the facts and the models."""
     requested = guest.request.gpus
-    return absence(evidence.skus, evidence.facts, gpus_of(guest), profile, requested=requested)(workload)
+    return absence(evidence.skus, evidence.facts, guest.gpus, profile, requested=requested)(workload)
 
 
 def engine_of(profile: Profile, workload: str) -> str:

@@ -14,10 +14,12 @@ from harness.commands.qualify import VIRTUALIZATION, with_comparison
 from harness.config import load_host, load_profile
 from harness.errors import ConfigError
 from harness.model.guest import AttachMode
+from harness.model.inventory import HostFile
 from harness.model.outcome import Outcome, Severity, SubjectKind
 from harness.record.judge import finish
 from harness.record.recorder import Recorder
 from tests.fakes import FakeClock
+from tests.faults.clean import HOST
 from tests.faults.clean import evidence as clean_evidence
 from tests.verdict.test_virtualization import a_reference, rates
 
@@ -105,13 +107,13 @@ def test_comparing_makes_it_a_blocker_and_bare_runs_have_no_use_for_it() -> None
         with_comparison(load_profile("bare"))
 
 
-def a_run(root: Path, name: str, *values: float, attach: AttachMode = AttachMode.BARE) -> Path:
+def a_run(
+    root: Path, name: str, *values: float, attach: AttachMode = AttachMode.BARE, host: HostFile = HOST
+) -> Path:
     """A recorded run of one machine whose one load measured these values, a round each."""
     guest = rates(*values)
     profile = load_profile("bare")
-    recorder = Recorder.begin(
-        root, host=load_host("local"), profile=profile, waivers=(), clock=FakeClock(), run_id=name
-    )
+    recorder = Recorder.begin(root, host=host, profile=profile, waivers=(), clock=FakeClock(), run_id=name)
     recorder.guest_requested(guest.request, guest.workloads, attach=attach)
     recorder.bare_devices(guest.name, guest.devices)
     recorder.facts(clean_evidence().facts)
@@ -132,9 +134,18 @@ def test_two_recorded_runs_side_by_side(tmp_path, capsys, values, status, findin
     run = a_run(tmp_path, "20260102T000000Z-bbbbbb", *values)
     assert compare.run(run_dir=run, bare=bare, json_output=True) == status
     said = json.loads(capsys.readouterr().out)
-    assert [cost["finding"] for cost in said["costs"]] == [finding]
+    assert [(cost["guest"], cost["finding"]) for cost in said["costs"]] == [("g1", finding)]
     assert compare.run(run_dir=run, bare=bare, json_output=False) == status
     assert finding in capsys.readouterr().out
+
+
+def test_a_machine_that_was_not_well_is_no_reference_here_either(tmp_path, capsys) -> None:
+    short = dataclasses.replace(HOST, expected_gpus=5)
+    bare = a_run(tmp_path, "20260101T000000Z-aaaaaa", 100.0, 100.0, 100.0, host=short)
+    run = a_run(tmp_path, "20260102T000000Z-bbbbbb", 99.0, 99.0, 99.0)
+    assert compare.run(run_dir=run, bare=bare, json_output=True) == 3
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert "ended NO_GO" in problem
 
 
 def test_altered_evidence_on_either_side_decides_nothing(tmp_path, capsys) -> None:
