@@ -53,6 +53,23 @@ def from_json(kind: type[T], text: str | bytes, *, source: str = "input") -> T:
     return from_data(kind, data, source=source)
 
 
+def strict_json(text: str) -> Any:
+    """JSON text as data; raises ValueError where Python's reader is more lenient than the standard: NaN and
+    infinities, and a key that an object has twice."""
+    return json.loads(text, parse_constant=_no_constant, object_pairs_hook=_no_twins)
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not strict JSON")
+
+
+def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key appears twice")
+    return found
+
+
 def json_schema(kind: type[Any]) -> dict[str, Any]:
     """JSON Schema (2020-12) of a model type, as written to disk for readers of ``run.json``."""
     return _adapter(cast("Hashable", kind)).json_schema(mode="serialization", by_alias=True)

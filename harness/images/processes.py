@@ -19,7 +19,7 @@ from harness.errors import ImageError
 _LOG_TAIL_BYTES = 4000
 _REMIND_SECONDS = 15.0
 _GONE_SECONDS = 10.0
-_ENDED = {"Z", "X"}
+_ENDED = ("Z", "X")
 
 
 def require_tool(name: str, package: str) -> str:

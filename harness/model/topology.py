@@ -269,6 +269,11 @@ class HostFacts:
     warnings: tuple[str, ...]
     """What could not be read, one sentence each: never silently dropped."""
 
+    @property
+    def online_cpus(self) -> tuple[Cpu, ...]:
+        """The CPUs that are not known to be offline."""
+        return tuple(cpu for cpu in self.cpus if cpu.online is not False)
+
     def device(self, address: PciAddress) -> PciDevice | None:
         """The function at ``address``, or None."""
         return next((d for d in self.pci_devices if d.address == address), None)

@@ -31,7 +31,7 @@ def read_reference(path: Path) -> Reference:
         run=record.run,
         host=record.host.name,
         machine_id=None if facts is None else facts.machine_id,
-        cpus=0 if facts is None else sum(1 for cpu in facts.cpus if cpu.online is not False),
+        cpus=0 if facts is None else len(facts.online_cpus),
         subject=record.host.subject,
         standin=any(g.telemetry is not None and bool(g.telemetry.standin) for g in bare),
         verdict=record.decision.verdict.value,

@@ -23,6 +23,7 @@ from harness.telemetry.standin import scenario_text
 from harness.workloads import Place, workload
 from harness.workloads.applicable import absence, models
 from harness.workloads.base import NVIDIA
+from harness.workloads.mix import loads_of, parameters_in_mix
 
 MACHINE = PciAddress(0, 0, 0, 0)
 """The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare
@@ -101,7 +102,7 @@ def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...])
         run=session.run,
         guest=demand.request.name,
         workloads=demand.workloads,
-        vcpus=max(1, sum(1 for cpu in facts.cpus if cpu.online is not False)),
+        vcpus=max(1, len(facts.online_cpus)),
         devices=bare_devices(facts, gpus),
         place=_place(attached, demand),
         profile=session.profile,
@@ -134,10 +135,8 @@ def uses_tensorflow(profile: Profile, workloads: tuple[str, ...]) -> bool:
     """Whether one of these loads needs the TensorFlow that Shakedown brings: not PyTorch, not one's own."""
     given = profile.workload_parameters
     tensors = [given.get("tensor", {})] if "tensor" in workloads else []
-    if "mix" in workloads:
-        loads = str({**workload("mix").defaults, **given.get("mix", {})}["loads"])
-        if "tensor" in [name.strip() for name in loads.split(",")]:
-            tensors.append({**given.get("tensor", {}), **given.get("mix.tensor", {})})
+    if "mix" in workloads and "tensor" in loads_of(given.get("mix", {})):
+        tensors.append(parameters_in_mix(given, "tensor"))
     whole = [{**workload("tensor").defaults, **tensor} for tensor in tensors]
     return any(tensor["framework"] == "tensorflow" and not tensor["library_dir"] for tensor in whole)
 

@@ -73,21 +73,22 @@ def burn(task: Burn, connection: Transport) -> None:
         if task.profile.burn_seconds:
             spent = task.clock.monotonic() - begun
             task.progress(f"round {number}, {spent:.0f} s of {task.profile.burn_seconds:.0f} s")
-        for name in task.workloads:
-            result = _attempt(task, connection, name, number)
-            whole = whole and result is not None and result.status in ("done", "not_applicable")
-            task.results.extend([result] if result is not None else [])
+        tried = [_attempt(task, connection, name, number) for name in task.workloads]
+        found = [result for result in tried if result is not None]
         # A round in which nothing ran would come again at once, for hours.
-        whole = whole and any(r.status == "done" and r.round == number for r in task.results)
+        whole = len(found) == len(tried) and any(result.status == "done" for result in found)
+        whole = whole and all(result.status in ("done", "not_applicable") for result in found)
 
 
 def _attempt(task: Burn, connection: Transport, name: str, number: int) -> WorkloadResult | None:
     try:
-        return _run(task, connection, workload(name), number)
+        result = _run(task, connection, workload(name), number)
     except HarnessError as error:
         task.recorder.error(stage_error(error, f"burn {name}", task.guest))
         task.progress(f"{name} broke: {error.message}")
         return None
+    task.results.append(result)
+    return result
 
 
 def _run(task: Burn, connection: Transport, load: Workload, number: int) -> WorkloadResult:

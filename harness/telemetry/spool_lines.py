@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.model.pci import PciAddress
+from harness.serial import strict_json
 
 ABSURD = 1e18
 """No time, counter or reading is this large."""
@@ -205,7 +205,7 @@ class Fields:
 def decode(line: bytes) -> Fields:
     """One line as an object of strict JSON. Raises Unreadable."""
     try:
-        data = json.loads(line.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_twins)
+        data = strict_json(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"not strict JSON ({str(error)[:80]})") from error
     if not isinstance(data, dict):
@@ -229,14 +229,3 @@ def reading(value: Any, unit: str) -> float:
     if read is None or not low <= read <= high:
         raise Unreadable(f"{str(value)[:40]} {unit} cannot be")
     return read
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not strict JSON")
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key appears twice")
-    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ from harness.errors import ConfigError, ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
 from harness.model.pci import PciAddress
+from harness.serial import strict_json
 
 Scalar = int | float | str | bool
 
@@ -150,6 +151,16 @@ def settings(workload: Workload, job: Job) -> dict[str, Any]:
     return {**known, **job.parameters}
 
 
+def within(
+    workload: Workload, given: dict[str, Any], ranges: Iterable[tuple[str, float, float]]
+) -> dict[str, Any]:
+    """``given``, each of the named settings of which lies in its range. Raises ConfigError."""
+    for name, low, high in ranges:
+        if not low <= given[name] <= high:
+            raise ConfigError(f"workload {workload.name}: {name} must be {low} to {high}, not {given[name]}")
+    return given
+
+
 def command(job: Job, script: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
     """``python3 -I -S script JSON``: isolated, without ``site``, which an emulated guest feels."""
     text = json.dumps(arguments, allow_nan=False, separators=(",", ":"), sort_keys=True)
@@ -244,23 +255,12 @@ class Observation:
         return {str(name)[:80]: self.text(name)[:200] for name in self._data}
 
 
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not strict JSON")
-
-
-def _no_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key appears twice")
-    return found
-
-
 def strict_object(raw: bytes, where: str) -> Observation:
     """One JSON object in one line ended by a newline, and nothing else. Raises ParseError."""
     if not raw.endswith(b"\n") or raw.count(b"\n") != 1:
         raise ParseError(f"{where}: expected exactly one line of JSON, found {raw[-200:]!r}")
     try:
-        data = json.loads(raw.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_no_twins)
+        data = strict_json(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ParseError(f"{where}: not strict JSON: {str(error)[:200]}") from error
     return Observation(data, where)

@@ -83,7 +83,7 @@ class Mix:
         jobs = tuple(
             (
                 known[name],
-                replace(job, key=f"{job.key}-{name}", parameters=_parameters(job, name)),
+                replace(job, key=f"{job.key}-{name}", parameters=parameters_in_mix(job.siblings, name)),
             )
             for name in names
         )
@@ -158,9 +158,14 @@ class Mix:
         )
 
 
-def _parameters(job: Job, name: str) -> dict[str, Scalar]:
+def parameters_in_mix(profile: Mapping[str, Mapping[str, Scalar]], name: str) -> dict[str, Scalar]:
     """The profile's for that workload, with what it says of it in a mix (``mix.vram``) laid over them."""
-    return {**job.siblings.get(name, {}), **job.siblings.get(f"mix.{name}", {})}
+    return {**profile.get(name, {}), **profile.get(f"mix.{name}", {})}
+
+
+def loads_of(given: Mapping[str, Scalar]) -> tuple[str, ...]:
+    """The workloads that a mix with these parameters runs."""
+    return _names(str({**_DEFAULTS, **given}["loads"]))
 
 
 def _names(text: str) -> tuple[str, ...]:

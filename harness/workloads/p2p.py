@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import ConfigError, ParseError, WorkloadError
+from harness.errors import ParseError, WorkloadError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
 from harness.workloads.base import (
@@ -25,6 +25,7 @@ from harness.workloads.base import (
     measure,
     report_of,
     settings,
+    within,
 )
 from harness.workloads.entries import entries
 
@@ -37,6 +38,8 @@ _DEFAULTS: dict[str, Scalar] = {
 }
 _BATCH = 4
 """Copies of one batch, as in ``harness/payload/p2p.py``; each is compared."""
+_RANGES = (("mib", 1, 4096), ("repeats", 1, 10_000), ("stall_seconds", 1, 3600))
+"""Setting to the least and the most that it can be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,7 @@ class P2p:
         return _DEFAULTS
 
     def _given(self, job: Job) -> dict[str, Any]:
-        given = settings(self, job)
-        for name, low, high in (("mib", 1, 4096), ("repeats", 1, 10_000), ("stall_seconds", 1, 3600)):
-            if not low <= given[name] <= high:
-                raise ConfigError(f"workload p2p: {name} must be {low} to {high}, not {given[name]}")
-        return given
+        return within(self, settings(self, job), _RANGES)
 
     def prepare(self, job: Job) -> tuple[str, ...]:
         """The payload's command line. Raises ConfigError, and WorkloadError with fewer than two GPUs."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import ConfigError, ParseError
+from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
 from harness.workloads import memory_patterns as patterns
@@ -28,6 +28,7 @@ from harness.workloads.base import (
     measure,
     report_of,
     settings,
+    within,
 )
 from harness.workloads.entries import entries
 
@@ -46,6 +47,11 @@ _DEFAULTS: dict[str, Scalar] = {
 _SAMPLES = 16
 _RAM = "RAM"
 _LANES = (1, 2, 4, 8, 12, 16, 32)
+_RANGES = (
+    ("mib", 1, 4096), ("ram_mib", 1, 4096), ("copies", 1, 64), ("repeats", 1, 10_000),
+    ("near_tolerance", 0, 0.9), ("stall_seconds", 1, 3600),
+)  # fmt: skip
+"""Setting to the least and the most that it can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +79,7 @@ class Pcie:
         return _DEFAULTS
 
     def _given(self, job: Job) -> dict[str, Any]:
-        given = settings(self, job)
-        for name, low, high in (
-            ("mib", 1, 4096), ("ram_mib", 1, 4096), ("copies", 1, 64), ("repeats", 1, 10_000),
-            ("near_tolerance", 0, 0.9), ("stall_seconds", 1, 3600),
-        ):  # fmt: skip
-            if not low <= given[name] <= high:
-                raise ConfigError(f"workload pcie: {name} must be {low} to {high}, not {given[name]}")
-        return given
+        return within(self, settings(self, job), _RANGES)
 
     def prepare(self, job: Job) -> tuple[str, ...]:
         """The payload's command line. Raises ConfigError."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import ConfigError, ParseError
+from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
 from harness.workloads import memory_patterns as patterns
@@ -32,6 +32,7 @@ from harness.workloads.base import (
     rate,
     report_of,
     settings,
+    within,
 )
 from harness.workloads.entries import entries
 
@@ -59,6 +60,12 @@ _SAMPLES = 16
 _MODULUS = {"cuda": 1 << 64, "cpu": (1 << 64) - 1}
 """Each engine sums words modulo what is quick on it."""
 _RAM = "RAM"
+_RANGES = (
+    ("share", 0.01, 0.995), ("mib", 1, 1 << 22), ("walks", 1, 64), ("ram_walks", 1, 64),
+    ("randoms", 1, 64), ("planted", 1, 64), ("hold_seconds", 0, 3600), ("bandwidth_seconds", 0, 60),
+    ("stall_seconds", 1, 3600),
+)  # fmt: skip
+"""Setting to the least and the most that it can be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,15 +148,7 @@ class Vram:
         return _DEFAULTS
 
     def _given(self, job: Job) -> dict[str, Any]:
-        given = settings(self, job)
-        for name, low, high in (
-            ("share", 0.01, 0.995), ("mib", 1, 1 << 22), ("walks", 1, 64), ("ram_walks", 1, 64),
-            ("randoms", 1, 64), ("planted", 1, 64), ("hold_seconds", 0, 3600), ("bandwidth_seconds", 0, 60),
-            ("stall_seconds", 1, 3600),
-        ):  # fmt: skip
-            if not low <= given[name] <= high:
-                raise ConfigError(f"workload vram: {name} must be {low} to {high}, not {given[name]}")
-        return given
+        return within(self, settings(self, job), _RANGES)
 
     def prepare(self, job: Job) -> tuple[str, ...]:
         """The payload's command line. Raises ConfigError."""

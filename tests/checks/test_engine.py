@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
+import importlib
 import pkgutil
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,22 +21,10 @@ from harness.model.inventory import GuestSpec
 from harness.model.outcome import CheckResult, Outcome, Severity, SubjectKind, Verdict
 from harness.model.placement import NoPlan, Reason
 from harness.verdict import decide
+from tests.faults import clean
 
 HELPERS = {"base", "answers", "engine", "watched"}
 """Modules of harness.checks that hold no check."""
-
-
-def _clean() -> ModuleType:
-    path = Path(__file__).parents[1] / "faults" / "clean.py"
-    spec = importlib.util.spec_from_file_location("checks_clean", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-clean = _clean()
 
 
 def judge(evidence: Evidence, **host: Any) -> dict[tuple[str, str], tuple[Outcome | None, str]]:

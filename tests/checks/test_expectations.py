@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,19 +14,7 @@ from harness.model.inventory import LimitSpec, Profile
 from harness.model.outcome import CheckResult, Measurement, Outcome, SubjectKind, Verdict
 from harness.model.sku import Figure, Floor
 from harness.verdict import decide
-
-
-def _clean() -> ModuleType:
-    path = Path(__file__).parents[1] / "faults" / "clean.py"
-    spec = importlib.util.spec_from_file_location("expectations_clean", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-clean = _clean()
+from tests.faults import clean
 
 
 def said(

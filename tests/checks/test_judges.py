@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -16,19 +13,7 @@ from harness.model.evidence import Evidence, ResidueTrial, StageError
 from harness.model.inventory import ExpectedLink, HostFile
 from harness.model.outcome import CheckResult, Outcome
 from harness.model.topology import AerCounters, Bar, Domain, HostFacts, Link, Storage
-
-
-def _clean() -> ModuleType:
-    path = Path(__file__).parents[1] / "faults" / "clean.py"
-    spec = importlib.util.spec_from_file_location("judges_clean", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-clean = _clean()
+from tests.faults import clean
 
 
 def ask(check: str, evidence: Evidence, host: HostFile | None = None) -> CheckResult | None:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -20,21 +17,11 @@ from harness.model.outcome import Action, CheckResult, Outcome, SubjectKind
 from harness.model.telemetry import Gap, GpuTelemetry, SeriesSummary
 from harness.model.topology import Link
 from harness.telemetry.series import PROPERTIES, REASONS, SENSOR, Kind
+from tests.faults import clean
 
 PASS, FAIL, ERROR, MISSING = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, None
 
 
-def _clean() -> ModuleType:
-    path = Path(__file__).parents[1] / "faults" / "clean.py"
-    spec = importlib.util.spec_from_file_location("telemetry_clean", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-clean = _clean()
 OF_A_GPU = tuple(
     check.id
     for module in (telemetry, telemetry_gpu, telemetry_memory, telemetry_link)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,24 +16,12 @@ from harness.model.guest import AttachMode
 from harness.model.outcome import Action, Outcome
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, HostTelemetry, KernelEvent, KernelLog, Ruling
+from tests.faults import clean
 
 PASS, FAIL, ERROR, MISSING = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, None
 GPU = PciAddress(0, 5, 0, 0)
 OTHER = PciAddress(0, 6, 0, 0)
 LOG = KernelLog(source="g1", followed_from=1.0, followed_to=100.0, lines=40)
-
-
-def _clean() -> ModuleType:
-    path = Path(__file__).parents[1] / "faults" / "clean.py"
-    spec = importlib.util.spec_from_file_location("kernel_clean", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-clean = _clean()
 
 
 def xid(code: int, ruling: Ruling, at: float | None = 50.0, **changes: Any) -> KernelEvent:

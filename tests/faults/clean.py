@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 from harness.config import load_profile
 from harness.model.evidence import (
@@ -41,6 +38,8 @@ from harness.model.topology import (
     Versions,
 )
 from harness.placement.planner import plan
+from tests.faults import clean_telemetry as watched
+from tests.faults import landed
 
 HUGE = 2 << 20
 GIB = 1 << 30
@@ -72,21 +71,8 @@ MODEL = Sku(
 GUESTS = ((1, ("device", "hashing")), (4, ("device", "hashing")))
 
 
-def _beside(name: str) -> ModuleType:
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"faults_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-watched = _beside("clean_telemetry")
-
-
 def _landed(decided: PlacementPlan) -> ObservedPlacement:
-    found = _beside("landed").landed(decided)
+    found = landed.landed(decided)
     assert isinstance(found, ObservedPlacement)
     return found
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from harness import faults
 from harness.checks import CHECKS, run_checks
 from harness.config import list_names, load_profile
 from harness.faults import FAULTS, Fault
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome, Severity, SubjectKind, Verdict
 from harness.verdict import decide
-
-
-def _load(name: str) -> ModuleType:
-    # importlib import mode gives test folders no package, so helpers are loaded by path.
-    spec = importlib.util.spec_from_file_location(f"faults_{name}", Path(__file__).with_name(f"{name}.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-clean = _load("clean")
+from tests.faults import clean
 
 
 def outcomes(evidence: Evidence) -> dict[str, set[Outcome | None]]:
@@ -89,7 +77,7 @@ def test_every_failure_says_what_to_do(fault: Fault) -> None:
 
 
 def test_each_module_of_faults_is_listed() -> None:
-    folder = Path(importlib.util.find_spec("harness.faults").origin).parent  # type: ignore[union-attr, arg-type]
+    folder = Path(faults.__file__).parent
     for path in folder.glob("*.py"):
         module = importlib.import_module(f"harness.faults.{path.stem}") if path.stem != "__init__" else None
         for fault in getattr(module, "FAULTS", ()):

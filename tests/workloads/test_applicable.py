@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -24,19 +21,8 @@ from harness.workloads.applicable import (
     not_planned,
     too_few,
 )
+from tests.faults import clean
 
-
-def _clean() -> ModuleType:
-    path = Path(__file__).parents[1] / "faults" / "clean.py"
-    spec = importlib.util.spec_from_file_location("applicable_clean", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-clean = _clean()
 H200, L4, T4 = PciAddress(0, 0x10, 0, 0), PciAddress(0, 0x11, 0, 0), PciAddress(0, 0x12, 0, 0)
 
 

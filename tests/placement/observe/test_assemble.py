@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
 from harness.errors import ParseError
@@ -13,19 +9,8 @@ from harness.model.pci import PciAddress
 from harness.model.placement import GuestCell, ObservedPlacement, PlacementPlan, PlannedGpu
 from harness.placement.compare import compare
 from harness.placement.observe import observe
+from tests.placement.observe import transcripts as made
 
-
-def _transcripts() -> ModuleType:
-    path = Path(__file__).with_name("transcripts.py")
-    spec = importlib.util.spec_from_file_location("observe_transcripts", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made = _transcripts()
 EDU = PciAddress.parse("0000:82:00.0")
 PLAN = PlacementPlan(
     guest="g1",

@@ -7,14 +7,13 @@ on that day, so its side is made here from the command line that was in the tran
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 from harness.model.pci import PciAddress
 from harness.model.placement import GuestCell, PlacementPlan, PlannedGpu
 from harness.placement.compare import compare_kernel_threads, compare_memory, compare_threads
 from harness.placement.observe import assemble, parse_host, parse_qmp
+from tests.placement.observe import transcripts
 
 RAW = (Path(__file__).parent / "captured" / "libvirt-9-vfio-hugepages.txt").read_bytes()
 EDU = PciAddress.parse("0000:42:00.0")
@@ -30,20 +29,10 @@ PLAN = PlacementPlan(
 )
 
 
-def _transcripts() -> ModuleType:
-    path = Path(__file__).with_name("transcripts.py")
-    spec = importlib.util.spec_from_file_location("observe_transcripts", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def qmp() -> dict[str, str]:
     memdev = {"id": "ram-node0", "size": 1408 << 20, "policy": "bind", "host-nodes": [0]}
     return dict(
-        _transcripts().answers(
+        transcripts.answers(
             cpus=[{"cpu-index": 0, "thread-id": 1182, "props": {"node-id": 0}}],
             memdevs=[memdev],
             host="0000:42:00.0",

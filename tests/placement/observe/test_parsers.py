@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import subprocess
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -25,19 +23,8 @@ from harness.placement.observe_frame import (
     new_nonce,
     read_parts,
 )
+from tests.placement.observe import transcripts as made
 
-
-def _transcripts() -> ModuleType:
-    path = Path(__file__).with_name("transcripts.py")
-    spec = importlib.util.spec_from_file_location("observe_transcripts", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made = _transcripts()
 EDU = PciAddress.parse("0000:82:00.0")
 
 
