@@ -19,6 +19,8 @@ WIDTH = 1120.0
 _CARD_HEIGHT = 62.0
 _CARD_WIDTH = 122.0
 _BAR = 9.0
+_CHARACTER = 6.5
+"""Width of a character of class ``tiny``, in the page's own font or in any other sans-serif."""
 
 
 def host_drawing(record: RunRecord) -> str:
@@ -176,7 +178,8 @@ def _memory(parent: ET.Element, scene: Scene, node: NumaNode, place: tuple[float
         return y
     text(parent, x, y + 8, "memory", class_="small")
     y += 16
-    full = width - 2 * PAD - 150
+    label = _CHARACTER * max(len(guest.name) for guest in scene.guests) + 8
+    left, full = x + label, width - 2 * PAD - 110 - label
     for index, guest in enumerate(scene.guests):
         planned = (
             sum(c.memory_mib << 20 for c in guest.plan.cells if c.host_node == node.id) if guest.plan else 0
@@ -184,16 +187,16 @@ def _memory(parent: ET.Element, scene: Scene, node: NumaNode, place: tuple[float
         found = landed_bytes(guest).get(node.id, 0)
         row = add(parent, "g")
         text(row, x, y + 8, guest.name, class_="tiny")
-        add(row, "rect", x=x + 40, y=y, width=full, height=_BAR, rx=3, class_="idle")
+        add(row, "rect", x=left, y=y, width=full, height=_BAR, rx=3, class_="idle")
         total = node.memory_bytes or max(planned, found, 1)
-        _bar(row, (x + 40, y, full), min(1.0, planned / total), f"{guest_class(index)} unproven")
+        _bar(row, (left, y, full), min(1.0, planned / total), f"{guest_class(index)} unproven")
         expected = min(found, planned)
-        _bar(row, (x + 40, y, full), min(1.0, expected / total), guest_class(index))
+        _bar(row, (left, y, full), min(1.0, expected / total), guest_class(index))
         if found > planned:
-            start = x + 40 + full * min(1.0, expected / total)
+            start = left + full * min(1.0, expected / total)
             _bar(row, (start, y, full), min(1.0, (found - expected) / total), "bad")
         words = size(found or planned) + ("" if found or not planned else " planned")
-        text(row, x + 48 + full, y + 8, words if found or planned else "–", class_="tiny")
+        text(row, left + full + 8, y + 8, words if found or planned else "–", class_="tiny")
         y += _BAR + 6
     return y + 6
 
