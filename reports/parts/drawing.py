@@ -201,6 +201,12 @@ def _memory(parent: ET.Element, scene: Scene, node: NumaNode, place: tuple[float
     return y + 6
 
 
+def _slot_words(gpu: PciDevice) -> str:
+    """Firmware gives a label (``PCIe Slot 5``) or only the number of a slot."""
+    label = gpu.slot_label or "unknown"
+    return label if gpu.slot_label and not label[0].isdecimal() else f"slot {label}"
+
+
 def _bar(parent: ET.Element, place: tuple[float, float, float], share: float, style: str) -> None:
     x, y, full = place
     if share > 0:
@@ -240,7 +246,7 @@ def _card(parent: ET.Element, scene: Scene, gpu: PciDevice, place: tuple[float, 
             class_=guest_class(index),
         )
     text(group, x + 15, y + 17, str(gpu.address), class_="address")
-    text(group, x + 15, y + 31, gpu.slot_label or "slot unknown", class_="small")
+    text(group, x + 15, y + 31, _slot_words(gpu), class_="small")
     text(group, x + 15, y + 43, _link_words(scene.facts, gpu), class_="tiny")
     others = companions(scene.record, gpu.address)
     with_others = " + ." + ",.".join(str(o.function) for o in others) if others else ""
