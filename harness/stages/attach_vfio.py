@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from harness.images.guest import GuestImage
 from harness.model.pci import PciAddress
 from harness.stages.attached import Attached
@@ -13,8 +10,7 @@ from harness.stages.guest import GuestStage, run_guest
 from harness.stages.images import place_image
 from harness.stages.network import run_network
 from harness.stages.resets import companions_of, exercise_resets
-
-_SCRATCH_PREFIX = "shakedown-keys-"
+from harness.stages.scratch import private_directory
 
 
 def run_guests(
@@ -40,7 +36,7 @@ def run_guests(
         )
     network = run_network(session.run, len(session.demands))
     planted: set[PciAddress] = set()
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX) as scratch:
+    with private_directory() as scratch:
         for number, demand in enumerate(session.demands):
             guest = GuestStage(
                 run=session.run,
@@ -62,7 +58,7 @@ def run_guests(
                 dedicated=dedicated,
                 codes=session.codes,
                 standin=session.standin,
-                scratch=Path(scratch),
+                scratch=scratch,
                 skus=session.skus,
             )
             try:
