@@ -1,9 +1,12 @@
 """Identity of an NVIDIA GPU (vendor 10de) in the guest, through NVML.
 
-Needs the driver and ``pynvml`` (PyPI ``nvidia-ml-py``) in the guest image of kind ``nvidia``.
+Needs the driver and ``pynvml`` (PyPI ``nvidia-ml-py``) in the guest image of kind ``nvidia``, in the folder
+that the job names: an interpreter started with ``-I -S`` looks into no folder of installed packages.
 """
 
 from __future__ import annotations
+
+import sys
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -14,8 +17,10 @@ class Unable(Exception):
     """NVML could not be asked."""
 
 
-def exercise(device: dict[str, Any], _job: dict[str, Any]) -> dict[str, Any]:
+def exercise(device: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     """UUID, serial, name, memory and PCI address by NVML. Raises Unable when NVML cannot be asked."""
+    if job["pynvml"] not in sys.path:
+        sys.path.append(job["pynvml"])
     try:
         nvml: Any = __import__("pynvml")
     except ImportError as error:

@@ -47,7 +47,8 @@ runner comes along: the one in the directory may be gone with half of it, and it
 def bare_place(work_dir: str, run: str) -> Place:
     """Where a run's loads live on a bare machine: all in one directory of its own."""
     home = _home(work_dir, run)
-    return Place(payload=f"{home}/payload", jobs=f"{home}/jobs", work=f"{home}/work")
+    payload = f"{home}/payload"
+    return Place(payload=payload, jobs=f"{home}/jobs", work=f"{home}/work", pynvml=payload)
 
 
 def _home(work_dir: str, run: str) -> str:

@@ -47,6 +47,8 @@ class Place:
     """A ``pip --target`` directory; see ``harness/payload/tensorflow_packages.txt``."""
     jobs: str = "/run/shakedown/jobs"
     work: str = "/run/shakedown/work"
+    pynvml: str = "/usr/lib/python3/dist-packages"
+    """Folder that holds ``pynvml.py``: payloads start without the folders of installed packages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
