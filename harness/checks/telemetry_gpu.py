@@ -203,6 +203,25 @@ def _ecc_mode(case: Case, subject: Subject) -> CheckResult:
     return ok(f"ECC is {_on(now)}" + ("" if now else ", as the card is delivered"), evidence=evidence)
 
 
+def _mig_mode(case: Case, subject: Subject) -> CheckResult:
+    """A GPU that is cut into instances, or will be, is no whole GPU: CUDA then sees one instance of it."""
+    telemetry, gpu = card(case, subject)
+    now, pending = stated(gpu, "mig"), stated(gpu, "mig_pending")
+    evidence = (at(telemetry, gpu, "mig mode", f"current {now}, pending {pending}"),)
+    if now is None:
+        return ok("the card says itself that it has no MIG mode", evidence=evidence)
+    if now or pending:
+        will = "" if bool(pending) == bool(now) else f", and will be {_on(pending)} after the next reset"
+        return failed(
+            f"MIG is {_on(now)}{will}: a tenant would get a slice of the GPU",
+            f"find out who divided the card, switch MIG off (nvidia-smi -i {gpu.index} -mig 0), reset the GPU "
+            "and run again",
+            Action.FIX_CONFIG,
+            evidence=evidence,
+        )
+    return ok("MIG is off", evidence=evidence)
+
+
 def _on(mode: object) -> str:
     return "on" if mode else "off"
 
@@ -242,5 +261,12 @@ CHECKS = (
         why="With ECC off there is more memory and no counter: nothing reports a bad cell.",
         scope=Scope.GUEST_GPU,
         judge=_ecc_mode,
+    ),
+    Check(
+        id="gpu.mig_mode",
+        title="Is the GPU whole, not divided into instances?",
+        why="MIG that somebody left on outlives the guest: the next tenant gets a slice and pays for a GPU.",
+        scope=Scope.GUEST_GPU,
+        judge=_mig_mode,
     ),
 )

@@ -126,6 +126,7 @@ FAULTS = (
             "gpu.power",
             "gpu.foreign_processes",
             "gpu.ecc_mode",
+            "gpu.mig_mode",
             "gpu.ecc_errors",
             "gpu.retired_memory",
             "gpu.pcie_under_load",

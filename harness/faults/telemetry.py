@@ -20,6 +20,7 @@ _OF_ONE_GPU = (
     "gpu.power",
     "gpu.foreign_processes",
     "gpu.ecc_mode",
+    "gpu.mig_mode",
     "gpu.ecc_errors",
     "gpu.retired_memory",
     "gpu.pcie_under_load",
@@ -273,6 +274,18 @@ FAULTS = (
         title="ECC will change with the next reset",
         must_trip="gpu.ecc_mode",
         corrupt=lambda e: _property(e, ecc_pending=False),
+    ),
+    Fault(
+        id="mig-on",
+        title="The GPU is divided into instances",
+        must_trip="gpu.mig_mode",
+        corrupt=lambda e: _property(e, mig=True, mig_pending=True),
+    ),
+    Fault(
+        id="mig-pending",
+        title="The GPU will be divided into instances after the next reset",
+        must_trip="gpu.mig_mode",
+        corrupt=lambda e: _property(e, mig_pending=True),
     ),
     Fault(
         id="ecc-uncorrected",

@@ -139,6 +139,8 @@ class StandinCard:
     persistence: int | None = None
     mig: int | None = None
     """1: on; 0: off; -1: the card has none."""
+    mig_pending: int | None = None
+    """What it will be after the next reset."""
     remap_banks: int | None = None
     """0: the card retires pages instead of remapping rows."""
 

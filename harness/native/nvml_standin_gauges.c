@@ -41,7 +41,8 @@ API answer_t nvmlDeviceGetMigMode(device_t device, unsigned *current, unsigned *
     ENTER;
     if (look.card->mig < 0)
         return NOT_SUPPORTED;
-    *current = *pending = (unsigned)look.card->mig;
+    *current = (unsigned)look.card->mig;
+    *pending = (unsigned)look.card->mig_pending;
     return OK;
 }
 

@@ -31,6 +31,7 @@ PROPERTIES: tuple[tuple[str, str, tuple[int, ...], Callable[[Any], float | bool]
     ("ecc_default", "DefaultEccMode", (), bool),
     ("persistence", "PersistenceMode", (), bool),
     ("mig", "MigMode", (), lambda pair: bool(pair[0])),
+    ("mig_pending", "MigMode", (), lambda pair: bool(pair[1])),
 )
 TEXTS = (("uuid", "UUID"), ("name", "Name"), ("serial", "Serial"), ("vbios", "VbiosVersion"))
 

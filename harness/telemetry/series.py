@@ -187,6 +187,7 @@ PROPERTIES: dict[str, str] = {
     "ecc_default": "bool",
     "persistence": "bool",
     "mig": "bool",
+    "mig_pending": "bool",
     "nvlink_links": "1",
 }
 """What is read once of each card, and its unit. ``power_limit`` is the enforced one, ``pcie_max_*`` what

@@ -108,7 +108,7 @@ def test_a_gpu_whose_sensors_all_gave_nothing_passes_nothing_but_what_it_states(
         for name, series in gpu.series.items()
     }
     outcome, _ = judged(check, on_gpu(series=silent))
-    assert (outcome is PASS) == (check == "gpu.ecc_mode")
+    assert (outcome is PASS) == (check in ("gpu.ecc_mode", "gpu.mig_mode"))
 
 
 @pytest.mark.parametrize("check", OF_A_GPU)
@@ -310,6 +310,20 @@ def test_ecc_is_on_where_there_is_any(mode: dict[str, Any], outcome: Outcome) ->
 
 
 @pytest.mark.parametrize(
+    ("mode", "outcome"),
+    [
+        ({}, PASS),
+        ({"mig": True, "mig_pending": True}, FAIL),
+        ({"mig": True, "mig_pending": False}, FAIL),
+        ({"mig": False, "mig_pending": True}, FAIL),
+        ({"mig": None, "mig_pending": None}, PASS),
+    ],
+)
+def test_a_gpu_that_is_or_will_be_divided_is_no_whole_gpu(mode: dict[str, Any], outcome: Outcome) -> None:
+    assert judged("gpu.mig_mode", properties(**mode))[0] is outcome
+
+
+@pytest.mark.parametrize(
     ("name", "start", "by", "outcome"),
     [
         ("ecc_uncorrected", 0.0, 0.0, PASS),
@@ -505,6 +519,8 @@ def test_only_what_is_read_under_load_tells_the_rate_under_load() -> None:
     ("check", "name"),
     [
         ("gpu.ecc_mode", "ecc_current"),
+        ("gpu.mig_mode", "mig"),
+        ("gpu.mig_mode", "mig_pending"),
         ("gpu.power", "power_limit"),
         ("gpu.temperature", "temperature_gpu_max"),
         ("gpu.nvlink", "nvlink_links"),

@@ -33,6 +33,7 @@ PROPERTIES: dict[str, float | str | bool | None] = {
     "ecc_default": True,
     "persistence": True,
     "mig": False,
+    "mig_pending": False,
     "nvlink_links": 18.0,
 }
 VALUES: dict[str, tuple[str, float, float, float]] = {

@@ -175,6 +175,11 @@ def test_a_call_that_hangs_ends_no_run_and_no_other_gpus_samples(run) -> None:
     assert [key for key in found if key.endswith(str(GPUS[1]))] == []
 
 
+def test_a_card_that_somebody_divided_is_no_whole_gpu(run) -> None:
+    found = wrong(run(load_standin("mig"), 1.0))
+    assert [found[f"gpu.mig_mode {gpu}"] for gpu in GPUS] == [Outcome.FAIL, Outcome.FAIL]
+
+
 @pytest.mark.parametrize("name", ["no-driver", "version-mismatch"])
 def test_without_nvml_nothing_is_known_and_nothing_passes(run, name) -> None:
     found = wrong(run(load_standin(name), 0.5))
