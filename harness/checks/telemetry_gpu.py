@@ -214,8 +214,8 @@ def _mig_mode(case: Case, subject: Subject) -> CheckResult:
         will = "" if bool(pending) == bool(now) else f", and will be {_on(pending)} after the next reset"
         return failed(
             f"MIG is {_on(now)}{will}: a tenant would get a slice of the GPU",
-            f"find out who divided the card, switch MIG off (nvidia-smi -i {gpu.index} -mig 0), reset the GPU "
-            "and run again",
+            f"find out who divided the card, switch MIG off (nvidia-smi -i {gpu.index} -mig 0), reset the "
+            "GPU and run again",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
