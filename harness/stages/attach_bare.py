@@ -14,7 +14,7 @@ from harness.model.pci import PciAddress
 from harness.ports import Transport
 from harness.stages.attached import Attached
 from harness.stages.boundary import stage, stage_error
-from harness.stages.burn import Burn, burn, put_payload
+from harness.stages.burn import Burn, burn, put_payload, require_python
 from harness.stages.given import GuestDemand
 from harness.stages.guest_devices import bare_devices
 from harness.stages.host_state import run_directory
@@ -90,6 +90,7 @@ def run_bare(attached: Attached) -> None:
         with ExitStack() as stack, stage(session.recorder, "burn", subject=name):
             attached.lease.require()
             stack.callback(sweep_bare, transport, session.run, work_dir=session.host.work_dir)
+            require_python(transport, bare_place(session.host.work_dir, session.run))
             task = _burn(attached, demand, found)
             put_payload(transport, task.place)
             watch = _watch(attached, name, task.place, gpus)

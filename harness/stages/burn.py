@@ -35,6 +35,11 @@ _SLICE_SECONDS = 20
 
 _ROUND_TRIP_SECONDS = 90.0
 
+_OLDEST_PYTHON = (3, 10)
+"""What the payload's scripts need (``zip(strict=True)``); they are tested with 3.11. With an older one each
+load would end by an error of its own, which reads like a fault of the machine."""
+_WHICH_PYTHON = "import sys; print(*sys.version_info[:2])"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Burn:
@@ -192,6 +197,22 @@ def put_payload(connection: Transport, place: Place) -> None:
             f"the workloads could not be put into {place.payload}: {words}",
             remedy="the machine needs tar, and room and permission to write there",
         )
+
+
+def require_python(connection: Transport, place: Place) -> None:
+    """Raises WorkloadError where the loads' Python is missing or too old: then no load can say anything."""
+    result = connection.run((place.python, "-I", "-S", "-c", _WHICH_PYTHON), label="python")
+    wanted = ".".join(map(str, _OLDEST_PYTHON))
+    version = result.text.split() if result.status == 0 else []
+    known = len(version) == 2 and all(word.isdecimal() for word in version)
+    if known and (int(version[0]), int(version[1])) >= _OLDEST_PYTHON:
+        return
+    told = f"is Python {'.'.join(version)}" if known else f"does not run: {result.complaint[:300]}"
+    raise WorkloadError(
+        f"{place.python} {told}; the loads need {wanted} or newer",
+        remedy="install it there (Debian, Ubuntu: apt-get install python3); the loads use no other",
+        transcript=result.transcript,
+    )
 
 
 def _words(result: WorkloadResult) -> str:

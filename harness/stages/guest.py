@@ -24,7 +24,7 @@ from harness.record.recorder import Recorder
 from harness.stages import provision
 from harness.stages.access import HostAccess
 from harness.stages.boundary import Stopped, stage, stage_error
-from harness.stages.burn import Burn, burn, put_payload
+from harness.stages.burn import Burn, burn, put_payload, require_python
 from harness.stages.guest_devices import guest_devices
 from harness.stages.host_state import HostState, snapshot_host_state
 from harness.stages.images import HostImage
@@ -235,6 +235,8 @@ def _burn(
             addresses={d.address: d.host for d in devices},
             standin=_standin(guest, devices),
         )
+        if guest.image.kernel is None:  # an image of one's own: ours has the Python that it was built with
+            require_python(connection, task.place)
         put_payload(connection, task.place)
         with watched(watch, connection, task.results):
             burn(task, connection)

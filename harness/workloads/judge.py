@@ -17,6 +17,9 @@ UNABLE = 3
 ENGINE_BROKEN = 4
 """Exit status of a payload whose tools are all there and whose demanded engine does not work: a defect of
 the machine, said in its ``error``. It never goes on with another engine."""
+_NOT_STARTED = (126, 127)
+"""What a shell says of a program that it cannot start, or not find (POSIX, Shell Command Language 2.8.2): no
+payload ran, so nothing is known of the device. No payload ends with either."""
 
 
 def judge(
@@ -91,6 +94,8 @@ def _bad_ending(code: int, collected: Collected) -> tuple[str, str]:
         return "lost", _reason(collected.stdout) or said or "the payload could not do its work here"
     if code == ENGINE_BROKEN:
         return "failed", _reason(collected.stdout) or said or "the demanded engine does not work"
+    if code in _NOT_STARTED:
+        return "lost", f"the machine could not start it (exit status {code}): {said}"
     how = f"ended by signal {code - 128}" if code > 128 else f"ended with status {code}"
     return "failed", f"{how}: {said}" if said else how
 

@@ -11,16 +11,17 @@ import pytest
 
 from harness.backends.local import LocalTransport
 from harness.config import load_profile
-from harness.errors import ReleaseError
+from harness.errors import ReleaseError, WorkloadError
 from harness.model.evidence import Engine
 from harness.model.guest import AttachMode, GuestRequest
 from harness.model.inventory import GuestSpec, HostControlRef, HostFile
 from harness.stages.access import HostAccess
 from harness.stages.attach_bare import bare_place, run_bare, sweep_bare
 from harness.stages.attached import Attached
+from harness.stages.burn import require_python
 from harness.stages.given import GuestDemand, Session
-from harness.workloads import Job, payload_tar, runs
-from tests.fakes import FakeClock, FakeHypervisor
+from harness.workloads import Job, Place, payload_tar, runs
+from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 from tests.placement import hosts
 from tests.stages.stand_ins import RUN, FakeLease, a_recorder, evidence, quiet
 
@@ -113,3 +114,27 @@ def test_a_tensorflow_that_cannot_be_installed_ends_tensor_alone(attached, tmp_p
     assert [(e.stage, e.kind) for e in said.errors] == [("frameworks", "ImageError")]
     statuses = {result.workload: result.status for result in said.guests[0].results}
     assert statuses == {"hashing": "done", "tensor": "lost"}
+
+
+def test_the_python_of_this_machine_is_good_enough() -> None:
+    require_python(LocalTransport("here"), Place())
+
+
+@pytest.mark.parametrize(
+    ("status", "stdout", "stderr", "words"),
+    [
+        (0, "3 9\n", b"", "is Python 3.9; the loads need 3.10 or newer"),
+        (127, "", b"sh: /usr/bin/python3: not found", "does not run: sh: /usr/bin/python3: not found"),
+        (0, "", b"", "does not run"),
+        (1, "3 12\n", b"killed", "does not run: killed"),
+        (0, "3 x\n", b"", "does not run"),
+    ],
+)
+def test_a_python_that_can_run_no_load_is_named_before_any(status, stdout, stderr, words) -> None:
+    """Each load would end by an error of its own, and a sound machine would be NO_GO for it."""
+    host = FakeHost()
+    host.on("python", stdout, status=status, stderr=stderr)
+    with pytest.raises(WorkloadError, match="python3") as caught:
+        require_python(FakeTransport(host), Place())
+    assert words in caught.value.message
+    assert "apt-get install python3" in caught.value.remedy

@@ -274,3 +274,13 @@ def test_a_payload_that_does_not_arrive_is_an_error_of_the_burn(guest, access) -
     assert [e.stage for e in said.errors] == ["observe", "burn"]
     assert "No space left" in said.errors[1].message
     _given_back(access, seen)
+
+
+def test_an_image_of_ones_own_whose_python_is_too_old_runs_no_load(guest, access) -> None:
+    access.host.on("g1-1gpu-placement-host", b"", status=1)
+    access.in_guest.host.on("python", "3 9\n")
+    own = dataclasses.replace(HOST_IMAGE, kernel=None, initrd=None, command_line="")
+    said, seen = _stopped(dataclasses.replace(guest, image=own))
+    (told,) = [e for e in said.errors if e.stage == "burn"]
+    assert told.message == "/usr/bin/python3 is Python 3.9; the loads need 3.10 or newer"
+    _given_back(access, seen)
