@@ -146,7 +146,7 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
 
 
 def _parameters(task: Burn, name: str) -> dict[str, Scalar]:
-    return fitted(name, task.models, task.profile.workload_parameters.get(name, {}))
+    return fitted(name, task.models, task.profile.workload_parameters)
 
 
 def _with_parameters(task: Burn) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from harness.model.pci import PciAddress
 from harness.model.sku import Sku, describing
 from harness.model.topology import HostFacts
 from harness.workloads.base import NVIDIA, Scalar
+from harness.workloads.mix import loads_of, parameters_in_mix
 
 DEMANDS: dict[str, tuple[str, ...]] = {"transcode": ("nvenc", "nvdec"), "stream": ("nvenc",)}
 """Workload to the engines without all of which it has nothing to run on; others need what every GPU has."""
@@ -42,14 +43,23 @@ def absent(workload: str, skus: Sequence[Sku | None], *, engine: str = "auto") -
     return f"{' and '.join(names.values())} has no {lacking} ({files})"
 
 
-def fitted(workload: str, skus: Sequence[Sku | None], parameters: Mapping[str, Scalar]) -> dict[str, Scalar]:
+def fitted(
+    workload: str, skus: Sequence[Sku | None], profile: Mapping[str, Mapping[str, Scalar]]
+) -> dict[str, Scalar]:
     """A workload's parameters with what the GPU model decides, where the profile leaves it open.
 
     ``transcode`` encodes what the model is declared to encode; on a model that only decodes, the processor
-    encodes and the GPU's decoder is compared. What is unknown stays as the profile has it.
+    encodes and the GPU's decoder is compared. ``mix`` leaves out what would not be planned alone either: a
+    load without its engine would call every right card broken. What is unknown stays as the profile has it.
+    ``profile``: the parameters of all workloads.
     """
-    given = dict(parameters)
+    given = dict(profile.get(workload, {}))
     known = [sku for sku in skus if sku is not None]
+    if workload == "mix":
+        loads = loads_of(given)
+        engines = {load: str(parameters_in_mix(profile, load).get("engine", "auto")) for load in loads}
+        left = [load for load in loads if not absent(load, skus, engine=engines[load])]
+        return {**given, "loads": ",".join(left)} if 0 < len(left) < len(loads) else given
     if workload != "transcode" or not known or len(known) != len(skus) or given.get("engine") == "cpu":
         return given
     if all(sku.engines.get("nvenc") == 0 for sku in known):

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
-from harness.config import load_skus
+from harness.config import load_profile, load_skus
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import AttachMode, GuestRequest
 from harness.model.outcome import SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku
+from harness.workloads import Job, workload
 from harness.workloads.applicable import (
     DEMANDS,
     absence,
@@ -67,18 +68,37 @@ def test_a_model_that_only_decodes_is_held_to_its_decoder(skus: dict[str, Sku]) 
     assert absent("transcode", [replace(h200, engines={"nvenc": 0, "nvdec": 0})]).startswith(
         "NVIDIA H200 (SXM5) has no NVENC and no NVDEC"
     )
-    assert fitted("transcode", [h200], {"rate": 30}) == {"encoder": "cpu", "rate": 30}
+    assert fitted("transcode", [h200], {"transcode": {"rate": 30}}) == {"encoder": "cpu", "rate": 30}
 
 
 def test_what_the_profile_leaves_open_is_the_models_and_what_it_says_stays(skus: dict[str, Sku]) -> None:
     t4, l4 = skus["t4"], skus["l4"]
     assert fitted("transcode", [l4], {}) == {"codecs": "h264,hevc,hevc10,av1"}
     assert fitted("transcode", [l4, t4], {}) == {"codecs": "h264,hevc,hevc10"}
-    assert fitted("transcode", [l4], {"codecs": "h264"}) == {"codecs": "h264"}
-    assert fitted("transcode", [l4], {"engine": "cpu"}) == {"engine": "cpu"}
+    assert fitted("transcode", [l4], {"transcode": {"codecs": "h264"}}) == {"codecs": "h264"}
+    assert fitted("transcode", [l4], {"transcode": {"engine": "cpu"}}) == {"engine": "cpu"}
     assert fitted("transcode", [l4, None], {}) == {}
     assert fitted("transcode", [], {}) == {}
     assert fitted("tensor", [l4], {}) == {}
+
+
+def test_a_mix_leaves_out_the_loads_that_the_model_has_no_engine_for(skus: dict[str, Sku]) -> None:
+    h200, l4 = skus["h200-sxm"], skus["l4"]
+    profile = load_profile("burnin").workload_parameters
+    asked = str(profile["mix"]["loads"])
+    assert "stream" in asked
+    left = fitted("mix", [h200, h200], profile)
+    assert left == {**profile["mix"], "loads": asked.replace("stream,", "")}
+    assert [fitted("mix", cards, profile)["loads"] for cards in ([l4], [h200, l4], [h200, None], [])] == (
+        [asked] * 4
+    )
+    on_cpu = {**profile, "mix.stream": {"engine": "cpu"}}
+    assert fitted("mix", [h200], on_cpu)["loads"] == asked
+    # A mix of nothing is refused elsewhere, and never made here.
+    assert fitted("mix", [h200], {"mix": {"loads": "stream"}}) == {"loads": "stream"}
+    # "stream" stays among the steady loads: that one may name what is not run.
+    job = Job(key="k", guest="g", tenant="t", parameters=left)
+    assert "stream.py" not in " ".join(workload("mix").prepare(job))
 
 
 def test_models_come_from_ids_and_subsystems(skus: dict[str, Sku]) -> None:
