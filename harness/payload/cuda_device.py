@@ -36,7 +36,7 @@ class Gpu:
             "c_int", "cuDeviceGetAttribute", cuda_driver.MULTIPROCESSORS, self.number
         )
         self.blocks = max(1, multiprocessors) * BLOCKS_PER_MULTIPROCESSOR
-        self.context = cuda.number("c_void_p", "cuDevicePrimaryCtxRetain", self.number)
+        self.context = self._context()
         self.use()
         path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "vram.ptx")
         with open(path, "rb") as stream:
@@ -46,6 +46,17 @@ class Gpu:
             for name in KERNELS
         }
         self.scratch = self._report = self.allocate(8 * REPORT_WORDS)
+
+    def _context(self) -> int:
+        try:
+            return int(self.cuda.number("c_void_p", "cuDevicePrimaryCtxRetain", self.number))
+        except cuda_driver.CudaError as error:
+            if error.code != cuda_driver.UNAVAILABLE:
+                raise
+            mode = self.cuda.number("c_int", "cuDeviceGetAttribute", cuda_driver.COMPUTE_MODE, self.number)
+            if mode:
+                raise bounded.Unable(f"{error}; its compute mode is {mode}, not the default") from None
+            raise
 
     def use(self) -> None:
         """Make this GPU the one that calls are about."""
@@ -72,9 +83,7 @@ class Gpu:
             try:
                 found.append((self.allocate(piece), piece))
                 got += piece
-            except cuda_driver.CudaError as error:
-                if error.code != cuda_driver.OUT_OF_MEMORY:
-                    raise
+            except cuda_driver.Exhausted:
                 size = piece // 2 // SMALLEST * SMALLEST
         return found
 
@@ -159,7 +168,13 @@ class Gpu:
 
 def open_gpu(address: str, sysroot: str, note: Any) -> Gpu:
     """Start CUDA and open the GPU at a PCI address; ``note`` hears of it. Raises Unable and CudaError."""
+    note(f"asking NVML how {address} is set")
+    nvml_link: Any = __import__("nvml_link")
+    if nvml_link.mig(nvml_link.load(), address):
+        # CUDA would show no card at all, or one instance under the card's address, as small as that is.
+        raise bounded.Unable(f"{address} is split into instances (MIG is on): none of them is the card")
     note("starting CUDA")
+    os.environ.pop("CUDA_VISIBLE_DEVICES", None)  # whose it may be: it would hide cards that are to be tested
     cuda = cuda_driver.Cuda(sysroot)
     note(f"opening {address}")
     gpu = Gpu(cuda, address)

@@ -16,21 +16,38 @@ if TYPE_CHECKING:
 bounded: Any = __import__("bounded")
 
 LIBRARY = "libcuda.so.1"
-MULTIPROCESSORS = 16
-"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT."""
+MULTIPROCESSORS, COMPUTE_MODE = 16, 20
+"""CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT and _COMPUTE_MODE."""
 PORTABLE = 1
 """CU_MEMHOSTREGISTER_PORTABLE: pinned for every context."""
-OUT_OF_MEMORY, PEER_ALREADY = 2, 704
+OUT_OF_MEMORY, UNAVAILABLE, PEER_UNSUPPORTED, PEER_ALREADY, TOO_MANY_PEERS = 2, 46, 217, 704, 711
 
+_MPS = "the Multi-Process Service of this machine does not serve us"
 SOFTWARE = {
     34: "the library is a stub, not the driver's",
+    36: "the driver is too old for this call",
+    102: "a virtual GPU has no licence",
+    209: "the kernels are for cards of compute capability 7.5 and later",
+    218: "the driver's PTX compiler does not take the kernels",
     221: "the driver's PTX compiler (libnvidia-ptxjitcompiler.so.1) is missing",
     222: "the driver is too old for the kernels' PTX version",
     223: "compiling PTX is switched off (CUDA_DISABLE_PTX_JIT)",
+    800: "the driver does not permit it here",
+    801: "the driver does not support it here",
+    802: "a daemon that the driver needs is not running or not done: with NVSwitch the Fabric Manager "
+    "(nvidia-fabricmanager), on the host when it alone has the switches",
     803: "library and kernel module are of different driver versions",
     804: "a forward-compatibility library is installed that this GPU does not support",
+    **dict.fromkeys(range(805, 811), _MPS),
 }
-"""Errors that speak of the software in this guest and not of the card (``cuda.h``, CUresult)."""
+"""Errors that speak of the software in this guest and not of the card (``cuda.h``, CUresult).
+
+802 is what every start of CUDA answers on HGX boards until the Fabric Manager has set them up (seen on hosts:
+pytorch/pytorch#35710; in guests: kata-containers/kata-containers#11730). A card whose NVLink is broken can
+cause it too: this alone does not tell which, and the links' own counters do.
+"""
+_WITHOUT_UVM = (100, 304, 999)
+"""What cuInit answers where the module nvidia-uvm is not loaded and cannot be (999, gorgonia/cu#2)."""
 
 _PROTOTYPES = {
     "cuInit": "u", "cuDriverGetVersion": "p", "cuGetErrorName": "ip", "cuGetErrorString": "ip",
@@ -54,6 +71,10 @@ class CudaError(bounded.Failure):  # type: ignore[misc]
     def __init__(self, call: str, code: int, words: str) -> None:
         super().__init__(f"{call}: {words}")
         self.code = code
+
+
+class Exhausted(bounded.Unable):  # type: ignore[misc]
+    """No memory was left, of the card or of this machine: somebody else holds it, which accuses no card."""
 
 
 class Cuda:
@@ -94,22 +115,29 @@ class Cuda:
     def refused(self, call: str, code: int, sysroot: str) -> Exception:
         """Why the driver does not start: Unable for the guest's software, CudaError for all else."""
         said = self.words(code)
-        if code in SOFTWARE:
-            return bounded.Unable(f"{call}: {said}; {SOFTWARE[code]}")  # type: ignore[no-any-return]
+        if code in SOFTWARE or code == OUT_OF_MEMORY:
+            return self._unable(call, code)
         if not os.path.exists(os.path.join(sysroot, "proc/driver/nvidia/version")):
             return bounded.Unable(f"{call}: {said}; the nvidia kernel module is not loaded")  # type: ignore[no-any-return]
         node = os.path.join(sysroot, "dev/nvidiactl")
         if os.path.exists(node) and not os.access(node, os.R_OK | os.W_OK):
             return bounded.Unable(f"{call}: {said}; no permission on {node}")  # type: ignore[no-any-return]
+        if code in _WITHOUT_UVM and not os.path.exists(os.path.join(sysroot, "sys/module/nvidia_uvm")):
+            return bounded.Unable(f"{call}: {said}; the kernel module nvidia-uvm is not loaded")  # type: ignore[no-any-return]
         return CudaError(call, code, said)
 
     def __call__(self, call: str, *arguments: Any) -> None:
-        """Make a call. Raises CudaError, and Unable for what is the software's doing."""
+        """Make a call. Raises CudaError, and Unable (Exhausted) for what is not the card's doing."""
         code = getattr(self.library, call)(*arguments)
-        if code in SOFTWARE:
-            raise bounded.Unable(f"{call}: {self.words(code)}; {SOFTWARE[code]}")
+        if code in SOFTWARE or code == OUT_OF_MEMORY:
+            raise self._unable(call, code)
         if code:
             raise CudaError(call, code, self.words(code))
+
+    def _unable(self, call: str, code: int) -> Exception:
+        why = SOFTWARE.get(code, "others hold the memory")
+        kind = Exhausted if code == OUT_OF_MEMORY else bounded.Unable
+        return kind(f"{call}: {self.words(code)}; {why}")  # type: ignore[no-any-return]
 
     def number(self, kind: str, call: str, *arguments: Any) -> int:
         """A call whose first argument is where a number goes: that number. ``kind``: a ctypes type."""

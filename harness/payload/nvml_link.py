@@ -1,4 +1,4 @@
-"""What NVML says of a GPU's links: the PCIe link as it is now, and NVLink between two GPUs.
+"""What NVML says of a GPU's links (the PCIe link as it is now, NVLink between two GPUs) and of MIG.
 
 NVML knows the physical link, where a guest's config space may show an emulated one. Every question may go
 unanswered (no library, an older one, not offered by the card): that is None, never a guess.
@@ -45,6 +45,17 @@ def link(nvml: Any, address: str) -> tuple[int, int] | None:
     generation = _number(nvml.nvmlDeviceGetCurrPcieLinkGeneration, handle)
     width = _number(nvml.nvmlDeviceGetCurrPcieLinkWidth, handle)
     return (generation, width) if generation and width else None
+
+
+def mig(nvml: Any, address: str) -> bool | None:
+    """Whether the card is split into instances right now; most models cannot be."""
+    handle = None if nvml is None else _handle(nvml, address)
+    if handle is None or not hasattr(nvml, "nvmlDeviceGetMigMode"):
+        return None
+    pending = ctypes.c_uint()
+    now = ctypes.c_uint()
+    status = nvml.nvmlDeviceGetMigMode(handle, ctypes.byref(now), ctypes.byref(pending))
+    return bool(now.value) if status == 0 else None
 
 
 def nvlink(nvml: Any, first: str, second: str) -> bool | None:

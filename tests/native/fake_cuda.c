@@ -7,6 +7,7 @@
  *   device=0000:01:00.0      one more GPU there            total=BYTES, free=BYTES  of each GPU
  *   init=CODE                what cuInit returns           stuck=GPU:OFFSET:BIT:VALUE   a stuck bit
  *   flip=KIND:N:BIT          corrupts the N-th copy of a kind: h2d, d2h, peer0 (to GPU 0), peer1 ...
+ *   fail=NAME:CODE           every call of NAME answers CODE         mode=N   the compute mode (2: no contexts)
  *   lost=N                   from launch N on every call fails (999)
  *   hang=NAME:N              the N-th call of NAME never returns
  *   nopeer                   no peer access                swallow     peer stores go nowhere
@@ -39,7 +40,9 @@ static int stuck_count;
 static struct { char kind[8]; int at, bit, seen; } flips[8];
 static int flip_count;
 static char hang_name[64];
-static int hang_at = -1, hang_seen;
+static int hang_at = -1, hang_seen, compute_mode;
+static struct { char name[64]; int code; } fails[8];
+static int fail_count;
 static char *ptx;
 
 static void read_machine(void)
@@ -64,6 +67,9 @@ static void read_machine(void)
             flips[flip_count].at = a;
             flips[flip_count++].bit = b;
         }
+        else if (sscanf(word, "fail=%63[A-Za-z0-9_]:%d", fails[fail_count].name, &fails[fail_count].code) == 2)
+            fail_count++;
+        else if (sscanf(word, "mode=%d", &a) == 1) compute_mode = a;
         else if (sscanf(word, "lost=%d", &a) == 1) lost_at = a;
         else if (sscanf(word, "hang=%63[A-Za-z0-9_]:%d", hang_name, &a) == 2) hang_at = a;
         else if (sscanf(word, "dead=%d", &a) == 1) gpus[a].dead = 1;
@@ -85,6 +91,9 @@ static int enter(const char *name)
     if (hang_at > 0 && !strcmp(name, hang_name) && ++hang_seen == hang_at)
         for (;;)
             pause();
+    for (int i = 0; i < fail_count; i++)
+        if (!strcmp(fails[i].name, name))
+            return fails[i].code;
     return lost ? 999 : 0;
 }
 
@@ -160,11 +169,11 @@ API cuDeviceGetByPCIBusId(int *device, const char *address)
 }
 API cuDeviceGetName(char *name, int n, int d) { ENTER; (void)d; snprintf(name, (size_t)n, "test stand-in"); return 0; }
 API cuDeviceTotalMem_v2(size_t *bytes, int d) { ENTER; (void)d; *bytes = total; return 0; }
-API cuDeviceGetAttribute(int *value, int which, int d) { ENTER; (void)d; *value = which == 16 ? 4 : which == 75 ? 9 : 0; return 0; }
+API cuDeviceGetAttribute(int *value, int which, int d) { ENTER; (void)d; *value = which == 16 ? 4 : which == 20 ? compute_mode : which == 75 ? 9 : 0; return 0; }
 API cuDevicePrimaryCtxRetain(void **context, int d)
 {
     ENTER;
-    if (gpus[d].dead)
+    if (gpus[d].dead || compute_mode == 2)
         return 46;
     *context = (void *)(intptr_t)(d + 1);
     return 0;

@@ -90,6 +90,14 @@ def test_without_peer_access_copies_go_through_the_host_and_are_still_compared(r
     assert wrong(flipped) == [f"{B}->{A} copy"]
 
 
+@pytest.mark.parametrize("code", [217, 711])
+def test_peer_access_that_is_promised_and_refused_is_none(run: Run, code: int) -> None:
+    said = fake.machine(A, B, more=f"fail=cuCtxEnablePeerAccess:{code}")
+    result = judged(run("p2p", (A, B), said, **SMALL), "p2p")
+    assert wrong(result) == []
+    assert {m.value for m in result.measurements if m.name == "p2p.access"} == {0.0}
+
+
 def test_a_profile_may_demand_peer_access(run: Run) -> None:
     said = fake.machine(A, B, more="nopeer")
     result = judged(run("p2p", (A, B), said, **SMALL, demand_peer=True), "p2p")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from harness.model.standin import StandinCard, StandinScenario
 from harness.workloads import vram
-from tests.native import fake
+from tests.native import fake, nvml
 from tests.native.conftest import A, B, Ran, judged, wrong
 from tests.native.ptx import SHIPPED
 
@@ -98,6 +100,8 @@ def test_one_dead_card_does_not_hide_the_other(run: Run) -> None:
         (803, "different driver versions"),
         (804, "forward-compatibility library"),
         (34, "stub"),
+        (802, "Fabric Manager"),
+        (807, "Multi-Process Service"),
         (100, "the nvidia kernel module is not loaded"),
     ],
 )
@@ -112,6 +116,7 @@ def test_software_in_the_way_says_nothing_about_the_card(run: Run, code: int, wo
 def test_no_permission_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
     (tmp_path / "proc/driver/nvidia/version").write_text("NVRM version: x\n")
+    (tmp_path / "sys/module/nvidia_uvm").mkdir(parents=True)
     (tmp_path / "dev").mkdir()
     (tmp_path / "dev/nvidiactl").touch(mode=0o000)
     ran = run("vram", (A,), fake.machine(A, more="init=100"), sysroot=tmp_path, **QUICK)
@@ -120,12 +125,51 @@ def test_no_permission_is_named(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
     assert ("no permission" in judged(ran, "vram").detail) == (ran.status == 3)
 
 
-@pytest.mark.parametrize("code", [100, 802, 999])
+@pytest.mark.parametrize("code", [100, 999])
 def test_a_driver_that_is_there_and_does_not_start_is_a_failure(run: Run, tmp_path: Path, code: int) -> None:
     (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
     (tmp_path / "proc/driver/nvidia/version").write_text("NVRM version: x\n")
     ran = run("vram", (A,), fake.machine(A, more=f"init={code}"), sysroot=tmp_path, **QUICK)
+    assert ran.status == 3
+    assert "nvidia-uvm is not loaded" in judged(ran, "vram").detail
+    (tmp_path / "sys/module/nvidia_uvm").mkdir(parents=True)
+    ran = run("vram", (A,), fake.machine(A, more=f"init={code}"), sysroot=tmp_path, **QUICK)
     assert (ran.status, judged(ran, "vram").status) == (4, "failed")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("mode=2", "its compute mode is 2"),
+        ("fail=cuModuleLoadData:209", "compute capability 7.5"),
+        ("fail=cuDevicePrimaryCtxRetain:2", "others hold the memory"),
+    ],
+)
+def test_a_card_that_is_not_ours_to_use_is_not_accused(run: Run, more: str, words: str) -> None:
+    ran = run("vram", (A,), fake.machine(A, more=more), **QUICK)
+    result = judged(ran, "vram")
+    assert (ran.status, result.status) == (3, "lost")
+    assert words in result.detail
+
+
+def test_a_card_that_is_split_is_not_tested_by_a_part(
+    run: Run, stand_in: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both stand-ins at once: the driver's and NVML's."""
+    shutil.copy(stand_in / "libcuda.so.1", tmp_path)
+    machine = nvml.Machine(nvml.build(tmp_path), tmp_path)
+    monkeypatch.setenv("SHAKEDOWN_NVML_SCENARIO", str(tmp_path / "scenario"))
+    where = str(nvml.ADDRESSES[0])
+    machine.scene(StandinScenario(name="test", card=StandinCard(mig=1)))
+    result = judged(run("vram", (where,), libraries=tmp_path, **QUICK), "vram")
+    assert (result.status, "MIG is on" in result.detail) == ("lost", True)
+    machine.scene(StandinScenario(name="test", card=StandinCard(mig=0)))
+    assert wrong(judged(run("vram", (where,), libraries=tmp_path, **QUICK), "vram")) == []
+
+
+def test_what_hides_cards_from_others_hides_none_from_us(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert wrong(judged(run("vram", (A,), **QUICK), "vram")) == []
 
 
 def test_a_driver_that_never_starts_is_a_failure_in_time(run: Run) -> None:
