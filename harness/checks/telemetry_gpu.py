@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
-from harness.checks.watched import at, card, limit, span, stated, values
+from harness.checks.watched import at, card, limit, sensor, span, stated, values
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.telemetry import GpuTelemetry
 
@@ -82,15 +82,24 @@ _COOLING = (
 
 
 def _temperature(case: Case, subject: Subject) -> CheckResult:
-    """Core and memory against the card's own thresholds (gpud: core above GPU_MAX, memory above MEM_MAX)."""
+    """Core and memory against the card's own thresholds (gpud: core above GPU_MAX, memory above MEM_MAX).
+
+    Ada and later tell their core's limit as a margin: absolute thresholds are superseded there and will go
+    (nvml.h of r575, nvmlDeviceGetTemperatureThreshold), so they count only where no margin is told.
+    """
     telemetry, gpu = card(case, subject)
     core = values(gpu, "temperature")
     if core is None or core.maximum is None:
         raise MissingEvidence("the card does not say how hot it is")
-    due = limit(gpu, "temperature_gpu_max") or limit(gpu, "temperature_slowdown")
-    if due is None:
-        raise MissingEvidence("the card names neither a highest operating nor a slowdown temperature")
+    margin = _margin(gpu)
+    due = None
+    if margin is None:
+        own = limit(gpu, "temperature_gpu_max"), limit(gpu, "temperature_slowdown")
+        due = min((most for most in own if most is not None), default=None)
+        if due is None:
+            raise MissingEvidence("the card names neither a highest operating nor a slowdown temperature")
     measured = [Measurement(name="temperature.core", value=core.maximum, unit="degC", upper=due)]
+    measured += [] if margin is None else [margin]
     memory = values(gpu, "temperature_memory")
     rest = "; it has no sensor for its memory"
     if memory is not None and memory.maximum is not None:
@@ -110,9 +119,28 @@ def _temperature(case: Case, subject: Subject) -> CheckResult:
     return ok(f"{said}{rest}", evidence=evidence, measurements=tuple(measured))
 
 
+def _margin(gpu: GpuTelemetry) -> Measurement | None:
+    """The least that was left below the core's limit; None when the card does not tell it.
+
+    gpud: on some H100 the margin is never above zero, and then no margin (temperature/component.go).
+    """
+    found = gpu.series.get("temperature_margin")
+    if found is None or found.maximum is None or found.maximum <= 0:
+        return None
+    due = stated(gpu, "temperature_gpu_max_tlimit")
+    least = 0.0 if due is None else float(due)  # nvml.h: the distance to the nearest slowdown threshold
+    return Measurement(
+        name="temperature.margin",
+        value=sensor(gpu, "temperature_margin").minimum,
+        unit="degC",
+        lower=least,
+    )
+
+
 def _held(value: Measurement) -> str:
     most = "" if value.upper is None else f", at most {value.upper:g}"
-    return f"{value.name.removeprefix('temperature.')} {value.value:g} {value.unit}{most}"
+    least = "" if value.lower is None else f", at least {value.lower:g}"
+    return f"{value.name.removeprefix('temperature.')} {value.value:g} {value.unit}{most}{least}"
 
 
 def _power(case: Case, subject: Subject) -> CheckResult:

@@ -143,6 +143,8 @@ class StandinCard:
     """What it will be after the next reset."""
     remap_banks: int | None = None
     """0: the card retires pages instead of remapping rows."""
+    tlimit: int | None = None
+    """1: as Ada and later, it tells a margin to ``gpu_max`` instead of absolute thresholds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -199,6 +199,7 @@ static double field_value(const struct look *look, unsigned id, unsigned scope)
     case 188: return card->power_max * 1000;
     case 189: return card->power_default * 1000;
     case 190: case 192: return card->power_limit * 1000;
+    case 196: return card->tlimit ? 0 : -1;
     default: return -1;
     }
 }

@@ -99,8 +99,21 @@ API answer_t nvmlDeviceGetTemperatureThreshold(device_t device, unsigned which, 
     const double limits[] = {look.card->shutdown, look.card->slowdown, look.card->memory_max, look.card->gpu_max};
     if (which > 3)
         return which > 7 ? INVALID_ARGUMENT : NOT_SUPPORTED;
+    if (look.card->tlimit)
+        return NOT_SUPPORTED;
     *out = (unsigned)limits[which];
     return OK;
+}
+
+struct margin { unsigned version; int degrees; };
+
+API answer_t nvmlDeviceGetMarginTemperature(device_t device, struct margin *out)
+{
+    ENTER;
+    if (out->version != (sizeof *out | 1u << 24))
+        return ARGUMENT_VERSION_MISMATCH;
+    out->degrees = (int)look.card->gpu_max - (int)(look.gauges.temperature + 0.5);
+    return look.card->tlimit ? OK : NOT_SUPPORTED;
 }
 
 static answer_t clock_out(double memory, double video, double other, unsigned type, unsigned *out)

@@ -33,6 +33,8 @@ PROPERTIES: tuple[tuple[str, str, tuple[int, ...], Callable[[Any], float | bool]
     ("mig", "MigMode", (), lambda pair: bool(pair[0])),
     ("mig_pending", "MigMode", (), lambda pair: bool(pair[1])),
 )
+FIELDS = (("temperature_gpu_max_tlimit", 196),)
+"""``NVML_FI_DEV_*``."""
 TEXTS = (("uuid", "UUID"), ("name", "Name"), ("serial", "Serial"), ("vbios", "VbiosVersion"))
 
 
@@ -136,6 +138,7 @@ def describe(reader: Any) -> dict[str, Any]:
     for name, function, arguments, convert in PROPERTIES:
         found = reader.get(name, function, *arguments)
         properties[name] = None if found is None else convert(found)
+    properties |= {name: reader.field(name, number) for name, number in FIELDS}
     return {
         **texts, "address": address, "pci_id": pci_id, "subsystem": subsystem,
         "memory_bytes": None if memory is None else memory.total, "properties": properties,

@@ -37,6 +37,7 @@ FAST_CALLS = (
     ("energy", "TotalEnergyConsumption", (), "Q", 0, 1000),
     ("temperature", "Temperature", (0,), "I", 0, 1),
     ("temperature", "TemperatureV", (), "T", 2, 1),
+    ("temperature_margin", "MarginTemperature", (), "N", 1, 1),
     ("clock_sm", "ClockInfo", (1,), "I", 0, 1),
     ("clock_memory", "ClockInfo", (2,), "I", 0, 1),
     ("reasons", "CurrentClocksEventReasons", (), "Q", 0, 1),
@@ -104,6 +105,21 @@ class Reader:
             pass
         return None
 
+    def field(self, name: str, number: int) -> int | None:
+        """A field of 32 bits with a sign, whatever type the driver gives it; None as with ``get``."""
+        try:
+            (found,) = self.ask("nvmlDeviceGetFieldValues", [number])
+        except self.nvml.NVMLError as error:
+            code = error.value
+        else:
+            code = found.nvmlReturn
+        self.check("nvmlDeviceGetFieldValues", [code])
+        if not code:
+            return ctypes.c_int32(found.value.uiVal).value
+        if code not in NOT_OFFERED:
+            self.failed(name, self.word(code))
+        return None
+
     def failed(self, name: str, error: str) -> None:
         """Note an error of a single question."""
         if self.introduced and self.errors.get(name) != error:
@@ -130,10 +146,13 @@ class Reader:
             "U": ctypes.c_uint * 2,
             "M": ctypes.c_ulonglong * 3,
             "T": ctypes.c_int * 3,
+            "N": ctypes.c_int * 2,
         }
         made = kinds[kind]()
         if kind == "T":
             made[0] = 0x100000C  # nvmlTemperature_v1: 12 bytes, version 1
+        elif kind == "N":
+            made[0] = 0x1000008  # nvmlMarginTemperature_v1
         return made
 
     def plain(self, row: tuple[str, str, tuple[int, ...], str, int, int]) -> Found | None:

@@ -61,6 +61,12 @@ SENSORS: tuple[Sensor, ...] = (
         nvml="nvmlDeviceGetFieldValues: MEMORY_TEMP",
         dcgm="MEMORY_TEMP",
     ),
+    Sensor(
+        name="temperature_margin",
+        unit="degC",
+        fast=True,
+        nvml="nvmlDeviceGetMarginTemperature (driver 570 and newer): what is left below the core's limit",
+    ),
     Sensor(name="clock_sm", unit="MHz", fast=True, nvml="nvmlDeviceGetClockInfo: SM", dcgm="SM_CLOCK"),
     Sensor(name="clock_memory", unit="MHz", fast=True, nvml="nvmlDeviceGetClockInfo: MEM", dcgm="MEM_CLOCK"),
     Sensor(name="util_gpu", unit="%", fast=True, nvml="nvmlDeviceGetUtilizationRates: gpu", dcgm="GPU_UTIL"),
@@ -178,6 +184,7 @@ PROPERTIES: dict[str, str] = {
     "temperature_shutdown": "degC",
     "temperature_gpu_max": "degC",
     "temperature_memory_max": "degC",
+    "temperature_gpu_max_tlimit": "degC",
     "clock_sm_max": "MHz",
     "clock_memory_max": "MHz",
     "pcie_max_gen": "1",
@@ -191,4 +198,5 @@ PROPERTIES: dict[str, str] = {
     "nvlink_links": "1",
 }
 """What is read once of each card, and its unit. ``power_limit`` is the enforced one, ``pcie_max_*`` what
-card and slot can do together, ``nvlink_links`` how many links the card has."""
+card and slot can do together, ``nvlink_links`` how many links the card has; ``temperature_gpu_max_tlimit`` is
+the least ``temperature_margin`` at which an Ada or later may still run at its base clock."""

@@ -272,6 +272,45 @@ def test_a_threshold_of_zero_or_less_is_none(
     assert judged("gpu.temperature", evidence)[0] is outcome
 
 
+@pytest.mark.parametrize(
+    ("least", "most", "tlimit", "outcome"),
+    [
+        (0.0, 50.0, 0, PASS),
+        (-1.0, 50.0, 0, FAIL),
+        (0.0, 50.0, 3, FAIL),
+        (-1.0, 50.0, None, FAIL),
+        (-30.0, -12.0, 0, MISSING),
+        (0.0, 0.0, 0, MISSING),
+    ],
+)
+def test_a_card_that_tells_margins_needs_no_absolute_thresholds(
+    least: float, most: float, tlimit: float | None, outcome: Outcome | None
+) -> None:
+    """From driver 570 on Ada and later; the rest of gpu_max and slowdown there is None, zero or nonsense."""
+    told = on_series("temperature_margin", offered=True, count=600, minimum=least, maximum=most)
+    known = gpu_of(told).properties | {
+        "temperature_gpu_max": None,
+        "temperature_slowdown": -2.0,
+        "temperature_memory_max": None,
+        "temperature_gpu_max_tlimit": tlimit,
+    }
+    assert judged("gpu.temperature", on_gpu(told, properties=known))[0] is outcome
+
+
+def test_a_margin_outranks_the_absolute_thresholds_it_supersedes() -> None:
+    told = on_series("temperature_margin", offered=True, count=600, minimum=3.0, maximum=50.0)
+    known = gpu_of(told).properties | {"temperature_gpu_max": 60.0, "temperature_gpu_max_tlimit": 0}
+    assert judged("gpu.temperature", on_gpu(told, properties=known))[0] is PASS
+    unread = {name: value for name, value in known.items() if name != "temperature_gpu_max_tlimit"}
+    assert judged("gpu.temperature", on_gpu(told, properties=unread))[0] is MISSING
+
+
+def test_a_highest_operating_temperature_above_the_slowdown_is_not_believed() -> None:
+    assert (
+        judged("gpu.temperature", properties(temperature_gpu_max=105.0, temperature_slowdown=70.0))[0] is FAIL
+    )
+
+
 def test_memory_without_a_sensor_is_said_and_core_without_one_is_missing() -> None:
     assert "no sensor for its memory" in result("gpu.temperature", absent("temperature_memory")).message
     assert judged("gpu.temperature", absent("temperature"))[0] is MISSING

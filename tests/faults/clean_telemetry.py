@@ -24,6 +24,7 @@ PROPERTIES: dict[str, float | str | bool | None] = {
     "temperature_shutdown": 92.0,
     "temperature_gpu_max": 87.0,
     "temperature_memory_max": 95.0,
+    "temperature_gpu_max_tlimit": None,
     "clock_sm_max": 1980.0,
     "clock_memory_max": 3201.0,
     "pcie_max_gen": 4.0,
@@ -68,8 +69,13 @@ VALUES: dict[str, tuple[str, float, float, float]] = {
     "processes": ("1", 0.0, 2.0, 1.0),
 }
 """Series to unit, first and least, last and greatest, and mean."""
-NOT_OFFERED = {"retired_single_bit": "1", "retired_double_bit": "1", "retired_pending": "1"}
-"""An Ampere or later remaps rows instead."""
+NOT_OFFERED = {
+    "temperature_margin": "degC",
+    "retired_single_bit": "1",
+    "retired_double_bit": "1",
+    "retired_pending": "1",
+}
+"""Ada and later tell a margin; Ampere and later remap rows instead."""
 
 
 def _series(name: str, count: int) -> SeriesSummary:

@@ -303,6 +303,22 @@ def test_what_a_card_lacks_is_declared_and_never_an_error(played: list[Line]) ->
     assert all(watts > 0 for watts in column(played, "poor", "power"))
 
 
+def test_a_card_of_margins_tells_them_instead_of_thresholds(machine: Machine) -> None:
+    machine.scene(scenario(card=StandinCard(tlimit=1, gpu_max=30.0)))
+    with sampling(machine) as sampler:
+        sampler.until("fast")
+        sampler.stop()
+        lines = sampler.lines()
+    (gpu,) = [line for line in lines if line["type"] == "gpu"]
+    (first, *_) = [line for line in lines if line["type"] == "fast"]
+    seen = dict(zip(gpu["fast"], first["values"], strict=True))
+    assert seen["temperature"] + seen["temperature_margin"] == 30
+    assert seen["temperature_margin"] < 0
+    assert gpu["properties"]["temperature_gpu_max_tlimit"] == 0
+    assert gpu["properties"]["temperature_gpu_max"] is gpu["properties"]["temperature_slowdown"] is None
+    assert [line for line in lines if line["type"] == "error"] == []
+
+
 @pytest.mark.parametrize("totals", [True, False])
 def test_nvlink_errors_are_summed_over_links_however_the_card_counts(totals: bool, machine: Machine) -> None:
     faults = [
