@@ -7,6 +7,7 @@ from harness.model.pci import PciAddress
 from harness.stages.attached import Attached
 from harness.stages.boundary import Stopped, stage
 from harness.stages.guest import GuestStage, run_guest
+from harness.stages.held_gpus import refuse_held
 from harness.stages.images import place_image
 from harness.stages.network import run_network
 from harness.stages.resets import companions_of, exercise_resets
@@ -20,10 +21,12 @@ def run_guests(
 
     ``unreleased`` holds the guests that may still have their devices when this returns or is interrupted,
     ``dedicated`` the CPUs of the host that each domain was given.
-    Raises Stopped when a reset trial or the image breaks.
+    Raises Stopped when a GPU cannot be taken from its driver, or a reset trial or the image breaks.
     """
-    _exercise_resets(attached)
     session = attached.session
+    with stage(session.recorder, "readiness"):
+        refuse_held(attached.access.transport, attached.gpus)
+    _exercise_resets(attached)
     session.progress.stage("guest image on the host")
     with stage(session.recorder, "image"):
         attached.lease.require()

@@ -1,0 +1,25 @@
+# Which processes have GPUs open that NVIDIA's driver holds: rows closed by `end`. Arguments: ADDRESS...
+#   held ADDRESS NODE PID NAME     or     blind, where other users' processes cannot be looked at
+set -u
+LC_ALL=C
+export LC_ALL
+
+[ "$(id -u)" = 0 ] && command -v find >/dev/null || echo blind
+
+for address in "$@"; do
+    minor=$(sed -n 's/^Device Minor:[[:space:]]*\([0-9]*\)$/\1/p' "/proc/driver/nvidia/gpus/$address/information" 2>/dev/null)
+    # Where the driver does not tell which one it is, each of its GPUs may be this one.
+    nodes="/dev/nvidia${minor:-[0-9]*}"
+    for drm in "/sys/bus/pci/devices/$address"/drm/card[0-9]* "/sys/bus/pci/devices/$address"/drm/renderD*; do
+        [ -e "$drm" ] && nodes="$nodes /dev/dri/${drm##*/}"
+    done
+    for node in $nodes; do
+        find /proc/[0-9]*/fd -lname "$node" 2>/dev/null | while IFS= read -r fd; do
+            p=${fd%/fd/*}
+            name=
+            { read -r name < "$p/comm"; } 2>/dev/null
+            printf 'held\t%s\t%s\t%s\t%s\n' "$address" "$node" "${p##*/}" "$name"
+        done
+    done
+done
+echo end

@@ -1,0 +1,99 @@
+"""GPUs that a process of the host has open are not taken from NVIDIA's driver: that would hang the host."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import ParseError, ProvisionError
+from harness.model.topology import PciDevice
+from harness.stages.held_gpus import refuse_held
+from tests.fakes import FakeHost, FakeTransport
+from tests.placement import hosts
+
+FREE = hosts.lab_like().pci_devices[0]
+HELD = dataclasses.replace(FREE, driver="nvidia")
+ADDRESS = str(HELD.address)
+
+
+def ask(*rows: str, gpu: PciDevice = HELD) -> FakeHost:
+    host = FakeHost()
+    host.on("held-gpus", "\n".join((*rows, "end", "")))
+    refuse_held(FakeTransport(host), (gpu,))
+    return host
+
+
+def test_a_gpu_in_use_is_refused_with_who_uses_it_and_how_to_free_it() -> None:
+    with pytest.raises(ProvisionError, match="would hang it") as caught:
+        ask(f"held\t{ADDRESS}\t/dev/nvidia3\t812\tnvidia-persiste")
+    said = f"nvidia-persiste (pid 812) has {ADDRESS} open as /dev/nvidia3"
+    assert said in caught.value.message
+    assert f"driverctl set-override {ADDRESS} vfio-pci" in caught.value.remedy
+
+
+def test_where_processes_cannot_be_seen_nothing_is_taken() -> None:
+    with pytest.raises(ProvisionError, match="cannot see whether a process"):
+        ask("blind")
+
+
+def test_a_gpu_that_nobody_uses_may_be_taken() -> None:
+    assert len(ask().calls) == 1
+
+
+@pytest.mark.parametrize("driver", [None, "vfio-pci", "nouveau"])
+def test_drivers_that_let_go_are_not_asked_about(driver) -> None:
+    assert ask("blind", gpu=dataclasses.replace(FREE, driver=driver)).calls == []
+
+
+@pytest.mark.parametrize("row", ["held", "held\t0000:ff:00.0\t/dev/nvidia0\t1\tx", "other\tx"])
+def test_a_row_that_says_something_else_is_an_error(row: str) -> None:
+    with pytest.raises(ParseError):
+        ask(row)
+
+
+@given(st.text())
+def test_any_answer_is_heeded_or_a_parse_error(text: str) -> None:
+    host = FakeHost()
+    host.on("held-gpus", text.encode("utf-8", "replace"))
+    with pytest.raises((ParseError, ProvisionError)):
+        refuse_held(FakeTransport(host), (HELD,))
+
+
+@pytest.mark.parametrize(
+    ("node", "minor", "found"),
+    [
+        ("/dev/nvidia3", "Device Minor: \t 3\n", True),
+        ("/dev/dri/renderD128", "Device Minor: \t 3\n", True),
+        ("/dev/nvidia33", "Device Minor: \t 3\n", False),
+        ("/dev/nvidiactl", "Device Minor: \t 3\n", False),
+        ("/dev/nvidia0", "Device Minor: \t 3\n", False),
+        ("/dev/nvidia0", "", True),
+        ("/dev/nvidiactl", "", False),
+    ],
+)
+def test_the_real_script_finds_who_has_the_gpus_own_nodes_open(
+    tmp_path: Path, node: str, minor: str, found: bool
+) -> None:
+    information = tmp_path / "driver" / "nvidia" / "gpus" / ADDRESS / "information"
+    information.parent.mkdir(parents=True)
+    information.write_text(f"Model: \t\t NVIDIA H200\nIRQ:   \t\t 0\n{minor}GPU Excluded:\t No\n")
+    (tmp_path / "devices" / ADDRESS / "drm" / "renderD128").mkdir(parents=True)
+    (tmp_path / "12" / "fd").mkdir(parents=True)
+    (tmp_path / "12" / "comm").write_text("nv-hostengine\n")
+    (tmp_path / "12" / "fd" / "9").symlink_to(node)
+    script = resources.files("harness.stages").joinpath("held_gpus.sh").read_text()
+    script = script.replace("/sys/bus/pci/devices", str(tmp_path / "devices")).replace(
+        "/proc/", f"{tmp_path}/"
+    )
+    done = subprocess.run(
+        ("sh", "-s", "--", ADDRESS), input=script, capture_output=True, text=True, check=True
+    )
+    rows = [line for line in done.stdout.splitlines() if line != "blind"]
+    assert rows[-1] == "end"
+    assert [row.split("\t")[3:] for row in rows[:-1]] == ([["12", "nv-hostengine"]] if found else [])
