@@ -11,11 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.config import load_host, load_profile
 from harness.errors import ParseError, ProvisionError
 from harness.model.topology import PciDevice
+from harness.stages.attach_vfio import run_guests
+from harness.stages.attached import Attached
+from harness.stages.boundary import Stopped
+from harness.stages.given import Session
 from harness.stages.held_gpus import refuse_held
-from tests.fakes import FakeHost, FakeTransport
+from tests.fakes import FakeClock, FakeHost, FakeTransport
 from tests.placement import hosts
+from tests.stages.stand_ins import RUN, FakeAccess, FakeLease, a_recorder, evidence, quiet
 
 FREE = hosts.lab_like().pci_devices[0]
 HELD = dataclasses.replace(FREE, driver="nvidia")
@@ -97,3 +103,31 @@ def test_the_real_script_finds_who_has_the_gpus_own_nodes_open(
     rows = [line for line in done.stdout.splitlines() if line != "blind"]
     assert rows[-1] == "end"
     assert [row.split("\t")[3:] for row in rows[:-1]] == ([["12", "nv-hostengine"]] if found else [])
+
+
+def test_a_run_with_a_gpu_in_use_ends_before_its_reset_and_its_guests(tmp_path: Path) -> None:
+    access = FakeAccess()
+    access.host.on("held-gpus", f"held\t{ADDRESS}\t/dev/nvidia0\t9\tnv-hostengine\nend\n")
+    recorder = a_recorder(tmp_path / "runs")
+    session = Session(
+        run=RUN,
+        recorder=recorder,
+        host=load_host("example"),
+        profile=load_profile("smoke"),
+        demands=(),
+        clock=FakeClock(),
+        progress=quiet(),
+    )
+    attached = Attached(
+        session=session,
+        access=access,  # type: ignore[arg-type]
+        facts=hosts.lab_like(),
+        gpus=(HELD,),
+        lease=FakeLease(),  # type: ignore[arg-type]
+    )
+    with pytest.raises(Stopped):
+        run_guests(attached, None, unreleased=set(), dedicated={})  # type: ignore[arg-type]
+    assert [label for _, label in access.host.calls] == ["held-gpus"]
+    (error,) = evidence(recorder).errors
+    assert (error.stage, error.kind) == ("readiness", "ProvisionError")
+    recorder.close()
