@@ -129,3 +129,24 @@ def test_a_gpu_that_is_demanded_is_never_replaced_by_the_processor(place: Place)
     job = Job(key="k1", guest="g1", tenant="t", devices=(GPU,), place=place)
     status, stdout = ended(job)
     assert (status, json.loads(stdout)["error"]) == (3, "the nvidia kernel module is not loaded")
+
+
+ELSEWHERE = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+import numpy, tf_lean
+graph = tf_lean.Graph(tf_lean.libraries(sys.argv[2]), 1, "/device:GPU:0")
+place = graph.place()
+try:
+    product = graph.add("MatMul", place, place)
+    print(graph.run([(place, numpy.eye(2, dtype=numpy.float32), tf_lean.FLOAT)], [product]))
+except RuntimeError as error:
+    print(error)
+"""
+
+
+@with_tensorflow
+def test_what_a_gpu_should_do_is_never_done_by_the_processor_in_silence() -> None:
+    argv = [sys.executable, "-I", "-S", "-c", ELSEWHERE, str(PAYLOAD), TENSORFLOW]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120)
+    assert "Cannot assign a device for operation MatMul" in done.stdout
