@@ -6,7 +6,9 @@ waits for such a process: it is killed, given a moment, and left behind.
 What becomes of a piece of work is its *outcome*, a dictionary with ``kind``:
 
 - ``done``: ``observed`` is what it returned;
-- ``unable``: software is missing or does not fit, so nothing is known about the card; ``error`` says what;
+- ``unable``: nothing is known about the card, since software is missing or does not fit, this machine has not
+  the memory or the files (OSError), the kernel killed it for want of memory, or the test itself is defective;
+  ``error`` says what;
 - ``broken``: it never got as far as ``note(..., ready=True)``, so the engine does not work at all;
 - ``failed``: it ended with an error after that; ``hung``: it said nothing for too long; ``died``: a signal or
   an exit ended it. ``at`` is what it was doing.
@@ -99,7 +101,13 @@ class _Child:
             self._kill()
             self._end("hung", f"nothing was heard of it for {stall:.0f} s")
         elif self.outcome is None and ended:
-            self._end("died", _ending(self.pid))
+            status = _reap(self.pid)
+            if status == -signal.SIGKILL:
+                # No fault of a device ends a process so: the kernel does, where memory runs out.
+                words = f"{_ending(status)}, as the kernel does where memory runs out"
+                self.outcome = {"kind": "unable", "at": self.at, "error": words}
+            else:
+                self._end("died", _ending(status))
         if self.outcome is not None:
             if self.outcome["kind"] == "failed" and not self.ready:
                 self.outcome["kind"] = "broken"
@@ -133,16 +141,19 @@ def _perform(work: Work, writing: int) -> None:
             outcome = {"kind": "done", "observed": work(note)}
         except Unable as error:
             outcome = {"kind": "unable", "error": str(error)}
-        except (Failure, OSError, MemoryError) as error:
-            outcome = {"kind": "failed", "error": str(error) or type(error).__name__}
+        except Failure as error:
+            outcome = {"kind": "failed", "error": str(error)}
+        except (OSError, MemoryError) as error:  # of this machine: what a driver refuses is a Failure
+            outcome = {"kind": "unable", "error": f"{type(error).__name__}: {error}"}
+        except Exception as error:  # noqa: BLE001  a defect of ours accuses no device
+            sys.excepthook(*sys.exc_info())
+            words = f"a defect of this test: {type(error).__name__}: {error}"
+            outcome = {"kind": "unable", "error": words}
         say("outcome", json.dumps(outcome, allow_nan=False))
         status = 0
     except BrokenPipeError:
         pass  # the parent is gone, and nobody asks any more
     finally:
-        # Any other exception is a defect of ours: its trace goes to stderr and the parent says "died".
-        if status and sys.exc_info()[0] is not None:
-            sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
         os._exit(status)
 
@@ -161,8 +172,7 @@ def _reap(pid: int) -> int | None:
     return None
 
 
-def _ending(pid: int) -> str:
-    status = _reap(pid)
+def _ending(status: int | None) -> str:
     if status is None:
         return "it closed its pipe and did not end"
     return f"signal {-status} ended it" if status < 0 else f"it ended with status {status} and no result"

@@ -137,7 +137,7 @@ class Cuda:
     def _unable(self, call: str, code: int) -> Exception:
         why = SOFTWARE.get(code, "others hold the memory")
         kind = Exhausted if code == OUT_OF_MEMORY else bounded.Unable
-        return kind(f"{call}: {self.words(code)}; {why}")  # type: ignore[no-any-return]
+        return kind(f"{call}: {self.words(code)}; {why}")
 
     def number(self, kind: str, call: str, *arguments: Any) -> int:
         """A call whose first argument is where a number goes: that number. ``kind``: a ctypes type."""

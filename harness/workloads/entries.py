@@ -21,8 +21,10 @@ class Entry:
     """One device's part of a payload's output."""
 
     name: str
-    finished: Answer
-    """Wrong when it hung, died, failed or never began; it then says what it was doing."""
+    finished: tuple[Answer, ...]
+    """Wrong when it hung, died, failed or never began; it then says what it was doing. Empty when unknown."""
+    unknown: str
+    """Why nothing is known of it; empty otherwise."""
     observed: Observation | None
     """None unless it finished."""
 
@@ -41,7 +43,24 @@ def _entry(where: str, name: str, entry: Observation) -> Entry:
     if kind not in _KINDS:
         raise ParseError(f"{where}: nothing can be {kind[:40]!r}")
     if kind == "done":
-        finished = exact(f"{name} to the end", _FINISHED, _FINISHED)
-        return Entry(name=name, finished=finished, observed=entry.inner("observed"))
+        finished = (exact(f"{name} to the end", _FINISHED, _FINISHED),)
+        return Entry(name=name, finished=finished, unknown="", observed=entry.inner("observed"))
     said = f"{kind} ({at[:80]}): {error or 'no reason given'}"
-    return Entry(name=name, finished=exact(f"{name} to the end", _FINISHED, said, said), observed=None)
+    if kind == "unable":
+        return Entry(name=name, finished=(), unknown=f"{name} {said}"[:1000], observed=None)
+    finished = (exact(f"{name} to the end", _FINISHED, said, said),)
+    return Entry(name=name, finished=finished, unknown="", observed=None)
+
+
+def settled(
+    where: str, answers: Sequence[Answer], found: Sequence[Entry], more: Sequence[str] = ()
+) -> tuple[Answer, ...]:
+    """The answers, where nothing that was due is unknown, or where one is wrong, whatever else is missing.
+
+    ``more``: what else is unknown. Raises ParseError: missing evidence accuses no device and clears none.
+    """
+    unknown = [*(entry.unknown for entry in found if entry.unknown), *more]
+    if unknown and all(answer.ok for answer in answers):
+        rest = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        raise ParseError(f"{where}: {unknown[0]}{rest}")
+    return tuple(answers)

@@ -27,7 +27,7 @@ from harness.workloads.base import (
     settings,
     within,
 )
-from harness.workloads.entries import entries
+from harness.workloads.entries import entries, settled
 
 _DEFAULTS: dict[str, Scalar] = {
     "mib": 64,
@@ -76,14 +76,18 @@ class P2p:
         seen, engine, versions = report_of(self, stdout)
         answers = [exact("engine", "cuda", engine)]
         measurements: list[Measurement] = []
-        for entry in entries(self.name, seen, pairs):
-            answers.append(entry.finished)
+        found = entries(self.name, seen, pairs)
+        for entry in found:
+            answers += entry.finished
             if entry.observed is not None:
                 more, measured = _pair(entry.name, entry.observed, given)
                 answers += more
                 measurements += measured
         return Parsed(
-            engine=engine, answers=tuple(answers), measurements=tuple(measurements), versions=versions
+            engine=engine,
+            answers=settled(self.name, answers, found),
+            measurements=tuple(measurements),
+            versions=versions,
         )
 
 

@@ -30,7 +30,7 @@ from harness.workloads.base import (
     settings,
     within,
 )
-from harness.workloads.entries import entries
+from harness.workloads.entries import entries, settled
 
 _DEFAULTS: dict[str, Scalar] = {
     "engine": "auto",
@@ -105,14 +105,20 @@ class Pcie:
         answers = [exact("engine", "cuda" if demanded == "gpu" else "cpu", engine)]
         measurements: list[Measurement] = []
         judge = _device if demanded == "gpu" else _machine
-        for entry in entries(self.name, seen, names):
-            answers.append(entry.finished)
+        found = entries(self.name, seen, names)
+        unplaced: list[str] = []
+        for entry in found:
+            answers += entry.finished
             if entry.observed is not None:
+                unplaced += _unplaced(entry.name, entry.observed)
                 more, measured = judge(entry.name, entry.observed, job, given)
                 answers += more
                 measurements += measured
         return Parsed(
-            engine=engine, answers=tuple(answers), measurements=tuple(measurements), versions=versions
+            engine=engine,
+            answers=settled(self.name, answers, found, unplaced),
+            measurements=tuple(measurements),
+            versions=versions,
         )
 
 
@@ -149,6 +155,20 @@ def _device(
     return answers, found + _link(name, seen)
 
 
+def _unplaced(name: str, seen: Observation) -> list[str]:
+    """Whether the kernel of a machine with several cells does not tell where the memory of copies lay."""
+    rows = seen.items("measured") if "measured" in seen.names() else seen.items("copied")
+    known = [Observation(item, "pcie") for item in rows]
+    places = [("nodes",) if "nodes" in one.names() else ("source_nodes", "target_nodes") for one in known]
+    lost = sum(any(one.is_null(place) for place in where) for one, where in zip(known, places, strict=True))
+    several = len(_cells(seen)) > 1
+    return (
+        [f"{name}: the kernel does not tell where the memory of {lost} copies lay"]
+        if lost and several
+        else []
+    )
+
+
 def _cells(seen: Observation) -> list[int]:
     numbers = seen.items("cells")
     if not numbers or any(type(n) is not int or not 0 <= n < 1 << 10 for n in numbers):
@@ -168,9 +188,8 @@ def _measured(name: str, seen: Observation, job: Job, given: Mapping[str, Any], 
         _intact(f"{title} device to host", words, seen, "up"),
         _samples(f"{title} words brought back", seen, (given["mib"] << 17) * given["copies"], job),
     ]
-    if several:
-        nodes = None if seen.is_null("nodes") else seen.items("nodes")
-        answers.append(exact(f"{title} memory lies on", str([number]), None if nodes is None else str(nodes)))
+    if several and not seen.is_null("nodes"):
+        answers.append(exact(f"{title} memory lies on", str([number]), str(seen.items("nodes"))))
     return _Cell(
         number=number,
         rates={way: _rate(seen, way) / 1e9 for way in ("h2d", "d2h", "both")},
@@ -258,10 +277,9 @@ def _machine(
             exact(f"{title} data", f"0 wrong of {total} words", f"{wrong} wrong of {compared} words"),
             _samples(f"{title} words", one, words, job),
         ]
-        if len(listed) > 1:
-            nodes = [str(one.items(f"{side}_nodes")) if not one.is_null(f"{side}_nodes") else "unknown"
-                     for side in ("source", "target")]  # fmt: skip
-            answers.append(exact(f"{title} memory lies on", f"[{first}] and [{second}]", " and ".join(nodes)))
+        if len(listed) > 1 and not (one.is_null("source_nodes") or one.is_null("target_nodes")):
+            nodes = f"{one.items('source_nodes')} and {one.items('target_nodes')}"
+            answers.append(exact(f"{title} memory lies on", f"[{first}] and [{second}]", nodes))
         figure = f"ram.copy.cell{first}.cell{second}"
         measurements.append(measure(figure, _rate(one, "rate") / 1e9, "GB/s"))
     return answers, measurements

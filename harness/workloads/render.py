@@ -35,7 +35,7 @@ from harness.workloads.base import (
     report_of,
     settings,
 )
-from harness.workloads.entries import entries
+from harness.workloads.entries import entries, settled
 
 if TYPE_CHECKING:
     import numpy as np  # imported where pictures are compared: listing workloads must stay quick
@@ -129,9 +129,10 @@ class Render:
         measurements: list[Measurement] = []
         drawer = "opengl:nvidia" if engine == "gpu" else f"opengl:{given['driver']}"
         drew: set[str] = set()  # of each device: what it says counts, and nothing said of all of them
-        for entry in entries("render", seen, wanted):
+        found = entries("render", seen, wanted)
+        for entry in found:
             where, device = f" on {entry.name}", entry.observed
-            answers.append(entry.finished)
+            answers += entry.finished
             if device is not None:
                 # What drew must be what was demanded: never the processor for a GPU.
                 drew.add(device.text("engine")[:80])
@@ -140,7 +141,7 @@ class Render:
                 measurements += _measured(device, given, entry.name if engine == "gpu" else "")
         return Parsed(
             engine="+".join(sorted(drew)),
-            answers=tuple(answers),
+            answers=settled("render", answers, found),
             measurements=tuple(measurements),
             versions=versions,
         )

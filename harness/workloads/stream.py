@@ -38,7 +38,7 @@ from harness.workloads.base import (
     report_of,
     settings,
 )
-from harness.workloads.entries import entries
+from harness.workloads.entries import entries, settled
 
 _DEFAULTS: dict[str, Scalar] = {
     "engine": "auto",
@@ -137,9 +137,10 @@ class Stream:
         answers: list[Answer] = []
         measurements: list[Measurement] = []
         worked: set[str] = set()  # of each device: what it says counts, and nothing said of all of them
-        for entry in entries("stream", seen, wanted):
+        found = entries("stream", seen, wanted)
+        for entry in found:
             where, observed = f" on {entry.name}", entry.observed
-            answers.append(entry.finished)
+            answers += entry.finished
             if observed is not None:
                 told = _Told(observed, given["frames"])
                 answers += _judged(told, given, where)
@@ -150,7 +151,7 @@ class Stream:
                 measurements += told.measured(subject, observed.seconds("start_seconds"))
         return Parsed(
             engine="+".join(sorted(worked)),
-            answers=tuple(answers),
+            answers=settled("stream", answers, found),
             measurements=tuple(measurements),
             versions=versions,
         )

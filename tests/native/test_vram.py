@@ -56,20 +56,23 @@ def test_two_addresses_of_one_cell_are_found(run: Run) -> None:
     assert f"{A} address" in wrong(result) or f"{A} passes" in wrong(result)
 
 
-def test_too_little_free_memory_is_a_failure_to_cover(run: Run) -> None:
+def test_too_little_free_memory_is_a_failure_to_cover_and_accuses_no_card(run: Run) -> None:
     said = fake.machine(A, more=f"free={6 * fake.MIB}")
     result = judged(run("vram", (A,), said, **QUICK), "vram")
-    assert wrong(result) == [f"{A} covered share of memory"]
-    (answer,) = (a for a in result.answers if not a.ok)
-    assert f"of {fake.total()} bytes" in answer.got
+    assert result.status == "lost"
+    assert f"of {fake.total()} bytes could be had" in result.detail
+
+
+def test_a_fault_in_the_memory_that_was_free_stands(run: Run) -> None:
+    said = fake.machine(A, more=f"free={6 * fake.MIB} stuck=0:3000003:2:1")
+    assert f"{A} moving_inversions" in wrong(judged(run("vram", (A,), said, **QUICK), "vram"))
 
 
 def test_no_free_memory_at_all_is_one_too(run: Run) -> None:
-    result = judged(run("vram", (A,), fake.machine(A, more="free=4096"), **QUICK), "vram")
-    assert set(wrong(result)) == {
-        f"{A} {what}"
-        for what in ("covered share of memory", "passes", "planted faults found", "words brought back")
-    }
+    ran = run("vram", (A,), fake.machine(A, more="free=20480"), **QUICK)
+    result = judged(ran, "vram")
+    assert result.status == "lost"
+    assert "only 0 of" in result.detail
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def hangs(note: Any) -> dict[str, Any]:
 
 def is_killed(note: Any) -> dict[str, Any]:
     note("on the way", ready=True)
-    os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGUSR1)
     return {}
 
 
@@ -54,7 +54,26 @@ def test_each_ending_has_its_word() -> None:
     assert found[0]["observed"] == {"answer": 42}
     assert [o["at"] for o in found[1:3]] == ["trying", "starting up"]
     assert found[4]["at"] == "calling the driver"
-    assert found[5]["error"] == "signal 9 ended it"
+    assert found[5]["error"] == "signal 10 ended it"
+
+
+@pytest.mark.parametrize(
+    ("mishap", "words"),
+    [
+        (lambda: {}["no such key"], "a defect of this test: KeyError: 'no such key'"),
+        (lambda: os.stat("/nowhere/at/all"), "FileNotFoundError"),  # noqa: PTH116
+        (lambda: bytearray(1 << 62), "MemoryError"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "signal 9 ended it, as the kernel does where memory"),
+    ],
+)
+def test_what_is_not_the_devices_doing_leaves_it_unknown(mishap: Any, words: str) -> None:
+    def work(note: Any) -> dict[str, Any]:
+        note("working", ready=True)
+        mishap()
+        return {}
+
+    found = bounded.alone(work, stall=5)
+    assert (found["kind"], found["at"], words in found["error"]) == ("unable", "working", True)
 
 
 def test_work_that_goes_on_saying_something_may_take_its_time() -> None:

@@ -88,12 +88,17 @@ def test_a_near_cell_slower_than_a_far_one_contradicts_the_placement(
         (observed(cell(0, up_wrong=9), cell(1)), ["cell 0 device to host"]),
         (observed(cell(0, up_words=0), cell(1)), ["cell 0 device to host"]),
         (observed(cell(0, nodes=[0, 1]), cell(1)), ["cell 0 memory lies on"]),
-        (observed(cell(0, nodes=None), cell(1)), ["cell 0 memory lies on"]),
         (observed(cell(0, samples=[]), cell(1)), ["cell 0 words brought back"]),
     ],
 )
 def test_what_is_not_as_it_must_be_is_a_wrong_answer(seen: Any, names: list[str], line: Line) -> None:
     assert wrong(line, seen) == names
+
+
+def test_memory_of_which_nobody_knows_the_cell_accuses_no_card(line: Line) -> None:
+    with pytest.raises(ParseError, match="where the memory of 1 copies lay"):
+        wrong(line, observed(cell(0, nodes=None), cell(1)))
+    assert wrong(line, observed(cell(0, nodes=None, up_wrong=1), cell(1))) == ["cell 0 device to host"]
 
 
 def test_one_cell_needs_no_near(line: Line) -> None:
@@ -140,12 +145,18 @@ ALL = ((0, 0), (0, 1), (1, 0), (1, 1))
 @pytest.mark.parametrize(
     ("seen", "count"),
     [(machine(*ALL), 0), (machine(*ALL[:3]), 1), (machine(*ALL, wrong=1), 4), (machine(*ALL, words=1), 4),
-     (machine(*ALL, target_nodes=None), 4), (machine(*ALL, samples=[]), 4)],
+     (machine(*ALL, target_nodes=[7]), 4), (machine(*ALL, samples=[]), 4)],
 )  # fmt: skip
 def test_processors_copy_between_all_cells(seen: Any, count: int, line: Line) -> None:
     job = Job(key="k1", guest="g1", tenant="t", parameters=JOB.parameters)
     parsed = PCIE.parse(job, line("pcie", seen))
     assert sum(not a.ok for a in parsed.answers) == count
+
+
+def test_processors_memory_of_which_nobody_knows_the_cell_is_missing(line: Line) -> None:
+    job = Job(key="k1", guest="g1", tenant="t", parameters=JOB.parameters)
+    with pytest.raises(ParseError, match="where the memory of 4 copies lay"):
+        PCIE.parse(job, line("pcie", machine(*ALL, target_nodes=None)))
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

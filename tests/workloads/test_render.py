@@ -148,7 +148,13 @@ def test_the_processor_never_draws_for_a_gpu(gpus: Job, line: Line) -> None:
     assert wrong(gpus, entry("0000:01:00.0"), drawn, line=line) == ["what draws on 0000:02:00.0"]
 
 
-@pytest.mark.parametrize("kind", ["unable", "broken", "failed", "hung", "died"])
+def test_a_gpu_of_which_nothing_is_known_leaves_the_result_open(gpus: Job, line: Line) -> None:
+    gone = {"name": "0000:02:00.0", "kind": "unable", "at": "x", "error": "no EGL", "observed": None}
+    with pytest.raises(ParseError, match=r"0000:02:00.0 unable \(x\): no EGL"):
+        wrong(gpus, entry("0000:01:00.0"), gone, line=line)
+
+
+@pytest.mark.parametrize("kind", ["broken", "failed", "hung", "died"])
 def test_a_gpu_that_stops_drawing_is_a_wrong_answer(kind: str, gpus: Job, line: Line) -> None:
     gone = {"name": "0000:02:00.0", "kind": kind, "at": "round 1, frame 0", "error": "x", "observed": None}
     assert wrong(gpus, entry("0000:01:00.0"), gone, line=line) == ["0000:02:00.0 to the end"]

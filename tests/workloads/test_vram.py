@@ -92,8 +92,6 @@ def test_sound_memory_passes(line: Line) -> None:
         (("proof", "mismatches"), 5, "planted faults found"),
         (("samples",), [], "words brought back"),
         (("samples", 3, 1), 0, "words brought back"),
-        (("total",), 16 * WORDS, "covered share of memory"),
-        (("words",), 0, "passes"),
     ],
 )
 def test_each_thing_that_is_not_as_it_must_be_is_a_wrong_answer(
@@ -105,6 +103,16 @@ def test_each_thing_that_is_not_as_it_must_be_is_a_wrong_answer(
         inner = inner[key]
     inner[path[-1]] = value
     assert name in wrong(line, seen)
+
+
+@pytest.mark.parametrize(("path", "value"), [("total", 16 * WORDS), ("words", 0)])
+def test_memory_that_could_not_be_had_is_missing_and_no_fault(path: str, value: int, line: Line) -> None:
+    seen = {**observed(), path: value}
+    with pytest.raises(ParseError, match="could be had to test, and "):
+        VRAM.parse(JOB, line("vram", entry(seen), engine="cuda"))
+    seen["passes"][0]["mismatches"] = 1
+    if value:
+        assert wrong(line, seen) == ["walking_ones"]
 
 
 def test_no_card_has_more_memory_than_it_has(line: Line) -> None:
@@ -129,9 +137,23 @@ def test_a_missing_pass_is_missed(line: Line) -> None:
         assert "passes" in wrong(line, seen)
 
 
-@pytest.mark.parametrize("kind", ["failed", "hung", "died", "broken", "unable"])
+@pytest.mark.parametrize("kind", ["failed", "hung", "died", "broken"])
 def test_a_card_that_did_not_finish_is_a_wrong_answer(kind: str, line: Line) -> None:
     assert wrong(line, None, kind=kind, error="no more") == ["to the end"]
+
+
+def test_a_card_of_which_nothing_is_known_leaves_the_result_open(line: Line) -> None:
+    with pytest.raises(ParseError, match=r"unable \(end\): no driver"):
+        wrong(line, None, kind="unable", error="no driver")
+
+
+def test_a_card_that_is_wrong_stands_beside_one_of_which_nothing_is_known(line: Line) -> None:
+    other = PciAddress.parse("0000:02:00.0")
+    job = replace(JOB, devices=(GPU, replace(GPU, address=other)))
+    found = entry(None, kind="unable", error="no driver")["entries"]
+    found += entry(None, name=str(other), kind="hung", error="nothing was heard")["entries"]
+    parsed = VRAM.parse(job, line("vram", {"entries": found}, engine="cuda"))
+    assert [a.name for a in parsed.answers if not a.ok] == [f"{other} to the end"]
 
 
 def test_the_other_engine_is_a_wrong_answer(line: Line) -> None:
