@@ -8,8 +8,12 @@ if TYPE_CHECKING:
 
 _SMALL = 1024
 """Matrices up to this size are handled all at once."""
-_CHUNK = 1 << 22
-"""Elements that are made at a time."""
+_CHUNK = 1 << 16
+"""Elements that are made at a time: what a processor keeps in its cache. 2^22 take four times as long, which
+is a minute for each precision at n = 16384."""
+_WIDE = 1 << 25
+"""Elements that are float64 at a time: 256 MiB. All of four pairs at n = 16384 would be 24 GiB, and a small
+card's memory."""
 
 
 class Engine:
@@ -103,7 +107,16 @@ class Products:
         self.sums = [[self._sum(value) for value in block] for block in self.values]
         self.keeps = self._pairwise(self._assign, self.kept, self.sums)
         self.differ = self._pairwise(self._differ, self.sums, self.kept)
-        self.doubtful, self.tiles = self._residual(), self._tiles()
+        self.corner, self.shape = (self.graph.place(lean.INT32) for _ in range(2))
+        sliced = self.values if size > _SMALL else [block[2:] for block in self.values]
+        self.slices = [
+            [self.graph.add("Slice", value, self.corner, self.shape) for value in block] for block in sliced
+        ]
+        self.signs = self.graph.place(lean.DOUBLE)
+        self.weighed = self._variable(lean.DOUBLE, [size, size // self.numbers.span(size)])
+        self.fresh = self.graph.place(lean.DOUBLE)
+        self.weigh = self._assign(self.weighed, self.fresh)
+        self.doubtful = self._residual()
         # Each set of things to run costs a session some time once: so a few large sets.
         every = list(range(blocks))
         for some in [every] if size <= _SMALL else [[block] for block in every]:
@@ -140,27 +153,26 @@ class Products:
         apart = self.graph.add("NotEqual", sums, self._read(kept, self.lean.INT64))
         return self.graph.add("Sum", self.graph.add("Cast", apart, DstT=self.lean.INT64), self._ints(0, 1))
 
-    def _residual(self) -> tuple[Any, list[Any]]:
-        """Largest |C x - A (B x)| over rows and groups of columns, in float64; and where x goes in."""
+    def _residual(self) -> list[tuple[Any, Any]]:
+        """Of each block B x, and the largest |C x - A (B x)| over rows and groups of columns, in float64.
+
+        Large matrices are taken some rows at a time, with the whole B x in a variable.
+        """
         add, size, double = self.graph.add, self.size, self.lean.DOUBLE
-        width = self.numbers.span(size)
-        signs, found = self.graph.place(double), []
+        width, small = self.numbers.span(size), size <= _SMALL
+        found = []
 
         def grouped(value: Any) -> Any:
-            weighed = add("Mul", add("Cast", value, DstT=double), signs)
-            return add("Sum", add("Reshape", weighed, self._ints(size, size // width, width)), self._ints(2))
+            weighed = add("Mul", add("Cast", value, DstT=double), self.signs)
+            return add("Sum", add("Reshape", weighed, self._ints(-1, size // width, width)), self._ints(2))
 
-        for left, right, product in self.values:
-            again = add("MatMul", add("Cast", left, DstT=double), grouped(right))
+        for left, right, product in self.values if small else self.slices:
+            mine = grouped(right)
+            whole = mine if small else self._read(self.weighed, double)
+            again = add("MatMul", add("Cast", left, DstT=double), whole)
             apart = add("Abs", add("Sub", grouped(product), again))
-            found.append(add("Max", apart, self._ints(0, 1)))
-        return signs, found
-
-    def _tiles(self) -> tuple[Any, Any, list[Any]]:
-        """A tile of each product, and where its corner and its size go in."""
-        corner, shape = (self.graph.place(self.lean.INT32) for _ in range(2))
-        found = [self.graph.add("Slice", block[2], corner, shape) for block in self.values]
-        return corner, shape, found
+            found.append((mine, add("Max", apart, self._ints(0, 1))))
+        return found
 
     def _made(self, block: int, which: int) -> Any:
         """An input's elements, which are exact in the precision, as an array of its bytes."""
@@ -235,17 +247,34 @@ class Products:
 
     def elements(self, block: int, corner: tuple[int, int], edge: int) -> Any:
         """A tile of a product as float64 (numpy)."""
-        np, (place, shape, tiles) = self.np, self.tiles
-        numbers = [np.array(pair, np.int32) for pair in (corner, (edge, edge))]
-        kind = self.lean.INT32
-        raw = self.graph.run([(place, numbers[0], kind), (shape, numbers[1], kind)], tiles)
+        raw = self.graph.run(self._place(corner, (edge, edge)), [block[-1] for block in self.slices])
         return self._decoded(raw[block]).reshape(edge, edge)
+
+    def _place(self, corner: tuple[int, int], shape: tuple[int, int]) -> list[tuple[Any, Any, int]]:
+        pairs = ((self.corner, corner), (self.shape, shape))
+        return [(place, self.np.array(pair, self.np.int32), self.lean.INT32) for place, pair in pairs]
 
     def freivalds(self, blocks: list[int], signs: Any) -> list[float]:
         """Largest |C x - A (B x)| of each block over rows and groups of columns, computed in float64."""
-        place, found = self.doubtful
-        raw = self.graph.run([(place, signs, self.lean.DOUBLE)], [found[block] for block in blocks])
+        feed = (self.signs, signs, self.lean.DOUBLE)
+        if self.size > _SMALL:
+            return [self._by_rows(feed, *self.doubtful[block]) for block in blocks]
+        raw = self.graph.run([feed], [self.doubtful[block][1] for block in blocks])
         return [float(self.np.frombuffer(one, self.np.float64)[0]) for one in raw]
+
+    def _by_rows(self, feed: tuple[Any, Any, int], weighed: Any, residual: Any) -> float:
+        np, size, rows = self.np, self.size, max(1, _WIDE // self.size)
+
+        def each(what: Any) -> Any:
+            parts = [
+                self.graph.run([feed, *self._place((first, 0), (min(rows, size - first), size))], [what])[0]
+                for first in range(0, size, rows)
+            ]
+            return np.frombuffer(b"".join(parts), np.float64)
+
+        whole = each(weighed).reshape(size, -1)
+        self.graph.run([(self.fresh, whole, self.lean.DOUBLE)], [], [self.weigh])
+        return float(each(residual).max())
 
     def flip(self, block: int, element: int, bit: int) -> None:
         """Test hook: flip one bit of one element of a product."""

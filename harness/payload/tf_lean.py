@@ -110,9 +110,9 @@ def _config(threads: int) -> bytes:
 
     Fields (``tensorflow/core/protobuf/config.proto``): intra_op_parallelism_threads 2,
     inter_op_parallelism_threads 5, graph_options 10 {optimizer_options 3 {opt_level 3 = L0 (-1)},
-    rewrite_options 10 {disable_meta_optimizer 19 = true}}. allow_soft_placement (7) stays off: it would let the
-    processor do, in silence, what has no kernel on a GPU. All operations of this workload have one there, in
-    all their types (``TF_GetRegisteredKernelsForOp`` of the wheel tensorflow 2.21.0).
+    rewrite_options 10 {disable_meta_optimizer 19 = true}}. allow_soft_placement (7) stays off: it would let
+    the processor do, in silence, what has no kernel on a GPU. All operations of this workload have one there,
+    in all their types (``TF_GetRegisteredKernelsForOp`` of the wheel tensorflow 2.21.0).
     """
     rewrite = bytes((0x98, 0x01, 0x01))
     level = bytes((0x18,)) + b"\xff" * 9 + b"\x01"

@@ -54,9 +54,11 @@ _DEFAULTS: dict[str, Scalar] = {
     "library_dir": "",
 }
 FRAMEWORKS = ("tensorflow", "torch")
-_SIZES = {"fp64": 8192, "fp32": 8192, "tf32": 16384, "fp16": 16384, "bf16": 16384, "fp8": 16384}
+_SIZES = {"fp64": 6144, "fp32": 8192, "tf32": 12288, "fp16": 16384, "bf16": 16384, "fp8": 16384}
 """Of a GPU's matrices. A check reads each output once, which at n = 8192 in bf16 is some 3 % of a fast card's
-product and halves when n doubles; slower precisions can be smaller."""
+product and halves when n doubles; slower precisions can be smaller. Four pairs and their products, and as
+many new products again, take at most 10 GiB, so that a card of 16 GiB holds them; and a T4, with 0.25 TFLOP/s
+in fp64, does a round of them in seconds."""
 _CPU_SIZE = 128
 _EVERYWHERE = ("fp64", "fp32", "fp16")
 """Precisions that every CUDA GPU and both frameworks have (CUDA C++ programming guide, arithmetic)."""

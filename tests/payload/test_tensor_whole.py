@@ -150,3 +150,45 @@ def test_what_a_gpu_should_do_is_never_done_by_the_processor_in_silence() -> Non
     argv = [sys.executable, "-I", "-S", "-c", ELSEWHERE, str(PAYLOAD), TENSORFLOW]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120)
     assert "Cannot assign a device for operation MatMul" in done.stdout
+
+
+ROWS = """
+import json, sys
+sys.path[:0] = sys.argv[1:3]
+import numpy, tensor_numbers, tensor_tf
+engine = tensor_tf.Engine(numpy, tensor_numbers, {"device": "cpu", "library_dir": sys.argv[2], "threads": 1})
+signs = tensor_numbers.signs(numpy, 3, 256)
+
+def seen(small, wide, precision, spoil):
+    tensor_tf._SMALL, tensor_tf._WIDE = small, wide
+    products = engine.products(precision, 256, 2, 1)
+    products.multiply()
+    for element in spoil:
+        products.flip(1, element, products.output_bits - 2)
+    run, runs = products.graph.run, []
+    products.graph.run = lambda *what: runs.append(what) or run(*what)
+    found = products.freivalds([1, 0], signs)
+    products.graph.run = run
+    tile = products.elements(1, (100, 7), 16).tolist()
+    products.close()
+    return found, tile, len(runs)
+
+for precision in ("fp64", "fp32", "fp16", "bf16"):
+    for spoil in ([], [0], [256 * 256 - 1]):
+        print(json.dumps([seen(1024, 1 << 25, precision, spoil), seen(0, 256 * 100, precision, spoil)]))
+"""
+
+
+@with_tensorflow
+def test_large_products_are_proven_some_rows_at_a_time_with_the_same_result() -> None:
+    """Whole matrices in float64 fill a small card, which then would seem broken."""
+    argv = [sys.executable, "-I", "-S", "-c", ROWS, str(PAYLOAD), TENSORFLOW]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == 12
+    for number, ((whole, tile, once), (by_rows, same_tile, runs)) in enumerate(lines):
+        assert tile == same_tile
+        assert (once, runs) == (1, 2 * (3 + 1 + 3))  # 256 rows are 100, 100 and 56
+        assert by_rows == pytest.approx(whole, rel=0.5, nan_ok=True)  # rounding is what is left of some
+        assert by_rows[1] < 1.0
+        assert (by_rows[0] < 1.0) is (number % 3 == 0)
