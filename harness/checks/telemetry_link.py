@@ -18,6 +18,9 @@ REPLAYS_PER_GTS = 0.06
 at 4, 1.92 at 5 (DCGM ``GetExpectedPcieReplayRate``, statistics-and-faults §6)."""
 CRC_PER_SECOND = 100.0
 """NVLink CRC errors a second that DCGM fails (NVLink up to 4, §6); fewer are a warning."""
+HARD = ("nvlink_replay", "nvlink_recovery", "nvlink_errors")
+"""Counters of which DCGM fails a single one, the last of NVLink 5 (``MonitorNVLink4Fields``,
+``MonitorNVLink5Fields``)."""
 
 _RESEAT = "reseat the card and its riser, look for dirt and bent pins, then try another slot and another card"
 
@@ -122,6 +125,12 @@ def _nvlink(case: Case, subject: Subject) -> CheckResult:
         raise MissingEvidence(f"the card has {links} links and does not say which are up")
     evidence = (at(telemetry, gpu, "nvlink_*", active),)
     measured = (Measurement(name="nvlink.active", value=active.minimum, unit="1", lower=active.maximum),)
+    if active.first == active.minimum and active.last == active.maximum and active.first != active.last:
+        # Nothing says that one went down: a fabric may train its links while the first load already waits.
+        raise MissingEvidence(
+            f"{active.minimum:g} links were up at first and {active.maximum:g} in the end: run again, now "
+            "that they are trained"
+        )
     if active.minimum < active.maximum:
         return _broken(
             f"{active.maximum - active.minimum:g} of {active.maximum:g} links went down", evidence, measured
@@ -135,18 +144,18 @@ def _nvlink(case: Case, subject: Subject) -> CheckResult:
         )
     if active.maximum == 0:
         return ok(f"none of its {links} links is connected", evidence=evidence, measurements=measured)
-    counts = {name: counted(gpu, name) for name in ("nvlink_replay", "nvlink_recovery", "nvlink_crc")}
+    counts = {name: counted(gpu, name) for name in (*HARD, "nvlink_crc")}
     grown = {name: count[1] for name, count in counts.items() if count is not None}
     if not grown:
         raise MissingEvidence(f"{active.maximum:g} links are up and none of their errors is counted")
-    hard = [f"{name} +{grown[name]:g}" for name in ("nvlink_replay", "nvlink_recovery") if grown.get(name)]
+    hard = [f"{name} +{grown[name]:g}" for name in HARD if grown.get(name)]
     crc = grown.get("nvlink_crc", 0.0)
     if crc / span(telemetry) >= CRC_PER_SECOND:
         hard.append(f"nvlink_crc +{crc:g}")
     if hard:
         return _broken(f"link errors under load: {listing(hard)}", evidence, measured)
     return ok(
-        f"{active.maximum:g} of {links} links up to the end, no replay, {crc:g} CRC errors",
+        f"{active.maximum:g} of {links} links up to the end, no replay or recovery, {crc:g} CRC errors",
         evidence=evidence,
         measurements=measured,
     )

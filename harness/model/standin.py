@@ -64,7 +64,7 @@ class StandinFaultKind(StrEnum):
     MEMORY_HOT = "memory_hot"
     """The memory does."""
     NVLINK = "nvlink"
-    """NVLink errors; ``what``: link and counter, ``3 replay``, ``0 recovery``, ``1 crc``."""
+    """NVLink errors; ``what``: link and counter, ``3 replay``, ``0 recovery``, ``1 crc``, ``0 packet``."""
     NVLINK_DOWN = "nvlink_down"
     """Link ``value`` is down."""
     PROCESS = "process"
@@ -133,6 +133,8 @@ class StandinCard:
     pcie_gen_idle: int | None = None
     pcie_width: int | None = None
     nvlinks: int | None = None
+    nvlink_version: int | None = None
+    """3: totals count; 4: totals stay zero, each link counts; 5: ``packet`` and ``recovery`` of all links."""
     ecc: int | None = None
     """1: on; 0: off; -1: the card has none."""
     ecc_pending: int | None = None

@@ -153,6 +153,8 @@ API answer_t nvmlDeviceGetNvLinkErrorCounter(device_t device, unsigned link, uns
         return look.card->nvlinks > 0 ? INVALID_ARGUMENT : NOT_SUPPORTED;
     if (counter > 3)
         return INVALID_ARGUMENT;
+    if (look.card->nvlink_version >= 5)
+        return NOT_SUPPORTED;
     *out = (u64)link_errors(&look, (int)link, LINK_COUNTERS[counter]);
     return OK;
 }
@@ -170,7 +172,8 @@ struct field {
 static double field_value(const struct look *look, unsigned id, unsigned scope)
 {
     const struct card *card = look->card;
-    int remaps = card->remap_banks > 0, links = card->nvlinks > 0;
+    int remaps = card->remap_banks > 0, fifth = card->nvlinks > 0 && card->nvlink_version >= 5;
+    int links = card->nvlinks > 0 && !fifth, counts = card->nvlink_version < 4; /* NVLink 4 totals are zero */
     switch (id) {
     case 1: return card->ecc;
     case 2: return card->ecc_pending;
@@ -179,20 +182,20 @@ static double field_value(const struct look *look, unsigned id, unsigned scope)
     case 29: return remaps ? -1 : grown(look, RETIRED, "single");
     case 30: return remaps ? -1 : grown(look, RETIRED, "double");
     case 31: return remaps ? -1 : grown(look, RETIRED, "pending") > 0;
-    case 38: return links ? link_errors(look, -1, "crc") : -1;
-    case 45: return links ? link_errors(look, -1, "data_crc") : -1;
-    case 52: return links ? link_errors(look, -1, "replay") : -1;
-    case 59: return links ? link_errors(look, -1, "recovery") : -1;
+    case 38: return links ? counts * link_errors(look, -1, "crc") : -1;
+    case 45: return links ? counts * link_errors(look, -1, "data_crc") : -1;
+    case 52: return links ? counts * link_errors(look, -1, "replay") : -1;
+    case 59: return links ? counts * link_errors(look, -1, "recovery") : -1;
     case 82: return look->gauges.memory_temperature + 0.5;
     case 83: return look->gauges.energy * 1000;
-    case 91: return links ? card->nvlinks : -1;
+    case 91: return card->nvlinks > 0 ? card->nvlinks : -1;
     case 94: return amount(REPLAY, look->gpu, look->now, NULL);
     case 142: return remaps ? grown(look, REMAP, "corrected") : -1;
     case 143: return remaps ? grown(look, REMAP, "uncorrected") : -1;
     case 144: return remaps ? grown(look, REMAP, "pending") > 0 : -1;
     case 145: return remaps ? grown(look, REMAP, "failure") > 0 : -1;
     case 161: case 162: case 163:
-        return scope < (unsigned)card->nvlinks ? link_errors(look, (int)scope, LINK_COUNTERS[id - 161]) : -1;
+        return links && scope < (unsigned)card->nvlinks ? link_errors(look, (int)scope, LINK_COUNTERS[id - 161]) : -1;
     case 185: return look->gauges.average * 1000;
     case 186: return look->gauges.power * 1000;
     case 187: return card->power_min * 1000;
@@ -200,6 +203,9 @@ static double field_value(const struct look *look, unsigned id, unsigned scope)
     case 189: return card->power_default * 1000;
     case 190: case 192: return card->power_limit * 1000;
     case 196: return card->tlimit ? 0 : -1;
+    case 206: case 207: case 209: case 210: case 211: return fifth && scope == UINT32_MAX ? 0 : -1;
+    case 208: return fifth && scope == UINT32_MAX ? link_errors(look, -1, "packet") : -1;
+    case 215: return fifth && scope == UINT32_MAX ? link_errors(look, -1, "recovery") : -1;
     default: return -1;
     }
 }

@@ -163,6 +163,7 @@ class Rounds:
             *reads.SLOW_CALLS,
             ("nvlink_active",),
             *reads.LINK_FIELDS,
+            *reads.LINK_5,
         )
         known = dict.fromkeys(name for row in rows for name in row[0].split())
         said |= {"fast": self.fast_names, "slow": self.slow_names}

@@ -64,8 +64,19 @@ SLOW_CALLS = (
 )
 LINK_TOTALS = (("nvlink_replay", 52, 1), ("nvlink_recovery", 59, 1), ("nvlink_crc", ((38, 0), (45, 0)), 1))
 """Cyclic redundancy errors of flow control and of data are counted apart."""
+LINK_COUNTERS = (("nvlink_replay", (0,)), ("nvlink_recovery", (1,)), ("nvlink_crc", (2, 3)))
+"""The same by link, ``nvmlNvLinkErrorCounter_t``: Hopper answers zero for the totals, whatever it counted,
+and nvidia-smi reads these (DataDog/datadog-agent#55966)."""
+ALL_LINKS = 0xFFFFFFFF
+LINK_5 = (
+    ("nvlink_recovery", ((215, ALL_LINKS),), 1),
+    ("nvlink_errors", tuple((number, ALL_LINKS) for number in range(206, 212)), 1),
+)
+"""NVLink 5 has none of these: it counts links that had to recover, and packets that were malformed, overrun,
+wrong, stomped or mismatched, and losses of integrity. DCGM asks for all links at once
+(``NvmlFieldRequiresNvLinkAggregate``)."""
 LINK_FIELDS = (("nvlink_replay", 161), ("nvlink_recovery", 162), ("nvlink_crc", 163))
-"""The same by link (the field's scope), where a card has no totals."""
+"""By link (the field's scope), for what no other question brought."""
 VALUE_TYPES = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 """Member of ``nvmlValue_t`` by ``nvmlValueType_t``."""
 UNKNOWN = 999
@@ -259,15 +270,65 @@ class Reader:
             for state in states:
                 state(seen, failed)
             worst = max(failed)
-            values.append(None if worst else sum(1 for state in seen if state == 1))
+            # 2 is asleep (NVML_NVLINK_STATE_SLEEP), and no link that is down.
+            values.append(None if worst else sum(1 for state in seen if state))
             codes.append(worst)
 
         asks: list[Found] = [(["nvlink_active"], active)]
-        totals = self.fields(LINK_TOTALS)
-        missing = [row for row in LINK_FIELDS if totals is None or row[0] not in totals[0]]
+        sources = [self.fields(LINK_TOTALS), self.link_counters(count), self.fields(LINK_5)]
+        offered = [source for source in sources if source]
+        if offered:
+            asks.append(self.greatest(offered))
+        missing = [row for row in LINK_FIELDS if not any(row[0] in names for names, _ in offered)]
         parts = tuple((name, [(number, link) for link in range(count)], 1) for name, number in missing)
         by_link = self.fields(parts) if parts else None
-        return count, [*asks, *(each for each in (totals, by_link) if each)]
+        return count, [*asks, *([by_link] if by_link else [])]
+
+    def link_counters(self, count: int) -> Found | None:
+        """LINK_COUNTERS, each summed over the links; None when the card does not offer any."""
+        names, sums = [], []
+        for name, counters in LINK_COUNTERS:
+            asked = [
+                self.plain((name, "NvLinkErrorCounter", (link, counter), "Q", 0, 1))
+                for link in range(count)
+                for counter in counters
+            ]
+            reads = [found[1] for found in asked if found]
+            if reads:
+                names.append(name)
+                sums.append(reads)
+
+        def read(values: list[Any], codes: list[int]) -> None:
+            for reads in sums:
+                seen: list[Any] = []
+                failed: list[int] = []
+                for each in reads:
+                    each(seen, failed)
+                worst = max(failed)
+                values.append(None if worst else sum(seen))
+                codes.append(worst)
+
+        return (names, read) if names else None
+
+    @staticmethod
+    def greatest(sources: list[Found]) -> Found:
+        """Of counters that several questions bring the greatest; an error of one is an error."""
+        names = list(dict.fromkeys(name for found in sources for name in found[0]))
+
+        def read(values: list[Any], codes: list[int]) -> None:
+            most: dict[str, Any] = {}
+            worst = dict.fromkeys(names, 0)
+            for offered, ask in sources:
+                seen: list[Any] = []
+                failed: list[int] = []
+                ask(seen, failed)
+                for name, value, code in zip(offered, seen, failed, strict=True):
+                    most[name] = max(most.get(name, 0), value or 0)
+                    worst[name] = max(worst[name], code)
+            values.extend(None if worst[name] else most[name] for name in names)
+            codes.extend(worst.values())
+
+        return names, read
 
     def gather(self, fields: Any, calls: Any, more: list[Found]) -> tuple[list[str], list[Any]]:
         """Names and readers of a round: fields first, then calls for what no field offers, then ``more``."""

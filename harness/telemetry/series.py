@@ -151,6 +151,12 @@ SENSORS: tuple[Sensor, ...] = (
         kind=Kind.COUNTER,
         nvml="nvmlDeviceGetNvLinkErrorCounter: DL_CRC_FLIT and DL_CRC_DATA",
     ),
+    Sensor(
+        name="nvlink_errors",
+        unit="1",
+        kind=Kind.COUNTER,
+        nvml="nvmlDeviceGetFieldValues: NVLINK_COUNT_MALFORMED_PACKET_ERRORS to _LOCAL_LINK_INTEGRITY_ERRORS",
+    ),
     Sensor(name="encoder_sessions", unit="1", nvml="nvmlDeviceGetEncoderStats: sessionCount"),
     Sensor(
         name="processes",

@@ -489,6 +489,13 @@ def test_a_link_that_was_read_at_rest_is_answered_by_what_was_read_under_load() 
     assert judged("gpu.link", replace(guest_only, guests=stood_in, subject=SubjectKind.LAB))[0] is MISSING
 
 
+def nvlink_5(errors: float) -> Evidence:
+    counted = on_series(
+        "nvlink_errors", offered=True, count=60, first=0.0, last=errors, minimum=0.0, maximum=errors
+    )
+    return absent("nvlink_replay", "nvlink_crc", evidence=counted)
+
+
 @pytest.mark.parametrize(
     ("evidence", "outcome"),
     [
@@ -497,11 +504,15 @@ def test_a_link_that_was_read_at_rest_is_answered_by_what_was_read_under_load() 
         (lambda: absent("nvlink_active"), MISSING),
         (lambda: value("nvlink_active", 0.0), PASS),
         (lambda: on_series("nvlink_active", minimum=17.0), FAIL),
+        (lambda: on_series("nvlink_active", minimum=17.0, first=17.0), MISSING),
+        (lambda: on_series("nvlink_active", minimum=17.0, first=17.0, last=17.0), FAIL),
         (lambda: grown("nvlink_replay", 1.0), FAIL),
         (lambda: grown("nvlink_recovery", 1.0), FAIL),
         (lambda: grown("nvlink_crc", 11_999.0), PASS),
         (lambda: grown("nvlink_crc", 12_000.0), FAIL),
         (lambda: absent("nvlink_replay", "nvlink_recovery", "nvlink_crc"), MISSING),
+        (lambda: nvlink_5(0.0), PASS),
+        (lambda: nvlink_5(1.0), FAIL),
     ],
 )
 def test_nvlink_at_its_limits(evidence: Callable[[], Evidence], outcome: Outcome | None) -> None:

@@ -71,11 +71,12 @@ VALUES: dict[str, tuple[str, float, float, float]] = {
 """Series to unit, first and least, last and greatest, and mean."""
 NOT_OFFERED = {
     "temperature_margin": "degC",
+    "nvlink_errors": "1",
     "retired_single_bit": "1",
     "retired_double_bit": "1",
     "retired_pending": "1",
 }
-"""Ada and later tell a margin; Ampere and later remap rows instead."""
+"""Ada and later tell a margin, NVLink 5 its own errors; Ampere and later remap rows instead."""
 
 
 def _series(name: str, count: int) -> SeriesSummary:

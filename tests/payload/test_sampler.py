@@ -319,17 +319,20 @@ def test_a_card_of_margins_tells_them_instead_of_thresholds(machine: Machine) ->
     assert [line for line in lines if line["type"] == "error"] == []
 
 
-@pytest.mark.parametrize("totals", [True, False])
-def test_nvlink_errors_are_summed_over_links_however_the_card_counts(totals: bool, machine: Machine) -> None:
+@pytest.mark.parametrize("counting", ["totals", "links", "fields", "zero totals"])
+def test_nvlink_errors_are_summed_over_links_however_the_card_counts(counting: str, machine: Machine) -> None:
     faults = [
         fault("nvlink", value=2, what="0 replay"),
         fault("nvlink", value=3, what="3 replay"),
         fault("nvlink", value=4, what="1 crc"),
         fault("nvlink_down", value=2),
     ]
-    if not totals:
+    if counting in ("links", "fields"):
         faults += [fault("unsupported", what=f"field {number}") for number in (38, 45, 52, 59)]
-    machine.scene(scenario(*faults, card=StandinCard(nvlinks=4)))
+    if counting in ("totals", "fields"):
+        faults.append(fault("unsupported", what="nvmlDeviceGetNvLinkErrorCounter"))
+    version = 4 if counting == "zero totals" else 3
+    machine.scene(scenario(*faults, card=StandinCard(nvlinks=4, nvlink_version=version)))
     with sampling(machine) as sampler:
         sampler.until("slow")
         sampler.stop()
@@ -341,6 +344,22 @@ def test_nvlink_errors_are_summed_over_links_however_the_card_counts(totals: boo
     assert {name: value for name, value in seen.items() if name.startswith("nvlink")} == {
         "nvlink_active": 3, "nvlink_replay": 5, "nvlink_recovery": 0, "nvlink_crc": 4,
     }  # fmt: skip
+
+
+def test_nvlink_5_counts_packets_and_recoveries_of_all_links_at_once(machine: Machine) -> None:
+    faults = [fault("nvlink", value=2, what="0 packet"), fault("nvlink", value=3, what="3 recovery")]
+    machine.scene(scenario(*faults, card=StandinCard(nvlinks=18, nvlink_version=5)))
+    with sampling(machine) as sampler:
+        sampler.until("slow")
+        sampler.stop()
+        lines = sampler.lines()
+    (gpu,) = [line for line in lines if line["type"] == "gpu"]
+    (first, *_) = [line for line in lines if line["type"] == "slow"]
+    seen = dict(zip(gpu["slow"], first["values"], strict=True))
+    assert {name: value for name, value in seen.items() if name.startswith("nvlink")} == {
+        "nvlink_active": 18, "nvlink_recovery": 3, "nvlink_errors": 2,
+    }  # fmt: skip
+    assert {"nvlink_replay", "nvlink_crc"} <= set(gpu["not_offered"])
 
 
 def test_nvml_that_hangs_at_its_start_is_told_and_the_kernel_log_followed(machine: Machine) -> None:
