@@ -96,6 +96,7 @@ class Tools:
         self.pipe: Any = __import__("stream_pipe")
         self.reader: Any = __import__("stream_reader")
         self.processes: Any = __import__("processes")
+        self.nvidia: Any = __import__("nvidia_video")
 
 
 def made_source(job: dict[str, Any], address: str, tools: Tools) -> Any:
@@ -129,9 +130,7 @@ def perform(job: dict[str, Any], address: str, tools: Tools, note: Any) -> dict[
         found, source = look(job, tools), made_source(job, address, tools)
         if address:
             # For both ffmpeg, and only now: what draws was found among all GPUs, by its address.
-            numbers: Any = __import__("tensor_device")
-            os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(numbers.visible_index(address))
+            os.environ.update(tools.nvidia.visible(address))
     except (tools.devices.Missing, tools.processes.MissingTool) as error:
         raise bounded.Unable(str(error)) from error
     except Exception as error:  # bindings of drivers raise their own
@@ -173,9 +172,11 @@ def run(job: dict[str, Any], source: Any, found: dict[str, str], tools: Tools, n
         ears.finish(10.0)
     except bounded.Failure as error:
         said = "; ".join(f"{tool.status}: {tool.said()}" for tool in started if not tool.running())
-        # Without a GPU, what never got going is a matter of software; with one, the engine does not work.
-        how = bounded.Failure if ready or job["gpus"] else bounded.Unable
-        raise how(f"{error} {said}".strip()) from error
+        # Without a GPU, what never got going is a matter of software; with one, the engine does not work,
+        # unless its own words speak of something else.
+        other = tools.nvidia.no_fault(said) if job["gpus"] and not ready else ""
+        how = bounded.Failure if ready or (job["gpus"] and not other) else bounded.Unable
+        raise how(f"{other} {error} {said}".strip()) from error
     finally:
         for tool in started:
             tool.end(by=9)

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _TIME = re.compile(r"rtime=([0-9]+\.[0-9]+)s")
 _FRAMES = re.compile(r"frame= *([0-9]+) ")
-_GPUS = "/proc/driver/nvidia/gpus"
 _LEFT_THE_CARD = "Failed setup for format"
 """libavcodec's words (``ff_get_format``) when it goes on in software, since the card opens no more decoders:
 without ``hwdownload`` behind it, nothing else tells."""
@@ -41,20 +40,6 @@ def quality(path: str, name: str) -> list[float]:
     return [100.0 if value == "inf" else float(value) for value in found]
 
 
-def position(address: str, folder: str) -> int:
-    """CUDA's index of the GPU under CUDA_DEVICE_ORDER=PCI_BUS_ID: its place among the driver's GPUs.
-
-    Raises RuntimeError where no driver is loaded, BrokenEngine where it does not have the GPU.
-    """
-    try:
-        present = sorted(name.lower() for name in os.listdir(folder))
-    except OSError as error:
-        raise RuntimeError(f"no NVIDIA driver is at work here: {error}") from error
-    if address not in present:
-        raise BrokenEngine(f"the driver has no GPU {address} (it has: {', '.join(present) or 'none'})")
-    return present.index(address)
-
-
 class Clips:
     """One job: what ffmpeg has, and where things are run."""
 
@@ -62,6 +47,7 @@ class Clips:
         self.job, self.tools, self.feed = job, tools, feed
         self.ff: Any = __import__("transcode_ffmpeg")
         self.source: Any = __import__("transcode_source")
+        self.nvidia: Any = __import__("nvidia_video")
         self.ffmpeg: str = tools.find("ffmpeg")
         status, said = tools.run([self.ffmpeg, "-encoders"], ".")
         self.encoders, self.version = self.ff.listed(said), self.ff.version(said)
@@ -82,15 +68,27 @@ class Clips:
 
     def on(self, address: str) -> None:
         """All that follows runs on this GPU."""
-        place = position(address, self.job.get("gpus_folder", _GPUS))
-        self.environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(place)}
+        bounded: Any = __import__("bounded")
+        try:
+            self.environment = self.nvidia.visible(address)
+        except bounded.Unable as error:
+            raise RuntimeError(f"{address}: {error}") from error
+        except bounded.Failure as error:
+            raise BrokenEngine(f"{address}: {error}") from error
+
+    def failure(self, why: str, said: str, *, gpu: bool) -> Exception:
+        """What ffmpeg's failure is: of the GPU, unless its words speak of something else."""
+        other = self.nvidia.no_fault(said) if gpu else ""
+        if other:
+            return RuntimeError(f"{other}. {why}")
+        return BrokenEngine(why) if gpu else RuntimeError(why)
 
     def run(self, argv: list[str], what: str, *, gpu: bool, stdin: int | None = None) -> str:
-        """Run ffmpeg; what it said. When it fails: BrokenEngine if it needed the GPU, else RuntimeError."""
+        """Run ffmpeg; what it said. When it fails: BrokenEngine if the GPU may be why, else RuntimeError."""
         status, said = self.tools.run(argv, ".", environment=self.environment, stdin=stdin)
         if status:
             why = f"{what} ended with status {status}: {said.strip()[-1500:]}"
-            raise BrokenEngine(why) if gpu else RuntimeError(why)
+            raise self.failure(why, said, gpu=gpu)
         return str(said)
 
     def fed(self, cell: dict[str, Any], argv: list[str], what: str, *, gpu: bool) -> None:
@@ -164,7 +162,7 @@ class Clips:
                 why = (
                     f"decoded in software: {said[said.find(_LEFT_THE_CARD) :]}"
                     if fell
-                    else said.strip()[-_KEPT:]
+                    else self.nvidia.telling(said, _KEPT)
                 )
                 first = not any(isinstance(result, str) for result in found)
                 found.append(f"status {status}" + (f": {why[:_KEPT]}" if first else ""))
@@ -183,7 +181,7 @@ class Clips:
         for what, result in (("decoding", decode), ("encoding", encode)):
             if isinstance(result, str):
                 why = f"{what} {cell['codec']}{where}: {result}"
-                raise BrokenEngine(why) if job["engine"] == "gpu" else RuntimeError(why)
+                raise self.failure(why, result, gpu=job["engine"] == "gpu")
         return {"codec": cell["codec"], "decode": decode, "encode": encode, "tries": tries}
 
     def search(self, cell: dict[str, Any]) -> list[dict[str, Any]]:

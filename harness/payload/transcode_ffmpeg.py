@@ -64,7 +64,8 @@ def encoder(codec: str, on: str, encoders: set[str]) -> tuple[str, list[str]]:
     for name, options in able:
         if name in encoders:
             return name, options
-    raise Lacking(f"this ffmpeg has no encoder {' or '.join(name for name, _ in able)}")
+    newer = " (it came with ffmpeg 6.0: take that, or name other codecs)" if "av1_nvenc" in dict(able) else ""
+    raise Lacking(f"this ffmpeg has no encoder {' or '.join(name for name, _ in able)}{newer}")
 
 
 def decoders(codec: str, known: set[str]) -> list[str]:
@@ -95,9 +96,12 @@ def _on_card(codec: str) -> list[str]:
 
 
 def probe(ffmpeg: str, name: str, options: list[str], bits: int) -> list[str]:
-    """One second of video through an encoder: being listed says nothing about working."""
+    """One second of video through an encoder: being listed says nothing about working.
+
+    With warnings: what an encoder cannot do, ffmpeg's nvenc.c says in those.
+    """
     return [
-        *_start(ffmpeg), "-v", "error", "-f", "lavfi", "-i", "testsrc2=size=256x144:rate=25", "-t", "1",
+        *_start(ffmpeg), "-v", "warning", "-f", "lavfi", "-i", "testsrc2=size=256x144:rate=25", "-t", "1",
         "-pix_fmt", surface(bits), "-c:v", name, *options, "-f", "null", "-",
     ]  # fmt: skip
 

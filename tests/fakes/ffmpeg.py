@@ -6,11 +6,11 @@ beside it names the ``real`` one, the folder of ``lists``, and what is wrong:
 - ``missing``: encoders that are not listed; ``refuse``: words of a card that opens no encoder;
 - ``flip``: [file, frame, bit]: that bit of that frame comes wrong out of the card;
 - ``lose``: true: the card's decoder leaves out the last frame;
-- ``bitrate``: factor on what encoders are told; ``broken``: true: the card decodes nothing;
+- ``bitrate``: factor on what encoders are told; ``broken``: true, or its words: the card decodes nothing;
 - ``capacity`` and ``sessions``: streams that keep up with real time, and that can be open, of those at once;
   ``decoders``: streams that the card decodes; the others are decoded in software without an end.
 
-A card that is not asked for by CUDA_VISIBLE_DEVICES in PCI order is not there. Which cards were asked is
+A card that CUDA_VISIBLE_DEVICES does not name by its UUID is not there. Which cards were asked is
 written to ``ffmpeg.log``.
 """
 
@@ -76,7 +76,7 @@ def listing(what: str, told: dict[str, Any]) -> int:
 def refused(argv: list[str], told: dict[str, Any]) -> str:
     """What the card says instead of working; empty when it works."""
     seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    if os.environ.get("CUDA_DEVICE_ORDER") != "PCI_BUS_ID" or not seen.isdigit():
+    if not re.fullmatch(r"GPU-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", seen):
         return "dl_fn->cuda_dl->cuInit(0) failed -> CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected"
     name = next((word for word in argv if word in INSTEAD), "")
     if name and told.get("refuse"):
@@ -84,7 +84,8 @@ def refused(argv: list[str], told: dict[str, Any]) -> str:
     if name and _stream() >= told.get("sessions", 1000):
         return "OpenEncodeSessionEx failed: out of memory (10): (no details)"
     if not name and told.get("broken"):
-        return "decoder->cvdl->cuvidCreateDecoder(&decoder->decoder, params) failed -> CUDA_ERROR_UNKNOWN"
+        words = "decoder->cvdl->cuvidCreateDecoder(&decoder->decoder, params) failed -> CUDA_ERROR_UNKNOWN"
+        return words if told["broken"] is True else str(told["broken"])
     return ""
 
 

@@ -167,6 +167,7 @@ API cuDeviceGetByPCIBusId(int *device, const char *address)
         if (!strcasecmp(gpus[i].address, address)) { *device = i; return 0; }
     return 101;
 }
+API cuDeviceGetUuid(unsigned char *uuid, int d) { ENTER; memset(uuid, 0, 15); uuid[15] = (unsigned char)(d + 1); return 0; }
 API cuDeviceGetName(char *name, int n, int d) { ENTER; (void)d; snprintf(name, (size_t)n, "test stand-in"); return 0; }
 API cuDeviceTotalMem_v2(size_t *bytes, int d) { ENTER; (void)d; *bytes = total; return 0; }
 API cuDeviceGetAttribute(int *value, int which, int d) { ENTER; (void)d; *value = which == 16 ? 4 : which == 20 ? compute_mode : which == 75 ? 9 : 0; return 0; }

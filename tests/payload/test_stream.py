@@ -37,6 +37,7 @@ from harness.workloads import (
     wait,
     workload,
 )
+from tests.native import fake
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
 PICTURE = runpy.run_path(str(PAYLOAD / "stream_picture.py"))
@@ -137,8 +138,8 @@ def made(tmp_path: Path) -> Callable[..., Job]:
     return make
 
 
-def ran(job: Job, path: str | None = None) -> WorkloadResult:
-    environment = {**os.environ, **({"PATH": path} if path else {})}
+def ran(job: Job, path: str | None = None, more: dict[str, str] | None = None) -> WorkloadResult:
+    environment = {**os.environ, **(more or {}), **({"PATH": path} if path else {})}
     for argv in (start(job, workload("stream").prepare(job)), wait(job, 60)):
         subprocess.run(argv, check=True, capture_output=True, timeout=90, env=environment)
     raw = subprocess.run(collect(job), check=True, capture_output=True, timeout=60).stdout
@@ -242,6 +243,35 @@ def test_the_processor_never_encodes_for_a_gpu(
     result = ran(made("0000:41:00.0"))
     assert result.status in ("lost", "failed")
     assert result.answers == ()
+
+
+@needs_ffmpeg
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("OpenEncodeSessionEx failed: unsupported device (2): (no details)", "lost"),
+        ("InitializeEncoder failed: generic error (20): ", "failed"),
+    ],
+)
+def test_an_encoder_of_a_gpu_that_does_not_start_says_whose_fault_it_is(
+    words: str, status: str, made: Callable[..., Job], spoilt: Callable[[str], str], tmp_path: Path
+) -> None:
+    if fake.compiler() is None:
+        pytest.skip("no C compiler here")
+    cuda = fake.build(tmp_path) / "libcuda.so.1"
+    for name in ("libnvidia-encode.so.1", "libnvcuvid.so.1"):
+        shutil.copy(cuda, tmp_path / name)
+    body = (
+        "if '-encoders' in argv: sys.exit(print('ffmpeg version 5.1 h264_nvenc '))\n"
+        "assert os.environ['CUDA_VISIBLE_DEVICES'] == 'GPU-00000000-0000-0000-0000-000000000002'\n"
+        "if target == 'pipe:1': __import__('time').sleep(30)\n"
+        f"sys.exit({words!r})"
+    )
+    machine = fake.environment(tmp_path, fake.machine("0000:81:00.0", "0000:41:00.0"))
+    result = ran(made("0000:41:00.0"), spoilt(body), machine)
+    assert result.status == status
+    assert words.strip() in result.detail
+    assert ("has no NVENC here" in result.detail) == (status == "lost")
 
 
 def inside(folder: Path) -> Iterator[int]:

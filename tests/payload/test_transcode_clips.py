@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import harness.payload
 from harness.model.evidence import Answer
 from harness.model.pci import PciAddress
 from harness.workloads import GuestDevice, Job, Parsed, Place, workload
+from tests.native import fake
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
 CASES = Path(__file__).parents[1] / "workloads" / "cases"
@@ -36,7 +38,7 @@ GPUS = tuple(
     GuestDevice(address=PciAddress.parse(a), vendor="10de", device="26b9", host=PciAddress.parse(a))
     for a in ("0000:41:00.0", "0000:81:00.0")
 )
-SMALL = {
+SMALL: dict[str, Any] = {
     "sizes": "192x144", "clip_frames": 6, "rate_frames": 20, "stream_seconds": 1, "max_streams": 1,
     "codecs": "h264", "bits_per_pixel": 0.6,
 }  # fmt: skip
@@ -52,8 +54,10 @@ class Bench:
         (folder / "bin").mkdir()
         (folder / "bin" / "ffmpeg").write_text(f"#!{sys.executable} -IS\n" + source.read_text())
         (folder / "bin" / "ffmpeg").chmod(0o755)
-        for address in ("0000:01:00.0", "0000:41:00.0", "0000:81:00.0"):
-            (folder / "gpus" / address).mkdir(parents=True)
+        self.cards: tuple[str, ...] = ("0000:81:00.0", "0000:01:00.0", "0000:41:00.0")
+        """As CUDA counts them, which need not be the order of their addresses."""
+        self.cuda = folder / "cuda"
+        self.cuda.mkdir()
 
     def run(
         self, devices: tuple[GuestDevice, ...] = GPUS[:1], card: dict[str, Any] | None = None, **more: Any
@@ -66,13 +70,10 @@ class Bench:
             key="k1", guest="g1", tenant="t", vcpus=2, devices=devices, parameters={**SMALL, **more},
             place=Place(python=sys.executable, payload=str(PAYLOAD), work=str(self.folder / "work")),
         )  # fmt: skip
-        *argv, argument = TRANSCODE.prepare(job)
-        told = json.loads(argument)
-        told["clips"]["gpus_folder"] = str(self.folder / "gpus")
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         done = subprocess.run(
-            [*argv, json.dumps(told)], capture_output=True, check=False, timeout=120,
-            env={**os.environ, "PATH": path},
+            TRANSCODE.prepare(job), capture_output=True, check=False, timeout=120,
+            env={**fake.environment(self.cuda, fake.machine(*self.cards)), "PATH": path},
         )  # fmt: skip
         assert done.stderr == b""
         return done.returncode, done.stdout, job
@@ -84,9 +85,18 @@ class Bench:
         return TRANSCODE.parse(job, stdout)
 
 
+@pytest.fixture(scope="module")
+def cuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if fake.compiler() is None:
+        pytest.skip("no C compiler here")
+    return fake.build(tmp_path_factory.mktemp("cuda"))
+
+
 @pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
+def bench(tmp_path: Path, cuda: Path) -> Bench:
+    made = Bench(tmp_path)
+    shutil.copy(cuda / "libcuda.so.1", made.cuda)
+    return made
 
 
 def wrong(parsed: Parsed) -> list[Answer]:
@@ -103,8 +113,9 @@ def test_every_gpu_encodes_and_decodes_at_its_own_address(bench: Bench) -> None:
     assert len(values) == 2 * 3
     assert values["transcode.h264.streams", "0000:81:00.0"] == 1
     assert values["transcode.h264.encode_rate", "0000:41:00.0"] == 100
-    # the second and the third of the driver's GPUs, by their addresses
-    assert set((bench.folder / "bin" / "ffmpeg.log").read_text().split()) == {"1", "2"}
+    # the third and the first of CUDA's GPUs, by their addresses
+    named = (bench.folder / "bin" / "ffmpeg.log").read_text().split()
+    assert list(dict.fromkeys(named)) == [f"GPU-00000000-0000-0000-0000-00000000000{n}" for n in (3, 1)]
     assert list((bench.folder / "work" / "k1").iterdir()) == []
 
 
@@ -207,9 +218,8 @@ def test_the_search_finds_the_last_number_that_keeps_up(most: int, able: int) ->
 @pytest.mark.parametrize(
     ("card", "words"),
     [
-        ({"refuse": "Cannot load libcuda.so.1"}, "one second of h264_nvenc on 0000:41:00.0"),
-        ({"refuse": "No capable devices found"}, "No capable devices found"),
-        ({"sessions": 0}, "OpenEncodeSessionEx failed: out of memory"),
+        ({"refuse": "No capable devices found"}, "one second of h264_nvenc on 0000:41:00.0 ended"),
+        ({"refuse": "InitializeEncoder failed: generic error (20): "}, "generic error (20)"),
         ({"broken": True}, "decoding h264 on the GPU on 0000:41:00.0 ended with status 1"),
     ],
 )
@@ -217,6 +227,53 @@ def test_a_card_that_does_not_work_is_a_broken_engine(card: dict[str, Any], word
     status, stdout, _ = bench.run(card=card)
     assert status == 4
     assert words in json.loads(stdout)["error"]
+
+
+@pytest.mark.parametrize(
+    ("words", "meaning"),
+    [
+        ("Cannot load libnvidia-encode.so.1", "is missing here. one second of h264_nvenc on 0000:41:00.0"),
+        (
+            "Driver does not support the required nvenc API version. Required: 13.0 Found: 12.1",
+            "the driver is older than this ffmpeg's NVENC needs",
+        ),
+        # An A100's and an H100's words: github.com/kijai/ComfyUI-CogVideoXWrapper/issues/20
+        (
+            "OpenEncodeSessionEx failed: unsupported device (2): (no details)\nNo capable devices found",
+            "must say engines: {nvenc: 0}",
+        ),
+        ("Codec not supported\nNo capable devices found", "does not encode this codec"),
+        ("10 bit encode not supported\nNo capable devices found", "encodes no ten bits"),
+        # github.com/keylase/nvidia-patch/issues/987
+        (
+            "OpenEncodeSessionEx failed: incompatible client key (21): (no details)",
+            "no more encoding sessions",
+        ),
+        # github.com/NVIDIA/open-gpu-kernel-modules/issues/415
+        ("OpenEncodeSessionEx failed: out of memory (10): (no details)", "no more encoding sessions"),
+        ("InitializeEncoder failed: invalid param (8): Invalid Level.", "take another ffmpeg or driver"),
+    ],
+)
+def test_words_that_accuse_no_card_leave_it_unknown(words: str, meaning: str, bench: Bench) -> None:
+    status, stdout, _ = bench.run(card={"refuse": words})
+    assert status == 3
+    error = json.loads(stdout)["error"]
+    assert meaning in error
+    assert words.splitlines()[0] in error
+
+
+def test_a_codec_that_the_decoder_lacks_accuses_no_card(bench: Bench) -> None:
+    status, stdout, _ = bench.run(card={"broken": "Hardware is lacking required capabilities"}, encoder="cpu")
+    assert status == 3
+    assert "NVDEC of this GPU does not decode this" in json.loads(stdout)["error"]
+
+
+def test_a_stream_refused_for_what_is_no_fault_keeps_the_words_that_say_so(bench: Bench) -> None:
+    words = "OpenEncodeSessionEx failed: out of memory (10): (no details)\n" + "And so on. " * 100
+    nvidia = runpy.run_path(str(PAYLOAD / "nvidia_video.py"))
+    assert nvidia["telling"](words, 300) == words.splitlines()[0]
+    assert nvidia["telling"]("It broke. " * 100, 30).endswith("It broke.")
+    assert not nvidia["no_fault"]("CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_UNKNOWN, map failed (16)")
 
 
 @pytest.mark.parametrize("codec", ["hevc10", "av110"])
@@ -236,18 +293,20 @@ def test_the_stand_in_refuses_in_the_real_words(bench: Bench) -> None:
 def test_an_encoder_that_this_ffmpeg_lacks_is_named(bench: Bench) -> None:
     status, stdout, _ = bench.run(card={"missing": ["av1_nvenc"]}, codecs="h264,av1")
     assert status == 3
-    assert json.loads(stdout)["error"] == "this ffmpeg has no encoder av1_nvenc"
+    assert json.loads(stdout)["error"] == (
+        "this ffmpeg has no encoder av1_nvenc (it came with ffmpeg 6.0: take that, or name other codecs)"
+    )
 
 
-def test_a_gpu_that_the_driver_does_not_have_is_a_broken_engine(bench: Bench) -> None:
-    (bench.folder / "gpus" / "0000:41:00.0").rmdir()
+def test_a_gpu_that_cuda_does_not_have_is_a_broken_engine(bench: Bench) -> None:
+    bench.cards = ("0000:01:00.0", "0000:81:00.0")
     status, stdout, _ = bench.run()
     assert status == 4
-    assert "no GPU 0000:41:00.0 (it has: 0000:01:00.0, 0000:81:00.0)" in json.loads(stdout)["error"]
-    shutil.rmtree(bench.folder / "gpus")
+    assert json.loads(stdout)["error"].startswith("0000:41:00.0: cuDeviceGetByPCIBusId: ")
+    (bench.cuda / "libcuda.so.1").write_bytes(b"not a library")
     status, stdout, _ = bench.run()
     assert status == 3
-    assert "no NVIDIA driver" in json.loads(stdout)["error"]
+    assert "libcuda.so.1 cannot be loaded" in json.loads(stdout)["error"]
 
 
 def test_the_card_is_really_refused_by_the_ffmpeg_of_this_machine(bench: Bench) -> None:
@@ -256,12 +315,9 @@ def test_the_card_is_really_refused_by_the_ffmpeg_of_this_machine(bench: Bench) 
         pytest.skip("this machine has an NVIDIA driver")
     (bench.folder / "bin" / "ffmpeg").unlink()
     status, stdout, _ = bench.run()
-    error = json.loads(stdout)["error"]
-    if status == 3:
-        assert "this ffmpeg has no" in error
-    else:
-        assert status == 4
-        assert "one second of h264_nvenc on 0000:41:00.0" in error
+    # The stand-in of libcuda lacks what NVENC needs of it, and ffmpeg says so.
+    assert status == 3
+    assert "this ffmpeg has no" in (error := json.loads(stdout)["error"]) or "Cannot load " in error
 
 
 def test_the_processor_does_the_same_work_with_two_decoders(bench: Bench) -> None:

@@ -1,0 +1,64 @@
+"""What ``transcode_clips.py`` and ``stream.py`` must know of a GPU that encodes and decodes: its name for
+CUDA, and which of ffmpeg's complaints accuse no card.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+_NO_FAULT = (
+    # nv-codec-headers, dynlink_loader.h; ffmpeg's nvdec.c and nvenc.c
+    ("Cannot load ", "the driver's libcuda, libnvidia-encode or libnvcuvid is missing here"),
+    ("Failed loading nvcuvid", "the driver's libnvcuvid is missing here"),
+    ("required nvenc API version", "the driver is older than this ffmpeg's NVENC needs"),
+    # An A100 says this, and so do cards whose NVENC a container or hypervisor keeps back.
+    ("unsupported device (2)", "this GPU has no NVENC here: if its model has none, its file in "
+     "inventory/skus must say engines: {nvenc: 0}"),
+    ("Codec not supported", "NVENC of this GPU does not encode this codec: name others in codecs"),
+    ("10 bit encode not supported", "NVENC of this GPU encodes no ten bits: name other codecs"),
+    ("lacking required capabilities", "NVDEC of this GPU does not decode this: name other codecs"),
+    # Both mean the limit of sessions of a GeForce, which counts those of the whole machine; the second one
+    # was also a defect of drivers before 515.105.
+    ("incompatible client key (21)", "the driver allows no more encoding sessions"),
+    ("OpenEncodeSessionEx failed: out of memory (10)", "the driver allows no more encoding sessions, or the "
+     "card's memory is taken"),
+    ("failed: invalid param (8)", "NVENC refuses what this ffmpeg asks for: take another ffmpeg or driver"),
+    ("failed: unsupported param (12)", "NVENC does not know what this ffmpeg asks for"),
+    ("failed: invalid version (15)", "this ffmpeg's NVENC is not the driver's"),
+    ("CUDA_ERROR_OUT_OF_MEMORY", "the card's memory is taken"),
+    ("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "library and kernel module are of different driver versions"),
+    ("CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE", "a forward-compatibility library is installed here"),
+    ("CUDA_ERROR_STUB_LIBRARY", "libcuda is a stub here"),
+)  # fmt: skip
+"""Words of ffmpeg (4.4 to 7.1) and what they mean. None of them proves a defect of the card."""
+
+
+def no_fault(said: str) -> str:
+    """What a failed ffmpeg's words say of machine, model or licence; empty when the card may be to blame."""
+    return next((meaning for words, meaning in _NO_FAULT if words in said), "")
+
+
+def telling(said: str, most: int) -> str:
+    """What matters of a failed ffmpeg's words: the line that accuses no card, else the end."""
+    line = next((line for line in said.splitlines() if no_fault(line)), said.strip())
+    return line[-most:]
+
+
+def visible(address: str) -> dict[str, str]:
+    """The environment in which CUDA, NVENC and NVDEC have the GPU at a PCI address and none else.
+
+    By its UUID, which CUDA itself gives for the address: numbers shift when CUDA leaves a GPU out.
+    Raises ``Unable`` or ``Failure`` of ``bounded``.
+    """
+    import ctypes  # noqa: PLC0415
+
+    cuda: Any = __import__("cuda_driver").Cuda()
+    number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
+    raw = (ctypes.c_ubyte * 16)()
+    cuda.library.cuDeviceGetUuid.argtypes = [ctypes.c_void_p, ctypes.c_int]
+    cuda("cuDeviceGetUuid", raw, number)
+    said = bytes(raw).hex()
+    parts = (said[:8], said[8:12], said[12:16], said[16:20], said[20:])
+    return {"CUDA_VISIBLE_DEVICES": f"GPU-{'-'.join(parts)}"}
