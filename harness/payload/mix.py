@@ -31,6 +31,8 @@ limited to 1 MiB, base64 takes a third, and runs that are on will still add thei
 LONGEST = 1 << 20
 """Bytes of one run's output."""
 _TICK = 0.05
+_TRACE = b"Traceback (most recent call last):"
+"""What Python says first of an exception that nobody caught: judging needs it, however long the trace is."""
 
 
 def now() -> float:
@@ -96,7 +98,10 @@ class Load:
 
     def _write_down(self, code: int, *, cut: bool) -> None:
         out = _read(self._path("out"), LONGEST)
-        said = b"" if code == 0 else _read(self._path("err"), LONGEST)[-500:]
+        errors = b"" if code == 0 else _read(self._path("err"), LONGEST)
+        said = errors[-500:]
+        if _TRACE in errors and _TRACE not in said:
+            said = _TRACE + b" ... " + said
         self.runs.append(
             {
                 "load": self.name,

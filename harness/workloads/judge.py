@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -20,6 +21,13 @@ the machine, said in its ``error``. It never goes on with another engine."""
 _NOT_STARTED = (126, 127)
 """What a shell says of a program that it cannot start, or not find (POSIX, Shell Command Language 2.8.2): no
 payload ran, so nothing is known of the device. No payload ends with either."""
+_TRACE = "Traceback (most recent call last):"
+
+
+def broke_off(code: int, said: str) -> bool:
+    """Whether a payload ended by an exception that nobody caught, which is a defect of its own (Python then ends
+    with 1), or was killed from outside, as the kernel does where memory runs out. Neither accuses a device."""
+    return (code == 1 and _TRACE in said) or code == 128 + signal.SIGKILL
 
 
 def judge(
@@ -96,6 +104,8 @@ def _bad_ending(code: int, collected: Collected) -> tuple[str, str]:
         return "failed", _reason(collected.stdout) or said or "the demanded engine does not work"
     if code in _NOT_STARTED:
         return "lost", f"the machine could not start it (exit status {code}): {said}"
+    if broke_off(code, collected.stderr.decode("utf-8", "replace")):
+        return "lost", f"the load itself broke off (exit status {code}): {said}"
     how = f"ended by signal {code - 128}" if code > 128 else f"ended with status {code}"
     return "failed", f"{how}: {said}" if said else how
 

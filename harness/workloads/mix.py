@@ -26,7 +26,7 @@ from harness.workloads.base import (
     settings,
 )
 from harness.workloads.hashing import WORKLOAD as HASHING
-from harness.workloads.judge import ENGINE_BROKEN, UNABLE
+from harness.workloads.judge import ENGINE_BROKEN, UNABLE, broke_off
 from harness.workloads.pcie import WORKLOAD as PCIE
 from harness.workloads.render import WORKLOAD as RENDER
 from harness.workloads.stream import WORKLOAD as STREAM
@@ -49,6 +49,14 @@ _MOST_MEMORY = 64 << 20
 _SHOWN = 20
 _MOST_ANSWERS = 500
 """Wrong ones that are kept; nobody reads a thousand of one kind."""
+_HUNG = 3.0
+"""A run that was cut says nothing, unless it had lasted this many times longer than any before it: pulses take
+half of a run's time, and the last runs have the machine to themselves. Beyond it, it may have hung."""
+_SIDE_BY_SIDE: dict[str, dict[str, Scalar]] = {
+    # Near and far cells are measured one after the other, while the other loads stop, go on and end.
+    "pcie": {"near_tolerance": 0.9},
+}
+"""What a workload cannot be held to in a mix, unless the profile says so of it there."""
 _FULL = "mix: the outputs of all runs are too much to come back: give mix fewer seconds, and more rounds"
 
 
@@ -123,6 +131,7 @@ class Mix:
         answers.append(at_least("time under load", given["seconds"] * 0.99, spent, "s"))
         engines: dict[str, str] = {}
         counts: dict[str, int] = {load.name: 0 for load, _one in jobs}
+        longest = {load.name: 0.0 for load, _one in jobs}
         loads = {load.name: (load, one) for load, one in jobs}
         outputs = _unpacked(seen.text("outputs"))
         for number, entry in enumerate(seen.items("runs")):
@@ -133,8 +142,15 @@ class Mix:
             output = outputs.read(run.integer("bytes", bits=21))
             if len(output) != run.integer("bytes", bits=21):
                 raise ParseError(f"mix: the output of run {number} is not all there")
+            lasted = run.seconds("ended") - run.seconds("started")
             if run.flag("cut"):
+                if lasted > _HUNG * max(longest[name], 1.0):
+                    missing.append(
+                        f"mix: a run of {name} was cut after {lasted:.0f} s and had not come to its end; the "
+                        f"longest before it took {longest[name]:.0f} s"
+                    )
                 continue
+            longest[name] = max(longest[name], lasted)
             counts[name] += 1
             try:
                 wrong, engines[name] = _run(loads[name], run, output, counts[name], versions)
@@ -144,10 +160,13 @@ class Mix:
                 answers += wrong
         if outputs.read(1):
             raise ParseError("mix: there is more output than runs")
+        missing += [f"mix: no run of {name} came to an end" for name, count in counts.items() if not count]
         if missing and all(answer.ok for answer in answers):
             raise ParseError(missing[0] + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""))
         for name, count in counts.items():
-            answers.append(at_least(f"{name}: runs with right answers", 1, _right(name, count, answers), ""))
+            if count:
+                right = _right(name, count, answers)
+                answers.append(at_least(f"{name}: runs with right answers", 1, right, ""))
         return Parsed(
             engine="+".join(f"{name}:{engine}" for name, engine in engines.items()) or "none",
             answers=tuple(answers[:_MOST_ANSWERS]),
@@ -160,7 +179,8 @@ class Mix:
 
 def parameters_in_mix(profile: Mapping[str, Mapping[str, Scalar]], name: str) -> dict[str, Scalar]:
     """The profile's for that workload, with what it says of it in a mix (``mix.vram``) laid over them."""
-    return {**profile.get(name, {}), **profile.get(f"mix.{name}", {})}
+    own = _SIDE_BY_SIDE.get(name, {})
+    return {**profile.get(name, {}), **own, **profile.get(f"mix.{name}", {})}
 
 
 def loads_of(given: Mapping[str, Scalar]) -> tuple[str, ...]:
@@ -186,6 +206,8 @@ def _run(
     where = f"{load.name} run {number}"
     status = run.integer("status", bits=16)
     said = run.text("said")[-300:]
+    if broke_off(status, run.text("said")):
+        raise ParseError(f"mix: {where} broke off by itself (exit status {status}): {said}")
     if status == UNABLE:
         reason = output[-300:].decode("utf-8", "backslashreplace").strip()
         raise ParseError(f"mix: {where} could not do its work: {said or reason}")

@@ -44,6 +44,7 @@ def test_a_right_answer_is_done_with_measurements_and_time(job: Job, frame: Fram
         ({"exit": 139}, "failed", "signal 11: boom"),
         ({"exit": 1}, "failed", "status 1: boom"),
         ({"exit": 3}, "lost", "boom"),
+        ({"exit": 137}, "lost", "broke off (exit status 137): boom"),
         ({"exit": 126}, "lost", "could not start it (exit status 126): boom"),
         ({"exit": 127}, "lost", "could not start it (exit status 127): boom"),
         ({"state": "running", "exit": None, "ended": None}, "timeout", "still running after 2 s"),
@@ -62,6 +63,13 @@ def test_a_bad_ending_has_its_word_even_beside_a_right_answer(  # noqa: PLR0917
     assert result.status == status
     assert words in result.detail
     assert result.answers == ()
+
+
+def test_a_defect_of_the_payload_is_no_fault_of_the_machine(job: Job, frame: Frame) -> None:
+    trace = b"Traceback (most recent call last):\n" + b'  File "x", line 1\n' * 200 + b"KeyError: 'found'\n"
+    result = judge(workload("hashing"), job, frame(b"", trace, exit=1))
+    assert (result.status, result.detail.endswith("KeyError: 'found'")) == ("lost", True)
+    assert judge(workload("hashing"), job, frame(b"", trace, exit=139)).status == "failed"
 
 
 def test_a_payload_that_could_not_work_says_why(job: Job, frame: Frame) -> None:

@@ -75,10 +75,50 @@ def test_one_wrong_answer_among_many_runs_is_wrong_and_named(only_hashing: Job) 
     assert wrong(only_hashing, a_report([good, bad, good])) == ["hashing run 2: password"]
 
 
-def test_a_load_that_never_came_to_an_end_is_wrong(only_hashing: Job) -> None:
+def test_a_load_that_never_came_to_an_end_is_no_pass_and_no_fault(only_hashing: Job) -> None:
     cut = a_run("hashing", b"", cut=True)
     for runs in ([], [cut]):
-        assert wrong(only_hashing, a_report(runs)) == ["hashing: runs with right answers"]
+        with pytest.raises(ParseError, match="no run of hashing came to an end"):
+            mix.WORKLOAD.parse(only_hashing, a_report(runs))
+
+
+def test_a_last_run_that_may_have_hung_is_no_pass(only_hashing: Job) -> None:
+    good = a_run("hashing", hashing_output(only_hashing), ended=11.0)
+    cut = a_run("hashing", b"", cut=True, started=20.0, ended=40.0)
+    assert wrong(only_hashing, a_report([good, cut])) == []
+    cut["ended"] = 60.0
+    with pytest.raises(ParseError, match=r"cut after 40 s .* the longest before it took 10 s"):
+        mix.WORKLOAD.parse(only_hashing, a_report([good, cut]))
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(1, "Traceback (most recent call last): ... KeyError"), (137, "")]
+)
+def test_a_run_that_broke_off_by_itself_accuses_no_device(status: int, said: str, only_hashing: Job) -> None:
+    good = a_run("hashing", hashing_output(only_hashing))
+    with pytest.raises(ParseError, match="broke off by itself"):
+        mix.WORKLOAD.parse(only_hashing, a_report([good, a_run("hashing", b"", status=status, said=said)]))
+
+
+def test_a_defect_of_a_load_is_told_from_its_failure_however_much_it_says(tmp_path: Path) -> None:
+    argv = [sys.executable, "-c", "raise KeyError('x' * 900)"]
+    asked = {
+        "loads": [{"name": "hashing", "argv": argv, "steady": False}],
+        "phases": [{"kind": "soak", "seconds": 0.2}],
+        "pulse_seconds": 1.0,
+        "grace_seconds": 30.0,
+        "folder": str(tmp_path / "k"),
+    }
+    program = [sys.executable, "-I", "-S", str(PAYLOAD / "mix.py"), json.dumps(asked)]
+    done = subprocess.run(program, capture_output=True, check=True, timeout=60)
+    said = json.loads(done.stdout)["observed"]["runs"][0]["said"]
+    assert said.startswith("Traceback (most recent call last):")
+    assert len(said) < 600
+
+
+def test_near_and_far_are_not_told_apart_beside_other_loads() -> None:
+    assert mix.parameters_in_mix({"pcie": {"near_tolerance": 0.1}}, "pcie") == {"near_tolerance": 0.9}
+    assert mix.parameters_in_mix({"mix.pcie": {"near_tolerance": 0.2}}, "pcie") == {"near_tolerance": 0.2}
 
 
 def test_a_load_that_died_is_wrong_and_one_that_could_not_work_is_no_answer_at_all(only_hashing: Job) -> None:
