@@ -17,13 +17,39 @@ SOFTWARE = (
     "CUDA_ERROR_UNSUPPORTED_PTX_VERSION",
     "CUDA_ERROR_NO_BINARY_FOR_GPU",
     "CUDA_ERROR_JIT_COMPILER_NOT_FOUND",
+    "CUDA_ERROR_INVALID_PTX",
+    "CUDA_ERROR_SYSTEM_NOT_READY",
     "no kernel image is available for execution on the device",
+    "device kernel image is invalid",
+    "invalid device function",
+    "a PTX JIT compilation failed",
+    "PTX JIT compiler library not found",
+    "PTX JIT compilation was disabled",
     "the provided PTX was compiled with an unsupported toolchain",
     "CUDA driver version is insufficient for CUDA runtime version",
+    "system not yet initialized",
+    "system has unsupported display driver / cuda driver combination",
+    "CUDA-capable device(s) is/are busy or unavailable",
+    "CUBLAS_STATUS_NOT_SUPPORTED",
+    "CUBLAS_STATUS_ARCH_MISMATCH",
     "NVIDIA driver on your system is too old",
+    "TensorFlow shows no GPU",
+    "Cannot assign a device for operation",
 )
-"""Words of errors that speak of framework and driver and not of the card: names of ``cuda.h``, texts of
-``cudaGetErrorString``, and the last one is PyTorch's."""
+"""Words of errors that speak of framework and driver and not of the card: names of ``cuda.h`` and
+``cublas_api.h``, texts of ``cudaGetErrorString``; one of PyTorch's and two of TensorFlow's. That a device is
+busy is said where somebody set it to serve one process only."""
+MEMORY = (
+    "out of memory",
+    "OUT_OF_MEMORY",
+    "OOM when allocating",
+    "Dst tensor is not initialized",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "BLAS support",
+)
+"""Words of errors for want of memory, which says nothing of the card either: other loads use it, too. The
+last is TensorFlow's in several sentences, where cuBLAS found none for itself, or no code for the GPU
+(tensorflow issues 7072 and 9489)."""
 
 
 class Unable(Exception):
@@ -89,9 +115,11 @@ def identity(address: str) -> dict[str, Any]:
 
 
 def at_work(error: Exception, gpu: bool, what: str) -> Exception:
-    """What an error of the framework at work is: Broken for a GPU, except where its software is to blame."""
-    words = f"{what}: {str(error)[:800]}"
-    ours = not gpu or any(text in str(error) for text in SOFTWARE)
+    """What an error of the framework at work is: Broken for a GPU, except where software or a want of memory
+    is to blame."""
+    words, said = f"{what}: {str(error)[:800] or type(error).__name__}", str(error).lower()
+    ours = not gpu or isinstance(error, MemoryError)
+    ours = ours or any(text.lower() in said for text in (*SOFTWARE, *MEMORY))
     return Unable(words) if ours else Broken(words)
 
 

@@ -33,16 +33,16 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
     )
     name = f"{'cuda' if gpu else 'cpu'}:{job['framework']}"
     job = {**job, "engine": name}
-    offered = engine.offered(tuple(who["capability"]) if who["capability"] else None)
-    asked = job["precisions"] or [p for p in _ORDER if not offered[p]]
-    todo = [p for p in _ORDER if p in asked and not offered[p]]
     training = __import__("tensor_train").Training(np, numbers, engine, job)
     try:
+        offered = engine.offered(tuple(who["capability"]) if who["capability"] else None)
+        asked = job["precisions"] or [p for p in _ORDER if not offered[p]]
+        todo = [p for p in _ORDER if p in asked and not offered[p]]
         training.once()
         burns = _burns(np, numbers, engine, job, todo)
         curve = _curve(np, numbers, engine, job, todo)
         training.once()
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise device.at_work(error, gpu, job["device"]) from error
     return {
         "device": job["device"],
@@ -92,22 +92,31 @@ def _engine(job: dict[str, Any], device: Any, began: float) -> tuple[Any, Any, A
             # After numpy, whose own few reads would wait behind these.
             here = os.path.dirname(os.path.abspath(__file__))
             __import__("tensorflow_pages").read_ahead(job["library_dir"], here)
-            needed = _cuda(library, device, job) if gpu else []
-            engine = __import__("tensor_tf").Engine(np, numbers, {**job, "cuda_libraries": needed})
-        else:
-            if gpu and __import__("torch").version.cuda is None:
-                raise device.Unable("this PyTorch is built without CUDA")
-            engine = __import__("tensor_torch").Engine(np, numbers, job)
-    except (ImportError, OSError) as error:
+        if gpu:
+            job = {**job, "cuda_libraries": _cuda(library, device, job)}
+        made = __import__("tensor_tf" if tensorflow else "tensor_torch").Engine
+    except device.Unable:
+        raise
+    except Exception as error:  # no device was touched yet: whatever this is, an installation is broken
+        why = str(error) or type(error).__name__
+        raise device.Unable(f"{job['framework']} is not usable here: {why}") from error
+    try:
+        engine = made(np, numbers, job)
+    except (ImportError, OSError, AttributeError, ValueError) as error:
         raise device.Unable(f"{job['framework']} is not usable here: {error}") from error
-    except RuntimeError as error:
-        raise device.at_work(error, True, job["framework"]) from error
+    except (RuntimeError, MemoryError) as error:
+        raise device.at_work(error, gpu, job["framework"]) from error
     spent = time.perf_counter() - began - numpy_seconds
     return np, numbers, engine, {"numpy_seconds": numpy_seconds, "import_seconds": spent}
 
 
 def _cuda(library: Any, device: Any, job: dict[str, Any]) -> list[str]:
-    """The libraries TensorFlow needs to work on this GPU. Raises Unable where it never could, or OSError."""
+    """The libraries TensorFlow needs to work on this GPU. Raises Unable where the framework never could, or
+    OSError."""
+    if job["framework"] == "torch":
+        if __import__("torch").version.cuda is None:
+            raise device.Unable("this PyTorch is built without CUDA")
+        return []
     info = library.build_info(job["library_dir"])
     why = library.no_kernels(info, tuple(job["capability"]), job["driver"])
     if why:

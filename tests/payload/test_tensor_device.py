@@ -1,0 +1,116 @@
+"""What an error of a framework is: a broken card where neither software nor a want of memory explains it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import harness.payload
+from harness.payload import tensor_device
+
+PAYLOAD = Path(next(iter(harness.payload.__path__)))
+INNOCENT = [
+    "CUDA out of memory. Tried to allocate 512.00 MiB. GPU 0 has a total capacity of 14.58 GiB",
+    "TensorFlow: OOM when allocating tensor with shape[16384,16384] and type double on GPU:0 by GPU_0_bfc",
+    "TensorFlow: Dst tensor is not initialized.",
+    "TensorFlow: No BLAS support in stream.",
+    "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    "CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasLtMatmulAlgoGetHeuristic`",
+    "CUDA error: no kernel image is available for execution on the device",
+    "CUDA error: device kernel image is invalid",
+    "CUDA error: CUDA-capable device(s) is/are busy or unavailable",
+    "The NVIDIA driver on your system is too old (found version 11040).",
+    "TensorFlow: Cannot assign a device for operation MatMul_9: {{node MatMul_9}}",
+    "TensorFlow shows no GPU, though it has kernels for it and CUDA's libraries",
+]
+GUILTY = [
+    "CUDA error: uncorrectable ECC error encountered",
+    "CUDA error: an illegal memory access was encountered",
+    "CUDA error: unspecified launch failure",
+    "TensorFlow: Blas xGEMMBatched launch failed : a.shape=",
+    "CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`",
+]
+
+
+@pytest.mark.parametrize("words", INNOCENT)
+def test_software_and_a_want_of_memory_accuse_no_card(words: str) -> None:
+    assert isinstance(tensor_device.at_work(RuntimeError(words), True, "torch"), tensor_device.Unable)
+
+
+@pytest.mark.parametrize("words", GUILTY)
+def test_all_else_at_work_is_a_broken_engine(words: str) -> None:
+    assert isinstance(tensor_device.at_work(RuntimeError(words), True, "torch"), tensor_device.Broken)
+    assert isinstance(tensor_device.at_work(RuntimeError(words), False, "torch"), tensor_device.Unable)
+
+
+def test_a_want_of_the_machines_own_memory_is_named() -> None:
+    found = tensor_device.at_work(MemoryError(), True, "0000:01:00.0")
+    assert isinstance(found, tensor_device.Unable)
+    assert str(found) == "0000:01:00.0: MemoryError"
+
+
+IDENTITY = """
+def identity(address):
+    return {"address": address, "name": "X", "capability": [9, 0], "driver": 12080}
+"""
+ENGINE = """
+class Engine:
+    gpu, version = True, "2"
+    def __init__(self, np, numbers, job):
+        if job["at"] == "start":
+            raise eval(job["error"])
+        self.job = job
+    def offered(self, capability):
+        raise eval(self.job["error"])
+"""
+
+
+def worker(folder: Path, torch: str, **job: str) -> tuple[int, str]:
+    """Status and error of a worker whose PyTorch is ``torch`` and whose engine fails as ``job`` says."""
+    for name in ("tensor_worker.py", "tensor_library.py", "tensor_numbers.py", "tensor_train.py"):
+        shutil.copy(PAYLOAD / name, folder)
+    (folder / "tensor_device.py").write_text((PAYLOAD / "tensor_device.py").read_text() + IDENTITY)
+    (folder / "tensor_torch.py").write_text(ENGINE)
+    (folder / "torch.py").write_text(torch)
+    whole = {"device": "0000:01:00.0", "framework": "torch", "library_dir": "", "batch": 4, "width": 2}
+    whole |= {"hidden": 2, "seed": 1, "learning_rate": 0.5, "precisions": [], **job}
+    argv = [sys.executable, "-I", str(folder / "tensor_worker.py"), json.dumps(whole)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    return done.returncode, json.loads(done.stdout)["error"]
+
+
+GOOD = "class version: cuda = '13.0'"
+
+
+@pytest.mark.parametrize("at", ["start", "work"])
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ("RuntimeError('CUDA error: uncorrectable ECC error encountered')", 4),
+        ("RuntimeError('CUDA out of memory.')", 3),
+        ("MemoryError('Unable to allocate 2 GiB')", 3),
+    ],
+)
+def test_a_worker_ends_by_what_failed(tmp_path: Path, at: str, error: str, status: int) -> None:
+    assert worker(tmp_path, GOOD, at=at, error=error)[0] == status
+
+
+@pytest.mark.parametrize(
+    "torch",
+    [
+        "raise ValueError('libcublas.so.*[0-9] not found in the system path')",
+        "raise RuntimeError('built with baseline optimizations, but your machine does not support them')",
+        "raise AttributeError('half installed')",
+        "",
+        "class version: cuda = None",
+    ],
+)
+def test_a_framework_that_cannot_be_imported_accuses_no_card(tmp_path: Path, torch: str) -> None:
+    status, words = worker(tmp_path, torch, at="work", error="RuntimeError('not reached')")
+    assert status == 3
+    assert "not reached" not in words
