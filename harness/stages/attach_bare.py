@@ -14,7 +14,7 @@ from harness.model.pci import PciAddress
 from harness.ports import Transport
 from harness.stages.attached import Attached
 from harness.stages.boundary import stage, stage_error
-from harness.stages.burn import Burn, burn, put_payload, require_python
+from harness.stages.burn import Burn, burn, longest_seconds, put_payload, require_python
 from harness.stages.given import GuestDemand
 from harness.stages.guest_devices import bare_devices
 from harness.stages.host_state import run_directory
@@ -93,7 +93,7 @@ def run_bare(attached: Attached) -> None:
             require_python(transport, bare_place(session.host.work_dir, session.run))
             task = _burn(attached, demand, found)
             put_payload(transport, task.place)
-            watch = _watch(attached, name, task.place, gpus)
+            watch = _watch(attached, demand, task.place, gpus)
             with watched(watch, transport, task.results):
                 burn(task, transport)
 
@@ -143,9 +143,9 @@ def uses_tensorflow(profile: Profile, workloads: tuple[str, ...]) -> bool:
     return any(tensor["framework"] == "tensorflow" and not tensor["library_dir"] for tensor in whole)
 
 
-def _watch(attached: Attached, name: str, place: Place, gpus: tuple[PciAddress, ...]) -> Watch:
+def _watch(attached: Attached, demand: GuestDemand, place: Place, gpus: tuple[PciAddress, ...]) -> Watch:
     """The sampler beside the loads, with ``pynvml`` from the controller: a bare machine need not have it."""
-    session, transport = attached.session, attached.access.transport
+    session, transport, name = attached.session, attached.access.transport, demand.request.name
     transport.put(pynvml_file(), f"{place.payload}/pynvml.py")
     standin = None
     if session.standin is not None:
@@ -158,6 +158,7 @@ def _watch(attached: Attached, name: str, place: Place, gpus: tuple[PciAddress, 
         run=session.run,
         guest=name,
         spec=session.profile.telemetry,
+        seconds=longest_seconds(session.profile, demand.workloads),
         codes=session.codes,
         recorder=session.recorder,
         progress=session.progress,

@@ -66,6 +66,13 @@ class Burn:
     """Devices in which an earlier tenant of this run left its pattern; grows as guests come and go."""
 
 
+def longest_seconds(profile: Profile, workloads: tuple[str, ...]) -> float:
+    """More than a burn can take: its time, and a round that begins at the end of it with each load to its
+    deadline. What is started for the length of a burn ends by itself after that, should nobody end it."""
+    each = profile.workload_deadline_seconds + _SLICE_SECONDS + 5 * _ROUND_TRIP_SECONDS
+    return profile.burn_seconds + each * max(1, len(workloads))
+
+
 def burn(task: Burn, connection: Transport) -> None:
     """Run every workload, whose payload is there (``put_payload``), and record what each brought back. One
     that breaks does not end the others, but no further round begins after it.

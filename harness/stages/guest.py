@@ -24,7 +24,7 @@ from harness.record.recorder import Recorder
 from harness.stages import provision
 from harness.stages.access import HostAccess
 from harness.stages.boundary import Stopped, stage, stage_error
-from harness.stages.burn import Burn, burn, put_payload, require_python
+from harness.stages.burn import Burn, burn, longest_seconds, put_payload, require_python
 from harness.stages.guest_devices import guest_devices
 from harness.stages.host_state import HostState, snapshot_host_state
 from harness.stages.images import HostImage
@@ -228,6 +228,7 @@ def _burn(
             run=guest.run,
             guest=guest.name,
             spec=guest.profile.telemetry,
+            seconds=longest_seconds(guest.profile, guest.workloads),
             codes=guest.codes,
             recorder=guest.recorder,
             progress=guest.progress,

@@ -66,6 +66,9 @@ class Watch:
     place: Place = Place()
     pynvml: str = "/usr/lib/python3/dist-packages"
     """Folder on the loads' machine that holds ``pynvml.py``; where it does not, NVML is not asked."""
+    seconds: float
+    """After which the sampler ends by itself: a controller that was killed leaves it running, and without a
+    VM it would for as long as the machine does."""
     addresses: Mapping[PciAddress, PciAddress] | None = None
     """From the guest's addresses to the host's; None where both are one."""
     standin: NvmlStandin | None = None
@@ -119,6 +122,7 @@ def sampler_argv(watch: Watch) -> tuple[str, ...]:
         "spool": watch.spool,
         "fast_hz": watch.spec.fast_hz,
         "slow_hz": watch.spec.slow_hz,
+        "seconds": watch.seconds,
         "jobs": watch.place.jobs,
         "pynvml": watch.pynvml,
         "library": watch.standin.library if watch.standin is not None else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import shutil
 import subprocess
 import time
@@ -18,7 +19,7 @@ from harness.model.inventory import GuestSpec, HostControlRef, HostFile
 from harness.stages.access import HostAccess
 from harness.stages.attach_bare import bare_place, run_bare, sweep_bare
 from harness.stages.attached import Attached
-from harness.stages.burn import require_python
+from harness.stages.burn import longest_seconds, require_python
 from harness.stages.given import GuestDemand, Session
 from harness.workloads import Job, Place, payload_tar, runs
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
@@ -72,6 +73,23 @@ def test_loads_run_on_the_machine_itself_and_leave_nothing(attached, tmp_path) -
     assert result.started is not None
     assert result.ended is not None
     assert list((tmp_path / "work").rglob("*")) == [tmp_path / "work" / "runs"]
+
+
+def test_what_watches_the_loads_ends_by_itself_though_nobody_ends_it(attached) -> None:
+    """A killed controller ends nothing: its sampler would fill the machine's disk until somebody came."""
+    recorder = attached.session.recorder
+    real = LocalTransport("here", recorder=recorder)
+    run_bare(dataclasses.replace(attached, access=dataclasses.replace(attached.access, transport=real)))
+    (started,) = (recorder.path / "transcripts").glob("*-bare-sampler-start.txt")
+    (seconds,) = re.findall(r'seconds\\*":([0-9.]+)', started.read_text())
+    assert float(seconds) == longest_seconds(attached.session.profile, ("hashing",))
+
+
+def test_nothing_of_a_burn_takes_longer_than_it_can() -> None:
+    profile = load_profile("burnin")
+    loads = profile.guests[0].workloads
+    assert longest_seconds(profile, loads) > 14400.0 + len(loads) * profile.workload_deadline_seconds
+    assert longest_seconds(load_profile("bare"), ()) > 0, "0 would mean: without end"
 
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["whole", "without its payload"])

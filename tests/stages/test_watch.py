@@ -73,6 +73,7 @@ def run(tmp_path, library):
             run=RUN,
             guest="bare",
             spec=PROFILE.telemetry,
+            seconds=600.0,
             codes=load_kernel_codes(),
             recorder=recorder,
             progress=quiet(),
