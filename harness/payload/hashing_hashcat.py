@@ -20,6 +20,15 @@ _DEVICE = re.compile(r"^\s*Backend Device ID #([0-9]+)(?: \(Alias: #([0-9]+)\))?
 _FIELD = re.compile(r"^\s*([A-Z][A-Za-z().]*?)\.*: (.*)$")
 _STATUS = re.compile(r'\{ "session": .*$')
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_BACKEND_ERRORS = range(256 - 9, 256 - 2)
+"""hashcat's -9 to -3 (``docs/status_codes.txt`` of 6.2.6): a kernel that could not be built or loaded, too
+little free memory. That is compilers, drivers and neighbours, and proves nothing of the card."""
+_NO_FAULT = (
+    "installation found", "compatible platform found", "No devices found", "build failed", "NVRTC_ERROR",
+    "unsupported toolchain", "CL_BUILD_PROGRAM_FAILURE", "Not enough allocatable device memory",
+    "CUDA_ERROR_OUT_OF_MEMORY", "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+)  # fmt: skip
+"""Words of hashcat (``backend.c``), NVRTC and the driver that speak of what is installed or taken here."""
 _TELLING = ("self-test", "ATTENTION", "Skipping", "temperature", "rror")
 # Sixteen GPUs in four modes must fit into the 1 MiB of output that comes back.
 _KEPT_STATUS = 8
@@ -79,13 +88,20 @@ def _lies_at(device: dict[str, str], address: str) -> bool:
 
 
 def at_address(found: list[dict[str, str]], address: str) -> dict[str, str]:
-    """The device at a PCI address, by CUDA where both APIs show it. Raises BrokenEngine."""
+    """The device at a PCI address, by CUDA where both APIs show it.
+
+    Raises BrokenEngine where hashcat shows other NVIDIA GPUs and not this one, RuntimeError where it shows
+    none, or several that it does not tell apart (OpenCL knows no PCI domains).
+    """
     here = [d for d in found if _lies_at(d, address)]
     here = [d for d in here if d["api"] == "CUDA"] or [d for d in here if d.get("Type") == "GPU"]
-    if len(here) != 1:
-        listed = ", ".join(d.get("PCI.Addr.BDFe") or d.get("PCI.Addr.BDF") or d["api"] for d in found)
-        raise BrokenEngine(f"hashcat shows {len(here)} GPUs at {address} (it shows: {listed or 'no device'})")
-    return here[0]
+    if len(here) == 1:
+        return here[0]
+    listed = ", ".join(d.get("PCI.Addr.BDFe") or d.get("PCI.Addr.BDF") or d["api"] for d in found)
+    why = f"hashcat shows {len(here)} GPUs at {address} (it shows: {listed or 'no device'})"
+    if here or not any(backend(d) in ("cuda", "opencl:nvidia") for d in found):
+        raise RuntimeError(f"{why}; it needs NVRTC (CUDA's libnvrtc) or NVIDIA's OpenCL (nvidia-opencl-icd)")
+    raise BrokenEngine(why)
 
 
 def first_cpu(found: list[dict[str, str]]) -> dict[str, str]:
@@ -163,7 +179,8 @@ def telling(said: str) -> str:
 
 
 def _refuse(status: int, said: str) -> None:
-    """Raise BrokenEngine for an end that is neither found, exhausted nor a failed self-test.
+    """Raise for an end that is neither found, exhausted nor a failed self-test: RuntimeError where what is
+    installed or taken here may be why, else BrokenEngine.
 
     0 and 1 are hashcat's "cracked" and "exhausted"; a failed self-test is an observation.
     """
@@ -171,7 +188,10 @@ def _refuse(status: int, said: str) -> None:
         raise BrokenEngine("hashcat stopped for heat: " + _line(said, "Temperature limit on GPU"))
     if status in (0, 1) or "kernel self-test fail" in said:
         return
-    raise BrokenEngine(f"hashcat ended with status {status}: {said[-1500:]}")
+    why = f"hashcat ended with status {status}: {said[-1500:]}"
+    if status in _BACKEND_ERRORS or any(words in said for words in _NO_FAULT):
+        raise RuntimeError(why)
+    raise BrokenEngine(why)
 
 
 def _line(said: str, words: str) -> str:
@@ -211,7 +231,8 @@ def _forked(job: dict[str, Any], at: str, device: dict[str, str], tools: Any, wo
             result: dict[str, Any] = on_device(job, at, device, tools, word)
             code = 0
         except (BrokenEngine, RuntimeError, OSError) as error:
-            result, code = {"error": f"{at}: {error}" if at else str(error)}, 4
+            told = f"{at}: {error}" if at else str(error)
+            result, code = {"broken" if isinstance(error, BrokenEngine) else "unable": told}, 4
         with open(path, "w", encoding="utf-8") as stream:
             json.dump(result, stream)
     finally:
@@ -227,10 +248,8 @@ def observe(job: dict[str, Any], tools: Any, word: Any) -> tuple[dict[str, Any],
     environment = _environment(job, job["folder"], "list")
     version = tools.run([program, "--version"], ".", environment=environment)[1].strip()
     status, said = tools.run([program, "-I"], ".", environment=environment)
-    if "CUDA installation found" in said:  # neither libcuda nor any OpenCL: part of the image, not the GPU
-        raise RuntimeError("hashcat: " + _line(said, "CUDA installation found"))
     if status:
-        raise BrokenEngine(f"hashcat -I ended with status {status}: {said[-1500:]}")
+        _refuse(255, f"(-I) {said}")
     listed = devices(said)
     if job["engine"] == "gpu":
         chosen = [(address, at_address(listed, address)) for address in job["addresses"]]
@@ -244,8 +263,9 @@ def observe(job: dict[str, Any], tools: Any, word: Any) -> tuple[dict[str, Any],
             raise RuntimeError(f"the process beside hashcat ended with {code}")
         with open(path, encoding="utf-8") as stream:
             results.append(json.load(stream))
-    wrong = [result["error"] for result in results if "error" in result]
-    if wrong:
-        raise BrokenEngine("; ".join(wrong))
+    for how, kind in (("broken", BrokenEngine), ("unable", RuntimeError)):
+        told = [result[how] for result in results if how in result]
+        if told:
+            raise kind("; ".join(told))
     backends = sorted({result["backend"] for result in results})
     return {"devices": results}, ",".join(backends), f"hashcat {version}"

@@ -14,6 +14,14 @@ import sys
 from pathlib import Path
 
 
+ENDS = {
+    "heat": (2, "Temperature limit on GPU #1 reached, aborting..."),
+    "memory": (252, "* Device #1: Not enough allocatable device memory for this attack."),
+    "compiler": (255, "nvrtcCompileProgram(): NVRTC_ERROR_INVALID_OPTION\nKernel shared.cl build failed."),
+    "fault": (255, "cuCtxSynchronize(): an illegal memory access was encountered"),
+}
+
+
 def options(argv: list[str]) -> tuple[dict[str, str], list[str]]:
     """Options with values, and the rest."""
     flags = {"-O", "-b", "-I", "--version", "--potfile-disable", "--restore-disable", "--logfile-disable",
@@ -51,12 +59,10 @@ def hunt(given: dict[str, str], rest: list[str], defect: str) -> int:
     if defect != "no self-test":
         print("Finished self-test", end="")
     print("Starting autotune. Please be patient...Finished autotune")
-    if defect == "heat":
-        print("Temperature limit on GPU #1 reached, aborting...")
-        return 2
-    if defect == "memory":
-        print("* Device #1: Not enough allocatable device memory for this attack.")
-        return 252
+    if defect in ENDS or defect == "one fault":
+        status, words = ENDS[defect if defect in ENDS else "fault" if given["-d"] == "2" else "memory"]
+        print(words)
+        return status
     wanted = set(Path(rest[0]).read_text(encoding="ascii").split())
     tried = candidates(rest[1], {"?1": given["-1"], "?2": given["-2"]})
     kind = {"0": "md5", "1400": "sha256"}[given["-m"]]
