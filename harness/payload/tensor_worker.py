@@ -16,6 +16,30 @@ if TYPE_CHECKING:
     from typing import Any
 
 UNABLE, BROKEN = 3, 4
+_SETTINGS = {
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "TF_ENABLE_ONEDNN_OPTS": "0",
+    "OPENBLAS_NUM_THREADS": "1",  # references need not start a thread for each processor
+    # cuBLAS gives the same bits each time only with a workspace of fixed size (its documentation, 2.1.4).
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    # TensorFlow would take a GPU's whole memory at once, which other loads use at the same time.
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    # Else a run returns before the GPU has done it, and rates are those of starting it (direct_session.cc).
+    "TF_SYNC_ON_FINISH": "true",
+    # Plans of cuBLASLt are kept by type and shape (matmul_util.h): TF32 would get those of float32. Its
+    # algorithms by trial differ from GPU to GPU, and so do the bits.
+    "TF_USE_CUBLASLT": "false",
+    "TF_MATMUL_AUTOTUNE_ENABLE": "false",
+    "TF_FP16_MATMUL_USE_FP32_COMPUTE": "true",  # sums in 16 bits break the bounds
+}
+_UNSET = (
+    "NVIDIA_TF32_OVERRIDE",
+    "CUBLAS_EMULATE_SINGLE_PRECISION",
+    "CUBLAS_EMULATE_DOUBLE_PRECISION",
+    "CUBLAS_EMULATION_STRATEGY",
+    "CUDA_LAUNCH_BLOCKING",
+)
+"""They would change what the precisions mean, or how fast they are."""
 _ORDER = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8")
 
 
@@ -63,17 +87,9 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
 
 def _engine(job: dict[str, Any], device: Any, began: float) -> tuple[Any, Any, Any, dict[str, float]]:
     gpu, tensorflow = job["device"] != "cpu", job["framework"] == "tensorflow"
-    for name, value in {
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "TF_ENABLE_ONEDNN_OPTS": "0",
-        "OPENBLAS_NUM_THREADS": "1",  # references need not start a thread for each processor
-        # cuBLAS gives the same bits each time only with a workspace of fixed size (its documentation, 2.1.4).
-        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
-        # TensorFlow would take a GPU's whole memory at once, which other loads use at the same time.
-        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
-    }.items():
-        os.environ.setdefault(name, value)
-    os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # it would change what fp32 and tf32 mean
+    os.environ.update(_SETTINGS)
+    for name in _UNSET:
+        os.environ.pop(name, None)
     if not gpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if tensorflow and device.lacks_avx():

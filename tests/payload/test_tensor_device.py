@@ -68,14 +68,20 @@ class Engine:
     def offered(self, capability):
         raise eval(self.job["error"])
 """
+TELLS = """
+import json, os
+class Engine:
+    def __init__(self, np, numbers, job):
+        raise ValueError(json.dumps(dict(os.environ)))
+"""
 
 
-def worker(folder: Path, torch: str, **job: str) -> tuple[int, str]:
+def worker(folder: Path, torch: str, engine: str = ENGINE, **job: str) -> tuple[int, str]:
     """Status and error of a worker whose PyTorch is ``torch`` and whose engine fails as ``job`` says."""
     for name in ("tensor_worker.py", "tensor_library.py", "tensor_numbers.py", "tensor_train.py"):
         shutil.copy(PAYLOAD / name, folder)
     (folder / "tensor_device.py").write_text((PAYLOAD / "tensor_device.py").read_text() + IDENTITY)
-    (folder / "tensor_torch.py").write_text(ENGINE)
+    (folder / "tensor_torch.py").write_text(engine)
     (folder / "torch.py").write_text(torch)
     whole = {"device": "0000:01:00.0", "framework": "torch", "library_dir": "", "batch": 4, "width": 2}
     whole |= {"hidden": 2, "seed": 1, "learning_rate": 0.5, "precisions": [], **job}
@@ -114,3 +120,22 @@ def test_a_framework_that_cannot_be_imported_accuses_no_card(tmp_path: Path, tor
     status, words = worker(tmp_path, torch, at="work", error="RuntimeError('not reached')")
     assert status == 3
     assert "not reached" not in words
+
+
+def test_nothing_that_a_shell_has_set_changes_what_is_computed_or_timed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = {
+        "TF_SYNC_ON_FINISH": "true",  # off, a rate would be that of starting the work
+        "TF_USE_CUBLASLT": "false",
+        "TF_MATMUL_AUTOTUNE_ENABLE": "false",
+        "TF_FP16_MATMUL_USE_FP32_COMPUTE": "true",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+        "NVIDIA_TF32_OVERRIDE": None,
+        "CUBLAS_EMULATE_DOUBLE_PRECISION": None,
+    }
+    for name in wanted:
+        monkeypatch.setenv(name, "1")
+    said = worker(tmp_path, GOOD, TELLS)[1]
+    seen = json.loads(said[said.index("{") :])
+    assert {name: seen.get(name) for name in wanted} == wanted
