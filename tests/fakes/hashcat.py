@@ -13,7 +13,6 @@ import os
 import sys
 from pathlib import Path
 
-
 ENDS = {
     "heat": (2, "Temperature limit on GPU #1 reached, aborting..."),
     "memory": (252, "* Device #1: Not enough allocatable device memory for this attack."),
