@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import random
 import shutil
 import sys
@@ -212,6 +213,28 @@ def opened(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[An
     yield device.Gpu(driver.Cuda(), A), library
     for name in names:
         sys.modules.pop(name, None)
+
+
+def test_a_small_piece_is_not_read_right_after_it_was_written(opened: tuple[Any, Any]) -> None:
+    """Its words would come out of the cache: so the largest is written last, and looked at first."""
+    gpu, _ = opened
+    memory = gpu.allocate(3 * 4096)
+    sweep = importlib.import_module("vram_gpu").Sweep(gpu, [(memory, 8192), (memory + 8192, 4096)])
+    assert sweep.pieces == [(memory + 8192, 512, 0), (memory, 1024, 512)]
+    seen: list[int] = []
+    for name in ("fill", "verify"):
+        real = getattr(gpu, name)
+        setattr(gpu, name, lambda *a, real=real: (seen.append(a[1]), real(*a)))
+    sweep.fill(0, 7)
+    assert sweep.verify(0, 7, None, backwards=True)["mismatches"] == 0
+    assert seen == [512, 1024, 1024, 512]
+
+
+def test_times_are_told_no_finer_than_they_are_known(run: Run) -> None:
+    """A mix brings back many results, within a limit: random digits are what does not pack."""
+    entry = json.loads(run("vram", (A,), **QUICK).output)["observed"]["entries"][0]["observed"]
+    times = [one[name] for one in entry["passes"] for name in ("fill_seconds", "verify_seconds")]
+    assert all(time is None or time == round(time, 6) for time in times)
 
 
 def test_a_thousand_of_a_thousand_flipped_bits_are_found(opened: tuple[Any, Any]) -> None:
