@@ -161,9 +161,13 @@ def _latency(copies: Copies) -> float:
 
 
 def _link(copies: Copies, address: str, sysroot: str) -> dict[str, Any] | None:
-    """The link's generation and width while copies run both ways, and who said so."""
+    """The best generation and width that the link shows while copies run both ways, and who said so.
+
+    The best and not the last: a link on its way up, or read between two batches of copies, still shows the
+    generation of an idle card. One that falls back under load is seen by telemetry, which looks all the time.
+    """
     nvml = nvml_link.load()
-    started, seen = time.monotonic(), None
+    started, seen, best = time.monotonic(), None, (0, 0)
     while time.monotonic() - started < LOAD_SECONDS or seen is None:
         copies.down(copies.streams[0])
         copies.up(copies.streams[1])
@@ -172,7 +176,8 @@ def _link(copies: Copies, address: str, sysroot: str) -> dict[str, Any] | None:
             ("sysfs", cells.link(address, sysroot)),
         ):
             if said is not None:
-                seen = {"source": source, "generation": said[0], "width": said[1]}
+                if said > best:
+                    best, seen = said, {"source": source, "generation": said[0], "width": said[1]}
                 break
         for stream in copies.streams:
             copies.gpu.cuda("cuStreamSynchronize", stream)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from harness.model.standin import StandinCard, StandinScenario
 from harness.workloads import workload
 from tests.native import fake, nvml
 from tests.native.conftest import A, B, C, Ran, judged, wrong
+from tests.native.ptx import SHIPPED
 
 Run = Callable[..., Ran]
 SMALL = {"mib": 1, "repeats": 1}
@@ -139,3 +142,32 @@ def test_the_link_under_load_is_what_nvml_says_of_the_card_at_that_address(
     assert wrong(result) == []
     values = {m.name: m.value for m in result.measurements}
     assert (values["pcie.gen_under_load"], values["pcie.width_under_load"]) == (4, 8)
+
+
+class Queue:
+    """Copies that are queued and done at once."""
+
+    streams = (1, 2)
+
+    def __init__(self) -> None:
+        self.gpu = self
+
+    def down(self, _stream: int) -> None: ...
+
+    def up(self, _stream: int) -> None: ...
+
+    def cuda(self, *_call: object) -> None: ...
+
+
+def test_a_link_that_was_seen_at_its_generation_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An idle card's link is slow, and a look between two batches may find it so."""
+    monkeypatch.syspath_prepend(str(SHIPPED.parent))
+    before = set(sys.modules)
+    payload = importlib.import_module("pcie_gpu")
+    said = [(1, 16), (5, 16), *[(1, 16)] * 1_000_000]
+    monkeypatch.setattr(payload.nvml_link, "load", lambda: None)
+    monkeypatch.setattr(payload.nvml_link, "link", lambda _nvml, _address: said.pop(0))
+    monkeypatch.setattr(payload, "LOAD_SECONDS", 0.02)
+    assert payload._link(Queue(), A, "/") == {"source": "nvml", "generation": 5, "width": 16}
+    for name in set(sys.modules) - before:
+        sys.modules.pop(name)
