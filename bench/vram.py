@@ -148,8 +148,9 @@ def main() -> int:
         said = "no NVIDIA GPU on this machine: no figure of any card was measured"
         print(json.dumps({**about, "gpu": None, "said": said, "processor": processor()}, indent=1))
         return 3
-    card = on_card(found[0], given.flips)
+    # First the sweep, by a process that ends: what this one then holds of the card would be lacking there.
     job, seen = sweep(found[:1])
+    card = on_card(found[0], given.flips)
     rates = rate(seen, json.loads(WORKLOAD.prepare(job)[-1])["passes"])
     plain = None
     if given.torch:
