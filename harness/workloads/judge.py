@@ -25,8 +25,10 @@ _TRACE = "Traceback (most recent call last):"
 
 
 def broke_off(code: int, said: str) -> bool:
-    """Whether a payload ended by an exception that nobody caught, which is a defect of its own (Python then ends
-    with 1), or was killed from outside, as the kernel does where memory runs out. Neither accuses a device."""
+    """Whether a payload ended by a defect of its own or was killed from outside. Neither accuses a device.
+
+    Python ends with 1 and a trace where nobody catches an exception; the kernel kills where memory runs out.
+    """
     return (code == 1 and _TRACE in said) or code == 128 + signal.SIGKILL
 
 

@@ -50,8 +50,8 @@ _SHOWN = 20
 _MOST_ANSWERS = 500
 """Wrong ones that are kept; nobody reads a thousand of one kind."""
 _HUNG = 3.0
-"""A run that was cut says nothing, unless it had lasted this many times longer than any before it: pulses take
-half of a run's time, and the last runs have the machine to themselves. Beyond it, it may have hung."""
+"""A run that was cut says nothing, unless it had lasted this many times longer than any before: it may then
+have hung. Pulses take half of a run's time, and the last runs have the machine to themselves."""
 _SIDE_BY_SIDE: dict[str, dict[str, Scalar]] = {
     # Near and far cells are measured one after the other, while the other loads stop, go on and end.
     "pcie": {"near_tolerance": 0.9},
