@@ -79,12 +79,18 @@ def backend(device: dict[str, str]) -> str:
 
 
 def _lies_at(device: dict[str, str], address: str) -> bool:
-    """hashcat shows the low byte of a PCI domain (CUDA) or none at all (OpenCL)."""
-    domain, rest = address.split(":", 1)
+    """Whether hashcat means that address of a GPU's function 0.
+
+    It shows the low byte of a PCI domain (CUDA) or none at all (OpenCL). And it takes CUDA's and OpenCL's PCI
+    device number for device and function in one: 0000:10:1c.0 of an A100 is shown as 0000:10:03.4
+    (``backend.c``: ``pci_slot_id_nv >> 3``; javydekoning/aws-hashcat, p4d and p3).
+    """
+    domain, bus, place = address.split(":")
+    slot = int(place.partition(".")[0], 16)
+    shown = f"{bus}:{slot >> 3:02x}.{slot & 7}"
     if "PCI.Addr.BDFe" in device:
-        shown, _, place = device["PCI.Addr.BDFe"].lower().partition(":")
-        return place == rest and shown == f"{int(domain, 16) & 0xFF:04x}"
-    return device.get("PCI.Addr.BDF", "").lower() == rest
+        return device["PCI.Addr.BDFe"].lower() == f"{int(domain, 16) & 0xFF:04x}:{shown}"
+    return device.get("PCI.Addr.BDF", "").lower() == shown
 
 
 def at_address(found: list[dict[str, str]], address: str) -> dict[str, str]:

@@ -261,6 +261,19 @@ def test_a_gpu_is_found_by_its_address_and_by_cuda_first() -> None:
     assert beside.at_address(beside.devices(there), "0101:41:00.0")["number"] == "2"
 
 
+def test_hashcat_shows_a_device_number_as_device_and_function() -> None:
+    """As it did on AWS, for V100s at 00:17.0 to 00:1e.0 and A100s at 10:1c.0 and 10:1d.0 (aws-hashcat)."""
+    seen = TWO.replace("01:00.0", "00:02.7").replace("41:00.0", "00:03.0")
+    listed = beside.devices(seen)
+    assert beside.at_address(listed, "0000:00:17.0")["number"] == "1"
+    assert beside.at_address(listed, "0000:00:18.0")["number"] == "2"
+    assert beside.at_address(listed[2:], "0000:00:18.0")["number"] == "4"
+    with pytest.raises(beside.BrokenEngine):  # not the one that is shown as if it lay there
+        beside.at_address(listed, "0000:00:03.0")
+    listed = beside.devices(TWO.replace("0000:41:00.0", "0000:10:03.5"))
+    assert beside.at_address(listed, "0000:10:1d.0")["number"] == "2"
+
+
 @given(st.text() | st.lists(st.sampled_from(TWO.splitlines())).map("\n".join))
 def test_any_list_is_read(said: str) -> None:
     listed = beside.devices(said)
