@@ -38,8 +38,8 @@ def _report(said: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def together(job: dict[str, Any]) -> tuple[list[dict[str, Any]], int, str]:
-    """Reports of all GPUs, worst exit status and why."""
+def together(job: dict[str, Any], unable: list[dict[str, str]]) -> tuple[list[dict[str, Any]], int, str]:
+    """Reports of all GPUs, worst exit status and why; ``unable`` gets those that lacked something."""
     device: Any = __import__("tensor_device")
     tools: Any = __import__("processes")
     tools.clear(job["folder"])
@@ -61,6 +61,8 @@ def together(job: dict[str, Any]) -> tuple[list[dict[str, Any]], int, str]:
             reason = report.get("error") if report else None
             worst = status if status in (3, 4) and reason else 1
             why = f"{address}: {reason or f'its process ended with status {status}'}"
+            if worst == 3:
+                unable.append({"device": address, "error": str(reason)})
     tools.clear(job["folder"])
     return found, worst, why
 
@@ -69,8 +71,11 @@ def main(argument: str) -> None:
     """Run with the parameters in ``argument`` (JSON) and print the observation."""
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
     job = json.loads(argument)
+    unable: list[dict[str, str]] = []
     if job["devices"]:
-        found, status, why = together(job)
+        found, status, why = together(job, unable)
+        if status == 3 and found:  # what the others computed may be wrong, and must not be lost
+            status = 0
     else:
         one, status = __import__("tensor_worker").outcome({**job, "device": "cpu"})
         found, why = [one], str(one.get("error", ""))
@@ -84,7 +89,7 @@ def main(argument: str) -> None:
             versions.update(one.pop("versions"))
         engine = ",".join(sorted({one["engine"] for one in found}))
         result.update(engine=engine, versions=versions)
-        result["observed"] = {"devices": found}
+        result["observed"] = {"devices": found, **({"unable": unable} if unable else {})}
     print(json.dumps(result, allow_nan=False), flush=True)
     sys.stderr.flush()
     # The library's destructors take down its registries page by page; the answer is already out.

@@ -25,6 +25,7 @@ from harness.workloads.base import (
     report_of,
     settings,
 )
+from harness.workloads.entries import settled
 from harness.workloads.tensor_answers import Burned, burn_answers, read_burn, training_answers
 from harness.workloads.tensor_reference import PRECISIONS
 
@@ -123,10 +124,17 @@ class Tensor:
         return (given["python"] or python, *options)
 
     def parse(self, job: Job, stdout: bytes) -> Parsed:
-        """Compare what each device did with what it must have done. Raises ParseError."""
+        """Compare what each device did with what it must have done.
+
+        Raises ParseError, also for a device that nothing is known of and a precision that the framework does
+        not offer, unless another answer is wrong: that one stands.
+        """
         given = self._given(job)
         seen, engine, versions = report_of(self, stdout)
+        absent = _unable(seen)
+        unknown = [f"{device}: {why}" for device, why in absent.items()]
         due = [str(gpu.address) for gpu in given["gpus"]] or ["cpu"]
+        due = [device for device in due if device not in absent]
         parts = [Observation(item, "tensor.device") for item in seen.items("devices")]
         told = [part.text("device") for part in parts]
         if len(set(told)) != len(told):
@@ -141,16 +149,15 @@ class Tensor:
         for part in parts:
             name = part.text("device")
             burned[name] = tuple(read_burn(item) for item in part.items("burns"))
-            answers += _device(part, given, burned[name])
+            answers += _device(part, given, burned[name], unknown)
             for burn in burned[name]:
                 answers += burn_answers(name, burn, given, _share(given, burned[name]), references)
             answers += _curve(part, given, measurements)
             answers += training_answers(name, part.inner("training"), given)
             measurements += _measurements(part, name, burned[name])
         answers += _same_bits(given, burned)
-        return Parsed(
-            engine=engine, answers=tuple(answers), measurements=tuple(measurements), versions=versions
-        )
+        held = settled("tensor", answers, (), unknown)
+        return Parsed(engine=engine, answers=held, measurements=tuple(measurements), versions=versions)
 
 
 def _wrong(given: dict[str, Any]) -> str:
@@ -205,7 +212,17 @@ def _required(part: Observation, given: dict[str, Any]) -> set[str]:
     return found
 
 
-def _device(part: Observation, given: dict[str, Any], burned: tuple[Burned, ...]) -> list[Answer]:
+def _unable(seen: Observation) -> dict[str, str]:
+    """Devices whose process lacked something, and what."""
+    items = seen.items("unable") if "unable" in seen.names() else []
+    parts = [Observation(item, "tensor.unable") for item in items]
+    return {part.text("device")[:80]: part.text("error")[:500] for part in parts}
+
+
+def _device(
+    part: Observation, given: dict[str, Any], burned: tuple[Burned, ...], unknown: list[str]
+) -> list[Answer]:
+    """What must hold of a device as a whole; ``unknown`` gets the precisions that its framework has not."""
     name, offered = part.text("device"), part.inner("offered")
     why = {precision: offered.text(precision)[:200] for precision in PRECISIONS}
     if set(offered.names()) != set(PRECISIONS):
@@ -216,10 +233,18 @@ def _device(part: Observation, given: dict[str, Any], burned: tuple[Burned, ...]
     demanded = set(given["precisions"])
     if not demanded:
         demanded = _required(part, given) | {p for p, reason in why.items() if not reason}
-    missing = "; ".join(f"{p}: {why[p] or 'not burned'}" for p in PRECISIONS if p in demanded - set(done))
+    lacking = [p for p in PRECISIONS if p in demanded - set(done) and why[p]]
+    unknown += [f"{name}: {p} is not offered: {why[p]}" for p in lacking]
+    demanded -= set(lacking)
+    missing = ", ".join(p for p in PRECISIONS if p in demanded - set(done))
     ordered = ", ".join(p for p in PRECISIONS if p in demanded)
     answers = [
-        exact(f"{name}: precisions", ordered, ", ".join(p for p in PRECISIONS if p in done), missing),
+        exact(
+            f"{name}: precisions",
+            ordered,
+            ", ".join(p for p in PRECISIONS if p in done),
+            f"not burned: {missing}" if missing else "",
+        ),
         exact(f"{name}: engine", given["name"], part.text("engine")[:80]),
     ]
     if given["gpus"]:

@@ -84,7 +84,7 @@ def test_all_gpus_work_at_the_same_time_and_each_process_sees_its_own(
 @pytest.mark.parametrize(
     ("how", "status", "why"),
     [
-        ({GPUS[0]: "3"}, 3, "0000:01:00.0: reason 3"),
+        (dict.fromkeys(GPUS, "3"), 3, "0000:03:00.0: reason 3"),
         ({GPUS[1]: "4"}, 4, "0000:02:00.0: reason 4"),
         ({GPUS[0]: "3", GPUS[2]: "4"}, 4, "0000:03:00.0: reason 4"),
         ({GPUS[0]: "4", GPUS[2]: "3"}, 4, "0000:01:00.0: reason 4"),
@@ -100,6 +100,16 @@ def test_one_gpu_that_does_not_come_through_is_the_end_of_it(
     ended, said, complaint = run(payload, how)
     assert (ended, said) == (status, {"payload": "tensor", "error": why})
     assert why in complaint
+
+
+def test_a_gpu_that_lacks_something_takes_no_word_from_the_others(payload: Path) -> None:
+    status, said, _ = run(payload, {GPUS[0]: "3", GPUS[2]: "3"})
+    assert status == 0
+    assert [one["device"] for one in said["observed"]["devices"]] == [GPUS[1]]
+    assert said["observed"]["unable"] == [
+        {"device": GPUS[0], "error": "reason 3"},
+        {"device": GPUS[2], "error": "reason 3"},
+    ]
 
 
 def test_a_gpu_that_the_driver_does_not_hold_is_a_broken_engine(payload: Path) -> None:

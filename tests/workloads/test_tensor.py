@@ -207,8 +207,19 @@ def test_a_precision_that_goes_missing_is_wrong(precision: str, job: Job) -> Non
     burns = whole["observed"]["devices"][0]["burns"]
     burns.remove(burn_of(whole, precision))
     assert wrong(job, whole) == ["cpu: precisions"]
-    whole["observed"]["devices"][0]["offered"][precision] = "not today"
-    assert wrong(job, whole) == ["cpu: precisions"]
+
+
+@pytest.mark.parametrize("precision", ["fp64", "fp32", "fp16", "bf16"])
+def test_a_precision_that_the_framework_has_not_is_missing_evidence(precision: str, job: Job) -> None:
+    whole = recorded("tensorflow")
+    (device,) = whole["observed"]["devices"]
+    device["burns"].remove(burn_of(whole, precision))
+    device["offered"][precision] = "not today"
+    with pytest.raises(ParseError, match=f"cpu: {precision} is not offered: not today"):
+        TENSOR.parse(job, line(whole))
+    mismatch(device["burns"][0])
+    (name,) = wrong(job, whole)  # which stands, whatever is missing
+    assert "products with other bits" in name
 
 
 def test_no_burns_or_no_devices_are_no_pass(job: Job) -> None:
@@ -236,15 +247,27 @@ def test_gpus_pass_with_all_that_their_capability_has(job: Job) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp64", "fp32", "tf32", "fp16", "bf16", "fp8"])
-def test_a_gpu_without_a_precision_of_its_capability_is_wrong(precision: str, job: Job) -> None:
+def test_a_gpu_without_a_precision_of_its_capability_does_not_pass(precision: str, job: Job) -> None:
     job = on_gpus(job)
     whole = as_gpus(job)
     device = whole["observed"]["devices"][1]
     device["burns"] = [b for b in device["burns"] if b["precision"] != precision]
-    device["offered"][precision] = "out of order"
     (answer,) = (a for a in TENSOR.parse(job, line(whole)).answers if not a.ok)
-    assert answer.name == "0000:02:00.0: precisions"
-    assert f"{precision}: out of order" in answer.detail
+    assert (answer.name, answer.detail) == ("0000:02:00.0: precisions", f"not burned: {precision}")
+    device["offered"][precision] = "out of order"
+    with pytest.raises(ParseError, match=f"0000:02:00.0: {precision} is not offered: out of order"):
+        TENSOR.parse(job, line(whole))
+
+
+def test_a_gpu_that_nothing_is_known_of_hides_no_other_that_is_wrong(job: Job) -> None:
+    job = on_gpus(job)
+    whole = as_gpus(job)
+    whole["observed"]["unable"] = [{"device": "0000:02:00.0", "error": "CUDA out of memory"}]
+    del whole["observed"]["devices"][1]
+    with pytest.raises(ParseError, match=r"0000:02:00\.0: CUDA out of memory"):
+        TENSOR.parse(job, line(whole))
+    mismatch(whole["observed"]["devices"][0]["burns"][0])
+    assert wrong(job, whole) == ["0000:01:00.0 fp64: products with other bits"]
 
 
 def test_a_gpu_that_is_missing_or_another_one_is_wrong(job: Job) -> None:
