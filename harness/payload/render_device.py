@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _EXTENSIONS, _DRM_DEVICE_FILE, _CUDA_DEVICE = 0x3055, 0x3233, 0x323A
 """EGL_EXTENSIONS, EGL_DRM_DEVICE_FILE_EXT, EGL_CUDA_DEVICE_NV (EGL registry)."""
+_NO_MEMORY = "0x3003"
+"""EGL_BAD_ALLOC as moderngl writes it: others may have taken the card's memory."""
 _MOST = 64
 SOFTWARE = ("llvmpipe", "softpipe")
 
@@ -80,8 +82,11 @@ class Egl:
     def cuda_number(self, device: int) -> int | None:
         """Its number among CUDA's devices."""
         value = self._c.c_ssize_t()
-        there = "EGL_NV_device_cuda" in self.text(device, _EXTENSIONS).split()
-        return value.value if there and self._attribute(device, _CUDA_DEVICE, self._c.byref(value)) else None
+        return (
+            value.value
+            if self.nvidia(device) and self._attribute(device, _CUDA_DEVICE, self._c.byref(value))
+            else None
+        )
 
     def address(self, device: int) -> str:
         """The PCI address of a device as ``0000:01:00.0``; empty when nothing tells."""
@@ -93,6 +98,11 @@ class Egl:
                 return found
         number = self.cuda_number(device)
         return "" if number is None else cuda_address(number)
+
+    def nvidia(self, device: int) -> bool:
+        """Whether NVIDIA's EGL offers it. Mesa's lists the DRM nodes of NVIDIA's GPUs, too, and cannot draw
+        on them."""
+        return "EGL_NV_device_cuda" in self.text(device, _EXTENSIONS).split()
 
     def software(self, device: int) -> bool:
         """Whether it is Mesa's software renderer."""
@@ -127,19 +137,33 @@ def cuda_address(number: int) -> str:
 def find(egl: Any, address: str) -> int:
     """The index of the GPU at that address, or (address empty) of the software renderer.
 
-    Raises Missing when this machine has no such EGL at all, Broken when the GPU is not among its devices.
+    Raises Missing when this machine has no such EGL at all or it cannot be said which GPU is which, Broken
+    when NVIDIA's EGL has other GPUs and not this one.
     """
-    seen = []
+    seen, places = [], []
     for index, device in enumerate(egl.devices()):
-        software = egl.software(device)
-        place = "" if software else egl.address(device)
-        if (place == address) if address else software:
-            return index
-        seen.append("software" if software else place or "unknown")
+        if egl.software(device):
+            seen.append("software")
+            if not address:
+                return index
+        elif not egl.nvidia(device):
+            seen.append("another driver's")
+        else:
+            places.append(egl.address(device))
+            seen.append(places[-1] or "unknown")
+            if address and places[-1] == address:
+                return index
+    listed = ", ".join(seen) or "none"
     if not address:
-        raise Missing(f"EGL has no software renderer here (devices: {', '.join(seen) or 'none'})")
+        raise Missing(f"EGL has no software renderer here (devices: {listed})")
     open_library("libEGL_nvidia.so.0")
-    raise Broken(f"EGL has no device for the GPU at {address} (devices: {', '.join(seen) or 'none'})")
+    if not places:
+        raise Missing(
+            f"NVIDIA's EGL shows no GPU here (devices: {listed}): the driver's OpenGL libraries are not all "
+            "here, or no file in /usr/share/glvnd/egl_vendor.d names them"
+        )
+    why = f"EGL has no device for the GPU at {address} (devices: {listed})"
+    raise (Broken if all(places) else Missing)(why)
 
 
 def context(job: dict[str, Any], address: str) -> Any:
@@ -162,7 +186,8 @@ def context(job: dict[str, Any], address: str) -> Any:
             standalone=True, backend="egl", require=330, device_index=index, **libraries
         )
     except Exception as error:  # moderngl raises its own and bare Exceptions
-        raise (Broken if address else Missing)(f"no OpenGL 3.3 context: {error}") from error
+        broken = address and _NO_MEMORY not in str(error)
+        raise (Broken if broken else Missing)(f"no OpenGL 3.3 context: {error}") from error
     engine_of(str(made.info["GL_RENDERER"]), str(made.info["GL_VENDOR"]), gpu=bool(address))
     return made
 

@@ -172,23 +172,25 @@ def test_without_moderngl_nothing_is_known(perform: Perform, tmp_path: Path) -> 
 
 STUB = r"""
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 typedef void *device;
-static char one, two, soft;
+static char one, two, soft, mesa;
 static unsigned devices(int most, device *out, int *count) {
-    device all[] = {&two, &soft, &one};
+    device all[] = {&mesa, &two, &soft, &one};
     (void)most;
     memcpy(out, all, sizeof all);
-    *count = 3;
+    *count = getenv("ONLY_MESA") ? 1 : 4;
     return 1;
 }
 static const char *text(device d, int name) {
+    if (d == &mesa) return name == 0x3055 ? "EGL_EXT_device_drm" : name == 0x3233 ? "/dev/null" : 0;
     if (d == &soft) return name == 0x3055 ? "EGL_MESA_device_software" : 0;
     return name == 0x3055 ? "EGL_NV_device_cuda EGL_EXT_device_persistent_id" : 0;
 }
 static unsigned attribute(device d, int name, intptr_t *value) {
     *value = d == &two;
-    return d != &soft && name == 0x323A;
+    return d != &soft && d != &mesa && name == 0x323A;
 }
 void *eglGetProcAddress(const char *name) {
     if (!strcmp(name, "eglQueryDevicesEXT")) return devices;
@@ -196,13 +198,13 @@ void *eglGetProcAddress(const char *name) {
     if (!strcmp(name, "eglQueryDeviceAttribEXT")) return attribute;
     return 0;
 }
-int cuInit(unsigned flags) { return flags; }
+int cuInit(unsigned flags) { return getenv("NO_CUDA") ? 999 : (int)flags; }
 int cuDeviceGetPCIBusId(char *out, int size, int number) {
     strncpy(out, number ? "0000:C1:00.0" : "00000000:41:00.0", size);
     return number > 1;
 }
 """
-"""EGL and CUDA of a machine with two GPUs whose driver made no DRM nodes."""
+"""EGL and CUDA of a machine with two GPUs whose driver made no DRM nodes, and Mesa's idea of one of them."""
 
 
 @pytest.fixture
@@ -233,10 +235,18 @@ def found(address: str, environment: dict[str, str]) -> str:
 
 
 def test_a_gpu_is_found_by_its_address_and_never_replaced(machine: dict[str, str]) -> None:
-    assert found("0000:41:00.0", machine) == "2"
-    assert found("0000:c1:00.0", machine) == "0"
-    assert found("", machine) == "1"
+    assert found("0000:41:00.0", machine) == "3"
+    assert found("0000:c1:00.0", machine) == "1"
+    assert found("", machine) == "2"
     assert found("0000:02:00.0", machine).startswith("Broken EGL has no device for the GPU at 0000:02:00.0")
+
+
+def test_a_gpu_that_nobody_can_tell_or_that_only_mesa_lists_is_not_broken(machine: dict[str, str]) -> None:
+    only = found("0000:41:00.0", {**machine, "ONLY_MESA": "1"})
+    assert only.startswith("Missing NVIDIA's EGL shows no GPU here (devices: another driver's)")
+    assert "egl_vendor.d" in only
+    unknown = found("0000:41:00.0", {**machine, "NO_CUDA": "1"})
+    assert unknown.startswith("Missing EGL has no device for the GPU at 0000:41:00.0 (devices: another")
 
 
 def test_a_node_below_sysfs_says_its_address(tmp_path: Path) -> None:
@@ -287,7 +297,7 @@ def test_software_that_draws_for_a_gpu_is_refused(
 def test_two_gpus_draw_at_once_and_a_wrong_one_is_told_from_a_right_one(
     perform: Perform, machine: dict[str, str], spoilt: Callable[[str], str]
 ) -> None:
-    folder = spoilt("if card_number == 2 and picture == 'exact': pixels[0] ^= 1")
+    folder = spoilt("if card_number == 3 and picture == 'exact': pixels[0] ^= 1")
     named = cards(folder, "real.Context.info = property(card)\n")
     result = perform("0000:41:00.0", "0000:c1:00.0", packages=named, environment=machine)
     assert wrong(result) == ["exact frames with a wrong bit on 0000:41:00.0"]
