@@ -160,6 +160,14 @@ def _spool(telemetry: GuestTelemetry) -> tuple[EvidenceRef, ...]:
 
 def _present(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
+    if "ResetRequired" in gpu.vanished:
+        return failed(
+            f"{gpu.name} at {gpu.host_address} cannot be used before it is reset: {gpu.vanished}",
+            "look for the XID that says why in the kernel log of where it was used, reset the GPU and run "
+            "the whole stage again; a second time means that the card goes out",
+            Action.RESET_GPU,
+            evidence=(at(telemetry, gpu, "vanished", gpu.vanished),),
+        )
     if gpu.vanished:
         return failed(
             f"{gpu.name} at {gpu.host_address} stopped answering for good: {gpu.vanished}",

@@ -11,7 +11,7 @@ import ctypes
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     Found = tuple[list[str], Callable[[list[Any], list[int]], None]]
@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 NOT_OFFERED = (2, 3, 13, 22)
 """INVALID_ARGUMENT (of an old driver, about a field it does not know), NOT_SUPPORTED, FUNCTION_NOT_FOUND,
 VGPU_ECC_NOT_SUPPORTED (``NVML_ERROR_*``, nvml.h)."""
-LOST = (15, 28)
-"""GPU_IS_LOST, GPU_NOT_FOUND."""
+DEPRECATED = 26
+"""What newer drivers answer of questions that have a successor (seen of several with r580 and r595)."""
+LOST = (15, 16, 28)
+"""GPU_IS_LOST, RESET_REQUIRED (it cannot be used before), GPU_NOT_FOUND."""
 FAST_FIELDS = (("power", 186, 1000), ("energy", 83, 1000), ("temperature_memory", 82, 1))
 """Name, number (``NVML_FI_DEV_*``), and how many of NVML's unit make one of ours."""
 SLOW_FIELDS = (
@@ -166,8 +168,12 @@ class Reader:
             made[0] = 0x1000008  # nvmlMarginTemperature_v1
         return made
 
-    def plain(self, row: tuple[str, str, tuple[int, ...], str, int, int]) -> Found | None:
-        """A row of FAST_CALLS or SLOW_CALLS, ready to be read; None when the card does not offer it."""
+    def plain(
+        self, row: tuple[str, str, tuple[int, ...], str, int, int], *, succeeded: bool = False
+    ) -> Found | None:
+        """A row of FAST_CALLS or SLOW_CALLS, ready to be read; None when the card does not offer it, or calls
+        it deprecated and another row has ``succeeded`` it.
+        """
         names, function, before, kinds, first, unit = row
         wanted = names.split()
         label = "nvmlDeviceGet" + function
@@ -192,7 +198,8 @@ class Reader:
         codes: list[int] = []
         read([], codes)
         self.check(label, codes)
-        return None if codes[0] in NOT_OFFERED else (wanted, read)
+        gone = codes[0] in NOT_OFFERED or (succeeded and codes[0] == DEPRECATED)
+        return None if gone else (wanted, read)
 
     def check(self, label: str, codes: list[int]) -> None:
         """Raise Lost when one of these codes says so."""
@@ -200,8 +207,8 @@ class Reader:
             if code in LOST:
                 raise Lost(label, code)
 
-    def fields(self, rows: tuple[tuple[str, Any, int], ...]) -> Found | None:
-        """Fields that the card offers, all read by one call.
+    def fields(self, rows: tuple[tuple[str, Any, int], ...], others: Iterable[str] = ()) -> Found | None:
+        """Fields that the card offers, all read by one call; ``others`` can be had in another way.
 
         The second of a row is the field's number, or pairs of number and scope whose sum is meant: of these,
         what is not offered counts for nothing as long as one is.
@@ -211,6 +218,8 @@ class Reader:
         if pointer is None:  # an older driver
             return None
         enter, leave, entry = self.worker.enter, self.worker.leave, self.worker.entry(label)
+        # A pynvml that is older than the driver does not know each type.
+        known = sum(hasattr(self.nvml.c_nvmlValue_t, name) for name in VALUE_TYPES)
 
         def lay_out(rows: list[tuple[str, Any, int]]) -> Callable[[list[Any], list[int]], None]:
             parts = [[(row[1], 0)] if isinstance(row[1], int) else row[1] for row in rows]
@@ -232,7 +241,7 @@ class Reader:
                 for group, unit in groups:
                     total, worst, lacking = None, code, 0
                     for item, value in group:
-                        failed = code or item.nvmlReturn or (item.valueType >= len(VALUE_TYPES) and UNKNOWN)
+                        failed = code or item.nvmlReturn or (item.valueType >= known and UNKNOWN)
                         if not failed:
                             total = (total or 0) + getattr(value, VALUE_TYPES[item.valueType])
                         elif failed in NOT_OFFERED:
@@ -248,7 +257,11 @@ class Reader:
         codes: list[int] = []
         lay_out(list(rows))([], codes)
         self.check(label, codes)
-        offered = [row for row, code in zip(rows, codes, strict=True) if code not in NOT_OFFERED]
+        offered = [
+            row
+            for row, code in zip(rows, codes, strict=True)
+            if code not in NOT_OFFERED and not (code == DEPRECATED and row[0] in others)
+        ]
         return ([row[0] for row in offered], lay_out(offered)) if offered else None
 
     def links(self) -> tuple[int | None, list[Found]]:
@@ -334,13 +347,13 @@ class Reader:
         """Names and readers of a round: fields first, then calls for what no field offers, then ``more``."""
         names: list[str] = []
         readers = []
-        found = self.fields(fields)
+        found = self.fields(fields, {name for row in calls for name in row[0].split()})
         for each in [found] if found else []:
             names += each[0]
             readers.append(each[1])
-        for row in calls:
+        for place, row in enumerate(calls):
             if not set(row[0].split()) & set(names):
-                found = self.plain(row)
+                found = self.plain(row, succeeded=any(row[0] == other[0] for other in calls[place + 1 :]))
                 if found:
                     names += found[0]
                     readers.append(found[1])

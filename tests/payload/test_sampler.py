@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import dataclasses
 import itertools
 import json
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from ctypes.util import find_library
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pynvml
@@ -23,6 +25,7 @@ import harness.payload
 from harness.model.pci import PciAddress
 from harness.model.standin import StandinCard, StandinFault, StandinScenario, StandinStart
 from harness.payload.sampler import Board, KernelLog, Spool, Watch
+from harness.payload.sampler_reads import Reader
 from harness.telemetry.series import PROPERTIES, REASONS, SENSOR, SENSORS
 from harness.telemetry.spool import read_spool
 from harness.telemetry.standin import scenario_text
@@ -317,6 +320,61 @@ def test_a_card_of_margins_tells_them_instead_of_thresholds(machine: Machine) ->
     assert gpu["properties"]["temperature_gpu_max_tlimit"] == 0
     assert gpu["properties"]["temperature_gpu_max"] is gpu["properties"]["temperature_slowdown"] is None
     assert [line for line in lines if line["type"] == "error"] == []
+
+
+def test_a_question_that_the_driver_calls_deprecated_is_asked_in_its_newer_form(machine: Machine) -> None:
+    old = ("nvmlDeviceGetTemperature", "field 83", "field 94")
+    machine.scene(scenario(*(fault("failing", what=what, value=26) for what in (*old, "field 82"))))
+    with sampling(machine) as sampler:
+        sampler.until("fast", count=2)
+        sampler.until("slow")
+        sampler.stop()
+        lines = sampler.lines()
+    (gpu,) = [line for line in lines if line["type"] == "gpu"]
+    for kind, names in (("fast", ("temperature", "energy")), ("slow", ("pcie_replays",))):
+        (first, *_) = [line for line in lines if line["type"] == kind]
+        seen = dict(zip(gpu[kind], first["values"], strict=True))
+        assert [name for name in names if seen[name] is None] == []
+    # What has no other form is a question that fails, not a sensor that the card lacks.
+    assert {line["name"] for line in lines if line["type"] == "error"} == {"temperature_memory"}
+
+
+def test_a_value_of_a_type_that_an_older_pynvml_does_not_know_is_an_error_and_no_end() -> None:
+    class Value(ctypes.Union):
+        _fields_ = (("dVal", ctypes.c_double), ("uiVal", ctypes.c_uint), ("ulVal", ctypes.c_ulong))
+
+    class Field(ctypes.Structure):
+        _fields_ = (
+            ("fieldId", ctypes.c_uint),
+            ("scopeId", ctypes.c_uint),
+            ("valueType", ctypes.c_uint),
+            ("nvmlReturn", ctypes.c_int),
+            ("value", Value),
+        )
+
+    def answer(_handle: object, count: ctypes.c_int, fields: Any) -> int:
+        array = ctypes.cast(fields, ctypes.POINTER(Field * count.value)).contents
+        for number, field in enumerate(array):
+            field.valueType, field.value.uiVal = (1, 5)[number % 2], 7
+        return 0
+
+    library = SimpleNamespace(nvmlDeviceGetFieldValues=answer)
+    nvml = SimpleNamespace(nvmlLib=library, c_nvmlFieldValue_t=Field, c_nvmlValue_t=Value)
+    worker = SimpleNamespace(enter=lambda _: None, leave=lambda: None, entry=str.encode)
+    found = Reader(nvml, worker, None).fields((("old", 1, 1), ("new", 2, 1)))
+    assert found is not None
+    values: list[Any] = []
+    codes: list[int] = []
+    found[1](values, codes)
+    assert (found[0], values, codes) == (["old", "new"], [7, None], [0, 999])
+
+
+def test_a_gpu_that_needs_a_reset_is_lost(machine: Machine) -> None:
+    machine.scene(scenario(fault("failing", what="*", value=16, at=1.0)))
+    with sampling(machine) as sampler:
+        (lost,) = sampler.until("lost")
+        sampler.stop()
+    assert lost["error"] == "NVMLError_ResetRequired"
 
 
 @pytest.mark.parametrize("counting", ["totals", "links", "fields", "zero totals"])
