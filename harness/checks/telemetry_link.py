@@ -57,12 +57,10 @@ def _pcie(case: Case, subject: Subject) -> CheckResult:
     ]
     evidence = (at(telemetry, gpu, "pcie_gen, pcie_width, pcie_replays"),)
     said = f"generation {gen:g} x{width:g} under load, {due_gen:g} x{due_width:g} expected"
-    if width < due_width:
-        return failed(said, _RESEAT, Action.RESEAT, evidence=evidence, measurements=tuple(measured))
-    if gen < due_gen:
+    if width < due_width or gen < due_gen:
         if not _worked(gpu):
             raise MissingEvidence(
-                f"{said}; the GPU never worked under these loads, and an idle link slows down"
+                f"{said}; the GPU never worked under these loads, and an idle link may slow down and narrow"
             )
         return failed(said, _RESEAT, Action.RESEAT, evidence=evidence, measurements=tuple(measured))
     replays = counted(gpu, "pcie_replays")

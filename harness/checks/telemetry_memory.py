@@ -63,10 +63,15 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
 
 
 def _no_ecc(gpu: GpuTelemetry, what: str, evidence: tuple[EvidenceRef, ...]) -> CheckResult:
-    """A card without ECC has nothing to count, and says so; one with ECC that hides its counters does not."""
+    """A card without ECC has nothing to count, and says so; one with ECC that hides its counters does not.
+
+    Workstation cards are delivered with ECC off: ``gpu.ecc_mode`` takes that as it is, and so does this.
+    """
     mode = stated(gpu, "ecc_current")
     if mode is None:
         return ok(f"the card says itself that it has no ECC, so there are no {what}", evidence=evidence)
+    if mode is False and stated(gpu, "ecc_default") is False:
+        return ok(f"ECC is off, as the card is delivered, so there are no {what}", evidence=evidence)
     state = "on" if mode else "off"
     raise MissingEvidence(f"ECC is {state}, but the card does not offer {what}")
 

@@ -420,6 +420,22 @@ def test_counters_that_a_card_lacks_pass_only_where_it_says_that_it_has_no_ecc(
     assert judged("gpu.retired_memory", evidence)[0] is outcome
 
 
+def test_a_card_that_is_delivered_with_ecc_off_has_nothing_to_count() -> None:
+    gone = [name for name in SENSOR if name.startswith(("ecc_", "remap_", "retired_"))]
+    off = properties(ecc_current=False, ecc_pending=False, ecc_default=False)
+    for check in ("gpu.ecc_mode", "gpu.ecc_errors", "gpu.retired_memory"):
+        assert judged(check, absent(*gone, evidence=off))[0] is PASS
+    on = properties(ecc_current=True, ecc_pending=True, ecc_default=False)
+    assert judged("gpu.ecc_errors", absent(*gone, evidence=on))[0] is MISSING
+    unknown = properties(ecc_current=False, ecc_pending=False, ecc_default=None)
+    assert judged("gpu.ecc_errors", absent(*gone, evidence=unknown))[0] is MISSING
+
+
+def test_a_gpu_that_needs_a_reset_is_not_to_be_replaced_for_it() -> None:
+    said = result("telemetry.present", on_gpu(vanished="at 71.2 s: slow: NVMLError_ResetRequired"))
+    assert (said.outcome, said.action) == (FAIL, Action.RESET_GPU)
+
+
 @pytest.mark.parametrize(
     ("generation", "width", "seconds", "most"),
     [
@@ -452,7 +468,9 @@ def test_a_link_may_be_slow_at_rest_but_not_at_its_best() -> None:
 def test_a_gpu_that_never_worked_proves_nothing_about_its_link() -> None:
     idle = value("util_gpu", 0.0, value("pcie_gen", 1.0))
     assert judged("gpu.pcie_under_load", idle)[0] is MISSING
-    assert judged("gpu.pcie_under_load", value("util_gpu", 0.0, value("pcie_width", 8.0)))[0] is FAIL
+    # nvidia-smi's manual: generation and width "may be reduced when the GPU is not in use".
+    assert judged("gpu.pcie_under_load", value("util_gpu", 0.0, value("pcie_width", 8.0)))[0] is MISSING
+    assert judged("gpu.pcie_under_load", value("pcie_width", 8.0))[0] is FAIL
 
 
 def test_a_card_and_slot_of_the_wrong_generation_do_not_excuse_each_other() -> None:
