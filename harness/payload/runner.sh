@@ -68,7 +68,13 @@ report() { # $1: created (true|false), $2 and $3: bytes of stdout and stderr tha
 # job, whose stray children must not look like a running job.
 supervise() {
     trap : TERM INT HUP # a signal to the session ends the job; this shell stays to write down how
-    "$@" < /dev/null > "$dir/stdout" 2> "$dir/stderr" 8>&- 9>&-
+    # Nothing of the caller's shell or the machine's settings but where programs and libraries lie: with
+    # CUDA_VISIBLE_DEVICES or LIBGL_ALWAYS_SOFTWARE set somewhere, a sound card would seem lost or slow. A home
+    # beside the jobs, so that caches (the CUDA driver keeps one) go with them.
+    home=${base%/*}/home
+    mkdir -p "$home"
+    env -i "PATH=$PATH" "HOME=$home" ${LD_LIBRARY_PATH:+"LD_LIBRARY_PATH=$LD_LIBRARY_PATH"} \
+        ${TMPDIR:+"TMPDIR=$TMPDIR"} "$@" < /dev/null > "$dir/stdout" 2> "$dir/stderr" 8>&- 9>&-
     status=$?
     uptime_now > "$dir/ended"
     echo "$status" > "$dir/status.new"

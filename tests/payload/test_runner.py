@@ -43,6 +43,22 @@ def test_a_job_is_started_waited_for_and_collected(job: Job) -> None:
     assert (again.stdout, again.status.ended) == (found.stdout, found.status.ended)
 
 
+def test_a_job_sees_nothing_of_the_callers_environment_but_where_things_lie(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("CUDA_VISIBLE_DEVICES", "LIBGL_ALWAYS_SOFTWARE", "OMP_NUM_THREADS", "LD_PRELOAD"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/usr/local/nvidia/lib 64")
+    monkeypatch.delenv("TMPDIR", raising=False)
+    began(job, "env")
+    run(wait(job, 20))
+    said = parse_collected(run(collect(job)), "k1").stdout.decode()
+    found = dict(line.split("=", 1) for line in said.splitlines())
+    home = str(tmp_path / "home")
+    assert found == {"PATH": os.environ["PATH"], "HOME": home, "LD_LIBRARY_PATH": "/usr/local/nvidia/lib 64"}
+    assert Path(home).is_dir()
+
+
 def test_a_key_is_started_once_even_by_many_at_a_time(job: Job, tmp_path: Path) -> None:
     log = tmp_path / "log"
     argv = start(job, ("sh", "-c", f"echo once >> {log}; sleep 0.2"))
