@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
@@ -38,6 +39,19 @@ def _report(said: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
+def _ending(status: int, report: dict[str, Any] | None) -> tuple[int, str]:
+    """3, 4 or 1 for a GPU's process that did not come through, and why."""
+    reason = str((report or {}).get("error") or "")
+    if status in (3, 4) and reason:
+        return status, reason
+    words = f"its process ended with status {status}"
+    if status == -signal.SIGKILL:  # no fault of a device ends a process so
+        return 3, f"{words}, as the kernel ends one where memory runs out"
+    if status == 1:  # an exception, whose trace stands in stderr
+        return 3, f"{words}: a defect of this test"
+    return 1, words
+
+
 def together(job: dict[str, Any], unable: list[dict[str, str]]) -> tuple[list[dict[str, Any]], int, str]:
     """Reports of all GPUs, worst exit status and why; ``unable`` gets those that lacked something."""
     device: Any = __import__("tensor_device")
@@ -58,11 +72,10 @@ def together(job: dict[str, Any], unable: list[dict[str, str]]) -> tuple[list[di
         if status == 0 and report is not None:
             found.append(report)
         elif not worst or worst == 3:
-            reason = report.get("error") if report else None
-            worst = status if status in (3, 4) and reason else 1
-            why = f"{address}: {reason or f'its process ended with status {status}'}"
+            worst, reason = _ending(status, report)
+            why = f"{address}: {reason}"
             if worst == 3:
-                unable.append({"device": address, "error": str(reason)})
+                unable.append({"device": address, "error": reason})
     tools.clear(job["folder"])
     return found, worst, why
 

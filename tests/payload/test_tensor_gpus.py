@@ -32,8 +32,10 @@ until = time.monotonic() + 20
 while not all(there(name) for name in job["devices"]) and time.monotonic() < until:
     time.sleep(0.01)
 how = job["how"].get(job["device"], "well")
-if how == "dies":
-    os.kill(os.getpid(), 9)
+if how in ("killed", "crashes"):
+    os.kill(os.getpid(), 9 if how == "killed" else 6)
+if how == "raises":
+    raise KeyError("a defect")
 if how == "mutters":
     print("half a li")
     sys.exit(0)
@@ -88,8 +90,8 @@ def test_all_gpus_work_at_the_same_time_and_each_process_sees_its_own(
         ({GPUS[1]: "4"}, 4, "0000:02:00.0: reason 4"),
         ({GPUS[0]: "3", GPUS[2]: "4"}, 4, "0000:03:00.0: reason 4"),
         ({GPUS[0]: "4", GPUS[2]: "3"}, 4, "0000:01:00.0: reason 4"),
-        ({GPUS[2]: "dies"}, 1, "0000:03:00.0: its process ended with status -9"),
-        ({GPUS[0]: "3", GPUS[2]: "dies"}, 1, "0000:03:00.0: its process ended with status -9"),
+        ({GPUS[2]: "crashes"}, 1, "0000:03:00.0: its process ended with status -6"),
+        ({GPUS[0]: "3", GPUS[2]: "crashes"}, 1, "0000:03:00.0: its process ended with status -6"),
         ({GPUS[1]: "mutters"}, 1, "0000:02:00.0: its process ended with status 0"),
     ],
 )
@@ -110,6 +112,21 @@ def test_a_gpu_that_lacks_something_takes_no_word_from_the_others(payload: Path)
         {"device": GPUS[0], "error": "reason 3"},
         {"device": GPUS[2], "error": "reason 3"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("killed", "its process ended with status -9, as the kernel ends one where memory runs out"),
+        ("raises", "its process ended with status 1: a defect of this test"),
+    ],
+)
+def test_what_the_machine_or_the_test_is_to_blame_for_accuses_no_gpu(
+    payload: Path, how: str, why: str
+) -> None:
+    status, said, _ = run(payload, {GPUS[1]: how})
+    assert (status, said["observed"]["unable"]) == (0, [{"device": GPUS[1], "error": why}])
+    assert run(payload, dict.fromkeys(GPUS, how))[0] == 3
 
 
 def test_a_gpu_that_the_driver_does_not_hold_is_a_broken_engine(payload: Path) -> None:
