@@ -28,10 +28,11 @@ DEFAULTS: dict[str, Scalar] = {
     "encoder": "auto",
     "clip_frames": 30,
     "bits_per_pixel": 0.2,
-    # Floors for these clips at 0.2 bits a pixel: x264, x265 and SVT-AV1 at fast presets, 360p to 2160p, gave
-    # 28.4 to 33 dB and 0.953 to 0.98 in the worst frame (ffmpeg 5.1). What NVENC gives was never measured.
-    "min_clip_psnr_db": 27.0,
-    "min_clip_ssim": 0.93,
+    # Floors for these clips at 0.2 bits a pixel. What NVENC gives was never measured, so they stand between
+    # the worst frame of the worst right encoders (x264, x265 and MPEG-2 of ffmpeg 5.1 at their fastest, 360p
+    # and 1080p: 25.6 dB, 0.922) and the least wrong picture, the neighbouring frame (22.2 dB, 0.897).
+    "min_clip_psnr_db": 24.0,
+    "min_clip_ssim": 0.91,
     "rate_frames": 300,
     "stream_seconds": 4,
     "max_streams": 32,

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
+import itertools
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -102,6 +105,15 @@ def test_ten_bits_are_used() -> None:
     assert any(value % 4 for value in samples)
 
 
+def test_a_picture_in_its_neighbours_place_falls_below_the_floor_and_a_poor_right_one_does_not() -> None:
+    """All three planes together, as ffmpeg's psnr_avg; 25.65 dB was a right encoder's worst frame."""
+    frames = [np.frombuffer(frame, np.uint8).astype(float) for frame in drawn.frames(640, 360, 8, 6, 7)]
+    errors = [((one - other) ** 2).mean() for one, other in itertools.pairwise(frames)]
+    floor = float(TRANSCODE.defaults["min_clip_psnr_db"])
+    assert 10 * math.log10(255**2 / min(errors)) < floor - 1
+    assert floor < 25.65 - 1
+
+
 def test_each_codec_has_a_reference_beside_the_payload() -> None:
     for codec, frames in REFERENCES.items():
         assert (PAYLOAD / f"transcode-{codec}.mkv").stat().st_size < 20_000
@@ -116,8 +128,8 @@ def test_each_codec_has_a_reference_beside_the_payload() -> None:
         (("cells", 0, "source", 0), "0" * 32, "h264 320x180: source"),
         (("cells", 3, "decoded", 7), "0" * 32, "hevc10 192x144: second decoder against software"),
         (("cells", 3, "decoded"), [], "hevc10 192x144: second decoder against software"),
-        (("cells", 1, "psnr", 4), 26.9, "h264 192x144: PSNR of the worst frame"),
-        (("cells", 1, "ssim", 4), 0.929, "h264 192x144: SSIM of the worst frame"),
+        (("cells", 1, "psnr", 4), 23.9, "h264 192x144: PSNR of the worst frame"),
+        (("cells", 1, "ssim", 4), 0.909, "h264 192x144: SSIM of the worst frame"),
         (("cells", 1, "psnr"), [], "h264 192x144: frames compared"),
         (("cells", 1, "bytes"), 10**6, "h264 192x144: bits over those allowed"),
         (
