@@ -16,6 +16,7 @@ What becomes of a piece of work is its *outcome*, a dictionary with ``kind``:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -145,15 +146,17 @@ def _perform(work: Work, writing: int) -> None:
             outcome = {"kind": "failed", "error": str(error)}
         except (OSError, MemoryError) as error:  # of this machine: what a driver refuses is a Failure
             outcome = {"kind": "unable", "error": f"{type(error).__name__}: {error}"}
-        except Exception as error:  # noqa: BLE001  a defect of ours accuses no device
-            sys.excepthook(*sys.exc_info())
-            words = f"a defect of this test: {type(error).__name__}: {error}"
-            outcome = {"kind": "unable", "error": words}
         say("outcome", json.dumps(outcome, allow_nan=False))
         status = 0
     except BrokenPipeError:
         pass  # the parent is gone, and nobody asks any more
     finally:
+        kind, defect, trace = sys.exc_info()
+        if kind is not None and defect is not None:  # any other exception: a defect of ours accuses no device
+            sys.excepthook(kind, defect, trace)
+            words = f"a defect of this test: {kind.__name__}: {defect}"
+            with contextlib.suppress(OSError):
+                say("outcome", json.dumps({"kind": "unable", "error": words}))
         sys.stderr.flush()
         os._exit(status)
 

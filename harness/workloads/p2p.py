@@ -38,6 +38,11 @@ _DEFAULTS: dict[str, Scalar] = {
 }
 _BATCH = 4
 """Copies of one batch, as in ``harness/payload/p2p.py``; each is compared."""
+_OVER_PCIE = (
+    "; sound cards do so too where an IOMMU is on or ACS redirects: look at the host's settings first"
+)
+"""Seen with peer access granted and no error: NVIDIA/open-gpu-kernel-modules#1257, CAPS-UMU/FIDESlib#28, and
+under VFIO NVIDIA/nccl#2335. It stays wrong: whoever rents the pair would compute with such words."""
 _RANGES = (("mib", 1, 4096), ("repeats", 1, 10_000), ("stall_seconds", 1, 3600))
 """Setting to the least and the most that it can be."""
 
@@ -126,6 +131,7 @@ def _pair(name: str, seen: Observation, given: Mapping[str, Any]) -> tuple[list[
         detail = f"{path}, compared by {'the reader' if way == 'load' else 'the owner'}"
         if wrong:
             detail += f"; bits {one.integer('bits'):#x}"
+            detail += _OVER_PCIE if access and not nvlink else ""
         said = f"{wrong} wrong of {compared} words"
         answers.append(exact(f"{name} {way}", f"0 wrong of {words} words", said, detail))
         figure = "p2p.bandwidth" if way == "copy" else f"p2p.{way}_bandwidth"

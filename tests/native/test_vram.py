@@ -173,6 +173,7 @@ def test_a_card_that_is_split_is_not_tested_by_a_part(
 
 def test_what_hides_cards_from_others_hides_none_from_us(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("CUDA_DISABLE_PTX_JIT", "1")
     assert wrong(judged(run("vram", (A,), **QUICK), "vram")) == []
 
 

@@ -65,6 +65,12 @@ def test_a_wrong_word_or_a_way_not_tried_is_a_wrong_answer(seen: Any, names: lis
     assert wrong(line, seen) == names
 
 
+def test_wrong_words_over_pcie_point_to_the_host_before_the_cards(line: Line) -> None:
+    for nvlink, told in ((False, True), (None, True), (True, False)):
+        parsed = P2P.parse(JOB, line("p2p", observed(nvlink=nvlink, store=way(wrong=3)), engine="cuda"))
+        assert {"IOMMU" in a.detail for a in parsed.answers if not a.ok} == {told}
+
+
 def test_what_a_profile_demands_must_be_there(line: Line) -> None:
     none = observed(access=False, nvlink=False, store=None, load=None)
     assert wrong(line, none, demand_peer=True, demand_nvlink=True) == ["NVLink", "access"]
