@@ -63,7 +63,9 @@ class Broken(Exception):
 def visible_index(address: str, sysfs: str = "/sys/bus/pci/devices", proc: str = "/proc") -> int:
     """The GPU's number in CUDA_DEVICE_ORDER=PCI_BUS_ID: its place among those the driver holds.
 
-    Raises Unable without the driver, Broken where it does not hold this GPU.
+    Raises Broken where no such device is on the bus, Unable where the driver is not loaded or does not hold
+    it: another driver, an installation too old for the card, or a card that the driver refused, of which the
+    kernel's log tells (``guest.gpu_errors``).
     """
     held = []
     for name in sorted(os.listdir(sysfs)):
@@ -78,7 +80,9 @@ def visible_index(address: str, sysfs: str = "/sys/bus/pci/devices", proc: str =
     if not os.path.exists(os.path.join(proc, "driver/nvidia/version")):
         raise Unable("the nvidia kernel module is not loaded")
     if address not in held:
-        raise Broken(f"{address} is not held by the nvidia driver (held: {', '.join(held) or 'none'})")
+        known = os.path.exists(os.path.join(sysfs, address))
+        why = "is not held by the nvidia driver" if known else "is not on the bus"
+        raise (Unable if known else Broken)(f"{address} {why} (held: {', '.join(held) or 'none'})")
     return held.index(address)
 
 

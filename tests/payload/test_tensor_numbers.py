@@ -168,5 +168,7 @@ def test_a_gpu_is_numbered_among_those_that_the_driver_holds(tmp_path: object) -
     (root / "proc" / "driver" / "nvidia" / "version").write_text("NVRM version\n")
     assert tensor_device.visible_index("0000:17:00.0", *places) == 0
     assert tensor_device.visible_index("0000:65:00.0", *places) == 1
-    with pytest.raises(tensor_device.Broken):
+    with pytest.raises(tensor_device.Unable, match="not held by the nvidia driver"):
         tensor_device.visible_index("0000:18:00.0", *places)
+    with pytest.raises(tensor_device.Broken, match="not on the bus"):
+        tensor_device.visible_index("0000:99:00.0", *places)
