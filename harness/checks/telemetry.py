@@ -20,6 +20,13 @@ ENERGY_FROZEN_SECONDS = 10.0
 window of which that section takes energy is 10 s."""
 POWER_FROZEN_SECONDS = 30.0
 """NVML's power is an average of up to 1 s in mW; thirty of them alike are no measurement."""
+RECOVERY: dict[int, tuple[str, Action]] = {
+    1: ("a reset of the GPU", Action.RESET_GPU),
+    2: ("a restart of the machine", Action.RESTART_HOST),
+    3: ("its peers to stop using it", Action.RESET_GPU),
+    4: ("its peers to stop using it, and a reset", Action.RESET_GPU),
+}
+"""What nvmlDeviceGpuRecoveryAction_t asks for (nvml.h); 0 is nothing. Xid 154 tells of a change of it."""
 _UNDER_LOAD = tuple(sensor.name for sensor in SENSORS if sensor.fast and sensor.kind is not Kind.COUNTER)
 
 _AGAIN = (
@@ -189,6 +196,16 @@ def _present(case: Case, subject: Subject) -> CheckResult:
         )
     if gpu.unasked:
         raise MissingEvidence(f"{gpu.name or 'the GPU'} was not asked to the end: {gpu.unasked}")
+    wanted = values(gpu, "recovery_action")
+    if wanted is not None and wanted.maximum:
+        words, action = RECOVERY.get(int(wanted.maximum), RECOVERY[1])
+        return failed(
+            f"the driver wants {words} before {gpu.name} is used on (GPU recovery action {wanted.maximum:g})",
+            "do that, look for the XID that says why, and run the whole stage again; if the driver wants it "
+            "again, the card goes out",
+            action,
+            evidence=(at(telemetry, gpu, "recovery_action", wanted),),
+        )
     answered = sum(series.count for series in gpu.series.values())
     if answered == 0:
         raise MissingEvidence("the GPU was listed and never answered")

@@ -22,7 +22,11 @@ _REPLACE = "take the card out and have it replaced; its memory does not hold dat
 
 
 def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
-    """Uncorrected errors: none since the driver was loaded. Corrected ones: no flood under load."""
+    """Uncorrected errors: none since the driver was loaded. Corrected ones: no flood under load.
+
+    The limit of SRAM errors is the driver's own (``nvmlDeviceGetSramEccErrorStatus``), and counts the card's
+    whole life, of which no other sensor is judged; DCGM fails it (``DCGM_FR_SRAM_THRESHOLD``).
+    """
     telemetry, gpu = card(case, subject)
     uncorrected, corrected = counted(gpu, "ecc_uncorrected"), counted(gpu, "ecc_corrected")
     evidence = (at(telemetry, gpu, "ecc_uncorrected, ecc_corrected"),)
@@ -36,6 +40,14 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
     )
     # The volatile counter starts again with the driver; one that lives longer sees a reset in between.
     worst = max(uncorrected[0], lifetime[1] if lifetime else 0.0)
+    if stated(gpu, "sram_exceeded"):
+        return failed(
+            "the card's own count of uncorrectable SRAM errors is over NVIDIA's limit for a return",
+            _REPLACE,
+            Action.REPLACE_GPU,
+            evidence=evidence,
+            measurements=measured,
+        )
     if worst > 0:
         return failed(
             f"{worst:g} uncorrected memory errors since the driver was loaded, {uncorrected[1]:g} of them "

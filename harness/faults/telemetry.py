@@ -195,6 +195,12 @@ FAULTS = (
         corrupt=lambda e: _gpu(e, vanished="at 71.2 s: NVMLError_GpuIsLost"),
     ),
     Fault(
+        id="gpu-wants-reset",
+        title="The driver wants the GPU to be reset",
+        must_trip="telemetry.present",
+        corrupt=lambda e: _state(e, "recovery_action", 1.0),
+    ),
+    Fault(
         id="gpu-unasked",
         title="The sampler's process for a GPU died, and nobody knows why",
         must_trip="telemetry.present",
@@ -298,6 +304,12 @@ FAULTS = (
         title="A flood of corrected memory errors under load",
         must_trip="gpu.ecc_errors",
         corrupt=lambda e: _counter(e, "ecc_corrected", 50_000.0),
+    ),
+    Fault(
+        id="sram-exceeded",
+        title="The card's SRAM met more errors in its life than NVIDIA puts up with",
+        must_trip="gpu.ecc_errors",
+        corrupt=lambda e: _property(e, sram_exceeded=True),
     ),
     Fault(
         id="ecc-unread",

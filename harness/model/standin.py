@@ -138,6 +138,10 @@ class StandinCard:
     ecc: int | None = None
     """1: on; 0: off; -1: the card has none."""
     ecc_pending: int | None = None
+    sram_exceeded: int | None = None
+    """1: more uncorrectable SRAM errors in its life than NVIDIA puts up with."""
+    recovery: int | None = None
+    """What nvmlDeviceGpuRecoveryAction_t the driver asks for; 0: none."""
     persistence: int | None = None
     mig: int | None = None
     """1: on; 0: off; -1: the card has none."""

@@ -50,7 +50,7 @@ struct card {
     double memory_bytes, power_idle, power_peak, power_limit, power_default, power_min, power_max;
     double ambient, rise, lag, memory_rise, slowdown, shutdown, gpu_max, memory_max;
     double sm_idle, sm_peak, memory_clock_idle, memory_clock_peak, pcie_gen, pcie_gen_idle, pcie_width, nvlinks;
-    double ecc, ecc_pending, persistence, mig, mig_pending, remap_banks, tlimit, nvlink_version;
+    double ecc, ecc_pending, persistence, mig, mig_pending, remap_banks, tlimit, nvlink_version, sram_exceeded, recovery;
 };
 
 struct scenario {

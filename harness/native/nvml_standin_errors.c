@@ -58,6 +58,19 @@ API answer_t nvmlDeviceGetEccMode(device_t device, unsigned *current, unsigned *
 
 ONE(nvmlDeviceGetDefaultEccMode, unsigned, 1)
 
+struct sram { unsigned version; u64 life[3], since[3], unit[5]; unsigned exceeded; };
+
+API answer_t nvmlDeviceGetSramEccErrorStatus(device_t device, struct sram *out)
+{
+    ENTER;
+    if (out->version != (sizeof *out | 1u << 24))
+        return ARGUMENT_VERSION_MISMATCH;
+    if (look.card->ecc <= 0)
+        return NOT_SUPPORTED;
+    *out = (struct sram){.version = out->version, .exceeded = look.card->sram_exceeded > 0};
+    return OK;
+}
+
 static double grown(const struct look *look, enum kind kind, const char *what)
 {
     return amount(kind, look->gpu, look->now, what);
@@ -205,6 +218,7 @@ static double field_value(const struct look *look, unsigned id, unsigned scope)
     case 196: return card->tlimit ? 0 : -1;
     case 206: case 207: case 209: case 210: case 211: return fifth && scope == UINT32_MAX ? 0 : -1;
     case 208: return fifth && scope == UINT32_MAX ? link_errors(look, -1, "packet") : -1;
+    case 230: return card->recovery;
     case 215: return fifth && scope == UINT32_MAX ? link_errors(look, -1, "recovery") : -1;
     default: return -1;
     }

@@ -47,6 +47,7 @@ static const struct { const char *key; size_t offset, size; double number; const
     NUMBER(memory_clock_idle, 405), NUMBER(memory_clock_peak, 7000), NUMBER(pcie_gen, 4), NUMBER(pcie_gen_idle, 1),
     NUMBER(pcie_width, 16), NUMBER(nvlinks, 0), NUMBER(ecc, 1), NUMBER(ecc_pending, 1), NUMBER(persistence, 1),
     NUMBER(mig, 0), NUMBER(mig_pending, 0), NUMBER(remap_banks, 640), NUMBER(tlimit, 0), NUMBER(nvlink_version, 3),
+    NUMBER(sram_exceeded, 0), NUMBER(recovery, 0),
 };
 #define CARD_KEYS (sizeof CARD / sizeof *CARD)
 

@@ -138,6 +138,7 @@ def describe(reader: Any) -> dict[str, Any]:
     for name, function, arguments, convert in PROPERTIES:
         found = reader.get(name, function, *arguments)
         properties[name] = None if found is None else convert(found)
+    properties["sram_exceeded"] = reader.sram_exceeded()
     properties |= {name: reader.field(name, number) for name, number in FIELDS}
     return {
         **texts, "address": address, "pci_id": pci_id, "subsystem": subsystem,

@@ -33,6 +33,7 @@ SLOW_FIELDS = (
     ("remap_corrected", 142, 1), ("remap_uncorrected", 143, 1),
     ("remap_pending", 144, 1), ("remap_failed", 145, 1),
     ("retired_single_bit", 29, 1), ("retired_double_bit", 30, 1), ("retired_pending", 31, 1),
+    ("recovery_action", 230, 1),
 )  # fmt: skip
 FAST_CALLS = (
     ("power", "PowerUsage", (), "I", 0, 1000),
@@ -132,6 +133,17 @@ class Reader:
         if code not in NOT_OFFERED:
             self.failed(name, self.word(code))
         return None
+
+    def sram_exceeded(self) -> bool | None:
+        """Whether the card's SRAM met more uncorrectable errors than NVIDIA puts up with; None as ``get``."""
+        layout = getattr(self.nvml, "c_nvmlEccSramErrorStatus_v1_t", None)
+        if layout is None:  # an older pynvml
+            return None
+        status = layout()
+        status.version = 0x1000068  # nvmlEccSramErrorStatus_v1
+        if self.get("sram_exceeded", "SramEccErrorStatus", ctypes.byref(status)) is None:
+            return None
+        return bool(status.bThresholdExceeded)
 
     def failed(self, name: str, error: str) -> None:
         """Note an error of a single question."""

@@ -157,6 +157,12 @@ SENSORS: tuple[Sensor, ...] = (
         kind=Kind.COUNTER,
         nvml="nvmlDeviceGetFieldValues: NVLINK_COUNT_MALFORMED_PACKET_ERRORS to _LOCAL_LINK_INTEGRITY_ERRORS",
     ),
+    Sensor(
+        name="recovery_action",
+        unit="1",
+        kind=Kind.STATE,
+        nvml="nvmlDeviceGetFieldValues: GET_GPU_RECOVERY_ACTION",
+    ),
     Sensor(name="encoder_sessions", unit="1", nvml="nvmlDeviceGetEncoderStats: sessionCount"),
     Sensor(
         name="processes",
@@ -198,6 +204,7 @@ PROPERTIES: dict[str, str] = {
     "ecc_current": "bool",
     "ecc_pending": "bool",
     "ecc_default": "bool",
+    "sram_exceeded": "bool",
     "persistence": "bool",
     "mig": "bool",
     "mig_pending": "bool",

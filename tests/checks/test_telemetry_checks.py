@@ -431,6 +431,13 @@ def test_a_card_that_is_delivered_with_ecc_off_has_nothing_to_count() -> None:
     assert judged("gpu.ecc_errors", absent(*gone, evidence=unknown))[0] is MISSING
 
 
+def test_what_the_driver_asks_for_names_what_to_do() -> None:
+    said = result("telemetry.present", value("recovery_action", 2.0))
+    assert (said.outcome, said.action) == (FAIL, Action.RESTART_HOST)
+    assert judged("telemetry.present", absent("recovery_action"))[0] is PASS
+    assert judged("gpu.ecc_errors", properties(sram_exceeded=None))[0] is PASS
+
+
 def test_a_gpu_that_needs_a_reset_is_not_to_be_replaced_for_it() -> None:
     said = result("telemetry.present", on_gpu(vanished="at 71.2 s: slow: NVMLError_ResetRequired"))
     assert (said.outcome, said.action) == (FAIL, Action.RESET_GPU)
@@ -587,6 +594,7 @@ def test_only_what_is_read_under_load_tells_the_rate_under_load() -> None:
     ("check", "name"),
     [
         ("gpu.ecc_mode", "ecc_current"),
+        ("gpu.ecc_errors", "sram_exceeded"),
         ("gpu.mig_mode", "mig"),
         ("gpu.mig_mode", "mig_pending"),
         ("gpu.power", "power_limit"),

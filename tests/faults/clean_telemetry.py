@@ -32,6 +32,7 @@ PROPERTIES: dict[str, float | str | bool | None] = {
     "ecc_current": True,
     "ecc_pending": True,
     "ecc_default": True,
+    "sram_exceeded": False,
     "persistence": True,
     "mig": False,
     "mig_pending": False,
@@ -65,6 +66,7 @@ VALUES: dict[str, tuple[str, float, float, float]] = {
     "nvlink_replay": ("1", 0.0, 0.0, 0.0),
     "nvlink_recovery": ("1", 0.0, 0.0, 0.0),
     "nvlink_crc": ("1", 5.0, 9.0, 7.0),
+    "recovery_action": ("1", 0.0, 0.0, 0.0),
     "encoder_sessions": ("1", 0.0, 0.0, 0.0),
     "processes": ("1", 0.0, 2.0, 1.0),
 }

@@ -176,6 +176,12 @@ def test_a_call_that_hangs_ends_no_run_and_no_other_gpus_samples(run) -> None:
     assert [key for key in found if key.endswith(str(GPUS[1]))] == []
 
 
+def test_what_the_driver_itself_says_of_a_card_is_heard(run) -> None:
+    found = wrong(run(load_standin("worn"), 1.0))
+    for check in ("gpu.ecc_errors", "telemetry.present"):
+        assert [found[f"{check} {gpu}"] for gpu in GPUS] == [Outcome.FAIL, Outcome.FAIL]
+
+
 def test_a_card_that_somebody_divided_is_no_whole_gpu(run) -> None:
     found = wrong(run(load_standin("mig"), 1.0))
     assert [found[f"gpu.mig_mode {gpu}"] for gpu in GPUS] == [Outcome.FAIL, Outcome.FAIL]
