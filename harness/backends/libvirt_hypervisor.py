@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import importlib
 import xml.etree.ElementTree as ET
@@ -25,9 +26,16 @@ _FIRST_SECONDS = 300.0
 """For the version: libvirtd first probes every QEMU binary, minutes on an emulated host."""
 
 _START_SECONDS = 900.0
-"""For a start: QEMU zeroes and pins all guest memory first (about 1 min for each 100 GiB)."""
+_START_SECONDS_PER_GIB = 1.2
+"""For a start: QEMU zeroes and pins all guest memory first (about 1 min for each 100 GiB; twice that)."""
 
 _DESTROY_SECONDS = 120.0
+_DYING_SECONDS = 900.0
+"""A killed QEMU first gives back the memory that VFIO pinned. libvirt waits for that some 15 s, and 2 s more
+for each host device ("stalls by the kernel freeing up the resources", qemuProcessKill), then says "Failed to
+terminate process ... with SIGKILL: Device or resource busy" (kubevirt#881): no failure as long as the process
+is on its way."""
+_ASK_DYING_SECONDS = 5.0
 _ASK_AGAIN_SECONDS = 15.0
 """A guest that is still booting ignores the power button; it is pressed again."""
 
@@ -41,6 +49,13 @@ def name_of(xml: str) -> str:
     if not name:
         raise ProvisionError("the definition has no <name>")
     return name
+
+
+def _memory_gib(xml: str) -> float:
+    """The guest's memory by its definition, which says it in MiB; 0 where it does not."""
+    memory = ET.fromstring(xml).find("memory")  # noqa: S314  our own XML
+    text = (memory.text or "").strip() if memory is not None and memory.get("unit") == "MiB" else ""
+    return int(text) / 1024 if text.isdecimal() else 0.0
 
 
 class LibvirtHypervisor:
@@ -110,7 +125,7 @@ class LibvirtHypervisor:
                     _undefine(domain)
                 raise
 
-        self._call(f"start {name}", act, _START_SECONDS)
+        self._call(f"start {name}", act, _START_SECONDS + _START_SECONDS_PER_GIB * _memory_gib(xml))
 
     def start_network(self, xml: str) -> None:
         """Create a transient network; one of that name and run is kept. Raises ProvisionError."""
@@ -153,16 +168,24 @@ class LibvirtHypervisor:
         return True
 
     def destroy(self, name: str) -> None:
-        """End and undefine a domain of ours; absent is fine. Raises ProvisionError for a foreign one."""
+        """End and undefine a domain of ours; absent is fine. Raises ProvisionError for a foreign one, and for
+        one that does not end."""
+        until = self._clock.monotonic() + _DYING_SECONDS
 
-        def act(conn: Any) -> None:
+        def act(conn: Any) -> bool:
             known = conn.lookupByName(name)
             self._require_ours("domain", name, known.XMLDesc(0), None)
-            if known.isActive():
-                _unless_gone(known.destroy)
+            patient = self._clock.monotonic() < until
+            if known.isActive() and _unless_gone(lambda: _unless_dying(known.destroy, patient)) is False:
+                return False
             _undefine(known)
+            return True
 
-        self._call(f"destroy {name}", lambda conn: _unless_gone(lambda: act(conn)), _DESTROY_SECONDS)
+        while (
+            self._call(f"destroy {name}", lambda conn: _unless_gone(lambda: act(conn)), _DESTROY_SECONDS)
+            is False
+        ):
+            self._clock.sleep(_ASK_DYING_SECONDS)
 
     def qmp(self, name: str, command: str) -> str:
         """One QMP query through libvirt's monitor passthrough; QEMU's JSON answer. ProvisionError."""
@@ -227,6 +250,21 @@ def _unless_gone(function: Callable[[], Any]) -> Any:
         if error.get_error_code() in gone:
             return None
         raise
+
+
+def _unless_dying(destroy: Callable[[], Any], patient: bool) -> bool:
+    """Whether a domain was ended: False where its process is killed and not gone yet, and we are patient."""
+    import libvirt  # noqa: PLC0415
+
+    try:
+        destroy()
+    except libvirt.libvirtError as error:
+        # The first of an error's numbers is errno, for errors of the system.
+        dying = error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == errno.EBUSY
+        if not (dying and patient):
+            raise
+        return False
+    return True
 
 
 def _undefine(domain: Any) -> None:

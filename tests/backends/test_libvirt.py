@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import errno
 import signal
 import threading
 import time
@@ -14,9 +15,12 @@ import pytest
 
 from harness.backends.libvirt_call import Connection, SshUri
 from harness.backends.libvirt_errors import remedy_for
+from harness.backends.libvirt_hypervisor import LibvirtHypervisor
 from harness.backends.ssh import SshTransport
 from harness.errors import ProvisionError
+from harness.placement.definition import RUN_NAMESPACE
 from tests.contract.private_sshd import private_sshd
+from tests.fakes import FakeClock
 
 
 @pytest.mark.parametrize(
@@ -178,3 +182,74 @@ def test_libvirt_s_ssh_is_ours_with_the_pinned_key_and_leaves_nothing(tmp_path: 
         uri.close()
         transport.close()
         assert not uri.pid_file.parent.exists()
+
+
+OURS = f"""<domain><name>g1</name><memory unit="MiB">2097152</memory>
+<metadata><s:guest xmlns:s="{RUN_NAMESPACE}" run="r1" name="g1"/></metadata></domain>"""
+
+
+class Dying:
+    """A domain of ours whose killed process needs a while: so often libvirt says that it is busy."""
+
+    def __init__(self, busy: int, number: int = errno.EBUSY) -> None:
+        self.busy, self.number = busy, number
+        self.undefined = False
+
+    def XMLDesc(self, _flags: int) -> str:  # noqa: N802  libvirt's names
+        return OURS
+
+    def isActive(self) -> bool:  # noqa: N802
+        return self.busy >= 0
+
+    def destroy(self) -> None:
+        import libvirt
+
+        self.busy -= 1
+        if self.busy >= 0:
+            error = libvirt.libvirtError("Failed to terminate process 9 with SIGKILL")
+            words = (str(error), 2, "", "", "", self.number, -1)
+            error.err = (libvirt.VIR_ERR_SYSTEM_ERROR, libvirt.VIR_FROM_NONE, *words)
+            raise error
+
+    def undefineFlags(self, _flags: int) -> None:  # noqa: N802
+        self.undefined = True
+
+
+class OneDomain(Connection):
+    """A connection on which there is one domain; remembers how long each call was given."""
+
+    def __init__(self, domain: Dying) -> None:
+        super().__init__(lambda: "test:///default", name="gpu07")
+        self.domain = domain
+        self.deadlines: dict[str, float] = {}
+
+    def lookupByName(self, _name: str) -> Dying:  # noqa: N802
+        return self.domain
+
+    def call(self, what: str, function: Any, *, deadline: float) -> Any:
+        self.deadlines[what] = deadline
+        return super().call(what, lambda _conn: function(self), deadline=deadline)
+
+
+def test_a_guest_whose_process_still_gives_its_memory_back_is_waited_for() -> None:
+    dying, clock = Dying(busy=4), FakeClock()
+    LibvirtHypervisor(OneDomain(dying), name="gpu07", clock=clock).destroy("g1")
+    assert dying.undefined
+    assert 0 < clock.monotonic() < 60
+
+
+def test_a_process_that_never_ends_is_told_in_the_end_and_other_errors_at_once() -> None:
+    clock = FakeClock()
+    with pytest.raises(ProvisionError, match="Failed to terminate process"):
+        LibvirtHypervisor(OneDomain(Dying(busy=10**6)), name="gpu07", clock=clock).destroy("g1")
+    assert 600 < clock.monotonic() < 3600
+    other = Dying(busy=1, number=errno.EPERM)
+    with pytest.raises(ProvisionError, match="Failed to terminate process"):
+        LibvirtHypervisor(OneDomain(other), name="gpu07", clock=FakeClock()).destroy("g1")
+    assert other.busy == 0, "asked once"
+
+
+def test_a_start_may_take_the_longer_the_more_memory_it_pins() -> None:
+    connection = OneDomain(Dying(busy=1))
+    LibvirtHypervisor(connection, name="gpu07", clock=FakeClock()).define_and_start(OURS, run="r1")
+    assert connection.deadlines["start g1"] > 2048 / 100 * 60, "2 TiB, about 1 min for each 100 GiB"
