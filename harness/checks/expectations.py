@@ -14,7 +14,7 @@ from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.sku import Floor, Sku, describing
 from harness.model.topology import PciDevice
-from harness.verdict.figures import FIGURE_OF, LEAST_SHARE, MOST_SHARE, of_workload
+from harness.verdict.figures import FIGURE_OF, LEAST_SHARE, MOST_MEASURED, MOST_SHARE, of_workload
 from harness.verdict.rules import sane
 from harness.workloads.applicable import engine_of, models
 
@@ -120,6 +120,7 @@ class _Findings:
     """What one workload showed on all GPUs of a guest."""
 
     below: list[str] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)
     vacuous: list[str] = field(default_factory=list)
     blank: list[str] = field(default_factory=list)
     held: list[Measurement] = field(default_factory=list)
@@ -172,6 +173,7 @@ def _hold(
         for m in mine
         if m.name in FIGURE_OF and m.name not in sku.floors and m.value is not None
     }
+    found.beyond += [words for m in mine if (words := _beyond(sku, m))]
     for name, floor in floors.items():
         matching = [m for m in mine if m.name == name]
         without = sorted({r.round for r in done if not _measured(r, name, where)})
@@ -187,6 +189,19 @@ def _measured(result: WorkloadResult, name: str, where: PciAddress | None) -> bo
     """Whether this round of the workload measured it on that GPU."""
     said = any(m.name == name and m.subject == str(where) for m in result.measurements)
     return said and result.engine != "cpu"
+
+
+def _beyond(sku: Sku, measurement: Measurement) -> str:
+    """What is wrong with a measurement that no card of this model can reach; empty when it can."""
+    figure = sku.figures.get(FIGURE_OF.get(measurement.name, ""))
+    if figure is None or not figure.value or measurement.value is None or figure.unit != measurement.unit:
+        return ""
+    if not math.isfinite(measurement.value) or measurement.value <= figure.value * MOST_MEASURED:
+        return ""
+    return (
+        f"{measurement.subject} {measurement.name} {measurement.value:g} {measurement.unit} is "
+        f"{measurement.value / figure.value:.3g} of the peak of {sku.title}"
+    )
 
 
 def _one_floor(sku: Sku, floor: Floor, measurement: Measurement, found: _Findings) -> None:
@@ -227,6 +242,11 @@ def _said(found: _Findings, workload: str, files: tuple[EvidenceRef, ...]) -> Ch
     if found.below:
         said = f"{listing(found.below)}{rest}"
         return failed(said, _SLOW, Action.RETEST, evidence=files, measurements=held)
+    if found.beyond:
+        remedy = (
+            "find out what was measured instead: a narrower format, a cache, a wrong clock, another model"
+        )
+        return error(f"faster than can be: {listing(found.beyond)}", remedy, evidence=files)
     if found.vacuous:
         remedy = "correct the floor, the limit or the workload's parameters, so that each rule meets a number"
         return error(listing(found.vacuous), remedy, evidence=files)

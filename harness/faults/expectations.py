@@ -89,6 +89,13 @@ FAULTS = (
         corrupt=lambda e: _measured(e, value=0.45 * 20.0),
     ),
     Fault(
+        id="beyond-the-model",
+        title="A GPU twice as fast as its model can be",
+        must_trip="workload.expected",
+        corrupt=lambda e: _measured(e, value=2.0 * 20.0),
+        outcome=Outcome.ERROR,
+    ),
+    Fault(
         id="floor-met-nothing",
         title="A floor of the GPU model matches no measurement",
         must_trip="workload.expected",

@@ -6,6 +6,10 @@ LEAST_SHARE = 0.4
 """Least share of a theoretical peak that a floor may be: below, a broken card passes
 (statistics-and-faults §0: shipped vendor floors of 0.001 of the peak)."""
 MOST_SHARE = 1.0
+MOST_MEASURED = 1.5
+"""Share of a figure above which a measurement is not believed. Cards run up to a fifth above the boost clock
+that their peak is given for; what was computed in the next narrower format, or read from a cache, is twice as
+fast at least (A10: 62.5 TFLOP/s in TF32, 31.2 in FP32)."""
 
 PRECISIONS = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8")
 HASHES = ("md5", "ntlm", "sha256", "bcrypt")

@@ -64,6 +64,16 @@ def test_an_unknown_model_is_inconclusive_and_shows_what_was_seen() -> None:
     assert decision.verdict is Verdict.INCONCLUSIVE
 
 
+@pytest.mark.parametrize(
+    ("share", "outcome"), [(1.2, Outcome.PASS), (1.51, Outcome.ERROR), (2.0, Outcome.ERROR)]
+)
+def test_what_no_card_of_the_model_can_reach_was_not_measured(share: float, outcome: Outcome) -> None:
+    fast = Measurement(name="hashing.md5.rate", value=20.0 * share, unit="GH/s", subject="0000:e0:00.0")
+    evidence = with_result(clean.evidence(), measurements=(fast,))
+    assert said(evidence, "workload.expected")["g1/hashing"][0] is outcome
+    assert said(with_model(evidence, floors={}), "workload.expected")["g1/hashing"][0] is outcome
+
+
 def test_a_stand_in_is_a_described_model_without_figures() -> None:
     evidence = replace(clean.evidence(), skus=load_skus())
     for check in ("gpu.model_known", "gpu.memory_size", "workload.expected"):
