@@ -29,6 +29,8 @@ MACHINE = PciAddress(0, 0, 0, 0)
 """The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare
 run would disturb the measurements of the first."""
 
+_DRIVER = "nvidia"
+
 _SWEEP = """
 directory=$1 runner=$2
 [ -d "$directory" ] || exit 0
@@ -76,12 +78,14 @@ def sweep_bare(transport: Transport, run: str, *, work_dir: str) -> None:
 def run_bare(attached: Attached) -> None:
     """Burn the machine in with every demand's workloads (a bare profile has one), and leave nothing behind.
 
-    Raises Stopped when the loads could not be put on the machine.
+    Raises Stopped when another driver than NVIDIA's holds a GPU, or the loads could not be put on it.
     """
     session, transport = attached.session, attached.access.transport
     found = tuple(gpu.address for gpu in attached.gpus)
     named = session.host.placement.selector.addresses if session.standin is not None else ()
     gpus = tuple(sorted({*found, *named}))
+    with stage(session.recorder, "readiness"):
+        _require_driver(attached)
     for demand in session.demands:
         name = demand.request.name
         session.recorder.bare_devices(name, gpus)
@@ -96,6 +100,22 @@ def run_bare(attached: Attached) -> None:
             watch = _watch(attached, demand, task.place, gpus)
             with watched(watch, transport, task.results):
                 burn(task, transport)
+
+
+def _require_driver(attached: Attached) -> None:
+    """Raises WorkloadError for NVIDIA's GPUs that another driver holds, ``vfio-pci`` after a run with guests
+    perhaps: each load would find a sound card missing. One without a driver is for the loads to tell of."""
+    other = [
+        f"{gpu.address} ({gpu.driver})"
+        for gpu in attached.gpus
+        if gpu.vendor == NVIDIA and gpu.driver not in (None, _DRIVER)
+    ]
+    if other:
+        raise WorkloadError(
+            f"without a VM the loads need NVIDIA's driver, and another one holds {', '.join(other)}",
+            host=attached.access.name,
+            remedy=f"driverctl unset-override ADDRESS, or unbind it and bind it to {_DRIVER}",
+        )
 
 
 def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...]) -> Burn:

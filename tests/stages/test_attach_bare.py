@@ -19,6 +19,7 @@ from harness.model.inventory import GuestSpec, HostControlRef, HostFile
 from harness.stages.access import HostAccess
 from harness.stages.attach_bare import bare_place, run_bare, sweep_bare
 from harness.stages.attached import Attached
+from harness.stages.boundary import Stopped
 from harness.stages.burn import longest_seconds, require_python
 from harness.stages.given import GuestDemand, Session
 from harness.workloads import Job, Place, payload_tar, runs
@@ -73,6 +74,26 @@ def test_loads_run_on_the_machine_itself_and_leave_nothing(attached, tmp_path) -
     assert result.started is not None
     assert result.ended is not None
     assert list((tmp_path / "work").rglob("*")) == [tmp_path / "work" / "runs"]
+
+
+@pytest.mark.parametrize(
+    ("driver", "runs"), [("vfio-pci", False), ("nouveau", False), ("nvidia", True), (None, True)]
+)
+def test_a_gpu_that_another_driver_holds_is_said_to_be_so_and_not_called_broken(
+    attached, driver, runs
+) -> None:
+    gpu = dataclasses.replace(hosts.lab_like().pci_devices[0], vendor="10de", driver=driver)
+    held = dataclasses.replace(attached, gpus=(gpu,))
+    if runs:
+        run_bare(dataclasses.replace(held, session=dataclasses.replace(held.session, demands=())))
+        return
+    with pytest.raises(Stopped):
+        run_bare(held)
+    said = evidence(attached.session.recorder)
+    (error,) = said.errors
+    assert (error.stage, error.kind) == ("readiness", "WorkloadError")
+    assert f"{gpu.address} ({driver})" in error.message
+    assert said.guests[0].results == ()
 
 
 def test_what_watches_the_loads_ends_by_itself_though_nobody_ends_it(attached) -> None:
