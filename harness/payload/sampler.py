@@ -31,8 +31,8 @@ does not know.
 ``processes``    mono, gpu, list of {pid, name, bytes (null: unknown), ours}: at first, and when it changed
 ``error``        mono, gpu, name (of a sensor, or a call), error (NVML's word, "NVMLError_NoPermission"): a
                  read failed, told when the error of this sensor is a new one; each failed read is a null
-``lost``         mono, gpu, call (or sensor), error: the GPU is gone (GPU_IS_LOST, GPU_NOT_FOUND); it is not
-                 asked again
+``lost``         mono, gpu, call (or sensor), error: the GPU is gone (GPU_IS_LOST, GPU_NOT_FOUND) or cannot
+                 be used any more (RESET_REQUIRED); it is not asked again
 ``hung``         mono, gpu (null: while NVML itself started), call, seconds (so far), pid: a call is over its
                  deadline. This GPU has no samples until it comes back; the others do
 ``returned``     mono, gpu, call, seconds: it did come back
