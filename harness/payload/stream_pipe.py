@@ -6,6 +6,7 @@ Both speak over 127.0.0.1 only. The codec is named on each side, so ffmpeg canno
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 
@@ -64,10 +65,11 @@ def describe(path: str, port: int) -> None:
 
 
 def _passing(version: str) -> list[str]:
-    """No frame is doubled or left out to keep a rate; the option's name changed with ffmpeg 5.1."""
-    major, minor = (*version.split("."), "0")[:2]
-    named = (int(major), int(minor)) >= (5, 1) if major.isdigit() and minor.isdigit() else False
-    return ["-fps_mode", "passthrough"] if named else ["-vsync", "0"]
+    """No frame is doubled or left out to keep a rate. The option's name changed with ffmpeg 5.1, and 9.0 does
+    not know the old one any more; versions without numbers are snapshots, of late."""
+    told = re.match(r"n?([0-9]{1,3})\.([0-9]{1,3})", version)
+    old = told is not None and (int(told[1]), int(told[2])) < (5, 1)
+    return ["-vsync", "0"] if old else ["-fps_mode", "passthrough"]
 
 
 def encoder(ffmpeg: str, job: dict[str, Any], pixel_format: str, port: int, version: str) -> list[str]:

@@ -101,7 +101,7 @@ def probe(ffmpeg: str, name: str, options: list[str], bits: int) -> list[str]:
     With warnings: what an encoder cannot do, ffmpeg's nvenc.c says in those.
     """
     return [
-        *_start(ffmpeg), "-v", "warning", "-f", "lavfi", "-i", "testsrc2=size=256x144:rate=25", "-t", "1",
+        *_start(ffmpeg), "-v", "warning", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-t", "1",
         "-pix_fmt", surface(bits), "-c:v", name, *options, "-f", "null", "-",
     ]  # fmt: skip
 

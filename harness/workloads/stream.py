@@ -82,6 +82,9 @@ _POINTS = 14_400
 _THREADS = 8
 """More slices of one picture than that cost quality and bring nothing."""
 _AUTO_BITS = 0.27
+_LEAST_NVENC = (192, 160)
+"""Pixels. NVENC refuses less than some 145 x 145, by model ("Frame Dimension less than the minimum supported
+value", github.com/tritant/ComfyUI_MiniMax_H3_Extender/issues/44)."""
 _LEAST_KBPS = 200
 
 
@@ -107,6 +110,9 @@ class Stream:
         pixels = given["width"] * given["height"] * given["samples"]
         if given["width"] % 2 or given["height"] % 2 or given["width"] < 64 or given["height"] < 48:
             raise ConfigError("workload stream: width and height must be even, at least 64 x 48")
+        if engine == "gpu" and (given["width"] < _LEAST_NVENC[0] or given["height"] < _LEAST_NVENC[1]):
+            least = f"{_LEAST_NVENC[0]} x {_LEAST_NVENC[1]}"
+            raise ConfigError(f"workload stream: NVENC encodes no pictures below some size: at least {least}")
         if given["source"] == "render" and pixels > _GOLDEN_PIXELS:
             raise ConfigError("workload stream: at most 32 Mi rendered pixels in samples, drawn here, too")
         if given["width"] > 4096 or given["height"] > 4096:

@@ -204,6 +204,14 @@ def test_what_cannot_be_streamed_is_refused(parameters: dict[str, Any], job: Job
         STREAM.prepare(replace(job, parameters=parameters))
 
 
+@pytest.mark.parametrize("size", [{"width": 190, "height": 160}, {"width": 192, "height": 158}])
+def test_a_picture_that_nvenc_refuses_for_its_size_is_refused_here(size: dict[str, Any], gpus: Job) -> None:
+    with pytest.raises(ConfigError, match="at least 192 x 160"):
+        STREAM.prepare(replace(gpus, parameters=size))
+    STREAM.prepare(replace(gpus, parameters={"width": 192, "height": 160}))
+    STREAM.prepare(replace(gpus, parameters={**size, "engine": "cpu"}))
+
+
 def test_the_bit_rate_follows_size_and_rate_unless_it_is_given(job: Job) -> None:
     hd = {"width": 1280, "height": 720, "rate": 60}
     assert json.loads(STREAM.prepare(replace(job, parameters=hd))[-1])["kbps"] == 14930
