@@ -11,6 +11,7 @@ from harness.checks import CHECKS
 from harness.config import list_names, load_host, load_lab, load_profile, load_waivers
 from harness.model.outcome import Severity, SubjectKind
 from harness.workloads import WORKLOADS
+from harness.workloads.mix import loads_of, parameters_in_mix
 
 
 @pytest.mark.parametrize("name", list_names("profiles"))
@@ -18,6 +19,17 @@ def test_a_profile_gives_every_check_a_severity(name: str) -> None:
     profile = load_profile(name)
     assert set(profile.checks) == {c.id for c in CHECKS if profile.attach in c.attach and not c.on_demand}
     assert profile.name == name
+
+
+@pytest.mark.parametrize("name", list_names("profiles"))
+def test_side_by_side_nobody_promises_a_frame_rate(name: str) -> None:
+    """Loads of a mix share engines and time slices: a right card may keep no stream in real time."""
+    given = load_profile(name).workload_parameters
+    loads = loads_of(given.get("mix", {})) if "mix" in given else ()
+    if "transcode" in loads:
+        assert parameters_in_mix(given, "transcode")["min_streams"] == 0
+    if "stream" in loads:
+        assert float(parameters_in_mix(given, "stream")["min_rate_share"]) <= 0.2
 
 
 @pytest.mark.parametrize("name", list_names("hosts"))
