@@ -174,8 +174,6 @@ def open_gpu(address: str, sysroot: str, note: Any) -> Gpu:
         # CUDA would show no card at all, or one instance under the card's address, as small as that is.
         raise bounded.Unable(f"{address} is split into instances (MIG is on): none of them is the card")
     note("starting CUDA")
-    for name in [name for name in os.environ if name.startswith("CUDA_")]:
-        del os.environ[name]  # whose it may be: it would hide cards, switch the compiler off, queue copies up
     cuda = cuda_driver.Cuda(sysroot)
     note(f"opening {address}")
     gpu = Gpu(cuda, address)

@@ -134,7 +134,7 @@ def perform(job: dict[str, Any], address: str, tools: Tools, note: Any) -> dict[
     except (tools.devices.Missing, tools.processes.MissingTool) as error:
         raise bounded.Unable(str(error)) from error
     except Exception as error:  # bindings of drivers raise their own
-        unable = not address or type(error).__name__ == "Unable"
+        unable = not address or isinstance(error, bounded.Unable)
         raise (bounded.Unable if unable else bounded.Failure)(str(error)) from error
     return run(job, source, found, tools, note)
 

@@ -171,12 +171,6 @@ def test_a_card_that_is_split_is_not_tested_by_a_part(
     assert wrong(judged(run("vram", (where,), libraries=tmp_path, **QUICK), "vram")) == []
 
 
-def test_what_hides_cards_from_others_hides_none_from_us(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setenv("CUDA_DISABLE_PTX_JIT", "1")
-    assert wrong(judged(run("vram", (A,), **QUICK), "vram")) == []
-
-
 def test_a_driver_that_never_starts_is_a_failure_in_time(run: Run) -> None:
     ran = run("vram", (A,), fake.machine(A, more="hang=cuInit:1"), **QUICK, stall_seconds=1.0)
     result = judged(ran, "vram")
