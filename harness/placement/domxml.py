@@ -14,6 +14,11 @@ VCPUS_WITHOUT_IOMMU = 255
 """More need x2APIC ids beyond 8 bits, for which QEMU wants an IOMMU in extended interrupt mode."""
 
 
+_LARGE_MIB = 512 * 1024
+"""With more memory than this, or a large PCI window, a guest may not fit into 40 bits of physical addresses,
+QEMU's default (kraxel.org, "QEMU phys-bits"): it does not start then, or the last GPUs get no window."""
+
+
 def render(plan: PlacementPlan, guest: GuestDefinition) -> str:
     """The domain XML of ``guest`` placed as ``plan`` says; the same input gives the same text.
 
@@ -134,7 +139,8 @@ def _cpu(domain: ET.Element, plan: PlacementPlan, guest: GuestDefinition) -> Non
     sockets = len(plan.vcpupin) // (cores * threads)
     shape = {"sockets": sockets, "dies": 1, "cores": cores, "threads": threads}
     ET.SubElement(cpu, "topology", {key: str(value) for key, value in shape.items()})
-    if guest.cpu_mode == "host-passthrough" and guest.pci_hole64_kib is not None:
+    large = guest.pci_hole64_kib is not None or plan.memory_mib > _LARGE_MIB
+    if guest.cpu_mode == "host-passthrough" and large:
         ET.SubElement(cpu, "maxphysaddr", {"mode": "passthrough"})
     numa = ET.SubElement(cpu, "numa")
     for cell in plan.cells:

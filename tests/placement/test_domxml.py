@@ -146,6 +146,25 @@ def test_big_bars_get_a_window_by_kubevirts_formula_and_small_ones_get_none() ->
     assert tree(big, 2).find("devices/controller/pcihole64") is None
 
 
+def test_what_does_not_fit_into_40_bits_gets_the_hosts_physical_addresses() -> None:
+    """QEMU's default is 40 bits: it would not start, or the firmware find no window for the last GPUs."""
+    facts = lab_like()
+    small = planned(facts, 1)
+    cells = tuple(dataclasses.replace(cell, memory_mib=1 << 20) for cell in small.cells)
+    large = dataclasses.replace(small, cells=cells)
+    window = dataclasses.replace(DEFINITION, pci_hole64_kib=64 << 20)
+
+    def mode(plan: PlacementPlan, definition: GuestDefinition) -> str | None:
+        found = ET.fromstring(render(plan, definition)).find("cpu/maxphysaddr")  # noqa: S314  our own
+        return None if found is None else found.get("mode")
+
+    assert (mode(small, DEFINITION), mode(small, window), mode(large, DEFINITION)) == (
+        None,
+        "passthrough",
+        "passthrough",
+    )
+
+
 def test_the_runs_key_is_read_back_and_foreign_text_has_none() -> None:
     text = render(planned(lab_like(), 1), DEFINITION)
     assert run_key(text) == "run-7"
