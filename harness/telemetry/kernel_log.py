@@ -34,6 +34,7 @@ _WHERE = re.compile(
 )
 _NVLINK_WORDS = re.compile(r"\(0x(?P<first>[0-9a-fA-F]{1,8})[ )]")
 _NVLINK_CODES = range(144, 151)
+_NONFATAL = re.compile(r"\b[Nn]on-?[Ff]atal\b")
 _FATAL = re.compile(r"(?<![Nn]on-)(?<![Nn]on)\b[Ff]atal\b")
 _ADDRESS = r"(?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]"
 _ANY_ADDRESS = re.compile(rf"(?:(?<=PCI:)|(?<![0-9a-fA-F:.]))({_ADDRESS})(?![0-9a-fA-F])")
@@ -152,6 +153,9 @@ def _ruled(known: KernelCode | None, family: Family, code: int, rest: str) -> tu
     # A switch that calls its own event fatal knows better than a table that calls the code harmless.
     if family is Family.SXID and known.ruling is Ruling.NOTE and _FATAL.search(rest):
         return Ruling.STOP, known.meaning, Action.CONTACT_VENDOR
+    # NVIDIA ignores most of what NVLink 5 calls non-fatal at first (catalogue, resolutions by sub-code).
+    if code in _NVLINK_CODES and family is Family.XID and _NONFATAL.search(rest):
+        return Ruling.RETEST, f"{known.meaning}, called non-fatal", Action.RETEST
     return known.ruling, known.meaning, known.action
 
 

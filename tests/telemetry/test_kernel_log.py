@@ -53,6 +53,16 @@ def test_an_xid_is_read_in_every_form_the_driver_writes(
     assert event.meaning
 
 
+@pytest.mark.parametrize(
+    ("said", "ruling"),
+    [("Nonfatal", Ruling.RETEST), ("Non-fatal", Ruling.RETEST), ("Fatal", Ruling.STOP), ("", Ruling.STOP)],
+)
+def test_nvlink_5_that_calls_its_event_non_fatal_takes_no_card_out(said: str, ruling: Ruling) -> None:
+    event = one(f"NVRM: Xid (PCI:0018:01:00): 145, RLW_REMAP {said} XC0 i0 Link 00 (0x00000084 0x00000001)")
+    assert event.ruling is ruling
+    assert one(f"NVRM: Xid (PCI:0018:01:00): 48, {said} x").ruling is Ruling.STOP
+
+
 def test_the_form_of_a_mig_instance_names_gpu_and_instance() -> None:
     event = one("NVRM: Xid (PCI:0000:01:00 GPU-I:05): 94, pid=7194, name=python, Contained: SM (0x1).")
     assert (event.code, str(event.device), event.instance) == (94, "0000:01:00.0", "GPU-I:05")
