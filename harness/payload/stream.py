@@ -163,9 +163,11 @@ def run(job: dict[str, Any], source: Any, found: dict[str, str], tools: Tools, n
         warming = warm(mouth, ears, lambda: check(started, began, job, bounded))
         started_after, ready = time.monotonic() - began, True
         note("streaming", ready=True)
+        unheard = pipes.unheard(port)
         sent = [mouth.send(n, n, ears, late=n > 0) for n in range(job["frames"])]
         trailing = trail(job, mouth, ears)
         living(started, bounded)
+        unheard = pipes.unheard(port) - unheard
         os.close(raw_out)
         started[1].end(by=None)
         started[0].end(by=9)  # blocked in its socket, ffmpeg does not hear a polite signal
@@ -189,6 +191,7 @@ def run(job: dict[str, Any], source: Any, found: dict[str, str], tools: Tools, n
         "samples": [[number, squeezed(pixels)] for number, pixels in ears.samples],
         "warming": warming,
         "trailing": trailing,
+        "unheard": unheard,
         "start_seconds": started_after,
         "decoder_said": started[0].said()[-400:],
     }

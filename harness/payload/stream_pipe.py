@@ -55,6 +55,14 @@ def bound(port: int) -> bool:
         return any(line.split()[1].endswith(wanted) for line in stream if ":" in line)
 
 
+def unheard(port: int, table: str = "/proc/net/udp") -> int:
+    """Packets that the kernel threw away since the listener on that UDP port did not fetch them in time."""
+    with open(table, encoding="ascii") as stream:
+        rows = [line.split() for line in stream]
+    mine = [row[-1] for row in rows[1:] if row[1].endswith(f":{port:04X}")]
+    return sum(int(drops) for drops in mine if drops.isdigit())
+
+
 def describe(path: str, port: int) -> None:
     """Write the session description (RFC 4566) that the receiver reads."""
     lines = ("v=0", "o=- 0 0 IN IP4 127.0.0.1", "s=-", "c=IN IP4 127.0.0.1", "t=0 0",

@@ -53,7 +53,7 @@ def told(arrived: list[tuple[int, int]] | None = None, **changes: Any) -> dict[s
     return {
         "engine": "cpu", "ffmpeg": "5.1", "sent": packed(SENT), "times": packed([at for at, _ in arrivals]),
         "counters": packed([n for _, n in arrivals]), "samples": [[0, pixels(0)], [10, pixels(10)]],
-        "warming": 2, "trailing": 1, "start_seconds": 0.5, "decoder_said": "", **changes,
+        "warming": 2, "trailing": 1, "unheard": 0, "start_seconds": 0.5, "decoder_said": "", **changes,
     }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def wrong(job: Job, line: Line, *entries: dict[str, Any]) -> list[str]:
 
 def test_a_clean_stream_passes_with_the_latencies_that_follow_from_its_times(small: Job, line: Line) -> None:
     parsed = STREAM.parse(small, line("stream", {"entries": [entry(told())]}))
-    assert [a.ok for a in parsed.answers] == [True] * 11
+    assert [a.ok for a in parsed.answers] == [True] * 10
     values = {m.name: m.value for m in parsed.measurements}
     assert values["stream.latency_p50"] == 110.0
     assert values["stream.latency_p99"] == 111.0
@@ -130,9 +130,30 @@ def test_a_wrong_answer_is_named(observed: dict[str, Any], names: list[str], sma
 def test_pictures_drawn_too_slowly_are_no_stream_of_that_rate(small: Job, line: Line) -> None:
     slow = [5_000_000 + 107_000 * n for n in range(20)]
     arrived = [(at + 110_000, n) for n, at in enumerate(slow)]
-    assert wrong(small, line, entry(told(arrived, sent=packed(slow)))) == ["pictures per second"]
+    with pytest.raises(ParseError, match=r"was sent 9\.346 pictures a second, and 9\.5 were due"):
+        wrong(small, line, entry(told(arrived, sent=packed(slow))))
+    # What is wrong is wrong at any rate.
+    fewer = [pair for pair in arrived if pair[1] != 7]
+    assert wrong(small, line, entry(told(fewer, sent=packed(slow)))) == [NEVER]
+    with pytest.raises(ParseError, match="was sent 0 pictures"):
+        wrong(small, line, entry(told([(6_000_000, n) for n in range(20)], sent=packed([5_000_000] * 20))))
     patient = replace(small, parameters={**SMALL, "min_rate_share": 0.9})
     assert wrong(patient, line, entry(told(arrived, sent=packed(slow)))) == []
+
+
+def test_packets_that_the_machine_itself_threw_away_accuse_no_gpu(gpus: Job, line: Line) -> None:
+    names = [str(device.address) for device in gpus.devices]
+    right = entry(told(engine="nvenc", unheard=3), names[0])
+    assert wrong(gpus, line, right, {**right, "name": names[1]}) == []
+    lost = entry(told(without(7), engine="nvenc", unheard=3), names[1])
+    with pytest.raises(ParseError, match=r"0000:02:00\.0 lost 3 packets in this machine itself"):
+        wrong(gpus, line, right, lost)
+    # What is proven of another GPU, or of what streams, stands whatever else is unknown.
+    broken = entry(told(without(7), engine="nvenc"), names[0])
+    assert wrong(gpus, line, broken, lost) == [f"{NEVER} on {names[0]}"]
+    assert wrong(gpus, line, right, entry(told(without(7), engine="cpu", unheard=3), names[1])) == [
+        f"what streams on {names[1]}"
+    ]
 
 
 def test_what_is_lost_does_not_make_jitter(small: Job, line: Line) -> None:
