@@ -127,13 +127,3 @@ def absence(
         return few or absent(workload, found, engine=engine_of(profile, workload))
 
     return why
-
-
-def not_planned(evidence: Evidence, profile: Profile) -> tuple[str, ...]:
-    """``g1/transcode: NVIDIA H200 has no NVENC (...)`` for every demanded workload that is not planned."""
-    return tuple(
-        f"{guest.name}/{workload}: {why}"
-        for guest in evidence.guests
-        for workload in guest.workloads
-        if (why := why_absent(evidence, profile, guest, workload))
-    )

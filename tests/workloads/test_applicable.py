@@ -19,8 +19,8 @@ from harness.workloads.applicable import (
     absent,
     fitted,
     models,
-    not_planned,
     too_few,
+    why_absent,
 )
 from tests.faults import clean
 
@@ -119,7 +119,7 @@ def test_models_come_from_ids_and_subsystems(skus: dict[str, Sku]) -> None:
     assert why("tensor") == ""
 
 
-def test_what_is_not_planned_is_listed(skus: dict[str, Sku]) -> None:
+def test_why_a_load_is_not_planned_follows_from_what_was_recorded(skus: dict[str, Sku]) -> None:
     facts = clean.facts()
     cards = (clean.device(H200, vendor="10de", device="2335"),)
     guest = GuestEvidence(
@@ -141,12 +141,13 @@ def test_what_is_not_planned_is_listed(skus: dict[str, Sku]) -> None:
         guests=(guest,),
     )
     profile = clean.profile("bare")
-    assert not_planned(evidence, profile) == (
-        "bare/stream: NVIDIA H200 (SXM5) has no NVENC (inventory/skus/h200-sxm.yaml)",
+    assert why_absent(evidence, profile, guest, "stream") == (
+        "NVIDIA H200 (SXM5) has no NVENC (inventory/skus/h200-sxm.yaml)"
     )
+    assert not why_absent(evidence, profile, guest, "tensor")
     on_cpu = replace(profile, workload_parameters={"stream": {"engine": "cpu"}})
-    assert not_planned(evidence, on_cpu) == ()
-    assert not_planned(replace(evidence, skus=()), profile) == ()
+    assert not why_absent(evidence, on_cpu, guest, "stream")
+    assert not why_absent(replace(evidence, skus=()), profile, guest, "stream")
 
 
 def test_gpus_that_were_asked_for_and_not_found_spare_no_load_between_gpus() -> None:
@@ -156,4 +157,4 @@ def test_gpus_that_were_asked_for_and_not_found_spare_no_load_between_gpus() -> 
     assert not too_few("p2p", None, (H200, L4), requested=2)
     guest = GuestEvidence(name="g4", request=GuestRequest(name="g4", gpus=4), workloads=("p2p",))
     evidence = replace(clean.evidence(), guests=(guest,))
-    assert not_planned(evidence, clean.profile()) == ()
+    assert not why_absent(evidence, clean.profile(), guest, "p2p")
