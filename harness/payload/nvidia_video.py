@@ -56,9 +56,13 @@ def visible(address: str) -> dict[str, str]:
 
     cuda: Any = __import__("cuda_driver").Cuda()
     number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
+    # cuda.h of CUDA 13.0 calls the second version only; older drivers have the first one only.
+    known = [name for name in ("cuDeviceGetUuid_v2", "cuDeviceGetUuid") if hasattr(cuda.library, name)]
+    if not known:
+        raise __import__("bounded").Unable("libcuda.so.1 tells no UUID: the driver is too old")
     raw = (ctypes.c_ubyte * 16)()
-    cuda.library.cuDeviceGetUuid.argtypes = [ctypes.c_void_p, ctypes.c_int]
-    cuda("cuDeviceGetUuid", raw, number)
+    getattr(cuda.library, known[0]).argtypes = [ctypes.c_void_p, ctypes.c_int]
+    cuda(known[0], raw, number)
     said = bytes(raw).hex()
     parts = (said[:8], said[8:12], said[12:16], said[16:20], said[20:])
     return {"CUDA_VISIBLE_DEVICES": f"GPU-{'-'.join(parts)}"}

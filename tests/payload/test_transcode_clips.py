@@ -309,6 +309,14 @@ def test_a_gpu_that_cuda_does_not_have_is_a_broken_engine(bench: Bench) -> None:
     assert "libcuda.so.1 cannot be loaded" in json.loads(stdout)["error"]
 
 
+def test_a_driver_that_tells_no_uuid_is_software(bench: Bench) -> None:
+    library = bench.cuda / "libcuda.so.1"
+    library.write_bytes(library.read_bytes().replace(b"cuDeviceGetUuid\0", b"cuDeviceGotUuid\0"))
+    status, stdout, _ = bench.run()
+    assert status == 3
+    assert "the driver is too old" in json.loads(stdout)["error"]
+
+
 def test_the_card_is_really_refused_by_the_ffmpeg_of_this_machine(bench: Bench) -> None:
     """No stand-in: where there is no driver, the real ffmpeg's own words come back."""
     if Path("/proc/driver/nvidia").exists():
