@@ -26,6 +26,7 @@ from harness.record.events import read_events
 from harness.record.judge import finish
 from harness.record.recorder import Recorder
 from harness.record.reference import read_reference
+from harness.record.room import require_room
 from harness.stages.given import GuestDemand, Session
 from harness.stages.session import run_session
 from harness.verdict.tally import tally
@@ -174,6 +175,8 @@ def _fresh(
 ) -> Session:
     # Whatever is wrong with the inventory is wrong usage, before there is a run.
     skus, codes, standin = config.load_skus(), config.load_kernel_codes(), _standin(host)
+    gpus = max((demand.request.gpus for demand in demands), default=0)
+    require_room(runs, seconds=profile.burn_seconds * len(demands), gpus=max(gpus, host.expected_gpus or 0))
     recorder = Recorder.begin(
         runs,
         host=host,
