@@ -127,20 +127,23 @@ def choose_guests(
 ) -> tuple[GuestDemand, ...]:
     """The guests to try: the profile's, or one for each number in ``gpus`` (``"1,2,4"``).
 
-    A number the profile does not list gets its default workloads. A bare run has one, the machine with all
-    the GPUs it should have. Raises ConfigError.
+    A number the profile does not list gets its default workloads; one that it lists several times gets them
+    in that order, the last from then on. A bare run has one, the machine with all the GPUs it should have.
+    Raises ConfigError.
     """
     if profile.attach is AttachMode.BARE:
         if gpus:
             raise ConfigError("--gpus is about guests; a bare run takes the machine with all its GPUs")
         request = GuestRequest(name=AttachMode.BARE.value, gpus=expected_gpus or 0)
         return tuple(GuestDemand(request=request, workloads=spec.workloads) for spec in profile.guests)
-    listed = {spec.gpus: spec.workloads for spec in profile.guests}
-    wanted = [(number, listed.get(number, profile.default_workloads)) for number in _numbers(gpus)]
+    listed: dict[int, list[tuple[str, ...]]] = {}
+    for spec in profile.guests:
+        listed.setdefault(spec.gpus, []).append(spec.workloads)
+    wanted = _numbers(gpus) or [spec.gpus for spec in profile.guests]
     demands = []
-    for position, (number, workloads) in enumerate(
-        wanted or [(spec.gpus, spec.workloads) for spec in profile.guests], start=1
-    ):
+    for position, number in enumerate(wanted, start=1):
+        due = listed.get(number, [profile.default_workloads])
+        workloads = due.pop(0) if len(due) > 1 else due[0]
         request = GuestRequest(
             name=f"g{position}-{number}gpu",
             gpus=number,

@@ -157,6 +157,18 @@ extern "C" __global__ void sd_verify_fill(sd_u64 *memory, sd_u64 words, sd_u64 f
     }
 }
 
+/* How many words have this value: *out grows by it. */
+extern "C" __global__ void sd_count(const sd_u64 *memory, sd_u64 words, sd_u64 value, sd_u64 *out)
+{
+    sd_u64 found = 0;
+    for (sd_u64 i = sd_start(); i < words; i += sd_stride())
+        found += __ldcs(&memory[i]) == value;
+    for (int lanes = 16; lanes > 0; lanes /= 2)
+        found += __shfl_down_sync(0xffffffffu, found, lanes);
+    if (threadIdx.x % 32 == 0 && found)
+        atomicAdd(out, found);
+}
+
 /* Read everything, for the rate: the sum of all words is added to *out, so nothing can be left out. */
 extern "C" __global__ void sd_read(sd_u64 *memory, sd_u64 words, sd_u64 *out)
 {

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 bounded: Any = __import__("bounded")
 cuda_driver: Any = __import__("cuda_driver")
 
-KERNELS = ("sd_fill", "sd_verify", "sd_verify_fill", "sd_read", "sd_copy", "sd_flip")
+KERNELS = ("sd_fill", "sd_verify", "sd_verify_fill", "sd_count", "sd_read", "sd_copy", "sd_flip")
 THREADS, BLOCKS_PER_MULTIPROCESSOR = 256, 16
 RECORDS = 64
 """Faults that a report keeps, as in ``harness/native/vram_patterns.h``."""
@@ -124,6 +124,10 @@ class Gpu:
         """Queue a comparison that writes each word again with the argument ``then``."""
         address, words = piece
         self.launch("sd_verify_fill", address, words, first, self.word(kind), argument, then, self._report)
+
+    def count(self, address: int, words: int, value: int) -> None:
+        """Queue a count of the words of that value; the report's ``words`` grow by it."""
+        self.launch("sd_count", address, words, value, self._report)
 
     def clear(self) -> None:
         """Begin a new report."""

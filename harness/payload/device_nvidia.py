@@ -1,4 +1,4 @@
-"""Identity of an NVIDIA GPU (vendor 10de) in the guest, through NVML.
+"""Identity of an NVIDIA GPU (vendor 10de) by NVML, in the guest, and what is in its memory, by CUDA.
 
 Needs the driver and ``pynvml`` (PyPI ``nvidia-ml-py``) in the guest image of kind ``nvidia``, in the folder
 that the job names: an interpreter started with ``-I -S`` looks into no folder of installed packages.
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_STALL_SECONDS = 120.0
+"""Without a word for so long, the look hangs: CUDA may take half a minute to start on eight cards."""
+
+
 class Unable(Exception):
     """NVML could not be asked."""
 
@@ -25,7 +29,21 @@ def exercise(device: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
         nvml: Any = __import__("pynvml")
     except ImportError as error:
         raise Unable(f"pynvml is not installed here: {error}") from None
-    return observe(nvml, device["address"])
+    seen = observe(nvml, device["address"])
+    if job["residue_scan"]:
+        seen["memory"] = _remains(device["address"], job)
+    return seen
+
+
+def _remains(address: str, job: dict[str, Any]) -> dict[str, Any]:
+    """What is left of an earlier tenant: an outcome as ``bounded`` tells it, also of a card that hangs."""
+    bounded: Any = __import__("bounded")
+    residue: Any = __import__("residue_gpu")
+    word, sysroot = job["residue_word"], job.get("sysroot", "/")
+    outcome: dict[str, Any] = bounded.alone(
+        lambda note: residue.look(address, word, sysroot, note), _STALL_SECONDS
+    )
+    return outcome
 
 
 def observe(nvml: Any, address: str) -> dict[str, Any]:

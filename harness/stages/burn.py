@@ -25,6 +25,7 @@ from harness.workloads import (
     install,
     judge,
     payload_tar,
+    residue,
     runs,
     workload,
 )
@@ -103,18 +104,35 @@ def _attempt(task: Burn, connection: Transport, name: str, number: int) -> Workl
     return result
 
 
+def leave(task: Burn, connection: Transport) -> None:
+    """Leave this tenant's word in the memory of its NVIDIA GPUs, for the next tenant to look for.
+
+    Call it when the loads are over and nobody watches any more: it holds all memory until the guest is
+    switched off. Where it cannot be left that is recorded; then nobody can say what the next tenant got.
+    """
+    if device.WORKLOAD.name not in task.workloads:
+        return
+    job = _job(task, device.WORKLOAD.name, "leave")
+    argv = residue.leaving(job)
+    if not argv:
+        return
+    try:
+        _await(task, connection, "leave", job, argv)
+        label = f"{job.guest}-leave"
+        collected = connection.run(runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=label)
+        output = runs.parse_collected(_output(collected, "collect"), job.key).stdout
+        held, why = residue.left(job, output)
+    except HarnessError as error:
+        task.recorder.error(stage_error(error, "leave", task.guest))
+        task.progress(f"nothing was left in the GPUs for the next tenant: {error.message}")
+        return
+    task.planted.update(held)
+    task.progress(f"left a word in the memory of {len(held)} GPUs" + (f"; not in {why}" if why else ""))
+
+
 def _run(task: Burn, connection: Transport, load: Workload, number: int) -> WorkloadResult:
     again = f"-r{number}" if number > 1 else ""
-    job = Job(
-        key=f"{task.run}-{task.guest}-{load.name}{again}",
-        guest=task.guest,
-        tenant=f"{task.run}/{task.guest}",
-        vcpus=task.vcpus,
-        devices=task.devices,
-        parameters=_parameters(task, load.name),
-        siblings={name: _parameters(task, name) for name in _with_parameters(task)},
-        place=task.place,
-    )
+    job = _job(task, load.name, f"{load.name}{again}")
     why = task.absent(load.name)
     if why:
         task.progress(f"{load.name} is not run: {why}")
@@ -130,7 +148,7 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
         task.recorder.workload(result)
         return result
     task.progress(f"{load.name}: {load.title}")
-    _await(task, connection, load, job)
+    _await(task, connection, load.name, job, load.prepare(job))
     collected = connection.run(
         runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{load.name}{again}"
     )
@@ -152,6 +170,20 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
     return result
 
 
+def _job(task: Burn, name: str, key: str) -> Job:
+    """A job with the parameters of the workload of that name."""
+    return Job(
+        key=f"{task.run}-{task.guest}-{key}",
+        guest=task.guest,
+        tenant=f"{task.run}/{task.guest}",
+        vcpus=task.vcpus,
+        devices=task.devices,
+        parameters=_parameters(task, name),
+        siblings={each: _parameters(task, each) for each in _with_parameters(task)},
+        place=task.place,
+    )
+
+
 def _parameters(task: Burn, name: str) -> dict[str, Scalar]:
     return fitted(name, task.models, task.profile.workload_parameters)
 
@@ -161,25 +193,23 @@ def _with_parameters(task: Burn) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*(w.name for w in WORKLOADS), *task.profile.workload_parameters)))
 
 
-def _await(task: Burn, connection: Transport, load: Workload, job: Job) -> None:
+def _await(task: Burn, connection: Transport, name: str, job: Job, payload: tuple[str, ...]) -> None:
     """Start the job, unless it is there already, and see it end or stop it at its deadline."""
     begun = task.clock.monotonic()
     started = connection.run(
-        runs.start(job, load.prepare(job)),
+        runs.start(job, payload),
         deadline=_ROUND_TRIP_SECONDS,
-        label=f"{job.guest}-{load.name}-start",
+        label=f"{job.guest}-{name}-start",
     )
     status = runs.parse_status(_output(started, "start"), job.key)
     deadline = task.profile.workload_deadline_seconds
     while status.state == "running":
         waited = task.clock.monotonic() - begun
         if waited > deadline:
-            task.progress(f"{load.name}: over its {deadline:.0f} s, stopping it")
-            connection.run(
-                runs.stop(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{load.name}-stop"
-            )
+            task.progress(f"{name}: over its {deadline:.0f} s, stopping it")
+            connection.run(runs.stop(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{name}-stop")
             break
-        task.progress(f"waiting for {load.name}: {waited:.0f} s of at most {deadline:.0f} s")
+        task.progress(f"waiting for {name}: {waited:.0f} s of at most {deadline:.0f} s")
         answer = connection.run(runs.wait(job, _SLICE_SECONDS), deadline=_SLICE_SECONDS + _ROUND_TRIP_SECONDS)
         status = runs.parse_status(_output(answer, "wait"), job.key)
 

@@ -24,7 +24,7 @@ from harness.record.recorder import Recorder
 from harness.stages import provision
 from harness.stages.access import HostAccess
 from harness.stages.boundary import Stopped, stage, stage_error
-from harness.stages.burn import Burn, burn, longest_seconds, put_payload, require_python
+from harness.stages.burn import Burn, burn, leave, longest_seconds, put_payload, require_python
 from harness.stages.guest_devices import guest_devices
 from harness.stages.host_state import HostState, snapshot_host_state
 from harness.stages.images import HostImage
@@ -241,6 +241,7 @@ def _burn(
         put_payload(connection, task.place)
         with watched(watch, connection, task.results):
             burn(task, connection)
+        leave(task, connection)
 
 
 def _standin(guest: GuestStage, devices: tuple[GuestDevice, ...]) -> NvmlStandin | None:

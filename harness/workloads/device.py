@@ -12,6 +12,7 @@ from harness.errors import ConfigError, ParseError, WorkloadError
 from harness.model.evidence import Answer, ResidueTrial
 from harness.model.outcome import Measurement
 from harness.model.pci import PciAddress
+from harness.workloads import residue
 from harness.workloads.base import (
     GuestDevice,
     Job,
@@ -164,6 +165,7 @@ class Device:
             "interrupts": asked.interrupts,
             "seed": asked.seed,
             "residue_scan": asked.residue,
+            "residue_word": residue.word(job),
             "residue_plant": asked.residue,
         }
         return command(job, "device_job.py", arguments)
@@ -210,15 +212,20 @@ def residue_trials(
     """What this tenant found of earlier ones in each device, by host address. Raises ParseError.
 
     ``planted_before``: devices where an earlier tenant of the run had left its pattern (``planted``), so
-    that finding nothing means something. Only devices that can show residue (``edu``) have a trial. A
-    second trial of a device is the reset that this tenant made itself, over its own pattern.
+    that finding nothing means something. Only devices that can show residue have a trial: ``edu`` in its
+    buffer, an NVIDIA GPU in its memory. A second trial of an ``edu`` is the reset that this tenant made
+    itself, over its own pattern.
     """
     trials = []
     for device, entry in _entries(job, report_of(WORKLOAD, stdout)[0]):
-        if entry.text_or_none("error") is not None or "residue" not in entry.inner("observed").names():
+        if entry.text_or_none("error") is not None:
+            continue
+        known = device.host in planted_before
+        if "memory" in entry.inner("observed").names():
+            trials.append(residue.trial(device, entry.inner("observed").inner("memory"), planted=known))
+        if "residue" not in entry.inner("observed").names():
             continue
         found, detail = _found(entry.inner("observed").inner("residue"))
-        known = device.host in planted_before
         trials.append(ResidueTrial(device=device.host, planted=known, found=found, detail=detail))
         if "after_reset" in entry.inner("observed").names():
             trials.append(_after_reset(device.host, entry.inner("observed").inner("after_reset")))

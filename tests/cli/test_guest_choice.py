@@ -20,7 +20,7 @@ def names(demands) -> list[str]:
 def test_without_a_choice_the_profile_decides() -> None:
     profile = load_profile("smoke")
     demands = choose_guests(profile, "")
-    assert names(demands) == ["g1-1gpu", "g2-4gpu"]
+    assert names(demands) == ["g1-1gpu", "g2-4gpu", "g3-4gpu"]
     assert [d.workloads for d in demands] == [spec.workloads for spec in profile.guests]
 
 
@@ -39,6 +39,13 @@ def test_two_guests_of_one_size_keep_the_workloads_that_the_profile_gives_each()
     specs = (GuestSpec(gpus=1, workloads=("tensor",)), GuestSpec(gpus=1, workloads=("hashing",)))
     profile = dataclasses.replace(load_profile("smoke"), guests=specs)
     assert [d.workloads for d in choose_guests(profile, "")] == [("tensor",), ("hashing",)]
+
+
+def test_a_size_asked_for_once_more_than_listed_gets_the_last_of_its_workloads_again() -> None:
+    profile = load_profile("smoke")
+    first, second, third = choose_guests(profile, "4,4,4")
+    assert first.workloads == profile.guests[1].workloads
+    assert second.workloads == third.workloads == profile.guests[2].workloads
 
 
 ENDLESS = pytest.param("9" * 5000, id="5000 digits")

@@ -65,8 +65,8 @@ def test_other_labs_are_a_matter_of_data() -> None:
 
 def test_smoke_and_nightly_demand_what_the_design_says() -> None:
     smoke, nightly = load_profile("smoke"), load_profile("nightly")
-    assert [guest.gpus for guest in smoke.guests] == [1, 4]
-    assert [guest.gpus for guest in nightly.guests] == [1, 2, 3, 4]
+    assert [guest.gpus for guest in smoke.guests] == [1, 4, 4]
+    assert [guest.gpus for guest in nightly.guests] == [1, 2, 3, 4, 4]
     for profile in (smoke, nightly, load_profile("burnin")):
         demanded = {workload for guest in profile.guests for workload in guest.workloads}
         assert demanded == {workload.name for workload in WORKLOADS}

@@ -11,10 +11,12 @@
  *   lost=N                   from launch N on every call fails (999)
  *   hang=NAME:N              the N-th call of NAME never returns
  *   nopeer                   no peer access                swallow     peer stores go nowhere
+ *   store=FOLDER             memory outlives the process, as a card's does: FOLDER/0, FOLDER/1 ...
  *   dead=GPU                 that GPU has no context (46)  alias=GPU:OFFSET   the address line above OFFSET
  *                                                          is broken: memory repeats with that period
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,11 +47,24 @@ static struct { char name[64]; int code; } fails[8];
 static int fail_count;
 static char *ptx;
 
+static void *memory(const char *store, int gpu)
+{
+    char path[300];
+    if (!*store)
+        return mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    snprintf(path, sizeof path, "%s/%d", store, gpu);
+    int file = open(path, O_RDWR | O_CREAT, 0600);
+    if (file < 0 || ftruncate(file, (off_t)total))
+        abort();
+    return mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+}
+
 static void read_machine(void)
 {
     static int done;
     if (done++)
         return;
+    char store[256] = "";
     char *text = strdup(getenv("FAKE_CUDA") ? getenv("FAKE_CUDA") : ""), *save = NULL;
     for (char *word = strtok_r(text, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
         int a, b;
@@ -69,6 +84,7 @@ static void read_machine(void)
         }
         else if (sscanf(word, "fail=%63[A-Za-z0-9_]:%d", fails[fail_count].name, &fails[fail_count].code) == 2)
             fail_count++;
+        else if (sscanf(word, "store=%255s", store) == 1) continue;
         else if (sscanf(word, "mode=%d", &a) == 1) compute_mode = a;
         else if (sscanf(word, "lost=%d", &a) == 1) lost_at = a;
         else if (sscanf(word, "hang=%63[A-Za-z0-9_]:%d", hang_name, &a) == 2) hang_at = a;
@@ -81,7 +97,7 @@ static void read_machine(void)
     if (!free_bytes)
         free_bytes = total - total / 64;
     for (int i = 0; i < count; i++)
-        gpus[i].memory = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        gpus[i].memory = memory(store, i);
 }
 
 /* Every call begins here: a lost card answers nothing any more, a scripted hang never returns. */
@@ -266,7 +282,7 @@ API cuModuleLoadData(void **module, const void *image)
 API cuModuleGetFunction(void **function, void *module, const char *name)
 {
     ENTER;
-    static const char *const known[] = {"sd_fill", "sd_verify", "sd_verify_fill", "sd_read", "sd_copy", "sd_flip"};
+    static const char *const known[] = {"sd_fill", "sd_verify", "sd_verify_fill", "sd_count", "sd_read", "sd_copy", "sd_flip"};
     char entry[64];
     snprintf(entry, sizeof entry, ".entry %s(", name);
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -313,7 +329,10 @@ API cuLaunchKernel(void *function, unsigned gx, unsigned gy, unsigned gz, unsign
         fill(P(0, sd_u64 *), P(1, sd_u64), P(2, sd_u64), P(3, unsigned), P(4, sd_u64));
     else if (!strcmp(name, "sd_verify"))
         verify(P(0, sd_u64 *), P(1, sd_u64), P(2, sd_u64), P(3, unsigned), P(4, sd_u64), P(5, struct sd_report *));
-    else if (!strcmp(name, "sd_verify_fill")) {
+    else if (!strcmp(name, "sd_count")) {
+        for (sd_u64 i = 0; i < P(1, sd_u64); i++)
+            *P(3, sd_u64 *) += P(0, sd_u64 *)[i] == P(2, sd_u64);
+    } else if (!strcmp(name, "sd_verify_fill")) {
         verify(P(0, sd_u64 *), P(1, sd_u64), P(2, sd_u64), P(3, unsigned), P(4, sd_u64), P(6, struct sd_report *));
         fill(P(0, sd_u64 *), P(1, sd_u64), P(2, sd_u64), P(3, unsigned), P(5, sd_u64));
     } else if (!strcmp(name, "sd_read")) {

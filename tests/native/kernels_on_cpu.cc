@@ -76,6 +76,13 @@ static void one(unsigned kind, sd_u64 words, unsigned blocks)
     launch(blocks, sd_verify, memory, words, first, kind, next, &report);
     MUST(report.checked == words && report.mismatches == 0 && memory[words] == guard);
 
+    sd_u64 counted = 0;
+    launch<const sd_u64 *, sd_u64, sd_u64, sd_u64 *>(blocks, sd_count, memory, words, memory[words - 1], &counted);
+    sd_u64 same = 0;
+    for (sd_u64 i = 0; i < words; i++)
+        same += memory[i] == memory[words - 1];
+    MUST(counted == same && same > 0);
+
     std::memset(memory, 0x11, words * 8);
     std::memset(&report, 0, sizeof report);
     launch(blocks, sd_verify, memory, words, first, kind, argument, &report);

@@ -14,7 +14,7 @@ from harness.workloads import memory_patterns, payload_files
 from tests.native import ptx
 from tests.native.fake import SOURCE, compiler
 
-KERNELS = ("sd_fill", "sd_verify", "sd_verify_fill", "sd_read", "sd_copy", "sd_flip")
+KERNELS = ("sd_fill", "sd_verify", "sd_verify_fill", "sd_count", "sd_read", "sd_copy", "sd_flip")
 PAYLOAD = ptx.SHIPPED.parent
 
 

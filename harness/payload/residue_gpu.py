@@ -1,0 +1,54 @@
+"""What an earlier tenant left in a GPU's memory, and what this one leaves in it, through the CUDA driver.
+
+Memory is counted as the driver hands it out, unwritten. A driver may clear it before, on the card or as it
+gives it away: what is not found was not there for a tenant who asks the driver, and no more is claimed.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
+if TYPE_CHECKING:
+    from typing import Any
+
+cuda_device: Any = __import__("cuda_device")
+patterns: Any = __import__("memory_patterns")
+
+PROOF_WORDS = 4096
+"""Words that are written after the look, to show that it would have counted them."""
+
+
+def look(address: str, word: int, sysroot: str, note: Any) -> dict[str, Any]:
+    """Count a word in all memory that is free. Raises CudaError and Unable."""
+    gpu = cuda_device.open_gpu(address, sysroot, note)
+    pieces = gpu.pieces(gpu.total, note)
+    note("looking for what an earlier tenant wrote")
+    seen = _seen(gpu, pieces, word)
+    if pieces:
+        proof = [(pieces[0][0], 8 * PROOF_WORDS)]
+        gpu.fill(proof[0][0], PROOF_WORDS, 0, patterns.CONSTANT, word)
+        seen["proof"] = _count(gpu, proof, word)
+        gpu.fill(proof[0][0], PROOF_WORDS, 0, patterns.CONSTANT, 0)
+        gpu.wait()
+    return seen
+
+
+def plant(address: str, word: int, sysroot: str, note: Any) -> dict[str, Any]:
+    """Write a word into all memory that is free, and hold it. Raises CudaError and Unable."""
+    gpu = cuda_device.open_gpu(address, sysroot, note)
+    pieces = gpu.pieces(gpu.total, note)
+    note("writing what a later tenant looks for")
+    for start, size in pieces:
+        gpu.fill(start, size // 8, 0, patterns.CONSTANT, word)
+    return _seen(gpu, pieces, word)
+
+
+def _seen(gpu: Any, pieces: list[tuple[int, int]], word: int) -> dict[str, Any]:
+    held = sum(size for _, size in pieces)
+    return {"total": gpu.total, "bytes": held, "matching": _count(gpu, pieces, word)}
+
+
+def _count(gpu: Any, pieces: list[tuple[int, int]], word: int) -> int:
+    gpu.clear()
+    for start, size in pieces:
+        gpu.count(start, size // 8, word)
+    return int(gpu.report()["words"])

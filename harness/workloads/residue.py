@@ -1,0 +1,74 @@
+"""What a tenant leaves in the memory of NVIDIA GPUs and the next one looks for.
+
+Written into all free memory when a guest's loads are over (``leave.py``) and held until the guest is switched
+off, so that its driver does not clear it as given back; counted by the next tenant (``device_nvidia``) in the
+memory that its own driver hands out. Between the two lies what the host does: VFIO's reset.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from harness.errors import ParseError
+from harness.model.evidence import ResidueTrial
+from harness.model.pci import PciAddress
+from harness.workloads.base import NVIDIA, GuestDevice, Job, Observation, command, strict_object
+
+_SECONDS = 120.0
+"""To write and count all memory of a card: at its own bandwidth a second; CUDA's start takes several."""
+
+
+def word(job: Job) -> int:
+    """The 64 bits that all tenants of the job's run leave: no run finds another's, nor a driver's own."""
+    run = job.tenant.partition("/")[0]
+    return int.from_bytes(hashlib.sha256(f"residue\n{run}".encode()).digest()[:8], "little") | 1
+
+
+def leaving(job: Job) -> tuple[str, ...]:
+    """The command line that leaves it; empty where the guest has no GPU that can show it."""
+    addresses = [str(device.address) for device in _gpus(job)]
+    arguments = {"gpus": addresses, "word": word(job), "seconds": _SECONDS}
+    return command(job, "leave.py", arguments) if addresses else ()
+
+
+def left(job: Job, stdout: bytes) -> tuple[frozenset[PciAddress], str]:
+    """Host addresses of the GPUs that hold it now, and why others do not. Raises ParseError."""
+    whole = strict_object(stdout, "leave")
+    entries = [Observation(item, "leave") for item in whole.inner("observed").items("entries")]
+    if [entry.text("name") for entry in entries] != [str(device.address) for device in _gpus(job)]:
+        raise ParseError("leave: the guest speaks of other GPUs than it has")
+    held, why = set(), ""
+    for device, entry in zip(_gpus(job), entries, strict=True):
+        if entry.text_or_none("error") is not None:
+            why = why or f"{device.address}: {entry.text('error')[:300]}"
+            continue
+        told = entry.inner("left")
+        size, matching = told.integer("bytes", bits=51), told.integer("matching", bits=48)
+        if size > 0 and 8 * matching == size:
+            held.add(device.host)
+        else:
+            why = why or f"{device.address}: {matching} words of {size} bytes came back as written"
+    return frozenset(held), why
+
+
+def trial(device: GuestDevice, outcome: Observation, *, planted: bool) -> ResidueTrial:
+    """What a tenant found in one GPU; ``found`` is None when it could not look. Raises ParseError."""
+    if outcome.text("kind") != "done":
+        why = f"its memory could not be looked at: {outcome.text_or_none('error') or 'no reason given'}"
+        return ResidueTrial(device=device.host, planted=planted, found=None, detail=why[:400])
+    seen = outcome.inner("observed")
+    size, matching = seen.integer("bytes", bits=51), seen.integer("matching", bits=48)
+    if 8 * matching > size or size > seen.integer("total", bits=51):
+        raise ParseError(f"device {device.address}: {matching} words found in {size} bytes")
+    if matching:
+        detail = f"{8 * matching} of {size} bytes of memory are what an earlier tenant of this run wrote"
+        return ResidueTrial(device=device.host, planted=planted, found=True, detail=detail)
+    if not size or not seen.integer("proof", bits=32):
+        why = "no memory was free to look at" if not size else "the look does not count what is there"
+        return ResidueTrial(device=device.host, planted=planted, found=None, detail=why)
+    detail = f"none of {size} bytes that the driver handed out are an earlier tenant's"
+    return ResidueTrial(device=device.host, planted=planted, found=False, detail=detail)
+
+
+def _gpus(job: Job) -> tuple[GuestDevice, ...]:
+    return tuple(device for device in job.devices if device.vendor == NVIDIA and not device.companion)

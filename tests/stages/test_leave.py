@@ -1,0 +1,103 @@
+"""The last thing a tenant does: a word in its GPUs' memory, by the real runner and payload on the stand-in of
+the CUDA driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.backends.local import LocalTransport
+from harness.config import load_profile
+from harness.images.processes import find_by_argument
+from harness.stages.burn import Burn, leave, put_payload
+from harness.workloads import GuestDevice, Place
+from tests.fakes import FakeClock
+from tests.native import fake
+from tests.native.conftest import gpu
+from tests.stages.stand_ins import RUN, a_recorder, evidence, quiet
+
+A, B = gpu("0000:01:00.0"), gpu("0000:02:00.0")
+
+
+@pytest.fixture
+def task(tmp_path: Path):
+    """The burn of a guest on a machine whose cards are stand-ins."""
+    if fake.compiler() is None:
+        pytest.skip("no C compiler here")
+    cuda = fake.build(tmp_path)
+    python = tmp_path / "python"
+    place = Place(
+        python=str(python),
+        payload=str(tmp_path / "payload"),
+        jobs=str(tmp_path / "jobs"),
+        work=str(tmp_path / "work"),
+    )
+    recorder = a_recorder(tmp_path / "runs")
+
+    def made(*devices: GuestDevice, more: str = "", workloads: tuple[str, ...] = ("device",)) -> Burn:
+        # A job sees nothing of our environment, so its interpreter brings the machine with it.
+        said = fake.machine("0000:01:00.0", "0000:02:00.0", more=more)
+        python.write_text(
+            f"#!/bin/sh\nLD_LIBRARY_PATH={cuda} FAKE_CUDA='{said}' exec {sys.executable} \"$@\"\n"
+        )
+        python.chmod(0o755)
+        return Burn(
+            run=RUN,
+            guest="g1",
+            workloads=workloads,
+            vcpus=1,
+            devices=devices,
+            profile=load_profile("smoke"),
+            recorder=recorder,
+            clock=FakeClock(),
+            progress=quiet(),
+            place=place,
+        )
+
+    put_payload(LocalTransport(), place)
+    yield made
+    recorder.close()
+    for pid in find_by_argument(f"{place.payload}/leave.py"):
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_every_nvidia_gpu_is_left_with_the_word(task) -> None:
+    one = task(A, B)
+    leave(one, LocalTransport())
+    assert one.planted == {A.host, B.host}
+    assert len(find_by_argument(f"{one.place.payload}/leave.py")) == 2
+    assert evidence(one.recorder).errors == ()
+
+
+def test_a_gpu_that_does_not_take_it_has_no_first_tenant(task) -> None:
+    one = task(A, B, more="dead=1")
+    leave(one, LocalTransport())
+    assert one.planted == {A.host}
+
+
+def test_a_payload_that_breaks_is_recorded(task) -> None:
+    one = task(A, B)
+    Path(one.place.payload, "leave.py").write_text("print('hello')\n")
+    leave(one, LocalTransport())
+    assert one.planted == set()
+    (error,) = evidence(one.recorder).errors
+    assert (error.stage, error.subject) == ("leave", "g1")
+
+
+@pytest.mark.parametrize("workloads", [(), ("vram",)])
+def test_where_nobody_looks_nothing_is_left(task, workloads) -> None:
+    one = task(A, workloads=workloads)
+    leave(one, LocalTransport())
+    assert one.planted == set()
+    assert not Path(one.place.jobs).exists()
+
+
+def test_devices_of_others_are_not_written_to(task) -> None:
+    edu = GuestDevice(address=A.address, vendor="1234", device="11e8", host=A.host)
+    one = task(edu)
+    leave(one, LocalTransport())
+    assert (one.planted, Path(one.place.jobs).exists()) == (set(), False)
