@@ -8,19 +8,28 @@ from dataclasses import dataclass, field, replace
 
 from harness.checks.answers import error, failed, gpu, guest, listing, ok, why_no_guest
 from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.telemetry_link import generation_of, seen_by_host
 from harness.checks.watched import at, card
 from harness.model.evidence import WorkloadResult
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.sku import Floor, Sku, describing
 from harness.model.topology import PciDevice
-from harness.verdict.figures import FIGURE_OF, LEAST_SHARE, MOST_MEASURED, MOST_SHARE, of_workload
+from harness.verdict.figures import (
+    FIGURE_OF,
+    LEAST_SHARE,
+    MOST_MEASURED,
+    MOST_SHARE,
+    link_bandwidth,
+    of_workload,
+)
 from harness.verdict.rules import sane
 from harness.workloads.applicable import engine_of, models
 
 MOST_MEMORY = 1.01
 """A card that reports over 1 % more memory than its model has is another model: cards of one chip differ by a
 quarter at least (A100 with 40 and 80 GB, H100 with 80 and 94)."""
+_LINK = ("pcie.gen_under_load", "pcie.width_under_load")
 _ADD = "describe the model in inventory/skus with the source of each number; `shakedown rules lint` checks it"
 _SLOW = (
     "look at clocks, power and temperature in the same minutes, swap the card with a neighbour's slot and "
@@ -150,15 +159,22 @@ def _expected(case: Case, subject: Subject) -> CheckResult:
             seen = _seen(replace(subject, device=host))
             found.vacuous.append(f"the model of {host} is not known, so it is held to nothing ({seen})")
         else:
-            _hold(case, done, sku, evidence.inside.get(host), found)
+            _hold(case, done, sku, (host, evidence.inside.get(host)), found)
     return _said(found, workload, files)
 
 
 def _hold(
-    case: Case, done: tuple[WorkloadResult, ...], sku: Sku, where: PciAddress | None, found: _Findings
+    case: Case,
+    done: tuple[WorkloadResult, ...],
+    sku: Sku,
+    addresses: tuple[PciAddress, PciAddress | None],
+    found: _Findings,
 ) -> None:
-    """One GPU's measurements of one workload against its model's floors."""
-    workload = done[0].workload
+    """One GPU's measurements of one workload against its model's floors.
+
+    ``addresses``: its own on the host, and where the loads see it.
+    """
+    workload, (host, where) = done[0].workload, addresses
     floors = {name: floor for name, floor in sku.floors.items() if of_workload(name, workload)}
     if floors and engine_of(case.profile, workload) == "cpu":
         named = listing(list(floors))
@@ -181,8 +197,40 @@ def _hold(
             which = f" in rounds {listing(without)}" if matching else ""
             found.vacuous.append(f"the floor of {name} of {sku.name} met no measurement of {where}{which}")
         for measurement in matching:
-            _one_floor(sku, floor, measurement, found)
+            placed = _in_its_slot(case, sku)
+            if _contradicted(case, host, placed, measurement):
+                found.blank.append(
+                    f"{measurement.name} ({measurement.value:g}, and the host itself saw more)"
+                )
+            else:
+                _one_floor(placed, floor, measurement, found)
     found.vacuous += _limits(case, sku, workload)
+
+
+def _in_its_slot(case: Case, sku: Sku) -> Sku:
+    """The model with the link that the host file says its cards have here, where that is less than theirs."""
+    figures = sku.figures
+    gen, width = figures.get("pcie_gen"), figures.get("pcie_width")
+    link = case.host.expected_link
+    if link is None or gen is None or width is None or gen.value is None or width.value is None:
+        return sku
+    slot_gen = min(gen.value, generation_of(link.speed_gts) or gen.value)
+    slot_width = min(width.value, link.width or width.value)
+    own, slot = link_bandwidth(gen.value, width.value), link_bandwidth(slot_gen, slot_width)
+    changed = {"pcie_gen": replace(gen, value=slot_gen), "pcie_width": replace(width, value=slot_width)}
+    bandwidth = figures.get("pcie_bandwidth")
+    if bandwidth is not None and bandwidth.value is not None and own and slot:
+        changed["pcie_bandwidth"] = replace(bandwidth, value=bandwidth.value * slot / own)
+    return replace(sku, figures={**figures, **changed})
+
+
+def _contradicted(case: Case, host: PciAddress, sku: Sku, measurement: Measurement) -> bool:
+    """Whether a guest tells of less link than is due while the host saw it whole, as ``seen_by_host`` says."""
+    due = [sku.figures[name].value if name in sku.figures else None for name in ("pcie_gen", "pcie_width")]
+    own = sku.figures.get(FIGURE_OF.get(measurement.name, ""))
+    if measurement.name not in _LINK or own is None or own.value is None or measurement.value is None:
+        return False
+    return measurement.value < own.value and seen_by_host(case, host, due[0] or 0.0, due[1] or 0.0)
 
 
 def _measured(result: WorkloadResult, name: str, where: PciAddress | None) -> bool:

@@ -47,7 +47,11 @@ def best_speed(case: Case, device: PciAddress) -> float | None:
 
 
 def _pcie(case: Case, subject: Subject) -> CheckResult:
-    """Best generation and width seen under load, against what card and slot can do and the host file."""
+    """Best generation and width seen under load, against what the host file demands, or else the card's own.
+
+    In a guest the card may speak of a virtual port (QEMU's are of generation 4 by default), so a link that
+    the host itself saw whole is not called broken on the guest's word.
+    """
     telemetry, gpu = card(case, subject)
     gen, width = _best(gpu, "pcie_gen"), _best(gpu, "pcie_width")
     due_gen, due_width = _due(case, telemetry, gpu)
@@ -61,6 +65,10 @@ def _pcie(case: Case, subject: Subject) -> CheckResult:
         if not _worked(gpu):
             raise MissingEvidence(
                 f"{said}; the GPU never worked under these loads, and an idle link may slow down and narrow"
+            )
+        if seen_by_host(case, subject.device, due_gen, due_width):
+            raise MissingEvidence(
+                f"{said}; the host itself saw the expected link: the two contradict each other"
             )
         return failed(said, _RESEAT, Action.RESEAT, evidence=evidence, measurements=tuple(measured))
     replays = counted(gpu, "pcie_replays")
@@ -93,16 +101,34 @@ def _best(gpu: GpuTelemetry, name: str) -> float:
 
 
 def _due(case: Case, telemetry: GuestTelemetry, gpu: GpuTelemetry) -> tuple[float, float]:
-    """Generation and width: the card's own, and what the host file demands of real ones, if that is more."""
+    """Generation and width: what the host file says that real cards have here, and else the card's own.
+
+    The file may say less: a card of 16 lanes in a slot of 8 claims 16 also in a guest (seen on T4 and L40S).
+    """
     due_gen, due_width = limit(gpu, "pcie_max_gen") or 0.0, limit(gpu, "pcie_max_width") or 0.0
     host = case.host.expected_link
     if host is not None and not telemetry.standin:
-        gts = host.speed_gts or 0.0
-        due_gen = max(due_gen, *(g for g, speed in GENERATION_GTS.items() if speed <= gts), 0.0)
-        due_width = max(due_width, float(host.width or 0))
+        due_gen = generation_of(host.speed_gts) or due_gen
+        due_width = float(host.width or 0) or due_width
     if not due_gen or not due_width:
         raise MissingEvidence("neither the card nor the host file says what link to expect")
     return due_gen, due_width
+
+
+def generation_of(gts: float | None) -> float | None:
+    """The PCIe generation whose links run at that speed, or the one below; None for no speed of any."""
+    return max((float(g) for g, speed in GENERATION_GTS.items() if speed <= (gts or 0.0)), default=None)
+
+
+def seen_by_host(case: Case, device: PciAddress | None, due_gen: float, due_width: float) -> bool:
+    """Whether the host itself read such a link of the GPU while loads ran."""
+    host = case.evidence.host_telemetry
+    return any(
+        function.device == device
+        and (generation_of(function.speed_gts_max) or 0.0) >= due_gen
+        and (function.width_max or 0) >= due_width
+        for function in (host.devices if host is not None else ())
+    )
 
 
 def _worked(gpu: GpuTelemetry) -> bool:

@@ -10,7 +10,7 @@ import pytest
 from harness.checks import run_checks
 from harness.config import load_skus
 from harness.model.evidence import Evidence, WorkloadResult
-from harness.model.inventory import LimitSpec, Profile
+from harness.model.inventory import ExpectedLink, LimitSpec, Profile
 from harness.model.outcome import CheckResult, Measurement, Outcome, SubjectKind, Verdict
 from harness.model.sku import Figure, Floor
 from harness.verdict import decide
@@ -197,6 +197,60 @@ def test_a_slow_card_outweighs_a_rule_that_met_nothing() -> None:
     slow = (Measurement(name="hashing.md5.rate", value=1.0, unit="GH/s", subject="0000:e0:00.0"),)
     evidence = with_result(evidence, measurements=slow)
     assert said(evidence, "workload.expected")["g1/hashing"][0] is Outcome.FAIL
+
+
+def linked(gen: float, width: float, rate: float) -> Evidence:
+    """The first guest's GPU with that link under load, of a model of generation 5 with 16 lanes."""
+    said_of = (
+        ("pcie.gen_under_load", gen, "pcie_gen", 5.0, "1", 1.0),
+        ("pcie.width_under_load", width, "pcie_width", 16.0, "1", 1.0),
+        ("pcie.h2d", rate, "pcie_bandwidth", 63.0, "GB/s", 0.75),
+    )
+    figures = {of: Figure(value=peak, unit=unit, source="tests") for _, _, of, peak, unit, _ in said_of}
+    floors = {name: Floor(of=of, share=share, reason="tests") for name, _, of, _, _, share in said_of}
+    seen = tuple(
+        Measurement(name=name, value=value, unit=unit, subject="0000:e0:00.0")
+        for name, value, _, _, unit, _ in said_of
+    )
+    evidence = with_result(clean.evidence(), measurements=seen, workload="pcie")
+    first, *rest = evidence.guests
+    named = replace(first, workloads=tuple("pcie" if w == "hashing" else w for w in first.workloads))
+    return with_model(replace(evidence, guests=(named, *rest)), figures=figures, floors=floors)
+
+
+def of_pcie(evidence: Evidence, link: ExpectedLink | None) -> tuple[Outcome | None, str]:
+    _, cells = run_checks(evidence, clean.profile(), replace(clean.HOST, expected_link=link))
+    (cell,) = (c for c in cells if c.check == "workload.expected" and c.subject == "g1/pcie")
+    return cell.outcome, cell.reason
+
+
+@pytest.mark.parametrize(
+    ("gen", "width", "rate", "link", "outcome"),
+    [
+        (5.0, 16.0, 50.0, ExpectedLink(), Outcome.PASS),
+        (4.0, 16.0, 25.0, ExpectedLink(), Outcome.FAIL),
+        (4.0, 16.0, 25.0, ExpectedLink(speed_gts=16.0), Outcome.PASS),
+        (4.0, 8.0, 12.0, ExpectedLink(speed_gts=16.0, width=8), Outcome.PASS),
+        (4.0, 8.0, 11.0, ExpectedLink(speed_gts=16.0, width=8), Outcome.FAIL),
+        (4.0, 4.0, 12.0, ExpectedLink(speed_gts=16.0, width=8), Outcome.FAIL),
+        (5.0, 16.0, 25.0, ExpectedLink(speed_gts=64.0, width=16), Outcome.FAIL),
+    ],
+)
+def test_a_card_is_held_to_the_link_that_the_host_file_says_of_its_slot(
+    gen: float, width: float, rate: float, link: ExpectedLink, outcome: Outcome
+) -> None:
+    assert of_pcie(linked(gen, width, rate), link)[0] is outcome
+
+
+def test_a_link_that_the_host_saw_whole_leaves_the_guests_word_open() -> None:
+    evidence = linked(4.0, 16.0, 50.0)
+    telemetry = evidence.host_telemetry
+    assert telemetry is not None
+    first, *rest = telemetry.devices
+    whole = replace(first, speed_gts_max=32.0, width_max=16)
+    evidence = replace(evidence, host_telemetry=replace(telemetry, devices=(whole, *rest)))
+    outcome, why = of_pcie(evidence, None)
+    assert (outcome, "the host itself saw more" in why) == (None, True)
 
 
 def test_a_measurement_without_a_floor_is_named() -> None:

@@ -490,6 +490,32 @@ def test_a_card_and_slot_of_the_wrong_generation_do_not_excuse_each_other() -> N
     assert judged("gpu.pcie_under_load", clean.evidence(), five)[0] is FAIL
 
 
+def _by_host(evidence: Evidence, **link: Any) -> Evidence:
+    """The host's own reading of the first GPU's link."""
+    telemetry = evidence.host_telemetry
+    assert telemetry is not None
+    first, *rest = telemetry.devices
+    return replace(evidence, host_telemetry=replace(telemetry, devices=(replace(first, **link), *rest)))
+
+
+def test_a_card_in_a_slot_of_fewer_lanes_is_held_to_what_the_host_file_says() -> None:
+    eight = replace(clean.HOST, expected_link=ExpectedLink(speed_gts=16.0, width=8))
+    narrow = value("pcie_width", 8.0)
+    assert judged("gpu.pcie_under_load", narrow, eight)[0] is PASS
+    assert judged("gpu.pcie_under_load", value("pcie_width", 4.0), eight)[0] is FAIL
+    unsaid = replace(clean.HOST, expected_link=ExpectedLink(speed_gts=16.0))
+    assert judged("gpu.pcie_under_load", narrow, unsaid)[0] is FAIL
+
+
+def test_a_link_that_the_host_saw_whole_is_not_called_broken_on_the_guests_word() -> None:
+    slow, five = value("pcie_gen", 4.0), replace(clean.HOST, expected_link=ExpectedLink(speed_gts=32.0))
+    whole = _by_host(slow, speed_gts_max=32.0, width_max=16)
+    outcome, why = judged("gpu.pcie_under_load", whole, five)
+    assert (outcome, "contradict" in why) == (MISSING, True)
+    for link in ({"speed_gts_max": 16.0, "width_max": 16}, {"speed_gts_max": 32.0, "width_max": 8}):
+        assert judged("gpu.pcie_under_load", _by_host(slow, **link), five)[0] is FAIL
+
+
 def _at_rest(evidence: Evidence) -> Evidence:
     """Every port shows generation 1 before and after, as idle GPUs do."""
     facts = evidence.facts
