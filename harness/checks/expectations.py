@@ -225,7 +225,7 @@ def _in_its_slot(case: Case, sku: Sku) -> Sku:
 
 
 def _contradicted(case: Case, host: PciAddress, sku: Sku, measurement: Measurement) -> bool:
-    """Whether a guest tells of less link than is due while the host saw it whole, as ``seen_by_host`` says."""
+    """Whether a guest tells of less link than is due while the host saw it whole (``seen_by_host``)."""
     due = [sku.figures[name].value if name in sku.figures else None for name in ("pcie_gen", "pcie_width")]
     own = sku.figures.get(FIGURE_OF.get(measurement.name, ""))
     if measurement.name not in _LINK or own is None or own.value is None or measurement.value is None:
