@@ -9,7 +9,17 @@ from __future__ import annotations
 
 from collections import Counter
 
-from harness.checks.answers import facts_after, failed, guest, host_facts, listing, ok, seen, why_no_guest
+from harness.checks.answers import (
+    error,
+    facts_after,
+    failed,
+    guest,
+    host_facts,
+    listing,
+    ok,
+    seen,
+    why_no_guest,
+)
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.checks.telemetry_kernel import GPU_FAMILIES, driver_events, driver_lines
 from harness.model.guest import AttachMode
@@ -137,17 +147,27 @@ def _guest_log(case: Case, subject: Subject) -> CheckResult:
         raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")
     log = evidence.telemetry.kernel if evidence.telemetry is not None else None
     found = _beside(evidence.kernel_log, evidence.kernel_log, log, None, _ruled(log, None))
-    if found:
-        return failed(
-            f"the guest's kernel reported {found[0][0]}: {listing([line for _, _, line in found], most=3)}",
-            "read the guest's kernel log around the first line, and the host's at the same time",
-            found[0][1],
-            evidence=tuple(
-                EvidenceRef(file="run.json", place=f"guests[{evidence.name}].kernel_log", quote=line[:400])
-                for _, _, line in found[:20]
-            ),
+    if not found:
+        return ok("the guest's kernel reported no trouble")
+    said = f"the guest's kernel reported {found[0][0]}: {listing([line for _, _, line in found], most=3)}"
+    files = tuple(
+        EvidenceRef(file="run.json", place=f"guests[{evidence.name}].kernel_log", quote=line[:400])
+        for _, _, line in found[:20]
+    )
+    if all(action is Action.FIX_CONFIG for _, action, _ in found):
+        # A driver too old for the card, a module that is not signed, too little memory: ours to mend, and the
+        # card is neither accused nor cleared by what ran beside it.
+        return error(
+            f"{said}: a matter of what runs in the guest",
+            "take a guest image whose driver fits these cards, or give the guest what the line names",
+            evidence=files,
         )
-    return ok("the guest's kernel reported no trouble")
+    return failed(
+        said,
+        "read the guest's kernel log around the first line, and the host's at the same time",
+        found[0][1],
+        evidence=files,
+    )
 
 
 CHECKS = (

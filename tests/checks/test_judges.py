@@ -236,6 +236,27 @@ def test_old_trouble_in_the_log_is_no_fault_of_this_run() -> None:
     assert said(ask("host.kernel_log", twice)).outcome is Outcome.FAIL
 
 
+@pytest.mark.parametrize(
+    ("lines", "outcome"),
+    [
+        (
+            ("NVRM: The NVIDIA GPU 0000:05:00.0 installed in this system is not supported by the",),
+            Outcome.ERROR,
+        ),
+        (("Out of memory: Killed process 812 (python3)",), Outcome.ERROR),
+        (("Out of memory: Killed process 812 (python3)", "mce: [Hardware Error]: CPU 3"), Outcome.FAIL),
+        (("NVRM: GPU 0000:05:00.0: RmInitAdapter failed! (0x26:0x56:1482)",), Outcome.FAIL),
+    ],
+)
+def test_what_a_guest_lacks_is_ours_to_mend_and_accuses_no_card(
+    lines: tuple[str, ...], outcome: Outcome
+) -> None:
+    evidence = clean.evidence()
+    first, *rest = evidence.guests
+    evidence = replace(evidence, guests=(replace(first, kernel_log=lines), *rest))
+    assert said(ask("guest.kernel_log", evidence)).outcome is outcome
+
+
 def test_a_refused_reset_keeps_its_own_words_beside_what_tenants_found() -> None:
     evidence = clean.evidence()
     heir = evidence.guests[-1]

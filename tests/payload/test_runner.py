@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import harness.payload
+from harness.images.processes import wait_gone
 from harness.workloads import Job, Place, collect, parse_collected, parse_status, start, stop, wait
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
@@ -93,16 +94,9 @@ def test_stop_ends_the_whole_session_and_may_be_repeated(job: Job, tmp_path: Pat
         time.sleep(0.02)
     status = parse_status(run(stop(job, grace=0)), "k1")
     assert (status.stopped, status.state in ("lost", "done")) == (True, True)
-    for pid in pids.read_text().split():
-        assert not _runs(int(pid))
+    # A signal is delivered before the process is gone.
+    assert wait_gone([int(pid) for pid in pids.read_text().split()], 5.0)
     assert parse_status(run(stop(job)), "k1").state == status.state
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_job_that_is_told_to_end_leaves_its_status(job: Job) -> None:
