@@ -46,7 +46,7 @@ def _held(address: str, job: dict[str, Any]) -> tuple[int, int]:
         silence = os.open(os.devnull, os.O_RDWR)
         for number in range(3):
             os.dup2(silence, number)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         os.close(writing)
         status = 0
         while told["left"] is not None:
