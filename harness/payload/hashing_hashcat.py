@@ -207,14 +207,27 @@ def _line(said: str, words: str) -> str:
 def on_device(
     job: dict[str, Any], address: str, device: dict[str, str], tools: Any, word: Any
 ) -> dict[str, Any]:
-    """All modes on one device, in a folder of its own."""
+    """All modes on one device, each in a folder of its own. Raises BrokenEngine.
+
+    Where something is lacking here it ends, and what was seen before is told with it.
+    """
     chosen = ["-d", device["number"], "-D", "2" if address else "1"]
-    modes = []
+    modes: list[dict[str, Any]] = []
     for one in job["modes"]:
         folder = os.path.join(job["folder"], device["number"], one["mode"])
-        os.makedirs(folder, mode=0o700)
-        os.chdir(folder)
-        modes.append(session(job, one, chosen, tools, word))
+        try:
+            os.makedirs(folder, mode=0o700)
+            os.chdir(folder)
+            modes.append(session(job, one, chosen, tools, word))
+        except (RuntimeError, OSError) as error:
+            return _told(address, device, modes, str(error))
+    return _told(address, device, modes)
+
+
+def _told(
+    address: str, device: dict[str, str], modes: list[dict[str, Any]], unable: str = ""
+) -> dict[str, Any]:
+    """One device's report; ``unable``: why modes are missing."""
     return {
         "address": address,
         "device": int(device["number"]),
@@ -222,7 +235,12 @@ def on_device(
         "type": device.get("Type", "GPU" if device["api"] in ("CUDA", "HIP") else ""),
         "backend": backend(device),
         "modes": modes,
+        **({"unable": _at(address, unable)} if unable else {}),
     }
+
+
+def _at(address: str, why: str) -> str:
+    return f"{address}: {why}" if address else why
 
 
 def _forked(job: dict[str, Any], at: str, device: dict[str, str], tools: Any, word: Any) -> tuple[int, str]:
@@ -234,13 +252,12 @@ def _forked(job: dict[str, Any], at: str, device: dict[str, str], tools: Any, wo
     code = 5
     try:
         try:
-            result: dict[str, Any] = on_device(job, at, device, tools, word)
-            code = 0
-        except (BrokenEngine, RuntimeError, OSError) as error:
-            told = f"{at}: {error}" if at else str(error)
-            result, code = {"broken" if isinstance(error, BrokenEngine) else "unable": told}, 4
+            result = on_device(job, at, device, tools, word)
+        except BrokenEngine as error:
+            result = {"broken": _at(at, str(error))}
         with open(path, "w", encoding="utf-8") as stream:
             json.dump(result, stream)
+        code = 0
     finally:
         os._exit(code)
 
@@ -248,7 +265,8 @@ def _forked(job: dict[str, Any], at: str, device: dict[str, str], tools: Any, wo
 def observe(job: dict[str, Any], tools: Any, word: Any) -> tuple[dict[str, Any], str, str]:
     """Hunt on all devices at once. Returns the observation, the engine and hashcat's version.
 
-    Raises MissingTool, RuntimeError (it could not be done here) or BrokenEngine (the GPU does not work).
+    Raises MissingTool, RuntimeError (on no device could it be done here) or BrokenEngine (a GPU does not
+    work).
     """
     program = tools.find("hashcat")
     environment = _environment(job, job["folder"], "list")
@@ -264,14 +282,16 @@ def observe(job: dict[str, Any], tools: Any, word: Any) -> tuple[dict[str, Any],
     started = [_forked(job, address, device, tools, word) for address, device in chosen]
     ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid, _ in started]
     results = []
-    for code, (_, path) in zip(ends, started, strict=True):
-        if code not in (0, 4):
-            raise RuntimeError(f"the process beside hashcat ended with {code}")
+    for code, (_, path), (address, device) in zip(ends, started, chosen, strict=True):
+        if code:
+            results.append(_told(address, device, [], f"the process beside hashcat ended with {code}"))
+            continue
         with open(path, encoding="utf-8") as stream:
             results.append(json.load(stream))
-    for how, kind in (("broken", BrokenEngine), ("unable", RuntimeError)):
-        told = [result[how] for result in results if how in result]
-        if told:
-            raise kind("; ".join(told))
+    broken = [result["broken"] for result in results if "broken" in result]
+    if broken:
+        raise BrokenEngine("; ".join(broken))
+    if not any(result["modes"] for result in results):
+        raise RuntimeError("; ".join(result["unable"] for result in results))
     backends = sorted({result["backend"] for result in results})
     return {"devices": results}, ",".join(backends), f"hashcat {version}"

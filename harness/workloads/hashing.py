@@ -28,6 +28,7 @@ from harness.workloads.base import (
     report_of,
     settings,
 )
+from harness.workloads.entries import settled
 from harness.workloads.hashcat import judged
 from harness.workloads.hunts import ALPHABET, MODES, Hunt, hunt, word
 from harness.workloads.md5crypt import md5crypt
@@ -206,12 +207,16 @@ def _john(
 def _hashcat(
     given: dict[str, Any], asked: tuple[Hunt, ...], wanted: list[str], seen: Observation, engine: str
 ) -> tuple[tuple[Answer, ...], tuple[Measurement, ...]]:
-    """Every wanted device must have hunted in every mode, on an engine of the demanded kind."""
+    """Every wanted device must have hunted in every mode, on an engine of the demanded kind.
+
+    Raises ParseError, also where something was lacking for a mode, unless an answer is wrong: that stands.
+    """
     devices = [Observation(item, "hashing: device") for item in seen.items("devices")]
     addresses = [one.text("address") for one in devices]
     on_gpu = wanted != [""]
     answers = [exact("devices", ", ".join(wanted), ", ".join(addresses))]
     measurements: list[Measurement] = []
+    unknown: list[str] = []
     if addresses != wanted:
         return tuple(answers), ()
     for device, address in zip(devices, addresses, strict=True):
@@ -220,9 +225,13 @@ def _hashcat(
         answers.append(exact(f"{name} type", "GPU" if on_gpu else "CPU", kind))
         answers.append(_engine(name, on_gpu, backend))
         sessions = {one.text("mode"): one for one in _objects(device, "modes")}
-        if tuple(sessions) != tuple(one.mode for one in asked):
+        due = asked
+        if "unable" in device.names():
+            unknown.append(device.text("unable")[:500])
+            due = asked[: len(sessions)]
+        if tuple(sessions) != tuple(one.mode for one in due):
             raise ParseError(f"hashing: modes {', '.join(map(str, sessions))[:80]} are not those asked for")
-        for one in asked:
+        for one in due:
             catch = judged(sessions[one.mode], one, device.integer("device", bits=16), address)
             answers += catch.answers
             measurements.append(
@@ -235,7 +244,7 @@ def _hashcat(
     backends = ",".join(sorted({one.text("backend") for one in devices}))
     if engine != backends:
         raise ParseError(f"hashing: engine {engine[:80]!r}, and the devices say {backends[:80]!r}")
-    return tuple(answers), tuple(measurements)
+    return settled("hashing", answers, (), unknown), tuple(measurements)
 
 
 def _engine(name: str, on_gpu: bool, backend: str) -> Answer:

@@ -58,8 +58,13 @@ def hunt(given: dict[str, str], rest: list[str], defect: str) -> int:
     if defect != "no self-test":
         print("Finished self-test", end="")
     print("Starting autotune. Please be patient...Finished autotune")
-    if defect in ENDS or defect == "one fault":
-        status, words = ENDS[defect if defect in ENDS else "fault" if given["-d"] == "2" else "memory"]
+    end = defect if defect in ENDS else ""
+    if defect == "one fault":
+        end = "fault" if given["-d"] == "2" else "memory"
+    if defect.endswith(", then memory") and (given["-m"], given["-d"]) != ("0", "1"):
+        end = "memory"
+    if end:
+        status, words = ENDS[end]
         print(words)
         return status
     wanted = set(Path(rest[0]).read_text(encoding="ascii").split())
@@ -69,7 +74,7 @@ def hunt(given: dict[str, str], rest: list[str], defect: str) -> int:
     found = [pair for pair in found if pair[0] in wanted]
     if defect == "miss" and kind == "sha256":
         found = found[1:]
-    if defect == "wrong" and found:
+    if defect.startswith("wrong") and found:
         found[0] = (found[0][0], "no" + found[0][1])
     if defect == "decoy":
         found.append((min(wanted - {h for h, _ in found}), "invented"))

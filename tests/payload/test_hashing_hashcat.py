@@ -178,6 +178,23 @@ def test_kernels_that_cannot_be_built_or_loaded_accuse_no_card(defect: str, word
     assert words in json.loads(stdout)["error"]
 
 
+def test_what_one_gpu_lacks_hides_no_wrong_answer_of_another(hunt: Hunt) -> None:
+    """The first GPU is wrong in its first mode; all else finds no memory."""
+    status, stdout, job = hunt("wrong, then memory")
+    assert status == 0
+    (answer,) = wrong(job, stdout)
+    assert (answer.name, answer.got) == ("md5 on 0000:01:00.0: passwords", "7 right, 1 wrong")
+    first, second = json.loads(stdout)["observed"]["devices"]
+    assert ([one["mode"] for one in first["modes"]], second["modes"]) == (["md5"], [])
+
+
+def test_right_answers_do_not_stand_for_those_that_are_lacking(hunt: Hunt) -> None:
+    status, stdout, job = hunt("right, then memory")
+    assert status == 0
+    with pytest.raises(ParseError, match=r"(?s)0000:01:00.0: .*Not enough allocatable.*\(and 1 more\)"):
+        HASHING.parse(job, stdout)
+
+
 @pytest.mark.parametrize("defect", ["torn", "no benchmark"])
 def test_half_a_report_is_no_result(defect: str, hunt: Hunt) -> None:
     status, stdout, job = hunt(defect)
