@@ -40,7 +40,7 @@ def _report(said: str) -> dict[str, Any] | None:
 
 
 def _ending(status: int, report: dict[str, Any] | None) -> tuple[int, str]:
-    """3, 4 or 1 for a GPU's process that did not come through, and why."""
+    """3 or 4 for a GPU's process that did not come through, and why."""
     reason = str((report or {}).get("error") or "")
     if status in (3, 4) and reason:
         return status, reason
@@ -49,7 +49,8 @@ def _ending(status: int, report: dict[str, Any] | None) -> tuple[int, str]:
         return 3, f"{words}, as the kernel ends one where memory runs out"
     if status == 1:  # an exception, whose trace stands in stderr
         return 3, f"{words}: a defect of this test"
-    return 1, words
+    # Not 1, which beside the trace of another GPU's process would look like a defect of this test.
+    return 4, words
 
 
 def together(job: dict[str, Any], unable: list[dict[str, str]]) -> tuple[list[dict[str, Any]], int, str]:
@@ -106,7 +107,7 @@ def main(argument: str) -> None:
     print(json.dumps(result, allow_nan=False), flush=True)
     sys.stderr.flush()
     # The library's destructors take down its registries page by page; the answer is already out.
-    os._exit(status if status in (0, 3, 4) else 1)
+    os._exit(status)
 
 
 if __name__ == "__main__":

@@ -90,9 +90,10 @@ def test_all_gpus_work_at_the_same_time_and_each_process_sees_its_own(
         ({GPUS[1]: "4"}, 4, "0000:02:00.0: reason 4"),
         ({GPUS[0]: "3", GPUS[2]: "4"}, 4, "0000:03:00.0: reason 4"),
         ({GPUS[0]: "4", GPUS[2]: "3"}, 4, "0000:01:00.0: reason 4"),
-        ({GPUS[2]: "crashes"}, 1, "0000:03:00.0: its process ended with status -6"),
-        ({GPUS[0]: "3", GPUS[2]: "crashes"}, 1, "0000:03:00.0: its process ended with status -6"),
-        ({GPUS[1]: "mutters"}, 1, "0000:02:00.0: its process ended with status 0"),
+        ({GPUS[2]: "crashes"}, 4, "0000:03:00.0: its process ended with status -6"),
+        ({GPUS[0]: "3", GPUS[2]: "crashes"}, 4, "0000:03:00.0: its process ended with status -6"),
+        ({GPUS[0]: "raises", GPUS[2]: "crashes"}, 4, "0000:03:00.0: its process ended with status -6"),
+        ({GPUS[1]: "mutters"}, 4, "0000:02:00.0: its process ended with status 0"),
     ],
 )
 def test_one_gpu_that_does_not_come_through_is_the_end_of_it(
