@@ -76,9 +76,12 @@ def _tell(pipe: int, told: dict[str, Any]) -> None:
 
 
 def _heard(pid: int, pipe: int, deadline: float) -> dict[str, Any]:
-    """What it told before it closed the pipe; one that tells nothing in time is ended."""
+    """What it told before it closed the pipe; one that tells nothing in time is ended.
+
+    What is there already is read also after the deadline: one card that hangs does not silence the others.
+    """
     said = b""
-    while (left := deadline - time.monotonic()) > 0 and select.select([pipe], [], [], left)[0]:
+    while select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))[0]:
         chunk = os.read(pipe, 1 << 16)
         if not chunk:
             break

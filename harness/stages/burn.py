@@ -116,6 +116,8 @@ def leave(task: Burn, connection: Transport) -> None:
     argv = residue.leaving(job)
     if not argv:
         return
+    # What an earlier tenant left, this one has looked for; from here on the next one's find is its own doing.
+    task.planted.difference_update(gpu.host for gpu in residue.gpus(job))
     try:
         _await(task, connection, "leave", job, argv)
         label = f"{job.guest}-leave"
@@ -163,7 +165,8 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
     task.recorder.workload(result)
     if load is device.WORKLOAD and result.status == "done":
         output = runs.parse_collected(collected.stdout, job.key).stdout
-        for trial in device.residue_trials(job, output, task.planted):
+        fresh = number == 1 and load.name == task.workloads[0]
+        for trial in device.residue_trials(job, output, task.planted, fresh=fresh):
             task.recorder.residue(task.guest, trial)
         task.planted.update(device.planted(job, output))
     task.progress(f"{load.name}: {_words(result)}")

@@ -207,14 +207,14 @@ def _entries(job: Job, whole: Observation) -> list[tuple[GuestDevice, Observatio
 
 
 def residue_trials(
-    job: Job, stdout: bytes, planted_before: Collection[PciAddress]
+    job: Job, stdout: bytes, planted_before: Collection[PciAddress], *, fresh: bool
 ) -> tuple[ResidueTrial, ...]:
     """What this tenant found of earlier ones in each device, by host address. Raises ParseError.
 
     ``planted_before``: devices where an earlier tenant of the run had left its pattern (``planted``), so
-    that finding nothing means something. Only devices that can show residue have a trial: ``edu`` in its
-    buffer, an NVIDIA GPU in its memory. A second trial of an ``edu`` is the reset that this tenant made
-    itself, over its own pattern.
+    that finding nothing means something. ``fresh``: this is the tenant's first load. Only devices that can
+    show residue have a trial: ``edu`` in its buffer, an NVIDIA GPU in its memory. A second trial of an
+    ``edu`` is the reset that this tenant made itself, over its own pattern.
     """
     trials = []
     for device, entry in _entries(job, report_of(WORKLOAD, stdout)[0]):
@@ -222,7 +222,8 @@ def residue_trials(
             continue
         known = device.host in planted_before
         if "memory" in entry.inner("observed").names():
-            trials.append(residue.trial(device, entry.inner("observed").inner("memory"), planted=known))
+            memory = entry.inner("observed").inner("memory")
+            trials.append(residue.trial(device, memory, planted=known, fresh=fresh))
         if "residue" not in entry.inner("observed").names():
             continue
         found, detail = _found(entry.inner("observed").inner("residue"))

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from harness.images.processes import find_by_argument, wait_gone
 from harness.images.standin import pynvml_file
 from harness.model.evidence import ResidueTrial
 from harness.model.standin import StandinCard, StandinScenario
+from harness.payload import leave
 from harness.workloads import Job, Place, device, residue
 from tests.native import fake, nvml
 from tests.native.conftest import Ran, gpu, judged, wrong
@@ -69,7 +71,7 @@ class Cards:
         result = judged(ran, "device")
         assert (result.status, wrong(result)) == ("done", []), ran.errors
         before = {one.host for one in job.devices} if planted else set()
-        return device.residue_trials(job, ran.output, before)
+        return device.residue_trials(job, ran.output, before, fresh=True)
 
     def reset(self) -> None:
         for file in self.store.iterdir():
@@ -120,12 +122,38 @@ def test_a_look_leaves_nothing_of_its_own_for_the_next(cards: Cards) -> None:
     assert cards.look("run1/g1", planted=False)[0].found is False
 
 
+@pytest.mark.parametrize("more", ["lost=3", "lost=4", "lost=5"])
+def test_a_look_that_breaks_leaves_nothing_that_reads_like_a_tenants(cards: Cards, more: str) -> None:
+    cards.more = more  # the card is gone before, while or after the look proves that it counts
+    cards.look("run1/g1")
+    cards.more = ""
+    assert cards.look("run1/g1")[0].found is False
+
+
+def test_a_card_whose_memory_others_hold_tells_nothing(cards: Cards) -> None:
+    cards.more = f"free={4 << 20}"
+    held, why = cards.leave("run1/g1")
+    assert (held, "bytes of memory could be had" in why) == (frozenset(), True)
+    cards.reset()
+    assert cards.look("run1/g2")[0].found is None
+
+
 def test_one_card_that_cannot_be_written_does_not_hide_the_other(cards: Cards) -> None:
     cards.gpus, cards.more = (WHERE, OTHER), "dead=1"
     held, why = cards.leave("run1/g1")
     assert [str(one) for one in held] == [WHERE]
     assert why.startswith(OTHER)
     assert len(cards.holders()) == 1
+
+
+def test_what_was_told_is_heard_also_when_another_card_took_all_the_time() -> None:
+    told = {"left": {"total": 8, "bytes": 8, "matching": 1}, "error": None}
+    pipe, writing = os.pipe()
+    os.write(writing, json.dumps(told).encode())
+    os.close(writing)
+    long_ago = time.monotonic() - 1.0
+    assert leave._heard(-1, pipe, long_ago) == told
+    os.close(pipe)
 
 
 def test_a_card_that_loses_what_is_written_holds_nothing(cards: Cards) -> None:

@@ -3,6 +3,7 @@ the CUDA driver."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -13,8 +14,9 @@ import pytest
 from harness.backends.local import LocalTransport
 from harness.config import load_profile
 from harness.images.processes import find_by_argument
-from harness.stages.burn import Burn, leave, put_payload
-from harness.workloads import GuestDevice, Place
+from harness.model.guest import AttachMode, GuestRequest
+from harness.stages.burn import Burn, _attempt, leave, put_payload
+from harness.workloads import GuestDevice, Place, residue
 from tests.fakes import FakeClock
 from tests.native import fake
 from tests.native.conftest import gpu
@@ -71,6 +73,44 @@ def test_every_nvidia_gpu_is_left_with_the_word(task) -> None:
     assert one.planted == {A.host, B.host}
     assert len(find_by_argument(f"{one.place.payload}/leave.py")) == 2
     assert evidence(one.recorder).errors == ()
+
+
+def test_what_the_tenant_before_left_does_not_stand_for_what_this_one_could_not(task) -> None:
+    one = task(A, B, more="dead=1")
+    one.planted.update({A.host, B.host})
+    leave(one, LocalTransport())
+    assert one.planted == {A.host}
+
+
+@pytest.mark.parametrize(
+    ("workloads", "rounds", "found"),
+    [(("device",), 1, [False]), (("hashing", "device"), 1, [None]), (("device",), 2, [False, None])],
+)
+def test_only_a_tenants_first_load_can_tell_what_it_was_given(task, workloads, rounds, found) -> None:
+    """Later ones look at what the tenant's own loads wrote over it."""
+    one = task(A, workloads=workloads)
+    one.planted.add(A.host)
+    request = GuestRequest(name=one.guest, gpus=1)
+    one.recorder.guest_requested(request, workloads, attach=AttachMode.VFIO)
+    memory = {"total": 100, "bytes": 96, "matching": 0, "proof": residue.PROOF_WORDS}
+    observed = {
+        "uuid": "GPU-1", "serial": None, "name": "H", "memory_bytes": 1, "driver": "1",
+        "bus_id": str(A.address), "memory": {"kind": "done", "observed": memory},
+    }  # fmt: skip
+    entry = {
+        "address": str(A.address), "vendor": A.vendor, "device": A.device, "exerciser": "device_nvidia",
+        "error": None, "observed": observed,
+    }  # fmt: skip
+    line = {
+        "payload": "device", "engine": "nvidia", "versions": {},
+        "observed": {"devices": [entry], "seconds": 0.1},
+    }  # fmt: skip
+    Path(one.place.payload, "device_job.py").write_text(f"print({json.dumps(json.dumps(line))})\n")
+    for number in range(1, rounds + 1):
+        for name in one.workloads:
+            _attempt(one, LocalTransport(), name, number)
+    (guest,) = evidence(one.recorder).guests
+    assert [trial.found for trial in guest.residue] == found
 
 
 def test_a_gpu_that_does_not_take_it_has_no_first_tenant(task) -> None:

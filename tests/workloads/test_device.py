@@ -18,6 +18,7 @@ from harness.payload.device_edu import BLOCK, keystream
 from harness.workloads import GuestDevice, Job, workload
 from harness.workloads import device as device_module
 from harness.workloads.device import JUDGES, planted, residue_trials
+from harness.workloads.residue import PROOF_WORDS
 
 DEVICE = workload("device")
 HOST = PciAddress.parse("0000:41:00.0")
@@ -140,10 +141,10 @@ def test_residue_is_told_by_host_address(
     residue: dict[str, Any], found: bool | None, words: str, job: Job, line: Line
 ) -> None:
     raw = output(job, line, residue=residue)
-    (trial,) = residue_trials(job, raw, {HOST})
+    (trial,) = residue_trials(job, raw, {HOST}, fresh=True)
     assert (trial.device, trial.planted, trial.found) == (HOST, True, found)
     assert words in trial.detail
-    assert residue_trials(job, raw, set())[0].planted is False
+    assert residue_trials(job, raw, set(), fresh=False)[0].planted is False
     assert planted(job, raw) == {HOST}
     assert all(a.ok for a in DEVICE.parse(job, raw).answers)  # residue is judged by its own check
 
@@ -160,7 +161,7 @@ def test_residue_is_told_by_host_address(
 )
 def test_residue_that_contradicts_itself_is_not_read(residue: Any, job: Job, line: Line) -> None:
     with pytest.raises(ParseError):
-        residue_trials(job, output(job, line, residue=residue), set())
+        residue_trials(job, output(job, line, residue=residue), set(), fresh=True)
 
 
 def test_without_residue_there_is_no_trial(job: Job, line: Line) -> None:
@@ -170,7 +171,7 @@ def test_without_residue_there_is_no_trial(job: Job, line: Line) -> None:
     seen = edu(told)
     del seen["residue"], seen["planted"]
     raw = output(quiet, line, {"observed": seen})
-    assert residue_trials(quiet, raw, set()) == ()
+    assert residue_trials(quiet, raw, set(), fresh=True) == ()
     assert planted(quiet, raw) == frozenset()
     assert len(DEVICE.parse(quiet, raw).answers) == 8
 
@@ -183,6 +184,30 @@ def nvidia(line: Line, job: Job, **changes: Any) -> bytes:
     return line("device", {"devices": devices, "seconds": 0.1}, engine="nvidia")
 
 
+@pytest.mark.parametrize(
+    ("seen", "fresh", "found"),
+    [
+        ({}, True, False),
+        ({}, False, None),
+        ({"matching": 1}, False, True),
+        ({"proof": PROOF_WORDS - 1}, True, None),
+        ({"bytes": 70 << 30}, True, None),
+        ({"bytes": 0, "proof": 0}, True, None),
+        ({"total": 0, "bytes": 0}, True, None),
+    ],
+)
+def test_a_gpu_is_clean_only_where_nearly_all_of_it_was_looked_at_before_anything_else_ran(
+    seen: dict[str, int], fresh: bool, found: bool | None, job: Job, line: Line
+) -> None:
+    gpu = GuestDevice(address=job.devices[0].address, vendor="10de", device="2330", host=HOST)
+    one = replace(job, devices=(gpu,))
+    observed = {"total": 80 << 30, "bytes": 79 << 30, "matching": 0, "proof": PROOF_WORDS, **seen}
+    raw = nvidia(line, one, memory={"kind": "done", "observed": observed})
+    (trial,) = residue_trials(one, raw, {HOST}, fresh=fresh)
+    assert (trial.device, trial.planted, trial.found) == (HOST, True, found)
+    assert trial.detail
+
+
 def test_an_nvidia_gpu_is_known_by_its_identity(job: Job, line: Line) -> None:
     gpu = GuestDevice(address=job.devices[0].address, vendor="10de", device="2330", host=HOST)
     one = replace(job, devices=(gpu,))
@@ -191,4 +216,4 @@ def test_an_nvidia_gpu_is_known_by_its_identity(job: Job, line: Line) -> None:
         assert [a.ok for a in DEVICE.parse(one, nvidia(line, one, **changes)).answers].count(False) == 1
     with pytest.raises(ParseError):
         DEVICE.parse(one, nvidia(line, one, bus_id="\x1b[31m"))
-    assert residue_trials(one, nvidia(line, one), set()) == ()
+    assert residue_trials(one, nvidia(line, one), set(), fresh=True) == ()
