@@ -44,7 +44,10 @@ _ORDER = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8")
 
 
 def report(job: dict[str, Any]) -> dict[str, Any]:
-    """All that one device did. Raises ``tensor_device.Unable`` or ``Broken``."""
+    """All that one device did. Raises ``tensor_device.Unable`` or ``Broken``.
+
+    With ``unable``, which says what was lacking, it is what was done before: that may be wrong.
+    """
     device: Any = __import__("tensor_device")
     began = time.perf_counter()
     gpu = job["device"] != "cpu"
@@ -58,16 +61,24 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
     name = f"{'cuda' if gpu else 'cpu'}:{job['framework']}"
     job = {**job, "engine": name}
     training = __import__("tensor_train").Training(np, numbers, engine, job)
+    burns: list[dict[str, Any]] = []
+    curve: list[dict[str, Any]] = []
+    lacking = {}
     try:
         offered = engine.offered(tuple(who["capability"]) if who["capability"] else None)
         asked = job["precisions"] or [p for p in _ORDER if not offered[p]]
         todo = [p for p in _ORDER if p in asked and not offered[p]]
         training.once()
-        burns = _burns(np, numbers, engine, job, todo)
+        for precision in todo:
+            one = {**job, "precision": precision, "seconds": job["seconds"] / len(todo)}
+            burns.append(_burn(np, numbers, engine, one))
         curve = _curve(np, numbers, engine, job, todo)
         training.once()
     except (RuntimeError, MemoryError) as error:
-        raise device.at_work(error, gpu, job["device"]) from error
+        why = device.at_work(error, gpu, job["device"])
+        if not burns or not isinstance(why, device.Unable):
+            raise why from error
+        lacking = {"unable": str(why)}
     return {
         "device": job["device"],
         **who,
@@ -77,6 +88,7 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
         "curve": curve,
         "training": training.observed(),
         **times,
+        **lacking,
         "versions": {
             job["framework"]: engine.version,
             "numpy": str(np.__version__),
@@ -141,15 +153,13 @@ def _cuda(library: Any, device: Any, job: dict[str, Any]) -> list[str]:
     return found
 
 
-def _burns(np: Any, numbers: Any, engine: Any, job: dict[str, Any], todo: list[str]) -> list[dict[str, Any]]:
+def _burn(np: Any, numbers: Any, engine: Any, job: dict[str, Any]) -> dict[str, Any]:
+    precision = job["precision"]
+    size = job["size"] or (job["sizes"][precision] if engine.gpu else 128)
+    products = engine.products(precision, size, job["blocks"], job["seed"])
     burn: Any = __import__("tensor_burn")
-    found = []
-    for precision in todo:
-        size = job["size"] or (job["sizes"][precision] if engine.gpu else 128)
-        products = engine.products(precision, size, job["blocks"], job["seed"])
-        one = {**job, "precision": precision, "size": size, "seconds": job["seconds"] / len(todo)}
-        found.append(burn.Burn(np, numbers, products, one).run())
-        products.close()
+    found: dict[str, Any] = burn.Burn(np, numbers, products, {**job, "size": size}).run()
+    products.close()
     return found
 
 

@@ -149,9 +149,14 @@ class Tensor:
         for part in parts:
             name = part.text("device")
             burned[name] = tuple(read_burn(item) for item in part.items("burns"))
-            answers += _device(part, given, burned[name], unknown)
+            lacking = part.text("unable")[:500] if "unable" in part.names() else ""
+            seconds = 0.0 if lacking else _share(given, burned[name])
             for burn in burned[name]:
-                answers += burn_answers(name, burn, given, _share(given, burned[name]), references)
+                answers += burn_answers(name, burn, given, seconds, references)
+            if lacking:  # the rest of it is not all there
+                unknown.append(lacking)
+                continue
+            answers += _device(part, given, burned[name], unknown)
             answers += _curve(part, given, measurements)
             answers += training_answers(name, part.inner("training"), given)
             measurements += _measurements(part, name, burned[name])

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,8 +77,39 @@ class Engine:
 """
 
 
-def worker(folder: Path, torch: str, engine: str = ENGINE, **job: str) -> tuple[int, str]:
+SECOND = """
+class Products:
+    def close(self): pass
+class Engine:
+    gpu, version = True, "2"
+    def __init__(self, np, numbers, job):
+        self.job = job
+    def offered(self, capability):
+        return dict.fromkeys(("fp64", "fp32", "tf32", "fp16", "bf16", "fp8"), "")
+    def train(self, data, steps):
+        return [1.0] * steps, []
+    def products(self, precision, size, blocks, seed):
+        if precision == "fp32":
+            raise eval(self.job["error"])
+        return Products()
+"""
+BURN = """
+class Burn:
+    def __init__(self, np, numbers, products, job):
+        self.job = job
+    def run(self):
+        return {"precision": self.job["precision"], "seconds": self.job["seconds"]}
+"""
+
+
+def worker(folder: Path, torch: str, engine: str = ENGINE, **job: Any) -> tuple[int, str]:
     """Status and error of a worker whose PyTorch is ``torch`` and whose engine fails as ``job`` says."""
+    status, found = report(folder, torch, engine, **job)
+    return status, found["error"]
+
+
+def report(folder: Path, torch: str, engine: str, **job: Any) -> tuple[int, Any]:
+    """Status and what the worker printed."""
     for name in ("tensor_worker.py", "tensor_library.py", "tensor_numbers.py", "tensor_train.py"):
         shutil.copy(PAYLOAD / name, folder)
     (folder / "tensor_device.py").write_text((PAYLOAD / "tensor_device.py").read_text() + IDENTITY)
@@ -87,7 +119,7 @@ def worker(folder: Path, torch: str, engine: str = ENGINE, **job: str) -> tuple[
     whole |= {"hidden": 2, "seed": 1, "learning_rate": 0.5, "precisions": [], **job}
     argv = [sys.executable, "-I", str(folder / "tensor_worker.py"), json.dumps(whole)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
-    return done.returncode, json.loads(done.stdout)["error"]
+    return done.returncode, json.loads(done.stdout)
 
 
 GOOD = "class version: cuda = '13.0'"
@@ -104,6 +136,20 @@ GOOD = "class version: cuda = '13.0'"
 )
 def test_a_worker_ends_by_what_failed(tmp_path: Path, at: str, error: str, status: int) -> None:
     assert worker(tmp_path, GOOD, at=at, error=error)[0] == status
+
+
+def test_what_was_burned_before_memory_ran_out_is_told(tmp_path: Path) -> None:
+    """It may be wrong. Of a broken card nothing more is needed than that it is."""
+    (tmp_path / "tensor_burn.py").write_text(BURN)
+    job = {"steps": 1, "size": 64, "blocks": 1, "seconds": 12, "curve": []}
+    memory = "RuntimeError('CUDA out of memory.')"
+    status, told = report(tmp_path, GOOD, SECOND, error=memory, **job)
+    assert (status, told["unable"]) == (0, "0000:01:00.0: CUDA out of memory.")
+    assert told["burns"] == [{"precision": "fp64", "seconds": 2.0}]
+    status, words = worker(tmp_path, GOOD, SECOND, error="RuntimeError('unspecified launch failure')", **job)
+    assert (status, words) == (4, "0000:01:00.0: unspecified launch failure")
+    status, words = worker(tmp_path, GOOD, SECOND, error=memory, **job, precisions=["fp32"])
+    assert (status, words) == (3, "0000:01:00.0: CUDA out of memory.")
 
 
 @pytest.mark.parametrize(

@@ -270,6 +270,19 @@ def test_a_gpu_that_nothing_is_known_of_hides_no_other_that_is_wrong(job: Job) -
     assert wrong(job, whole) == ["0000:01:00.0 fp64: products with other bits"]
 
 
+def test_a_precision_that_memory_was_lacking_for_hides_no_wrong_one_before_it(job: Job) -> None:
+    job = on_gpus(job, seconds=600.0)
+    whole = as_gpus(job)
+    for burn in (one for device in whole["observed"]["devices"] for one in device["burns"]):
+        burn["seconds"] = 100.0  # of the six that were to share the time
+    first = whole["observed"]["devices"][0]
+    first.update(unable="0000:01:00.0: CUDA out of memory", burns=first["burns"][:1])
+    with pytest.raises(ParseError, match="CUDA out of memory"):
+        TENSOR.parse(job, line(whole))
+    mismatch(first["burns"][0])
+    assert wrong(job, whole) == ["0000:01:00.0 fp64: products with other bits"]
+
+
 def test_a_gpu_that_is_missing_or_another_one_is_wrong(job: Job) -> None:
     job = on_gpus(job)
     whole = as_gpus(job)
