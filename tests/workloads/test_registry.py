@@ -31,6 +31,7 @@ HELPERS = {
     "judge",
     "md4",
     "md5crypt",
+    "residue",
     "runs",
     "tensor_answers",
     "tensor_reference",
