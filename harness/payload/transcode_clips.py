@@ -197,7 +197,18 @@ class Clips:
         return tries
 
     def gpu_or_cpu(self, address: str) -> dict[str, Any]:
-        """Everything on one GPU, or on the processor."""
+        """All that one GPU, or the processor, did; with ``unable`` as much as went before what was lacking.
+
+        Raises BrokenEngine.
+        """
+        seen: dict[str, Any] = {"address": address, "references": [], "cells": [], "rates": []}
+        try:
+            self._everything(address, seen)
+        except (RuntimeError, OSError, ValueError) as error:
+            seen["unable"] = str(error)[-3000:]
+        return seen
+
+    def _everything(self, address: str, seen: dict[str, Any]) -> None:
         job, where = self.job, f" on {address}" if address else ""
         if address:
             self.on(address)
@@ -206,22 +217,24 @@ class Clips:
             for codec, (name, options) in self.by.items():
                 argv = self.ff.probe(self.ffmpeg, name, options, bits[codec])
                 self.run(argv, f"one second of {name}{where}", gpu=True)
-        references = [self.reference(codec, bits[codec], where) for codec in job["codecs"]]
-        cells, rates, seen = [], [], set()
+        for codec in job["codecs"]:
+            seen["references"].append(self.reference(codec, bits[codec], where))
+        measured = set()
         for cell in job["cells"]:
-            cells.append(self.cell(cell, where))
-            if cell["codec"] not in seen:
-                seen.add(cell["codec"])
-                rates.append(self.rates(cell, where))
-        return {"address": address, "references": references, "cells": cells, "rates": rates}
+            seen["cells"].append(self.cell(cell, where))
+            if cell["codec"] not in measured:
+                measured.add(cell["codec"])
+                seen["rates"].append(self.rates(cell, where))
 
 
 def observe(job: dict[str, Any], tools: Any, feed: Any) -> tuple[list[Any], str, str]:
     """Every GPU of the job in turn, or the processor: the devices' observations, engine, ffmpeg's version.
 
-    Raises MissingTool, RuntimeError (it could not be done here) or BrokenEngine.
+    Raises MissingTool, RuntimeError (nothing could be done here) or BrokenEngine.
     """
     clips = Clips(job, tools, feed)
     devices = [clips.gpu_or_cpu(address) for address in (job["addresses"] or [""])]
+    if not any(device["references"] for device in devices):
+        raise RuntimeError("; ".join(device["unable"] for device in devices))
     engine = "cpu" if job["engine"] == "cpu" else "nvenc+nvdec" if job["encoder"] == "gpu" else "nvdec"
     return devices, engine, clips.version

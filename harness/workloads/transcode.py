@@ -28,6 +28,7 @@ from harness.workloads.base import (
     report_of,
     settings,
 )
+from harness.workloads.entries import settled
 from harness.workloads.transcode_clips import DEFAULTS, Plan, judged, plan
 
 _DEFAULTS: dict[str, Scalar] = {
@@ -115,7 +116,10 @@ class Transcode:
         return command(job, "transcode.py", arguments)
 
     def parse(self, job: Job, stdout: bytes) -> Parsed:
-        """Frame hashes against our own and each other, quality against its floors. Raises ParseError."""
+        """Frame hashes against our own and each other, quality against its floors.
+
+        Raises ParseError, also where something was lacking, unless an answer is wrong: that one stands.
+        """
         given, demanded, more = self._given(job)
         seen, engine, versions = report_of(self, stdout)
         wanted = "cpu"
@@ -123,16 +127,20 @@ class Transcode:
             wanted = "nvenc+nvdec" if more.measured else "nvdec"
         answers = [exact("engine", wanted, engine)]
         measurements: list[Measurement] = []
+        unknown: list[str] = []
         if demanded == "cpu":
             some, numbers = _small(given, seen)
             answers += some
             measurements += numbers
         if more:
-            others, rates = judged(more, seen)
+            others, rates = judged(more, seen, unknown)
             answers += others
             measurements += rates
         return Parsed(
-            engine=engine, answers=tuple(answers), measurements=tuple(measurements), versions=versions
+            engine=engine,
+            answers=settled(self.name, answers, (), unknown),
+            measurements=tuple(measurements),
+            versions=versions,
         )
 
 

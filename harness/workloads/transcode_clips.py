@@ -171,8 +171,11 @@ def _cell(codec: str, size: str, given: Mapping[str, Any]) -> Cell:
     return Cell(codec=codec, width=width, height=height, bitrate=bitrate)
 
 
-def judged(asked: Plan, seen: Observation) -> tuple[tuple[Answer, ...], tuple[Measurement, ...]]:
-    """Every GPU asked for, or the processor, against what was asked. Raises ParseError."""
+def judged(
+    asked: Plan, seen: Observation, unknown: list[str]
+) -> tuple[tuple[Answer, ...], tuple[Measurement, ...]]:
+    """Every GPU asked for, or the processor, against what was asked; ``unknown`` gets why some of it was not
+    done. Raises ParseError."""
     devices = [Observation(item, "transcode: device") for item in seen.items("devices")]
     addresses = [device.text("address") for device in devices]
     wanted = list(asked.addresses or ("",))
@@ -180,6 +183,8 @@ def judged(asked: Plan, seen: Observation) -> tuple[tuple[Answer, ...], tuple[Me
     measurements: list[Measurement] = []
     if addresses == wanted:
         for device, address in zip(devices, addresses, strict=True):
+            if "unable" in device.names():
+                unknown.append(device.text("unable")[:500])
             answers += _device(asked, device, f" on {address}" if address else "")
             for one, codec in _matched(device, "rates", asked.codecs):
                 more, numbers = _rates(asked, one, codec, address)
@@ -189,7 +194,10 @@ def judged(asked: Plan, seen: Observation) -> tuple[tuple[Answer, ...], tuple[Me
 
 
 def _matched(seen: Observation, name: str, wanted: tuple[str, ...]) -> Iterator[tuple[Observation, str]]:
+    """What was done with each codec in turn: with all, unless something was lacking. Raises ParseError."""
     found = [Observation(item, f"transcode: {name}") for item in seen.items(name)]
+    if "unable" in seen.names():
+        wanted = wanted[: len(found)]
     if tuple(one.text("codec") for one in found) != wanted:
         raise ParseError(f"transcode: {name} are not those of {', '.join(wanted)}")
     return zip(found, wanted, strict=True)
@@ -201,9 +209,8 @@ def _device(asked: Plan, device: Observation, where: str) -> Iterator[Answer]:
         known = REFERENCES[codec]
         yield _same(f"{codec} reference{where}: software decoder", known, _hashes(one, "software"))
         yield _same(f"{codec} reference{where}: {other}", known, _hashes(one, "decoded"))
-    for (one, _), cell in zip(
-        _matched(device, "cells", tuple(c.codec for c in asked.cells)), asked.cells, strict=True
-    ):
+    clips = _matched(device, "cells", tuple(c.codec for c in asked.cells))
+    for (one, _), cell in zip(clips, asked.cells, strict=False):
         if (one.integer("width"), one.integer("height")) != (cell.width, cell.height):
             raise ParseError(f"transcode: a clip is not {cell.name}")
         yield from _clip(asked, cell, one, f"{cell.name}{where}", other)

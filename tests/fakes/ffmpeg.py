@@ -6,6 +6,7 @@ beside it names the ``real`` one, the folder of ``lists``, and what is wrong:
 - ``missing``: encoders that are not listed; ``refuse``: words of a card that opens no encoder;
 - ``flip``: [file, frame, bit]: that bit of that frame comes wrong out of the card;
 - ``lose``: true: the card's decoder leaves out the last frame;
+- ``full``: CUDA's name of a card whose memory others hold, so that it decodes no clip;
 - ``bitrate``: factor on what encoders are told; ``broken``: true, or its words: the card decodes nothing;
 - ``capacity`` and ``sessions``: streams that keep up with real time, and that can be open, of those at once;
   ``decoders``: streams that the card decodes; the others are decoded in software without an end.
@@ -83,6 +84,8 @@ def refused(argv: list[str], told: dict[str, Any]) -> str:
         return str(told["refuse"])
     if name and _stream() >= told.get("sessions", 1000):
         return "OpenEncodeSessionEx failed: out of memory (10): (no details)"
+    if not name and "clip.mkv" in argv and seen == told.get("full"):
+        return "cu->cuMemAlloc(&dptr, size) failed -> CUDA_ERROR_OUT_OF_MEMORY: out of memory"
     if not name and told.get("broken"):
         words = "decoder->cvdl->cuvidCreateDecoder(&decoder->decoder, params) failed -> CUDA_ERROR_UNKNOWN"
         return words if told["broken"] is True else str(told["broken"])

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import harness.payload
+from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.pci import PciAddress
 from harness.workloads import GuestDevice, Job, Parsed, Place, workload
@@ -170,6 +171,22 @@ def test_a_hundred_single_wrong_bits_are_found(bench: Bench) -> None:
 )
 def test_a_card_that_is_wrong_is_named(card: dict[str, Any], names: list[str], bench: Bench) -> None:
     assert [a.name for a in wrong(bench.parsed(card=card))] == names
+
+
+FULL = {"full": "GPU-00000000-0000-0000-0000-000000000003"}
+"""0000:41:00.0, the third of CUDA's GPUs."""
+
+
+def test_what_one_gpu_lacks_hides_no_wrong_answer(bench: Bench) -> None:
+    """Neither its own before, nor another GPU's after."""
+    names = [f"h264 reference on {gpu.address}: NVDEC" for gpu in GPUS]
+    parsed = bench.parsed(devices=GPUS, card={**FULL, "flip": ["transcode-h264.mkv", 3, 5]})
+    assert [a.name for a in wrong(parsed)] == names
+
+
+def test_right_answers_do_not_stand_for_those_that_are_lacking(bench: Bench) -> None:
+    with pytest.raises(ParseError, match=r"the card's memory is taken. decoding h264 on the GPU on 0000:41"):
+        bench.parsed(devices=GPUS, card=FULL)
 
 
 def test_streams_are_counted_until_they_fall_behind_or_are_refused(bench: Bench) -> None:
