@@ -55,6 +55,7 @@ def run_guests(
                 request=demand.request,
                 workloads=demand.workloads,
                 number=number,
+                last=number + 1 == len(session.demands),
                 lease=attached.lease,
                 planted=planted,
                 unreleased=unreleased,

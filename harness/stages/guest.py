@@ -76,11 +76,13 @@ class GuestStage:
     dedicated: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Domain to the CPUs of the host that it was given; grows as guests come and go."""
     skus: tuple[Sku, ...] = ()
+    """The GPU models that the inventory describes."""
+    last: bool = False
+    """Nobody in this run comes after it, so that it need leave nothing to be found."""
     codes: KernelCodes = KernelCodes()
     standin: StandinScenario | None = None
     scratch: Path
     """Private directory of the controller for this run's keys."""
-    """The GPU models that the inventory describes."""
 
     @property
     def name(self) -> str:
@@ -241,7 +243,8 @@ def _burn(
         put_payload(connection, task.place)
         with watched(watch, connection, task.results):
             burn(task, connection)
-        leave(task, connection)
+        if not guest.last:
+            leave(task, connection)
 
 
 def _standin(guest: GuestStage, devices: tuple[GuestDevice, ...]) -> NvmlStandin | None:

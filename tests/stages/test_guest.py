@@ -11,8 +11,9 @@ from harness.config import load_host, load_profile
 from harness.errors import ProvisionError, RecordError
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import GuestRequest
+from harness.model.placement import ObservedGpu, ObservedPlacement
 from harness.stages.boundary import Stopped
-from harness.stages.guest import GuestStage, run_guest
+from harness.stages.guest import GuestStage, _burn, _plan, run_guest
 from harness.stages.network import run_network
 from tests.fakes import FakeClock, FakeHypervisor
 from tests.placement import hosts
@@ -284,3 +285,37 @@ def test_an_image_of_ones_own_whose_python_is_too_old_runs_no_load(guest, access
     (told,) = [e for e in said.errors if e.stage == "burn"]
     assert told.message == "/usr/bin/python3 is Python 3.9; the loads need 3.10 or newer"
     _given_back(access, seen)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_word_is_left_for_the_next_guest_where_there_is_one(guest, access, last) -> None:
+    plan = _plan(guest)
+    (gpu,) = plan.gpus
+    inside = ObservedGpu(
+        host=gpu.host,
+        alias=None,
+        qom_root_port=None,
+        guest=gpu.host,
+        guest_vendor_device="10de:2335",
+        guest_numa_node=None,
+        guest_local_cpus=None,
+        host_driver=None,
+    )
+    observed = ObservedPlacement(
+        guest=guest.name,
+        pid=1,
+        threads=(),
+        memory=(),
+        gpus=(inside,),
+        guest_nodes=(),
+        locked_bytes_limit=None,
+        problems=(),
+    )
+    access.in_guest.host.on("payload", "")
+    for label in ("sampler-scenario", "device-start", "leave-start"):
+        access.in_guest.host.on(f"{guest.name}-{label}", b"", status=1)
+    one = dataclasses.replace(guest, workloads=("device",), last=last)
+    _burn(one, access.in_guest, plan, observed)
+    labels = [label for _, label in access.in_guest.host.calls]
+    assert "g1-1gpu-device-start" in labels
+    assert ("g1-1gpu-leave-start" in labels) is not last
