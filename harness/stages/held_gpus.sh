@@ -16,8 +16,8 @@ for address in "$@"; do
     for node in $nodes; do
         find /proc/[0-9]*/fd -lname "$node" 2>/dev/null | while IFS= read -r fd; do
             p=${fd%/fd/*}
-            name=
-            { read -r name < "$p/comm"; } 2>/dev/null
+            # A process names itself as it likes.
+            name=$({ tr -d '\t\n' < "$p/comm"; } 2>/dev/null)
             printf 'held\t%s\t%s\t%s\t%s\n' "$address" "$node" "${p##*/}" "$name"
         done
     done

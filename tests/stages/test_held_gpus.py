@@ -91,7 +91,7 @@ def test_the_real_script_finds_who_has_the_gpus_own_nodes_open(
     information.write_text(f"Model: \t\t NVIDIA H200\nIRQ:   \t\t 0\n{minor}GPU Excluded:\t No\n")
     (tmp_path / "devices" / ADDRESS / "drm" / "renderD128").mkdir(parents=True)
     (tmp_path / "12" / "fd").mkdir(parents=True)
-    (tmp_path / "12" / "comm").write_text("nv-hostengine\n")
+    (tmp_path / "12" / "comm").write_text("nv\t-host\nengine\n")
     (tmp_path / "12" / "fd" / "9").symlink_to(node)
     script = resources.files("harness.stages").joinpath("held_gpus.sh").read_text()
     script = script.replace("/sys/bus/pci/devices", str(tmp_path / "devices")).replace(
