@@ -190,6 +190,7 @@ def _hold(
         if m.name in FIGURE_OF and m.name not in sku.floors and m.value is not None
     }
     found.beyond += [words for m in mine if (words := _beyond(sku, m))]
+    placed = _in_its_slot(case, sku)
     for name, floor in floors.items():
         matching = [m for m in mine if m.name == name]
         without = sorted({r.round for r in done if not _measured(r, name, where)})
@@ -197,14 +198,13 @@ def _hold(
             which = f" in rounds {listing(without)}" if matching else ""
             found.vacuous.append(f"the floor of {name} of {sku.name} met no measurement of {where}{which}")
         for measurement in matching:
-            placed = _in_its_slot(case, sku)
             if _contradicted(case, host, placed, measurement):
                 found.blank.append(
                     f"{measurement.name} ({measurement.value:g}, and the host itself saw more)"
                 )
             else:
                 _one_floor(placed, floor, measurement, found)
-    found.vacuous += _limits(case, sku, workload)
+    found.vacuous += _limits(case, placed, workload)
 
 
 def _in_its_slot(case: Case, sku: Sku) -> Sku:

@@ -218,8 +218,10 @@ def linked(gen: float, width: float, rate: float) -> Evidence:
     return with_model(replace(evidence, guests=(named, *rest)), figures=figures, floors=floors)
 
 
-def of_pcie(evidence: Evidence, link: ExpectedLink | None) -> tuple[Outcome | None, str]:
-    _, cells = run_checks(evidence, clean.profile(), replace(clean.HOST, expected_link=link))
+def of_pcie(evidence: Evidence, link: ExpectedLink | None, **limits: LimitSpec) -> tuple[Outcome | None, str]:
+    named = {name.replace("_", "."): limit for name, limit in limits.items()}
+    profile = replace(clean.profile(), limits=named or clean.profile().limits)
+    _, cells = run_checks(evidence, profile, replace(clean.HOST, expected_link=link))
     (cell,) = (c for c in cells if c.check == "workload.expected" and c.subject == "g1/pcie")
     return cell.outcome, cell.reason
 
@@ -240,6 +242,14 @@ def test_a_card_is_held_to_the_link_that_the_host_file_says_of_its_slot(
     gen: float, width: float, rate: float, link: ExpectedLink, outcome: Outcome
 ) -> None:
     assert of_pcie(linked(gen, width, rate), link)[0] is outcome
+
+
+def test_a_limit_of_the_profile_guards_the_link_that_is_there_not_the_cards_own() -> None:
+    slot, evidence = ExpectedLink(speed_gts=16.0, width=8), linked(4.0, 8.0, 12.0)
+    some = LimitSpec(lower=10.0, reason="most of a link of 8 lanes")
+    assert of_pcie(evidence, slot, pcie_h2d=some)[0] is Outcome.PASS
+    outcome, why = of_pcie(evidence, slot, pcie_h2d=replace(some, lower=1.0))
+    assert (outcome, "outside 0.4" in why) == (Outcome.ERROR, True)
 
 
 def test_a_link_that_the_host_saw_whole_leaves_the_guests_word_open() -> None:
