@@ -149,3 +149,23 @@ class Cuda:
         """CUDA version of the driver: 12040 is 12.4."""
         whole = self.number("c_int", "cuDriverGetVersion")
         return f"{whole // 1000}.{whole % 1000 // 10}"
+
+
+def visible(address: str) -> dict[str, str]:
+    """The environment in which a process has the GPU at a PCI address and none else.
+
+    By its UUID, which CUDA itself gives for the address: numbers shift when CUDA leaves a GPU out.
+    Raises Unable and CudaError.
+    """
+    cuda = Cuda()
+    number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
+    # cuda.h of CUDA 13.0 calls the second version only; older drivers have the first one only.
+    known = [name for name in ("cuDeviceGetUuid_v2", "cuDeviceGetUuid") if hasattr(cuda.library, name)]
+    if not known:
+        raise bounded.Unable(f"{LIBRARY} tells no UUID: the driver is too old")
+    raw = (ctypes.c_ubyte * 16)()
+    getattr(cuda.library, known[0]).argtypes = [ctypes.c_void_p, ctypes.c_int]
+    cuda(known[0], raw, number)
+    said = bytes(raw).hex()
+    parts = (said[:8], said[8:12], said[12:16], said[16:20], said[20:])
+    return {"CUDA_VISIBLE_DEVICES": f"GPU-{'-'.join(parts)}"}

@@ -1,12 +1,8 @@
-"""What ``transcode_clips.py`` and ``stream.py`` must know of a GPU that encodes and decodes: its name for
-CUDA, and which of ffmpeg's complaints accuse no card.
+"""Which of ffmpeg's complaints about a GPU that encodes and decodes accuse no card, for
+``transcode_clips.py`` and ``stream.py``.
 """
 
 from __future__ import annotations
-
-TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
-if TYPE_CHECKING:
-    from typing import Any
 
 _NO_FAULT = (
     # nv-codec-headers, dynlink_loader.h; ffmpeg's nvdec.c and nvenc.c
@@ -44,25 +40,3 @@ def telling(said: str, most: int) -> str:
     """What matters of a failed ffmpeg's words: the line that accuses no card, else the end."""
     line = next((line for line in said.splitlines() if no_fault(line)), said.strip())
     return line[-most:]
-
-
-def visible(address: str) -> dict[str, str]:
-    """The environment in which CUDA, NVENC and NVDEC have the GPU at a PCI address and none else.
-
-    By its UUID, which CUDA itself gives for the address: numbers shift when CUDA leaves a GPU out.
-    Raises ``Unable`` or ``Failure`` of ``bounded``.
-    """
-    import ctypes  # noqa: PLC0415
-
-    cuda: Any = __import__("cuda_driver").Cuda()
-    number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
-    # cuda.h of CUDA 13.0 calls the second version only; older drivers have the first one only.
-    known = [name for name in ("cuDeviceGetUuid_v2", "cuDeviceGetUuid") if hasattr(cuda.library, name)]
-    if not known:
-        raise __import__("bounded").Unable("libcuda.so.1 tells no UUID: the driver is too old")
-    raw = (ctypes.c_ubyte * 16)()
-    getattr(cuda.library, known[0]).argtypes = [ctypes.c_void_p, ctypes.c_int]
-    cuda(known[0], raw, number)
-    said = bytes(raw).hex()
-    parts = (said[:8], said[8:12], said[12:16], said[16:20], said[20:])
-    return {"CUDA_VISIBLE_DEVICES": f"GPU-{'-'.join(parts)}"}

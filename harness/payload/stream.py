@@ -130,7 +130,7 @@ def perform(job: dict[str, Any], address: str, tools: Tools, note: Any) -> dict[
         found, source = look(job, tools), made_source(job, address, tools)
         if address:
             # For both ffmpeg, and only now: what draws was found among all GPUs, by its address.
-            os.environ.update(tools.nvidia.visible(address))
+            os.environ.update(__import__("cuda_driver").visible(address))
     except (tools.devices.Missing, tools.processes.MissingTool) as error:
         raise bounded.Unable(str(error)) from error
     except Exception as error:  # bindings of drivers raise their own

@@ -60,38 +60,29 @@ class Broken(Exception):
     """All that the demanded engine needs is here, and it does not work."""
 
 
-def visible_index(address: str, sysfs: str = "/sys/bus/pci/devices", proc: str = "/proc") -> int:
-    """The GPU's number in CUDA_DEVICE_ORDER=PCI_BUS_ID: its place among those the driver holds.
+def visible(address: str, sysfs: str = "/sys/bus/pci/devices", proc: str = "/proc") -> dict[str, str]:
+    """The environment of a process that has this GPU and none else.
 
-    Raises Broken where no such device is on the bus, Unable where the driver is not loaded or does not hold
-    it: another driver, an installation too old for the card, or a card that the driver refused, of which the
-    kernel's log tells (``guest.gpu_errors``).
+    Raises Broken where no such device is on the bus or CUDA leaves it out, Unable where the driver is not
+    loaded or does not hold it: another driver, an installation too old for the card, or a card that the
+    driver refused, of which the kernel's log tells (``guest.gpu_errors``).
     """
-    held = []
-    for name in sorted(os.listdir(sysfs)):
-        folder = os.path.join(sysfs, name)
-        driver = os.path.basename(os.path.realpath(os.path.join(folder, "driver")))
-        if (
-            driver == "nvidia"
-            and _read(folder, "vendor") == "0x10de"
-            and _read(folder, "class")[:4] == "0x03"
-        ):
-            held.append(name.lower())
     if not os.path.exists(os.path.join(proc, "driver/nvidia/version")):
         raise Unable("the nvidia kernel module is not loaded")
-    if address not in held:
-        known = os.path.exists(os.path.join(sysfs, address))
-        why = "is not held by the nvidia driver" if known else "is not on the bus"
-        raise (Unable if known else Broken)(f"{address} {why} (held: {', '.join(held) or 'none'})")
-    return held.index(address)
-
-
-def _read(folder: str, name: str) -> str:
+    folder = os.path.join(sysfs, address)
+    if not os.path.exists(folder):
+        raise Broken(f"{address} is not on the bus")
+    driver = os.path.basename(os.path.realpath(os.path.join(folder, "driver")))
+    if driver != "nvidia":
+        raise Unable(f"{address} is not held by the nvidia driver")
+    bounded: Any = __import__("bounded")
     try:
-        with open(os.path.join(folder, name), encoding="ascii", errors="replace") as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""
+        found: dict[str, str] = __import__("cuda_driver").visible(address)
+    except bounded.Unable as error:
+        raise Unable(f"{address}: {error}") from error
+    except bounded.Failure as error:
+        raise Broken(f"{address}: {error}") from error
+    return found
 
 
 def identity(address: str) -> dict[str, Any]:

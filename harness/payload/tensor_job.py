@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def _spawn(job: dict[str, Any], index: int, folder: str, number: int) -> tuple[int, str]:
+def _spawn(job: dict[str, Any], visible: dict[str, str], folder: str, number: int) -> tuple[int, str]:
     here = os.path.dirname(os.path.abspath(__file__))
     output = os.path.join(folder, f"worker-{number}.json")
     text = json.dumps(job, allow_nan=False)
     isolated = ["-I", "-S"] if sys.flags.no_site else ["-I"]
     argv = [sys.executable, *isolated, os.path.join(here, "tensor_worker.py"), text]
-    variables = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": str(index)}
+    variables = {**os.environ, **visible}
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
     actions = [(os.POSIX_SPAWN_OPEN, 1, output, flags, 0o600)]
     return os.posix_spawn(sys.executable, argv, variables, file_actions=actions), output
@@ -60,11 +60,11 @@ def together(job: dict[str, Any], unable: list[dict[str, str]]) -> tuple[list[di
     tools.clear(job["folder"])
     started, found, worst, why = [], [], 0, ""
     try:
-        places = [device.visible_index(address) for address in job["devices"]]
+        places = [device.visible(address) for address in job["devices"]]
     except (device.Unable, device.Broken, OSError) as error:
         return [], 4 if isinstance(error, device.Broken) else 3, str(error)
-    for number, (address, index) in enumerate(zip(job["devices"], places, strict=True)):
-        started.append(_spawn({**job, "device": address}, index, job["folder"], number))
+    for number, (address, visible) in enumerate(zip(job["devices"], places, strict=True)):
+        started.append(_spawn({**job, "device": address}, visible, job["folder"], number))
     for (pid, output), address in zip(started, job["devices"], strict=True):
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         with open(output, encoding="utf-8", errors="backslashreplace") as stream:

@@ -70,7 +70,7 @@ class Clips:
         """All that follows runs on this GPU."""
         bounded: Any = __import__("bounded")
         try:
-            self.environment = self.nvidia.visible(address)
+            self.environment = __import__("cuda_driver").visible(address)
         except bounded.Unable as error:
             raise RuntimeError(f"{address}: {error}") from error
         except bounded.Failure as error:

@@ -96,3 +96,32 @@ def test_all_is_there_and_tensorflow_still_shows_no_gpu(stand_in: Path) -> None:
     status, report = worked(stand_in, CUDA_TREE)
     assert status == UNABLE
     assert "TensorFlow shows no GPU, though it has kernels for it" in report["error"]
+
+
+def test_a_gpu_is_named_by_the_uuid_that_cuda_gives_for_its_address(stand_in: Path, tmp_path: Path) -> None:
+    """Its place among the GPUs would be another's where CUDA leaves one out."""
+
+    def seen(address: str, *shown: str) -> str:
+        words = (
+            "import sys; sys.path.insert(0, sys.argv.pop(1)); import tensor_device as device\n"
+            "try: print(device.visible(*sys.argv[1:])['CUDA_VISIBLE_DEVICES'])\n"
+            "except (device.Unable, device.Broken) as error: print(type(error).__name__, error)"
+        )
+        places = [str(tmp_path / "devices"), str(tmp_path / "proc")]
+        argv = [sys.executable, "-I", "-c", words, str(WORKER.parent), address, *places]
+        environment = fake.environment(stand_in, fake.machine(*shown))
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout.strip()
+
+    held, free = "0000:65:00.0", "0000:18:00.0"
+    (tmp_path / "devices" / free).mkdir(parents=True)
+    (tmp_path / "devices" / held).mkdir()
+    (tmp_path / "drivers" / "nvidia").mkdir(parents=True)
+    (tmp_path / "devices" / held / "driver").symlink_to(tmp_path / "drivers" / "nvidia")
+    assert seen(held, held) == "Unable the nvidia kernel module is not loaded"
+    (tmp_path / "proc" / "driver" / "nvidia").mkdir(parents=True)
+    (tmp_path / "proc" / "driver" / "nvidia" / "version").write_text("NVRM version\n")
+    assert seen(held, "0000:81:00.0", held) == "GPU-00000000-0000-0000-0000-000000000002"
+    assert seen(held, "0000:81:00.0").startswith(f"Broken {held}: cuDeviceGetByPCIBusId")
+    assert seen(free, free) == f"Unable {free} is not held by the nvidia driver"
+    assert seen("0000:99:00.0", held) == "Broken 0000:99:00.0 is not on the bus"

@@ -17,10 +17,10 @@ PAYLOAD = Path(next(iter(harness.payload.__path__)))
 DEVICE = """
 class Unable(Exception): pass
 class Broken(Exception): pass
-def visible_index(address):
+def visible(address):
     if address == "0000:99:00.0":
         raise Broken(address + " is not on the bus")
-    return int(address[5:7], 16) * 2
+    return {"CUDA_VISIBLE_DEVICES": "GPU-" + address[5:7]}
 """
 WORKER = """
 import json, os, sys, time
@@ -45,7 +45,7 @@ if how in ("3", "4"):
 print(json.dumps({
     "device": job["device"], "engine": "cuda:torch", "versions": {"torch": "2"},
     "together": all(there(name) for name in job["devices"]), "sees": os.environ["CUDA_VISIBLE_DEVICES"],
-    "order": os.environ["CUDA_DEVICE_ORDER"], "no_site": sys.flags.no_site, "isolated": sys.flags.isolated,
+    "no_site": sys.flags.no_site, "isolated": sys.flags.isolated,
 }))
 """
 GPUS = ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"]
@@ -78,8 +78,8 @@ def test_all_gpus_work_at_the_same_time_and_each_process_sees_its_own(
     assert list((payload.parent / "work").iterdir()) == []
     seen = said["observed"]["devices"]
     assert [one["device"] for one in seen] == GPUS
-    assert [one["sees"] for one in seen] == ["2", "4", "6"]
-    assert all(one["together"] and one["order"] == "PCI_BUS_ID" for one in seen)
+    assert [one["sees"] for one in seen] == ["GPU-01", "GPU-02", "GPU-03"]
+    assert all(one["together"] for one in seen)
     assert all((one["no_site"], one["isolated"]) == (len(options), 1) for one in seen)
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from harness.payload import tensor_device, tensor_numbers, tensor_train
+from harness.payload import tensor_numbers, tensor_train
 from harness.workloads import tensor, tensor_reference
 
 PRECISIONS = tuple(tensor_numbers.PRECISIONS)
@@ -140,35 +140,3 @@ def test_a_training_that_ends_in_other_bits_is_counted() -> None:
     for _ in range(3):
         training.once()
     assert training.observed()["differing"] == 1
-
-
-def test_a_gpu_is_numbered_among_those_that_the_driver_holds(tmp_path: object) -> None:
-    from pathlib import Path
-
-    root = Path(str(tmp_path))
-    (root / "proc" / "driver" / "nvidia").mkdir(parents=True)
-    driver = root / "drivers" / "nvidia"
-    driver.mkdir(parents=True)
-    cards = {
-        "0000:17:00.0": ("0x10de", "0x030200", True),
-        "0000:18:00.0": ("0x10de", "0x030200", False),
-        "0000:18:00.1": ("0x10de", "0x040300", True),
-        "0000:65:00.0": ("0x10de", "0x030000", True),
-    }
-    for name, (vendor, kind, held) in cards.items():
-        folder = root / "devices" / name
-        folder.mkdir(parents=True)
-        (folder / "vendor").write_text(vendor + "\n")
-        (folder / "class").write_text(kind + "\n")
-        if held:
-            (folder / "driver").symlink_to(driver)
-    places = (str(root / "devices"), str(root / "proc"))
-    with pytest.raises(tensor_device.Unable):
-        tensor_device.visible_index("0000:65:00.0", *places)
-    (root / "proc" / "driver" / "nvidia" / "version").write_text("NVRM version\n")
-    assert tensor_device.visible_index("0000:17:00.0", *places) == 0
-    assert tensor_device.visible_index("0000:65:00.0", *places) == 1
-    with pytest.raises(tensor_device.Unable, match="not held by the nvidia driver"):
-        tensor_device.visible_index("0000:18:00.0", *places)
-    with pytest.raises(tensor_device.Broken, match="not on the bus"):
-        tensor_device.visible_index("0000:99:00.0", *places)
