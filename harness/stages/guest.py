@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
 from harness.model.sku import Sku
 from harness.model.standin import StandinScenario
-from harness.model.topology import HostFacts
+from harness.model.topology import HostFacts, PciDevice
 from harness.placement import domxml, planner, xmlcheck
 from harness.ports import Clock
 from harness.progress import Progress
@@ -26,6 +27,7 @@ from harness.stages.access import HostAccess
 from harness.stages.boundary import Stopped, stage, stage_error
 from harness.stages.burn import Burn, burn, leave, longest_seconds, put_payload, require_python
 from harness.stages.guest_devices import guest_devices
+from harness.stages.held_gpus import refuse_held
 from harness.stages.host_state import HostState, snapshot_host_state
 from harness.stages.images import HostImage
 from harness.stages.keys import GuestKeys, make_keys
@@ -104,6 +106,8 @@ def run_guest(guest: GuestStage) -> None:
         keys = make_keys(guest.scratch, guest.name)
     xml = _definition(guest, plan, keys)
     with stage(guest.recorder, "provision", subject=guest.name):
+        # The guest before gave them back to their driver, and what watches GPUs may have them open by now.
+        refuse_held(guest.access.transport, _handed_over(guest, plan))
         hypervisor = guest.access.hypervisor()
         before = snapshot_host_state(
             guest.access.transport, plan.hostdevs, run=guest.run, work_dir=guest.host.work_dir
@@ -136,6 +140,10 @@ def _plan(guest: GuestStage) -> PlacementPlan:
             guest.progress(f"no plan: {reason.code}: {reason.message}")
         raise Stopped
     return answer
+
+
+def _handed_over(guest: GuestStage, plan: PlacementPlan) -> Iterator[PciDevice]:
+    return (device for gpu in plan.gpus if (device := guest.facts.device(gpu.host)) is not None)
 
 
 def _definition(guest: GuestStage, plan: PlacementPlan, keys: GuestKeys) -> str:

@@ -287,6 +287,18 @@ def test_an_image_of_ones_own_whose_python_is_too_old_runs_no_load(guest, access
     _given_back(access, seen)
 
 
+def test_a_gpu_that_was_opened_since_the_guest_before_is_not_taken(guest, access) -> None:
+    facts = guest.facts
+    for device in facts.pci_devices:
+        facts = hosts.with_device(facts, device.address, driver="nvidia")
+    (gpu,) = _plan(guest).gpus
+    access.host.on("held-gpus", f"held\t{gpu.host}\t/dev/nvidia0\t9\tnv-hostengine\nend\n")
+    said, seen = _stopped(dataclasses.replace(guest, facts=facts))
+    assert [(e.stage, e.subject) for e in said.errors] == [("provision", guest.name)]
+    assert "nv-hostengine (pid 9)" in said.errors[0].message
+    assert (seen.started, access.libvirt.domains()) == (False, ())
+
+
 @pytest.mark.parametrize("last", [False, True])
 def test_a_word_is_left_for_the_next_guest_where_there_is_one(guest, access, last) -> None:
     plan = _plan(guest)
