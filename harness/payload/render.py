@@ -73,6 +73,8 @@ def draw(job: dict[str, Any], address: str, tools: Any, note: Any) -> dict[str, 
         scene = tools.scenes.Scene(context, job)
     except tools.devices.Missing as error:
         raise tools.bounded.Unable(str(error)) from error
+    except (OSError, MemoryError):  # of this machine: no driver's binding raises them
+        raise
     except Exception as error:  # the driver's binding raises its own and bare Exceptions
         # What the processor cannot draw is missing software; what a GPU cannot draw is the GPU's.
         how = tools.bounded.Failure if address else tools.bounded.Unable
@@ -81,6 +83,8 @@ def draw(job: dict[str, Any], address: str, tools: Any, note: Any) -> dict[str, 
     ready = time.monotonic()
     try:
         seen = rounds(job, scene, note)
+    except (OSError, MemoryError):
+        raise
     except Exception as error:
         raise tools.bounded.Failure(f"{type(error).__name__}: {error}") from error
     if context.error != "GL_NO_ERROR":

@@ -133,6 +133,8 @@ def perform(job: dict[str, Any], address: str, tools: Tools, note: Any) -> dict[
             os.environ.update(__import__("cuda_driver").visible(address))
     except (tools.devices.Missing, tools.processes.MissingTool) as error:
         raise bounded.Unable(str(error)) from error
+    except (OSError, MemoryError):  # of this machine: no driver's binding raises them
+        raise
     except Exception as error:  # bindings of drivers raise their own
         unable = not address or isinstance(error, bounded.Unable)
         raise (bounded.Unable if unable else bounded.Failure)(str(error)) from error

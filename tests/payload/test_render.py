@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ import pytest
 import harness.payload
 from harness.model.evidence import WorkloadResult
 from harness.model.pci import PciAddress
+from harness.payload import bounded
 from harness.workloads import GuestDevice, Job, Place, collect, judge, start, wait, workload
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
@@ -303,3 +305,33 @@ def test_two_gpus_draw_at_once_and_a_wrong_one_is_told_from_a_right_one(
     assert wrong(result) == ["exact frames with a wrong bit on 0000:41:00.0"]
     assert result.engine == "opengl:nvidia"
     assert {m.subject for m in result.measurements} == {"0000:41:00.0", "0000:c1:00.0"}
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(28, "No space left on device"), "unable"),
+        (MemoryError(), "unable"),
+        (Exception("GL"), "broken"),
+    ],
+)
+@pytest.mark.parametrize("work", ["render.py draw", "stream.py perform"])
+def test_what_the_machine_has_not_accuses_no_gpu(
+    work: str, error: Exception, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Missing(Exception):
+        pass
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.chdir(tmp_path)
+    tools = SimpleNamespace(
+        bounded=bounded,
+        devices=SimpleNamespace(context=fail, Missing=Missing),
+        processes=SimpleNamespace(find=fail, MissingTool=Missing),
+    )
+    script, name = work.split()
+    perform = runpy.run_path(str(PAYLOAD / script))[name]
+    outcome = bounded.alone(lambda note: perform({"gpus": ["x"]}, "0000:01:00.0", tools, note), 5)
+    assert outcome["kind"] == kind
