@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-IDENTICAL_DB = 100.0
-"""Stands for the infinite PSNR of identical frames, which strict JSON cannot say."""
-
 
 def frames(width: int, height: int, count: int, seed: int) -> Iterator[bytes]:
     """``count`` yuv420p frames: a soft texture whose rows drift at different speeds, and moving chroma."""
@@ -97,24 +94,6 @@ def decode_argv(ffmpeg: str) -> list[str]:
     ]  # fmt: skip
 
 
-def hashes(path: str) -> list[str]:
-    """The MD5 column of a framemd5 file."""
-    with open(path, encoding="ascii", errors="replace") as stream:
-        return [line.rsplit(",", 1)[-1].strip() for line in stream if line.strip() and line[0] != "#"]
-
-
-def values(path: str, name: str) -> list[float]:
-    """``name:value`` of each line of a filter's statistics file; infinity becomes IDENTICAL_DB."""
-    found = []
-    with open(path, encoding="ascii", errors="replace") as stream:
-        for line in stream:
-            for field in line.split():
-                if field.startswith(name + ":"):
-                    value = float(field[len(name) + 1 :])
-                    found.append(IDENTICAL_DB if value == float("inf") else value)
-    return found
-
-
 def observe(job: dict[str, Any], tools: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """Encode, decode, compare. Raises RuntimeError when ffmpeg fails."""
     ffmpeg = tools.find("ffmpeg")
@@ -131,8 +110,9 @@ def observe(job: dict[str, Any], tools: Any) -> tuple[dict[str, Any], dict[str, 
     decoded = time.monotonic()
     if status:
         raise RuntimeError(f"ffmpeg ended with status {status} while decoding: {said[-2000:]}")
-    psnr, ssim = values("psnr.log", "psnr_avg"), values("ssim.log", "All")
-    source, result = hashes("source.md5"), hashes("decoded.md5")
+    logs: Any = __import__("transcode_logs")
+    psnr, ssim = logs.values("psnr.log", "psnr_avg"), logs.values("ssim.log", "All")
+    source, result = logs.hashes("source.md5"), logs.hashes("decoded.md5")
     observed = {
         "frames": len(result),
         "decoded_md5": result,

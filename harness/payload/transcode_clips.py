@@ -27,19 +27,6 @@ class BrokenEngine(Exception):
     """ffmpeg has what it needs, and the GPU does not do it."""
 
 
-def hashes(path: str) -> list[str]:
-    """The MD5 column of a framemd5 file."""
-    with open(path, encoding="ascii", errors="replace") as stream:
-        return [line.rsplit(",", 1)[-1].strip() for line in stream if line.strip() and line[0] != "#"]
-
-
-def quality(path: str, name: str) -> list[float]:
-    """``name:value`` of each line of a filter's statistics file; infinity (equal frames) becomes 100 dB."""
-    with open(path, encoding="ascii", errors="replace") as stream:
-        found = re.findall(rf"(?:^| ){name}:(\S+)", stream.read(), re.MULTILINE)
-    return [100.0 if value == "inf" else float(value) for value in found]
-
-
 class Clips:
     """One job: what ffmpeg has, and where things are run."""
 
@@ -47,6 +34,7 @@ class Clips:
         self.job, self.tools, self.feed = job, tools, feed
         self.ff: Any = __import__("transcode_ffmpeg")
         self.source: Any = __import__("transcode_source")
+        self.logs: Any = __import__("transcode_logs")
         self.nvidia: Any = __import__("nvidia_video")
         self.ffmpeg: str = tools.find("ffmpeg")
         status, said = tools.run([self.ffmpeg, "-encoders"], ".")
@@ -113,7 +101,7 @@ class Clips:
         else:
             argv = self.ff.decode(self.ffmpeg, path, bits, names[-1], plain=True)
             self.run(argv, f"decoding {codec} a second time", gpu=False)
-        return hashes("decoded.md5")
+        return list(self.logs.hashes("decoded.md5"))
 
     def reference(self, codec: str, bits: int, where: str) -> dict[str, Any]:
         """Both decoders on a stream whose frames the controller knows."""
@@ -123,7 +111,7 @@ class Clips:
         )
         return {
             "codec": codec,
-            "software": hashes("decoded.md5"),
+            "software": self.logs.hashes("decoded.md5"),
             "decoded": self.decoded(codec, bits, path, where),
         }
 
@@ -139,11 +127,11 @@ class Clips:
             "codec": codec,
             "width": cell["width"],
             "height": cell["height"],
-            "source": hashes("source.md5"),
-            "software": hashes("software.md5"),
+            "source": self.logs.hashes("source.md5"),
+            "software": self.logs.hashes("software.md5"),
             "decoded": self.decoded(codec, cell["bits"], "clip.mkv", where),
-            "psnr": quality("psnr.log", "psnr_avg"),
-            "ssim": quality("ssim.log", "All"),
+            "psnr": self.logs.values("psnr.log", "psnr_avg"),
+            "ssim": self.logs.values("ssim.log", "All"),
             "bytes": os.path.getsize("clip.mkv"),
         }
 
