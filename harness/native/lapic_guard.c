@@ -11,16 +11,23 @@
  * interrupt can be in service, and the tick of a CPU that runs a program is never off for long. This program
  * visits every CPU in turn, ends what is stuck, restarts a dead timer, and says so in the kernel log.
  *
+ * Where the stuck vector is that of an inter-processor interrupt (253 seen), an idle CPU cannot even be woken
+ * to be visited: the visitor waits on it, until the kernel reports a stall and sends an NMI, which nothing
+ * blocks. So a second process looks whether the visitor comes along, and has the kernel send NMIs when not.
+ *
  * Needs /dev/mem on the local APIC page, hence `iomem=relaxed` on the kernel command line.
  * Usage: lapic_guard FIRST_CPU   (two copies with different first CPUs watch over each other's sleep)
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,6 +42,7 @@
 #define TIMER_VECTOR 236
 #define DEAD_NS 50000000LL
 #define PAUSE_NS 999000000L
+#define PATIENCE 4 /* seconds without a visit; the kernel reports a stall after 21 */
 
 static int on_cpu(int cpu)
 {
@@ -95,9 +103,60 @@ static void restart_timer(int cpu)
 		}
 }
 
+static const struct timespec pause_time = { 0, PAUSE_NS };
+
+struct progress {
+	volatile unsigned visits;
+	volatile int cpu;
+};
+
+static void visit(struct progress *progress, int cpus, int home)
+{
+	for (;;) {
+		for (int cpu = 0; cpu < cpus; cpu++) {
+			progress->cpu = cpu;
+			if (on_cpu(cpu) != 0)
+				continue;
+			end_stuck(cpu);
+			restart_timer(cpu);
+			progress->visits++;
+		}
+		on_cpu(home % cpus);
+		nanosleep(&pause_time, NULL);
+	}
+}
+
+/* NMIs to all CPUs, by the kernel's own "show backtrace of all active CPUs": one that sleeps wakes by it. */
+static void wake_all(int cpu)
+{
+	int trigger = open("/proc/sysrq-trigger", O_WRONLY);
+
+	if (trigger < 0 || write(trigger, "l", 1) < 0)
+		perror("lapic_guard: sysrq-trigger");
+	if (trigger >= 0)
+		close(trigger);
+	tell("was not reached, woken by NMI after seconds", cpu, PATIENCE);
+}
+
+/* Until the visitor ends. */
+static void look_after(pid_t visitor, const struct progress *progress)
+{
+	unsigned seen = progress->visits;
+	int quiet = 0;
+
+	while (waitpid(visitor, NULL, WNOHANG) == 0) {
+		nanosleep(&pause_time, NULL);
+		quiet = progress->visits == seen ? quiet + 1 : 0;
+		seen = progress->visits;
+		if (quiet >= PATIENCE) {
+			wake_all(progress->cpu);
+			quiet = 0;
+		}
+	}
+}
+
 int main(int argc, char **argv)
 {
-	const struct timespec pause = { 0, PAUSE_NS };
 	int home = argc > 1 ? atoi(argv[1]) : 0;
 	int cpus = (int)sysconf(_SC_NPROCESSORS_CONF);
 	int memory = open("/dev/mem", O_RDWR | O_SYNC);
@@ -112,14 +171,21 @@ int main(int argc, char **argv)
 		perror("lapic_guard: mmap of the local APIC (is iomem=relaxed set?)");
 		return 1;
 	}
-	for (;;) {
-		for (int cpu = 0; cpu < cpus; cpu++) {
-			if (on_cpu(cpu) != 0)
-				continue;
-			end_stuck(cpu);
-			restart_timer(cpu);
-		}
-		on_cpu(home % cpus);
-		nanosleep(&pause, NULL);
+	struct progress *progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (progress == MAP_FAILED) {
+		perror("lapic_guard: shared memory");
+		return 1;
 	}
+	pid_t visitor = fork();
+	if (visitor < 0) {
+		perror("lapic_guard: fork");
+		return 1;
+	}
+	if (visitor == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		visit(progress, cpus, home);
+	}
+	on_cpu((home + 2) % cpus);
+	look_after(visitor, progress);
+	return 1;
 }
