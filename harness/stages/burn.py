@@ -30,6 +30,7 @@ from harness.workloads import (
     workload,
 )
 from harness.workloads.applicable import fitted
+from harness.workloads.base import gpus
 
 _SLICE_SECONDS = 20
 """How long one wait may block in the guest: progress is shown in between."""
@@ -117,7 +118,7 @@ def leave(task: Burn, connection: Transport) -> None:
     if not argv:
         return
     # What an earlier tenant left, this one has looked for; from here on the next one's find is its own doing.
-    task.planted.difference_update(gpu.host for gpu in residue.gpus(job))
+    task.planted.difference_update(gpu.host for gpu in gpus(job))
     try:
         _await(task, connection, "leave", job, argv)
         label = f"{job.guest}-leave"

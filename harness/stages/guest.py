@@ -214,6 +214,7 @@ def _burn(
     guest.progress.stage(f"{guest.name}: burn")
     with stage(guest.recorder, "burn", subject=guest.name):
         devices = guest_devices(plan, observed)
+        gpus = tuple(gpu.host for gpu in plan.gpus)
         task = Burn(
             run=guest.run,
             guest=guest.name,
@@ -224,14 +225,8 @@ def _burn(
             recorder=guest.recorder,
             clock=guest.clock,
             progress=guest.progress,
-            models=models(guest.skus, guest.facts, [gpu.host for gpu in plan.gpus]),
-            absent=absence(
-                guest.skus,
-                guest.facts,
-                [gpu.host for gpu in plan.gpus],
-                guest.profile,
-                requested=guest.request.gpus,
-            ),
+            models=models(guest.skus, guest.facts, gpus),
+            absent=absence(guest.skus, guest.facts, gpus, guest.profile, requested=guest.request.gpus),
             planted=guest.planted,
         )
         watch = Watch(

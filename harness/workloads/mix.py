@@ -7,7 +7,7 @@ import binascii
 import io
 import lzma
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.errors import ConfigError, ParseError
@@ -25,6 +25,7 @@ from harness.workloads.base import (
     report_of,
     settings,
 )
+from harness.workloads.entries import settled
 from harness.workloads.hashing import WORKLOAD as HASHING
 from harness.workloads.judge import ENGINE_BROKEN, UNABLE, broke_off
 from harness.workloads.pcie import WORKLOAD as PCIE
@@ -57,7 +58,7 @@ _SIDE_BY_SIDE: dict[str, dict[str, Scalar]] = {
     "pcie": {"near_tolerance": 0.9},
 }
 """What a workload cannot be held to in a mix, unless the profile says so of it there."""
-_FULL = "mix: the outputs of all runs are too much to come back: give mix fewer seconds, and more rounds"
+_FULL = "the outputs of all runs are too much to come back: give mix fewer seconds, and more rounds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,55 +127,71 @@ class Mix:
         answers = [
             exact("phases", given["phases"].replace(" ", ""), ",".join(p.text("kind") for p in phases)),
         ]
-        missing = [_FULL] if seen.flag("full") else []
         spent = sum(p.seconds("ended") - p.seconds("started") for p in phases)
         answers.append(at_least("time under load", given["seconds"] * 0.99, spent, "s"))
-        engines: dict[str, str] = {}
-        counts: dict[str, int] = {load.name: 0 for load, _one in jobs}
-        longest = {load.name: 0.0 for load, _one in jobs}
-        loads = {load.name: (load, one) for load, one in jobs}
-        outputs = _unpacked(seen.text("outputs"))
-        for number, entry in enumerate(seen.items("runs")):
-            run = Observation(entry, f"mix.runs[{number}]")
-            name = run.text("load")
-            if name not in loads:
-                raise ParseError(f"mix: a run of {name[:80]!r}, which was not asked for")
-            output = outputs.read(run.integer("bytes", bits=21))
-            if len(output) != run.integer("bytes", bits=21):
-                raise ParseError(f"mix: the output of run {number} is not all there")
-            lasted = run.seconds("ended") - run.seconds("started")
-            if run.flag("cut"):
-                if lasted > _HUNG * max(longest[name], 1.0):
-                    missing.append(
-                        f"mix: a run of {name} was cut after {lasted:.0f} s and had not come to its end; the "
-                        f"longest before it took {longest[name]:.0f} s"
-                    )
-                continue
-            longest[name] = max(longest[name], lasted)
-            counts[name] += 1
-            try:
-                wrong, engines[name] = _run(loads[name], run, output, counts[name], versions)
-            except ParseError as error:
-                missing.append(error.message)
-            else:
-                answers += wrong
-        if outputs.read(1):
-            raise ParseError("mix: there is more output than runs")
-        missing += [f"mix: no run of {name} came to an end" for name, count in counts.items() if not count]
-        if missing and all(answer.ok for answer in answers):
-            raise ParseError(missing[0] + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""))
-        for name, count in counts.items():
+        ran = _ran({load.name: (load, one) for load, one in jobs}, seen, versions)
+        answers += ran.wrong
+        for name, count in ran.counts.items():
             if count:
                 right = _right(name, count, answers)
                 answers.append(at_least(f"{name}: runs with right answers", 1, right, ""))
         return Parsed(
-            engine="+".join(f"{name}:{engine}" for name, engine in engines.items()) or "none",
-            answers=tuple(answers[:_MOST_ANSWERS]),
+            engine="+".join(f"{name}:{engine}" for name, engine in ran.engines.items()) or "none",
+            answers=settled(self.name, answers, (), ran.unknown)[:_MOST_ANSWERS],
             measurements=tuple(
-                measure(f"mix.{name}.runs", float(count), "1") for name, count in counts.items()
+                measure(f"mix.{name}.runs", float(count), "1") for name, count in ran.counts.items()
             ),
             versions=versions,
         )
+
+
+@dataclass(slots=True)
+class _Ran:
+    """What the runs of a mix came to."""
+
+    counts: dict[str, int]
+    """Load to how many of its runs came to an end."""
+    engines: dict[str, str] = field(default_factory=dict)
+    wrong: list[Answer] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
+    """Why something that was due is not known."""
+
+
+def _ran(loads: Mapping[str, tuple[Workload, Job]], seen: Observation, versions: dict[str, str]) -> _Ran:
+    """Every run, read by its own workload; ``versions`` grows. Raises ParseError for runs that cannot be."""
+    found = _Ran(dict.fromkeys(loads, 0))
+    longest = dict.fromkeys(loads, 0.0)
+    outputs = _unpacked(seen.text("outputs"))
+    if seen.flag("full"):
+        found.unknown.append(_FULL)
+    for number, entry in enumerate(seen.items("runs")):
+        run = Observation(entry, f"mix.runs[{number}]")
+        name = run.text("load")
+        if name not in loads:
+            raise ParseError(f"mix: a run of {name[:80]!r}, which was not asked for")
+        output = outputs.read(run.integer("bytes", bits=21))
+        if len(output) != run.integer("bytes", bits=21):
+            raise ParseError(f"mix: the output of run {number} is not all there")
+        lasted = run.seconds("ended") - run.seconds("started")
+        if run.flag("cut"):
+            if lasted > _HUNG * max(longest[name], 1.0):
+                found.unknown.append(
+                    f"a run of {name} was cut after {lasted:.0f} s and had not come to its end; the "
+                    f"longest before it took {longest[name]:.0f} s"
+                )
+            continue
+        longest[name] = max(longest[name], lasted)
+        found.counts[name] += 1
+        try:
+            wrong, found.engines[name] = _run(loads[name], run, output, found.counts[name], versions)
+        except ParseError as error:
+            found.unknown.append(error.message)
+        else:
+            found.wrong += wrong
+    if outputs.read(1):
+        raise ParseError("mix: there is more output than runs")
+    found.unknown += [f"no run of {name} came to an end" for name, count in found.counts.items() if not count]
+    return found
 
 
 def parameters_in_mix(profile: Mapping[str, Mapping[str, Scalar]], name: str) -> dict[str, Scalar]:
@@ -207,16 +224,16 @@ def _run(
     status = run.integer("status", bits=16)
     said = run.text("said")[-300:]
     if broke_off(status, run.text("said")):
-        raise ParseError(f"mix: {where} broke off by itself (exit status {status}): {said}")
+        raise ParseError(f"{where} broke off by itself (exit status {status}): {said}")
     if status == UNABLE:
         reason = output[-300:].decode("utf-8", "backslashreplace").strip()
-        raise ParseError(f"mix: {where} could not do its work: {said or reason}")
+        raise ParseError(f"{where} could not do its work: {said or reason}")
     if status:
         how = "its engine does not work" if status == ENGINE_BROKEN else f"it ended with status {status}"
         return [exact(f"{where}: ends well", "status 0", how, said)], ""
     parsed = load.parse(job, output)
     if not parsed.answers:
-        raise ParseError(f"mix: {where} gave no answers")
+        raise ParseError(f"{where} gave no answers")
     versions.update(parsed.versions)
     wrong = [replace(a, name=f"{where}: {a.name}") for a in parsed.answers if not a.ok]
     return wrong[:_SHOWN], parsed.engine

@@ -13,7 +13,7 @@ import hashlib
 from harness.errors import ParseError
 from harness.model.evidence import ResidueTrial
 from harness.model.pci import PciAddress
-from harness.workloads.base import NVIDIA, GuestDevice, Job, Observation, command, strict_object
+from harness.workloads.base import GuestDevice, Job, Observation, command, gpus, strict_object
 
 _SECONDS = 120.0
 """To write and count all memory of a card: at its own bandwidth a second; CUDA's start takes several."""
@@ -82,11 +82,6 @@ def trial(device: GuestDevice, outcome: Observation, *, planted: bool, fresh: bo
         return ResidueTrial(device=device.host, planted=planted, found=None, detail=why)
     detail = f"none of {size} bytes that the driver handed out are an earlier tenant's"
     return ResidueTrial(device=device.host, planted=planted, found=False, detail=detail)
-
-
-def gpus(job: Job) -> tuple[GuestDevice, ...]:
-    """The GPUs in which something can be left: NVIDIA's."""
-    return tuple(device for device in job.devices if device.vendor == NVIDIA and not device.companion)
 
 
 def _short(told: Observation) -> str:

@@ -162,6 +162,13 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> list[Line]:
         return sampler.lines()
 
 
+def first_round(lines: list[Line], kind: str) -> tuple[Line, dict[str, Any]]:
+    """The line of the only GPU, and its first values of that round by their names."""
+    (gpu,) = [line for line in lines if line["type"] == "gpu"]
+    (first, *_) = [line for line in lines if line["type"] == kind]
+    return gpu, dict(zip(gpu[kind], first["values"], strict=True))
+
+
 def of(lines: list[Line], kind: str, part: str) -> list[Line]:
     return [line for line in lines if line["type"] == kind and line.get("gpu") == PARTS[part]]
 
@@ -312,9 +319,7 @@ def test_a_card_of_margins_tells_them_instead_of_thresholds(machine: Machine) ->
         sampler.until("fast")
         sampler.stop()
         lines = sampler.lines()
-    (gpu,) = [line for line in lines if line["type"] == "gpu"]
-    (first, *_) = [line for line in lines if line["type"] == "fast"]
-    seen = dict(zip(gpu["fast"], first["values"], strict=True))
+    gpu, seen = first_round(lines, "fast")
     assert seen["temperature"] + seen["temperature_margin"] == 30
     assert seen["temperature_margin"] < 0
     assert gpu["properties"]["temperature_gpu_max_tlimit"] == 0
@@ -330,10 +335,8 @@ def test_a_question_that_the_driver_calls_deprecated_is_asked_in_its_newer_form(
         sampler.until("slow")
         sampler.stop()
         lines = sampler.lines()
-    (gpu,) = [line for line in lines if line["type"] == "gpu"]
     for kind, names in (("fast", ("temperature", "energy")), ("slow", ("pcie_replays",))):
-        (first, *_) = [line for line in lines if line["type"] == kind]
-        seen = dict(zip(gpu[kind], first["values"], strict=True))
+        _, seen = first_round(lines, kind)
         assert [name for name in names if seen[name] is None] == []
     # What has no other form is a question that fails, not a sensor that the card lacks.
     assert {line["name"] for line in lines if line["type"] == "error"} == {"temperature_memory"}
@@ -395,9 +398,7 @@ def test_nvlink_errors_are_summed_over_links_however_the_card_counts(counting: s
         sampler.until("slow")
         sampler.stop()
         lines = sampler.lines()
-    (gpu,) = [line for line in lines if line["type"] == "gpu"]
-    (first, *_) = [line for line in lines if line["type"] == "slow"]
-    seen = dict(zip(gpu["slow"], first["values"], strict=True))
+    gpu, seen = first_round(lines, "slow")
     assert gpu["properties"]["nvlink_links"] == 4
     assert {name: value for name, value in seen.items() if name.startswith("nvlink")} == {
         "nvlink_active": 3, "nvlink_replay": 5, "nvlink_recovery": 0, "nvlink_crc": 4,
@@ -411,9 +412,7 @@ def test_nvlink_5_counts_packets_and_recoveries_of_all_links_at_once(machine: Ma
         sampler.until("slow")
         sampler.stop()
         lines = sampler.lines()
-    (gpu,) = [line for line in lines if line["type"] == "gpu"]
-    (first, *_) = [line for line in lines if line["type"] == "slow"]
-    seen = dict(zip(gpu["slow"], first["values"], strict=True))
+    gpu, seen = first_round(lines, "slow")
     assert {name: value for name, value in seen.items() if name.startswith("nvlink")} == {
         "nvlink_active": 18, "nvlink_recovery": 3, "nvlink_errors": 2,
     }  # fmt: skip
