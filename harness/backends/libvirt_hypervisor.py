@@ -36,6 +36,8 @@ for each host device ("stalls by the kernel freeing up the resources", qemuProce
 terminate process ... with SIGKILL: Device or resource busy" (kubevirt#881): no failure as long as the process
 is on its way."""
 _ASK_DYING_SECONDS = 5.0
+_LOOK_SECONDS = 0.25
+"""Between two looks whether a guest is off: one question over an open connection."""
 _ASK_AGAIN_SECONDS = 15.0
 """A guest that is still booting ignores the power button; it is pressed again."""
 
@@ -164,7 +166,7 @@ class LibvirtHypervisor:
             if now >= next_ask:
                 next_ask = now + _ASK_AGAIN_SECONDS
                 self._call(f"shut down {name}", lambda conn: self._ask_shutdown(conn, name))
-            self._clock.sleep(min(1.0, max(0.0, until - self._clock.monotonic())))
+            self._clock.sleep(min(_LOOK_SECONDS, max(0.0, until - self._clock.monotonic())))
         return True
 
     def destroy(self, name: str) -> None:

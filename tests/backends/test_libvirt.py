@@ -253,3 +253,27 @@ def test_a_start_may_take_the_longer_the_more_memory_it_pins() -> None:
     connection = OneDomain(Dying(busy=1))
     LibvirtHypervisor(connection, name="gpu07", clock=FakeClock()).define_and_start(OURS, run="r1")
     assert connection.deadlines["start g1"] > 2048 / 100 * 60, "2 TiB, about 1 min for each 100 GiB"
+
+
+class Ending(Dying):
+    """A domain that is off ``seconds`` after its power button was pressed."""
+
+    def __init__(self, clock: FakeClock, seconds: float) -> None:
+        super().__init__(busy=0)
+        self.clock, self.seconds, self.off_at = clock, seconds, float("inf")
+        self.pressed = 0
+
+    def isActive(self) -> bool:  # noqa: N802  libvirt's name
+        return self.clock.monotonic() < self.off_at
+
+    def shutdown(self) -> None:
+        self.pressed += 1
+        self.off_at = min(self.off_at, self.clock.monotonic() + self.seconds)
+
+
+def test_a_guest_that_powers_off_is_seen_soon_after_and_asked_once() -> None:
+    clock = FakeClock()
+    guest = Ending(clock, 1.1)
+    assert LibvirtHypervisor(OneDomain(guest), name="gpu07", clock=clock).shutdown("g1", deadline=90.0)
+    assert clock.monotonic() < 1.5
+    assert guest.pressed == 1
