@@ -26,12 +26,14 @@ class RunDirectory:
     """Where one run keeps everything it learned."""
 
     path: Path
+    """Absolute, as ``create`` and ``open`` make it: a test may change the working directory."""
 
     @classmethod
     def create(cls, root: Path, host: str, run_id: str) -> RunDirectory:
         """Make ``root/host/run_id`` with its folders. Raises RecordError when it exists or cannot be made."""
         path = root / check_name(host, "host") / check_name(run_id, "run")
         try:
+            path = path.absolute()
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir()
             (path / TRANSCRIPTS).mkdir()
@@ -55,7 +57,10 @@ class RunDirectory:
                 f"{path} is not a run directory: it has no {EVENTS}",
                 remedy="name a directory like runs/<host>/<run-id>",
             )
-        return cls(path)
+        try:
+            return cls(path.absolute())
+        except OSError as error:  # the working directory itself is gone
+            raise ConfigError(f"{path}: {error}", remedy="name it by its whole path") from error
 
     @property
     def events(self) -> Path:

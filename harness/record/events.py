@@ -7,6 +7,7 @@ of a killed run, and readers leave it out.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ from typing import Any
 
 from harness.errors import RecordError
 from harness.ports import Clock
+from harness.record.append import AppendFile
 from harness.record.files import sync_directory
 
 END = "end"
@@ -49,10 +51,23 @@ class EventFile:
 
 
 class EventLog:
-    """Appends events. Safe to use from several threads; each append is on disk when it returns."""
+    """Appends events. Safe to use from several threads; each append is on disk when it returns.
 
-    def __init__(self, path: Path, clock: Clock, *, seq: int = 0, digest: Any = None) -> None:
-        self._path = path
+    Only the process that opened it writes: a fork of it has the same numbers in its memory, and would write
+    them twice.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        clock: Clock,
+        *,
+        seq: int = 0,
+        digest: Any = None,
+        file: AppendFile | None = None,
+    ) -> None:
+        """Raises RecordError when the file cannot be opened, or another process writes it."""
+        self._file = file or AppendFile(path, create=True)
         self._clock = clock
         self._seq = seq
         self._digest = digest or hashlib.sha256()
@@ -60,11 +75,10 @@ class EventLog:
         """What was being written last, until it is counted."""
         self._lock = threading.Lock()
         self._closed = False
+        self._pid = os.getpid()
         try:
-            # Unbuffered: what a write was given is in the file or nowhere.
-            self._stream = path.open("ab", buffering=0)
-            self._size = os.fstat(self._stream.fileno()).st_size
-            sync_directory(path.parent)
+            self._size = self._file.size()
+            sync_directory(self._file.path.parent)
         except OSError as error:
             raise RecordError(f"{path} could not be opened: {error}") from error
 
@@ -72,17 +86,21 @@ class EventLog:
     def reopen(cls, path: Path, clock: Clock) -> tuple[EventLog, int]:
         """Go on with the log of a killed run: cut its torn tail off and append after it.
 
-        Returns the log and the number of bytes cut off. Raises RecordError for a log that has ended or is
-        damaged: those are never written to again.
+        Returns the log and the number of bytes cut off. Raises RecordError for a log that has ended, is
+        damaged or is being written: those are never written to.
         """
-        known = read_events(path)
-        if known.ended or known.problems:
-            why = "; ".join(known.problems) or "it has ended"
-            raise RecordError(f"{path} cannot be continued: {why}")
-        content = path.read_bytes()[: known.whole_bytes]
-        if known.torn:
-            os.truncate(path, known.whole_bytes)
-        log = cls(path, clock, seq=len(known.events), digest=hashlib.sha256(content))
+        with contextlib.ExitStack() as undo:
+            file = AppendFile(path, create=False)
+            undo.callback(file.close)
+            known = read_events(file.path)
+            if known.ended or known.problems:
+                why = "; ".join(known.problems) or "it has ended"
+                raise RecordError(f"{path} cannot be continued: {why}")
+            content = file.path.read_bytes()[: known.whole_bytes]
+            if known.torn:
+                file.cut(known.whole_bytes)
+            log = cls(path, clock, seq=len(known.events), digest=hashlib.sha256(content), file=file)
+            undo.pop_all()
         return log, known.torn
 
     @property
@@ -92,11 +110,13 @@ class EventLog:
 
     def append(self, kind: str, data: dict[str, Any]) -> int:
         """Write one event durably; returns its sequence number. Raises RecordError when it cannot."""
+        self.require_writer()
         with self._lock:
             return self._append(kind, data)
 
     def end(self) -> int:
         """Write the closing event with the total and the hash of everything before it, and close."""
+        self.require_writer()
         with self._lock:
             self._count()
             total = self._append(
@@ -106,14 +126,24 @@ class EventLog:
         return total
 
     def close(self) -> None:
-        """Close the file; safe to call twice."""
+        """Close the file; safe to call twice. A fork closes nothing of ours."""
+        if self._pid != os.getpid():
+            return  # the lock below may be one that another thread held when this process was forked
         with self._lock:
             self._closed = True
-            self._stream.close()
+            self._file.close()
+
+    def require_writer(self) -> None:
+        """Raise RecordError unless this is the process that writes the log."""
+        if self._pid != os.getpid():
+            raise RecordError(
+                f"{self._file.path} is written by process {self._pid}, not by its fork {os.getpid()}",
+                remedy="end a forked process with os._exit: what it goes on with is done by its parent too",
+            )
 
     def _append(self, kind: str, data: dict[str, Any]) -> int:
         if self._closed:
-            raise RecordError(f"{self._path} is closed: {kind!r} came too late")
+            raise RecordError(f"{self._file.path} is closed: {kind!r} came too late")
         self._count()
         event = {
             "seq": self._seq + 1,
@@ -127,17 +157,17 @@ class EventLog:
         except (ValueError, TypeError, RecursionError) as error:
             raise RecordError(f"event {kind!r} cannot be written as JSON: {error}") from error
         try:
-            self._line = rest = text.encode("ascii")
-            while rest:
-                rest = rest[self._stream.write(rest) :]
-            os.fsync(self._stream.fileno())
+            self._line = text.encode("ascii")
+            self._file.append(self._line, at=self._size)
         except OSError as error:
             # What reached the disk is unknown: a further append could join two lines into one.
             self._closed = True
             raise RecordError(
-                f"{self._path} could not be written: {error}", remedy="free space on that filesystem"
+                f"{self._file.path} could not be written: {error}", remedy="free space on that filesystem"
             ) from error
         self._count()
+        if self._line:
+            raise RecordError(f"{self._file.path} does not hold event {self._seq + 1}, which was written")
         return self._seq
 
     def _count(self) -> None:
@@ -145,7 +175,7 @@ class EventLog:
         an append: then the next one begins here, and asks the file how far the last one came."""
         if not self._line:
             return
-        size, whole = os.fstat(self._stream.fileno()).st_size, self._size + len(self._line)
+        size, whole = self._file.size(), self._size + len(self._line)
         if size == whole:
             digest = self._digest.copy()
             digest.update(self._line)
@@ -153,7 +183,7 @@ class EventLog:
             self._seq, self._digest, self._size, self._line = self._seq + 1, digest, whole, b""
         elif size != self._size:
             self._closed = True
-            raise RecordError(f"{self._path} is {size} bytes long, not {whole}: its last line is torn")
+            raise RecordError(f"{self._file.path} is {size} bytes long, not {whole}: its last line is torn")
 
 
 def read_events(path: Path) -> EventFile:

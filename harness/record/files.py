@@ -41,6 +41,17 @@ def sha256_bytes(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def make_folders(path: Path) -> None:
+    """Make ``path`` and what is missing above it, for us to use whatever the umask is. Raises RecordError."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    try:
+        for folder in reversed(missing):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(folder.stat().st_mode & 0o7777 | 0o700)
+    except OSError as error:
+        raise RecordError(f"{path} could not be made: {error}") from error
+
+
 def sync_directory(path: Path) -> None:
     """Make names created in ``path`` survive a power cut (a rename is durable only after this)."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

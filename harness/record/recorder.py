@@ -33,7 +33,7 @@ from harness.model.topology import HostFacts
 from harness.ports import Clock, CommandResult
 from harness.record.directory import DOMAIN, TRANSCRIPTS, RunDirectory, new_run_id
 from harness.record.events import EventLog
-from harness.record.files import safe_name, sha256_bytes, sha256_of, write_whole
+from harness.record.files import make_folders, safe_name, sha256_bytes, sha256_of, write_whole
 from harness.record.kinds import Kind
 from harness.record.transcripts import Transcript, to_bytes
 from harness.serial import to_data
@@ -125,10 +125,11 @@ class Recorder:
 
         A name that is taken gets a number: evidence is never overwritten.
         """
+        self.log.require_writer()
         with self._lock:
             relative = self._free_name(relative)
             path = self.directory.file(relative)
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(path.parent)
             write_whole(path, data)
             self.log.append(Kind.FILE, {"file": relative, "sha256": sha256_bytes(data), "bytes": len(data)})
         return relative
@@ -138,14 +139,16 @@ class Recorder:
 
         A name that is taken gets a number: a killed run that is resumed has begun one already.
         """
+        self.log.require_writer()
         path = self.directory.file(self._free_name(relative))
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         return path
 
     def adopt(self, path: Path) -> str:
         """Take a file of ``file_path`` into the record, as it is now: nothing may be written to it any more.
         Returns its path in the run directory. Raises RecordError when it cannot be read.
         """
+        self.log.require_writer()
         relative = path.relative_to(self.path).as_posix()
         try:
             with self._lock:
@@ -172,6 +175,7 @@ class Recorder:
     def _save(
         self, label: str, argv: tuple[str, ...], stdin: bytes, result: CommandResult, stdin_bytes: int
     ) -> str:
+        self.log.require_writer()  # before the lock, which a fork may have got in the middle of its use
         transcript = Transcript(
             label=label,
             argv=argv,

@@ -20,6 +20,7 @@ LEVELS: dict[str, int] = {
     "harness.record": 3,
     "harness.backends": 3,
     "harness.images": 3,
+    "harness.descriptors": 3,
     "harness.progress": 3,
     "harness.lab": 4,
     "harness.stages": 4,
