@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 import time
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
+
+from harness.descriptors import no_pipe_signal
 
 _QUIET_SECONDS = 10.0
 """Waiting messages that differ only in their numbers are printed at most this often on a plain stream."""
@@ -21,11 +24,47 @@ def plain(message: str) -> str:
     return _UNSEEN.sub(" ", message[:_LONGEST])
 
 
+class _Quiet(io.TextIOBase):
+    """A stream that may be closed or broken at any time: from then on nothing is written, and nothing raised.
+    What is said on the way must not end a run."""
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self._broken = stream is None
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # a property here, an attribute there
+        return getattr(self._stream, "encoding", None) or "utf-8"
+
+    def isatty(self) -> bool:
+        try:
+            return self._stream is not None and self._stream.isatty()
+        except (OSError, ValueError):
+            return False
+
+    def write(self, text: str) -> int:
+        try:
+            self._write(text)
+        except UnicodeEncodeError:
+            self.write(text.encode("ascii", "backslashreplace").decode("ascii"))
+        except RuntimeError:
+            pass  # a handler of a signal speaks in the middle of another line: only this one is lost
+        except (OSError, ValueError):
+            self._broken = True
+        return len(text)
+
+    def _write(self, text: str) -> None:
+        if self._stream is not None and not self._broken:
+            with no_pipe_signal():
+                self._stream.write(text)
+                self._stream.flush()
+
+
 class Progress:
     """Says which stage runs, for how long, and what is being waited for. Callable with a message."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self._stream = stream or sys.stderr
+        self._stream = _Quiet(stream or sys.stderr)
         self._begun = time.monotonic()
         self._stage = ""
         self._stage_begun = self._begun
@@ -34,7 +73,7 @@ class Progress:
         if self._stream.isatty():
             from rich.console import Console  # noqa: PLC0415  only terminals need it
 
-            self._status = Console(file=self._stream, highlight=False).status("starting")
+            self._status = Console(file=cast(TextIO, self._stream), highlight=False).status("starting")
             self._status.start()
 
     def stage(self, name: str) -> None:
@@ -83,7 +122,6 @@ class Progress:
 
     def _line(self, text: str) -> None:
         self._stream.write(f"[{_clock(time.monotonic() - self._begun)}] {text}\n")
-        self._stream.flush()
 
 
 def _clock(seconds: float) -> str:

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from harness.progress import Progress
+from tests.alone import alone
 
 
 def lines(stream: io.StringIO) -> list[str]:
@@ -81,3 +82,85 @@ def test_a_terminal_keeps_what_happened_and_shows_markup_as_text() -> None:
 def test_text_that_would_turn_a_line_round_is_shown_as_blanks(stream) -> None:
     Progress(stream)("guest said \x1b[2J\u202eOG\udc80 and more\n[0:00] GO")
     assert lines(stream) == ["guest said  [2J OG  and more [0:00] GO"]
+
+
+class Broken(io.StringIO):
+    """A stream that refuses what is written to it."""
+
+    def __init__(self, error: Exception, *, terminal: bool = False) -> None:
+        super().__init__()
+        self.error, self.terminal, self.asked = error, terminal, 0
+
+    def isatty(self) -> bool:
+        return self.terminal
+
+    def write(self, text: str, /) -> int:
+        self.asked += 1
+        raise self.error
+
+
+def speak(progress: Progress) -> None:
+    progress.stage("host")
+    progress("connecting")
+    progress("waiting: 3 s")
+    progress.stage("boot")
+    progress.done()
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(5, "gone"), ValueError("closed file")])
+def test_a_broken_stream_is_written_to_no_more_and_breaks_nothing(error: Exception, terminal: bool) -> None:
+    stream = Broken(error, terminal=terminal)
+    speak(Progress(stream))
+    assert stream.asked == 1
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_closed_stream_breaks_nothing(terminal: bool) -> None:
+    stream = Terminal() if terminal else io.StringIO()
+    progress = Progress(stream)
+    stream.close()
+    speak(progress)
+    speak(Progress(stream))
+
+
+def test_a_line_in_the_middle_of_another_is_lost_alone() -> None:
+    stream = Broken(RuntimeError("reentrant call"))
+    speak(Progress(stream))
+    assert stream.asked > 1
+
+
+def test_a_stream_of_few_characters_shows_the_others_as_escapes() -> None:
+    data = io.BytesIO()
+    progress = Progress(io.TextIOWrapper(data, encoding="ascii"))
+    progress("café")
+    progress("more")
+    assert [line[7:] for line in data.getvalue().splitlines()] == [rb"caf\xe9", b"more"]
+
+
+def test_nobody_reads_any_more_and_the_signal_for_it_would_end_us() -> None:
+    code = """
+from harness.progress import Progress
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+reading, writing = os.pipe()
+progress = Progress(os.fdopen(writing, "w"))
+os.close(reading)
+progress("nobody hears")
+progress("me")
+print("lives", flush=True)
+os._exit(0)
+"""
+    assert alone(code) == "lives\n"
+
+
+def test_a_closed_descriptor_below_the_stream_breaks_nothing() -> None:
+    code = """
+from harness.progress import Progress
+progress = Progress(open("/dev/null", "w"))
+close_all()
+progress("nobody hears")
+progress("me")
+print("lives", flush=True)
+os._exit(0)
+"""
+    assert alone(code) == "lives\n"
