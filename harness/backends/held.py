@@ -4,96 +4,114 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
+import select
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from harness.backends.process import end_group
+from harness.backends.process import Surroundings, end_group, spawn
+from harness.descriptors import memory_file, pipe
 from harness.errors import CommandTimeout, TransportError
 
 _CHUNK = 65536
+_LOOK_SECONDS = 1.0
+"""So soon it is noticed that the output was closed under us."""
 
 
 class HeldCommand:
     """A command that lives as long as we hold its standard input, and no longer.
 
     When this process dies, by whatever signal, the kernel closes our end of the pipe and the command reads
-    end-of-file: that is what makes a lock held by it safe.
+    end-of-file: that is what makes a lock held by it safe. Other code in this process may close that end too:
+    then the command ends, and counts as gone at once. What has its number by then is left alone.
     """
 
-    def __init__(self, argv: Sequence[str], *, where: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, argv: Sequence[str], *, where: str, surroundings: Surroundings | None = None) -> None:
         self._where = where
         self._lock = threading.Lock()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  kept for the command's life; an undrained pipe blocks
+        self._pid = os.getpid()
         try:
-            self._child = subprocess.Popen(
-                list(argv),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._errors,
-                env=None if env is None else dict(env),
-                start_new_session=True,
-            )
+            with contextlib.ExitStack() as undo:
+                reading, self._input = (undo.enter_context(end) for end in pipe())
+                self._output, writing = (undo.enter_context(end) for end in pipe())
+                # Not a pipe, which would block a command that says more than it holds.
+                self._errors = undo.enter_context(memory_file("errors"))
+                self._child = spawn(
+                    argv,
+                    stdin=reading,
+                    stdout=writing,
+                    stderr=self._errors,
+                    surroundings=surroundings,
+                    where=where,
+                )
+                undo.pop_all()
         except OSError as error:
-            self._errors.close()
             raise TransportError(f"{argv[0]}: could not be started: {error}", host=where) from error
+        for end in (reading, writing):
+            end.close()
+        for kept in (self._input, self._output, self._errors):
+            kept.not_for_forks()
 
     @property
     def alive(self) -> bool:
-        """Whether the command still runs (its connection included)."""
-        return self._child.poll() is None
+        """Whether the command still runs (its connection included) and is held."""
+        return self._input.held and self._child.poll() is None
 
     def read_line(self, deadline: float) -> str:
         """The next line it prints, without the newline; ``""`` if it ended instead.
 
-        Raises CommandTimeout when ``deadline`` seconds pass first.
+        Raises CommandTimeout when ``deadline`` seconds pass first, TransportError when its output was lost.
         """
-        stream = self._child.stdout
-        assert stream is not None  # noqa: S101  asked for as a pipe
         until = time.monotonic() + deadline
         line = bytearray()
-        with selectors.DefaultSelector() as chooser:
-            chooser.register(stream, selectors.EVENT_READ)
+        try:
             while len(line) < _CHUNK:
-                if not chooser.select(max(0.0, until - time.monotonic())):
-                    raise CommandTimeout(f"no answer within {deadline:g} s", host=self._where)
-                byte = os.read(stream.fileno(), 1)
+                byte = self._read_byte(until, deadline)
                 if byte in (b"", b"\n"):
                     break
                 line += byte
+        except OSError as error:
+            raise TransportError(f"its answer was lost: {error}", host=self._where) from error
         return line.decode("utf-8", "backslashreplace")
+
+    def _read_byte(self, until: float, deadline: float) -> bytes:
+        while True:
+            remaining = max(0.0, until - time.monotonic())
+            chooser = select.poll()
+            chooser.register(self._output.number(), select.POLLIN)
+            if chooser.poll(min(remaining, _LOOK_SECONDS) * 1000):
+                return self._output.read(1)
+            if not remaining:
+                raise CommandTimeout(f"no answer within {deadline:g} s", host=self._where)
 
     def beat(self) -> bool:
         """Send one byte to show that we live; False when the command or its connection is gone."""
         with self._lock:
-            stream = self._child.stdin
-            if stream is None or stream.closed or not self.alive:
+            if not self.alive:
                 return False
             try:
-                os.write(stream.fileno(), b".")
-            except BrokenPipeError:
+                self._input.write(b".")
+            except OSError:  # it ended, or its input was closed, since we looked
                 return False
             return True
 
     def errors(self) -> str:
-        """What it wrote on standard error so far (at most 64 KiB)."""
-        if self._errors.closed:
+        """What it wrote on standard error so far (at most 64 KiB); empty once that is closed."""
+        try:
+            data = os.pread(self._errors.number(), _CHUNK, 0)
+        except OSError:
             return ""
-        data = os.pread(self._errors.fileno(), _CHUNK, 0)
         return data.decode("utf-8", "backslashreplace").strip()
 
     def close(self, deadline: float = 10.0) -> None:
-        """Close its input and wait for its end; killed after ``deadline`` seconds. Safe to call twice."""
+        """Close its input and wait; killed after ``deadline`` seconds. Safe twice. A fork ends nothing."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
-            if self._child.stdin is not None and not self._child.stdin.closed:
-                with contextlib.suppress(BrokenPipeError):
-                    self._child.stdin.close()
+            self._input.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(deadline)
         end_group(self._child)
-        if self._child.stdout is not None:
-            self._child.stdout.close()
+        self._output.close()
         self._errors.close()

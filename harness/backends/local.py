@@ -8,18 +8,23 @@ import tempfile
 from pathlib import Path
 
 from harness.backends.held import HeldCommand
-from harness.backends.process import Finished, Recorder, deliver, run_child
+from harness.backends.process import Finished, Recorder, Surroundings, deliver, require_owner, run_child
 from harness.backends.stream import Streamed
 from harness.errors import TransportError
 from harness.ports import CommandResult
 
 
 class LocalTransport:
-    """``harness.ports.Transport`` without a connection: argv lists, never a shell of ours."""
+    """``harness.ports.Transport`` without a connection: argv lists, never a shell of ours.
+
+    Commands get environment and umask as they were when it was made, and ``/`` as their directory.
+    """
 
     def __init__(self, name: str = "local", *, recorder: Recorder | None = None) -> None:
         self._name = name
         self._recorder = recorder
+        self._pid = os.getpid()
+        self._surroundings = Surroundings.now()
 
     @property
     def name(self) -> str:
@@ -35,11 +40,12 @@ class LocalTransport:
         """
         if not argv:
             raise TransportError("no command given", host=self._name)
-        if shutil.which(argv[0]) is None:
+        self._require_owner()
+        if shutil.which(argv[0], path=self._surroundings.environment.get("PATH", os.defpath)) is None:
             words = f"{argv[0]}: not found\n".encode("utf-8", "surrogateescape")
             finished = Finished(status=127, stdout=b"", stderr=words, seconds=0.0)
         else:
-            finished = run_child(argv, stdin=stdin, deadline=deadline)
+            finished = run_child(argv, stdin=stdin, deadline=deadline, surroundings=self._surroundings)
         return deliver(
             finished,
             argv,
@@ -53,6 +59,7 @@ class LocalTransport:
     def put(self, source: Path, target: str, *, deadline: float = 600.0) -> None:
         """Copy to ``target`` by way of a temporary name beside it. ``deadline`` is not needed here."""
         _ = deadline
+        self._require_owner()
         part: str | None = None
         try:
             place = Path(target)
@@ -79,11 +86,16 @@ class LocalTransport:
 
     def hold(self, argv: tuple[str, ...]) -> HeldCommand:
         """Start a command that lives until its handle is closed or this process dies."""
-        return HeldCommand(argv, where=self._name)
+        self._require_owner()
+        return HeldCommand(argv, where=self._name, surroundings=self._surroundings)
 
     def stream(self, argv: tuple[str, ...], path: Path) -> Streamed:
         """Start a command whose output is appended to a file, held as by ``hold``."""
-        return Streamed(argv, path, where=self._name)
+        self._require_owner()
+        return Streamed(argv, path, where=self._name, surroundings=self._surroundings)
 
     def close(self) -> None:
         """Nothing is kept open."""
+
+    def _require_owner(self) -> None:
+        require_owner(self._pid, self._name)

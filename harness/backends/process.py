@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
+import select
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
+from harness.descriptors import Descriptor, pipe
 from harness.errors import CommandTimeout, TransportError
 from harness.ports import CommandResult
 
@@ -20,6 +22,9 @@ OUTPUT_LIMIT = 64 * 1024 * 1024
 """Bytes kept of one stream. No question Shakedown asks has an answer near it; a runaway command has."""
 
 _CHUNK = 65536
+
+_LOOK_SECONDS = 1.0
+"""So soon it is noticed that a pipe was closed under us: ``poll`` does not say so of what it waits for."""
 
 
 class Recorder(Protocol):
@@ -42,55 +47,125 @@ class Finished:
     overflowed: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What our children inherit, taken once: a test in this process may change all of it later on. They run
+    in ``/``, since the working directory may be gone by then."""
+
+    environment: Mapping[str, str]
+    umask: int
+
+    @classmethod
+    def now(cls, **changes: str) -> Surroundings:
+        """As this process has them, with ``changes`` to the environment."""
+        return cls(environment={**os.environ, **changes}, umask=_umask())
+
+
+def _umask() -> int:
+    """Python could only ask for it by changing it, for all threads."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("Umask:"):
+                return int(line.split()[1], 8)
+    return 0o022
+
+
+def require_owner(pid: int, where: str) -> None:
+    """Raise TransportError in a fork of the process ``pid``, which made what is to be used: whatever a forked
+    test goes on with, releases included, its parent does as well."""
+    if os.getpid() != pid:
+        raise TransportError(
+            f"process {os.getpid()} is a fork of the run's process {pid} and may not act on its machines",
+            host=where,
+            remedy="end a forked process with os._exit",
+        )
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    stdin: Descriptor | None,
+    stdout: Descriptor,
+    stderr: Descriptor,
+    surroundings: Surroundings | None = None,
+    where: str = "",
+) -> subprocess.Popen[bytes]:
+    """Start ``argv`` in a session of its own, without input where none is given.
+
+    The pipes are ours, not Python's: a ``Popen`` would close numbers that somebody else has by then. Raises
+    TransportError when it cannot be started.
+    """
+    try:
+        return subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL if stdin is None else stdin.number(),
+            stdout=stdout.number(),
+            stderr=stderr.number(),
+            env=None if surroundings is None else dict(surroundings.environment),
+            umask=-1 if surroundings is None else surroundings.umask,
+            cwd=None if surroundings is None else "/",
+            start_new_session=True,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise TransportError(
+            f"{argv[0] if argv else '(nothing)'}: could not be started: {error}",
+            host=where,
+            remedy="install the program, or correct PATH",
+        ) from error
+
+
 def run_child(
     argv: Sequence[str],
     *,
-    stdin: bytes | IO[bytes] = b"",
+    stdin: bytes | Descriptor = b"",
     deadline: float,
     limit: int = OUTPUT_LIMIT,
-    env: Mapping[str, str] | None = None,
-    output: IO[bytes] | None = None,
+    surroundings: Surroundings | None = None,
+    output: Descriptor | None = None,
 ) -> Finished:
     """Run ``argv`` to its end, or end it (and its own process group) after ``deadline`` seconds or as soon
     as a stream exceeds ``limit`` bytes. Like SSH, it waits until both streams are closed, so a child that
     leaves a background process with an open stream counts as unfinished. With ``output`` both streams go
     to that file instead, and only the child itself is waited for.
 
-    Raises TransportError when the program cannot be started.
+    Raises TransportError when the program cannot be started, when its pipes were closed by other code in
+    this process, and when its exit status was taken by such code.
     """
     started = time.monotonic()
-    source = subprocess.PIPE if isinstance(stdin, bytes) and stdin else subprocess.DEVNULL
+    status = None
     try:
-        child = subprocess.Popen(
-            list(argv),
-            stdin=source if isinstance(stdin, bytes) else stdin,
-            stdout=subprocess.PIPE if output is None else output,
-            stderr=subprocess.PIPE if output is None else output,
-            env=None if env is None else dict(env),
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        raise TransportError(
-            f"{argv[0] if argv else '(nothing)'}: could not be started: {error}",
-            remedy="install the program, or correct PATH",
-        ) from error
-    with child:
-        pump = _Pump(child, stdin if isinstance(stdin, bytes) else b"", limit)
-        try:
-            timed_out = not pump.run(started + deadline)
-            if not (timed_out or pump.overflowed):
-                timed_out = not _wait(child, started + deadline)
-        finally:
-            end_group(child)
-    status = child.returncode
+        with _statuses_kept(), _Pump(stdin, limit, output) as pump:
+            child = pump.start(argv, surroundings)
+            try:
+                if pump.run(started + deadline) and not pump.overflowed:
+                    status = _wait(child, started + deadline)
+            finally:
+                end_group(child)
+    except OSError as error:
+        raise TransportError(f"{argv[0] if argv else '(nothing)'}: broke off: {error}") from error
+    killed = 128 - child.returncode if child.returncode < 0 else child.returncode
     return Finished(
-        status=128 - status if status < 0 else status,
+        status=killed if status is None else status,
         stdout=bytes(pump.out),
         stderr=bytes(pump.err),
         seconds=time.monotonic() - started,
-        timed_out=timed_out,
+        timed_out=status is None and not pump.overflowed,
         overflowed=pump.overflowed,
     )
+
+
+@contextlib.contextmanager
+def _statuses_kept() -> Iterator[None]:
+    """While a test has SIGCHLD ignored, the kernel keeps no exit status. The main thread can change that."""
+    ignored = signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN
+    if not ignored or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
 
 def end_group(child: subprocess.Popen[bytes]) -> None:
@@ -104,67 +179,127 @@ def end_group(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-def _wait(child: subprocess.Popen[bytes], until: float) -> bool:
-    try:
-        child.wait(max(0.0, until - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return False
-    return True
+def _wait(child: subprocess.Popen[bytes], until: float) -> int | None:
+    """Its exit status, 128 + n for signal n; None when the time is over.
+
+    Looked at before Python takes it: for a status that somebody else in the process took (``os.wait``), or
+    that nobody kept, Python says 0. Raises TransportError for such a one.
+    """
+    pause = 0.0005
+    while True:
+        try:
+            ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError as error:
+            raise TransportError(
+                "the exit status of a command was lost: other code in this process waited for it",
+                remedy="code beside a run waits for its own children only, and leaves SIGCHLD alone",
+            ) from error
+        if ended is not None:
+            child.wait()
+            return ended.si_status if ended.si_code == os.CLD_EXITED else 128 + ended.si_status
+        remaining = until - time.monotonic()
+        if remaining <= 0:
+            return None
+        time.sleep(min(pause, remaining))
+        pause = min(2 * pause, 0.05)
 
 
 class _Pump:
-    """Feeds and drains one child with a single selector: no threads, no deadlock on full pipes."""
+    """Feeds and drains one child with a single poll: no threads, no deadlock on full pipes, and no further
+    descriptor that could be lost."""
 
-    def __init__(self, child: subprocess.Popen[bytes], data: bytes, limit: int) -> None:
+    def __init__(self, stdin: bytes | Descriptor, limit: int, output: Descriptor | None) -> None:
+        """Raises OSError when there are no more descriptors."""
         self.out = bytearray()
         self.err = bytearray()
         self.overflowed = False
-        self._child = child
-        self._data = memoryview(data)
         self._limit = limit
+        self._data = memoryview(stdin if isinstance(stdin, bytes) else b"")
+        self._feed_end: Descriptor | None = None
+        self._ends: list[tuple[Descriptor, bytearray]] = []
+        self._stdin = stdin if isinstance(stdin, Descriptor) else None
+        self._opened = contextlib.ExitStack()
+        self._theirs = contextlib.ExitStack()
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            if self._data:
+                self._stdin, self._feed_end = self._pipe()
+            self._stdout = output or self._drained(self.out)
+            self._stderr = output or self._drained(self.err)
+            undo.pop_all()
+
+    def __enter__(self) -> _Pump:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close both ends of all pipes, where they are ours."""
+        self._theirs.close()
+        self._opened.close()
+
+    def start(self, argv: Sequence[str], surroundings: Surroundings | None) -> subprocess.Popen[bytes]:
+        """Start the child. Raises TransportError."""
+        child = spawn(
+            argv, stdin=self._stdin, stdout=self._stdout, stderr=self._stderr, surroundings=surroundings
+        )
+        self._theirs.close()
+        return child
+
+    def _pipe(self) -> tuple[Descriptor, Descriptor]:
+        reading, writing = pipe()
+        self._theirs.enter_context(reading)
+        self._opened.enter_context(writing)
+        return reading, writing
+
+    def _drained(self, kept: bytearray) -> Descriptor:
+        reading, writing = pipe()
+        self._theirs.enter_context(writing)
+        self._ends.append((self._opened.enter_context(reading), kept))
+        return writing
 
     def run(self, until: float) -> bool:
-        """Move bytes until both streams are closed (True) or the time is over (False)."""
-        with selectors.DefaultSelector() as chooser:
-            for stream, kept in ((self._child.stdout, self.out), (self._child.stderr, self.err)):
-                if stream is not None:
-                    chooser.register(stream, selectors.EVENT_READ, kept)
-            if self._child.stdin is not None:
-                os.set_blocking(self._child.stdin.fileno(), False)
-                chooser.register(self._child.stdin, selectors.EVENT_WRITE)
-            reading = sum(1 for key in chooser.get_map().values() if key.data is not None)
-            while reading:
-                remaining = until - time.monotonic()
-                if remaining <= 0:
-                    return False
-                for key, _ in chooser.select(remaining):
-                    if key.data is None:
-                        self._feed(chooser)
-                    elif not self._drain(key.fd, key.data):
-                        chooser.unregister(key.fileobj)
-                        reading -= 1
-                if self.overflowed:
-                    return True
+        """Move bytes until both streams are closed (True) or the time is over (False). Raises OSError when
+        one of them is not ours any more."""
+        if self._feed_end is not None:
+            os.set_blocking(self._feed_end.number(), False)
+        while self._ends:
+            remaining = until - time.monotonic()
+            if remaining <= 0:
+                return False
+            ready = self._ready(min(remaining, _LOOK_SECONDS))
+            if self._feed_end is not None and self._feed_end.number() in ready:
+                self._feed(self._feed_end)
+            self._ends = [
+                (end, kept) for end, kept in self._ends if end.number() not in ready or self._drain(end, kept)
+            ]
+            if self.overflowed:
+                return True
         return True
 
-    def _feed(self, chooser: selectors.BaseSelector) -> None:
-        stream = self._child.stdin
-        if stream is None:
-            return
+    def _ready(self, seconds: float) -> set[int]:
+        chooser = select.poll()
+        for end, _ in self._ends:
+            chooser.register(end.number(), select.POLLIN)
+        if self._feed_end is not None:
+            chooser.register(self._feed_end.number(), select.POLLOUT)
+        return {number for number, _ in chooser.poll(seconds * 1000)}
+
+    def _feed(self, end: Descriptor) -> None:
         try:
-            sent = os.write(stream.fileno(), self._data[:_CHUNK])
+            sent = end.write(self._data[:_CHUNK])
         except BlockingIOError:
             return
         except BrokenPipeError:  # the child does not read on; what it says and returns is its answer
             sent = len(self._data)
         self._data = self._data[sent:]
         if not self._data:
-            chooser.unregister(stream)
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()
+            end.close()
+            self._feed_end = None
 
-    def _drain(self, fd: int, kept: bytearray) -> bool:
-        data = os.read(fd, _CHUNK)
+    def _drain(self, end: Descriptor, kept: bytearray) -> bool:
+        data = end.read(_CHUNK)
         room = self._limit - len(kept)
         kept += data[:room]
         if len(data) > room:
@@ -222,9 +357,9 @@ def _short(argv: tuple[str, ...]) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def whole_copy(source: Path) -> IO[bytes]:
+def whole_copy(source: Path) -> Descriptor:
     """``source`` opened for reading; raises TransportError when it cannot be."""
     try:
-        return source.open("rb")
+        return Descriptor(os.open(source, os.O_RDONLY | os.O_CLOEXEC))
     except OSError as error:
         raise TransportError(f"{source}: cannot be read: {error.strerror}") from error

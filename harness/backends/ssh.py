@@ -19,9 +19,18 @@ import time
 from pathlib import Path
 
 from harness.backends.held import HeldCommand
-from harness.backends.process import Finished, Recorder, deliver, run_child, whole_copy
+from harness.backends.process import (
+    Finished,
+    Recorder,
+    Surroundings,
+    deliver,
+    require_owner,
+    run_child,
+    whole_copy,
+)
 from harness.backends.ssh_errors import explain
 from harness.backends.stream import Streamed
+from harness.descriptors import memory_file
 from harness.errors import ConfigError, TransportError
 from harness.model.inventory import SshAccess
 from harness.ports import CommandResult
@@ -75,7 +84,13 @@ class SshTransport:
         self._recorder = recorder
         self._lock = threading.Lock()
         self._directory: Path | None = None
-        self._env = {**os.environ, "LC_ALL": "C"}
+        self._pid = os.getpid()
+        # A guest is connected to when tests have run already, by what its host is reached with.
+        self._surroundings: Surroundings = (
+            Surroundings.now(LC_ALL="C") if through is None else through._surroundings
+        )
+        self._known_hosts = _settled(access.known_hosts)
+        self._identity = _settled(access.identity_file)
 
     @property
     def name(self) -> str:
@@ -97,7 +112,7 @@ class SshTransport:
             (*self._ssh(directory), "--", self.access.address, remote_line(argv)),
             stdin=stdin,
             deadline=deadline,
-            env=self._env,
+            surroundings=self._surroundings,
         )
         result = deliver(
             finished,
@@ -120,7 +135,7 @@ class SshTransport:
                 (*self._ssh(directory), "--", self.access.address, remote_line(argv)),
                 stdin=stream,
                 deadline=deadline,
-                env=self._env,
+                surroundings=self._surroundings,
             )
         shown = ("put", str(source), target)
         result = deliver(
@@ -140,22 +155,20 @@ class SshTransport:
         connection breaks."""
         directory = self.connect()
         line = (*self._ssh(directory), "--", self.access.address, remote_line(argv))
-        return HeldCommand(line, where=self._name, env=self._env)
+        return HeldCommand(line, where=self._name, surroundings=self._surroundings)
 
     def stream(self, argv: tuple[str, ...], path: Path) -> Streamed:
         """Start a command there whose output is appended to a local file, held as by ``hold``."""
         directory = self.connect()
         line = (*self._ssh(directory), "--", self.access.address, remote_line(argv))
-        return Streamed(line, path, where=self._name, env=self._env)
+        return Streamed(line, path, where=self._name, surroundings=self._surroundings)
 
     def connect(self) -> Path:
         """Open the master connection unless it is up; returns the directory of its socket (mode 0700)."""
+        require_owner(self._pid, self._name)
         with self._lock:
             if self._directory is None or not self._directory.exists():
-                # A socket path may have 107 bytes, and ssh adds a 17-byte suffix while it binds.
-                parent = _short_directory()
-                remove_abandoned(Path(parent))
-                self._directory = Path(tempfile.mkdtemp(prefix=f"shk-{os.getpid()}-", dir=parent))
+                self._directory = self._private_directory()
             if not (self._directory / "m").exists():
                 self._open_master(self._directory)
             return self._directory
@@ -165,7 +178,9 @@ class SshTransport:
         return self._ssh(self.connect())
 
     def close(self) -> None:
-        """End the connection and remove its directory; safe to call twice."""
+        """End the connection and remove its directory; safe to call twice. A fork leaves both alone."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
             directory, self._directory = self._directory, None
         if directory is None:
@@ -175,19 +190,29 @@ class SshTransport:
                 run_child(
                     (*self._ssh(directory), "-O", "exit", "--", self.access.address),
                     deadline=10.0,
-                    env=self._env,
+                    surroundings=self._surroundings,
                 )
         shutil.rmtree(directory, ignore_errors=True)
+
+    def _private_directory(self) -> Path:
+        try:
+            # A socket path may have 107 bytes, and ssh adds a 17-byte suffix while it binds.
+            parent = _short_directory()
+            remove_abandoned(Path(parent))
+            made = Path(tempfile.mkdtemp(prefix=f"shk-{os.getpid()}-", dir=parent))
+            made.chmod(0o700)  # whatever the umask is
+        except OSError as error:
+            raise TransportError(f"no directory for a connection: {error}", host=self._name) from error
+        return made
 
     def _open_master(self, directory: Path) -> None:
         # `-f` returns once the connection stands. Its output goes to a file: clients before OpenSSH 8.5
         # keep standard error open in the background, and a pipe would never end.
         argv = (*self._ssh(directory, master=True), "-f", "-N", "--", self.access.address)
         limit = self.access.connect_timeout_seconds * 3 + 20  # connect, key exchange, authentication
-        with (directory / "words").open("w+b") as output:
-            finished = run_child(argv, deadline=limit, env=self._env, output=output)
-            output.seek(0)
-            words = output.read(65536).decode("utf-8", "backslashreplace")
+        with memory_file("words") as output:
+            finished = run_child(argv, deadline=limit, surroundings=self._surroundings, output=output)
+            words = os.pread(output.number(), 65536, 0).decode("utf-8", "backslashreplace")
         if finished.timed_out:
             words = f"timed out: no connection within {limit:g} s; {words}"
         if finished.status != 0 or finished.timed_out:
@@ -221,7 +246,7 @@ class SshTransport:
         if directory is None or not (directory / "m").exists():
             return False
         check = (*self._ssh(directory), "-O", "check", "--", self.access.address)
-        return run_child(check, deadline=10.0, env=self._env).status == 0
+        return run_child(check, deadline=10.0, surroundings=self._surroundings).status == 0
 
     def _ssh(self, directory: Path, *, master: bool = False) -> tuple[str, ...]:
         access = self.access
@@ -238,11 +263,11 @@ class SshTransport:
             f"ControlPersist={_PERSIST}",
         ]
         argv = ["ssh", "-T"]
-        if access.known_hosts is not None:
-            pinned = _path(access.known_hosts)
+        if self._known_hosts is not None:
+            pinned = _path(self._known_hosts)
             options += [f"UserKnownHostsFile={pinned}", "GlobalKnownHostsFile=/dev/null"]
-        if access.identity_file is not None:
-            options += [f"IdentityFile={_path(access.identity_file)}", "IdentitiesOnly=yes"]
+        if self._identity is not None:
+            options += [f"IdentityFile={_path(self._identity)}", "IdentitiesOnly=yes"]
         if self._through is not None:
             inner = (*self._through.client(), "-W", "[%h]:%p", "--", self._through.access.address)
             options.append(f"ProxyCommand={_proxy_command(inner)}")
@@ -274,7 +299,12 @@ def _path(text: str) -> str:
     """A path as the value of an ssh option, where %, quotes and blanks have a meaning of their own."""
     if any(character in text for character in '"\n\r\\'):
         raise ConfigError(f"ssh cannot be given the path {text!r}: quote, backslash or newline in it")
-    return '"' + str(Path(text).expanduser()).replace("%", "%%") + '"'
+    return '"' + text.replace("%", "%%") + '"'
+
+
+def _settled(path: str | None) -> str | None:
+    """A path that neither HOME nor the working directory changes any more."""
+    return None if path is None else str(Path(path).expanduser().absolute())
 
 
 def _short_directory() -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from harness.backends.process import end_group
+from harness.backends.process import Surroundings, end_group, spawn
+from harness.descriptors import Descriptor, memory_file, pipe
 from harness.errors import TransportError
 
 _CHUNK = 65536
@@ -32,29 +32,34 @@ class Streamed:
     """
 
     def __init__(
-        self, argv: Sequence[str], path: Path, *, where: str, env: Mapping[str, str] | None = None
+        self, argv: Sequence[str], path: Path, *, where: str, surroundings: Surroundings | None = None
     ) -> None:
         """Raises TransportError when the file cannot be opened or the command not started."""
         self.path = path
         self._where = where
         self._closed = False
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  kept for the command's life; an undrained pipe blocks
+        self._pid = os.getpid()
         try:
-            path.touch(mode=0o600)
-            with path.open("ab") as output:
-                self._child = subprocess.Popen(
-                    list(argv),
-                    stdin=subprocess.PIPE,
-                    stdout=output,
-                    stderr=self._errors,
-                    env=None if env is None else dict(env),
-                    start_new_session=True,
-                )
-        except OSError as error:
-            self._errors.close()
+            with contextlib.ExitStack() as undo:
+                reading, self._input = (undo.enter_context(end) for end in pipe())
+                # Not a pipe, which would block a command that says more than it holds.
+                self._errors = undo.enter_context(memory_file("errors"))
+                with _appended(path) as output:
+                    self._child = spawn(
+                        argv,
+                        stdin=reading,
+                        stdout=output,
+                        stderr=self._errors,
+                        surroundings=surroundings,
+                    )
+                undo.pop_all()
+        except (OSError, TransportError) as error:
             raise TransportError(
                 f"{argv[0]}: could not be started into {path}: {error}", host=where
             ) from error
+        reading.close()
+        for kept in (self._input, self._errors):
+            kept.not_for_forks()
 
     @property
     def alive(self) -> bool:
@@ -76,21 +81,20 @@ class Streamed:
             raise TransportError(f"{self.path}: {error.strerror}", host=self._where) from error
 
     def errors(self) -> str:
-        """What it wrote on standard error so far (at most 64 KiB)."""
-        if self._errors.closed:
+        """What it wrote on standard error so far (at most 64 KiB); empty once that is closed."""
+        try:
+            data = os.pread(self._errors.number(), _CHUNK, 0)
+        except OSError:
             return ""
-        return os.pread(self._errors.fileno(), _CHUNK, 0).decode("utf-8", "backslashreplace").strip()
+        return data.decode("utf-8", "backslashreplace").strip()
 
     def end(self) -> None:
         """Ask it to end, by closing its input, and do not wait."""
-        stream = self._child.stdin
-        if stream is not None and not stream.closed:
-            with contextlib.suppress(BrokenPipeError):
-                stream.close()
+        self._input.close()
 
     def close(self, deadline: float = 10.0) -> None:
-        """Ask it to end and wait; killed after ``deadline`` seconds. Safe to call twice."""
-        if self._closed:
+        """Ask it to end and wait; killed after ``deadline`` seconds. Safe twice. A fork ends nothing."""
+        if self._closed or os.getpid() != self._pid:
             return
         self._closed = True
         self.end()
@@ -98,6 +102,15 @@ class Streamed:
             self._child.wait(deadline)
         end_group(self._child)
         self._errors.close()
+
+
+def _appended(path: Path) -> Descriptor:
+    """``path`` for appending; a new file is for this user alone, whatever the umask is. Raises OSError."""
+    new = not path.exists()
+    output = Descriptor(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    if new:
+        os.fchmod(output.number(), 0o600)
+    return output
 
 
 def follow_file(path: str, offset: int = 0) -> tuple[str, ...]:

@@ -64,7 +64,8 @@ class Following:
     def _look(self) -> None:
         while not self._ended.wait(self._look_seconds):
             if not self._stream.alive:
-                with contextlib.suppress(HarnessError):
+                # Whatever stands in the way now (a full disk, no more descriptors) may be gone at the next look.
+                with contextlib.suppress(HarnessError, OSError):
                     self._take_up()
 
     def _take_up(self) -> None:
