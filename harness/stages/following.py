@@ -64,7 +64,7 @@ class Following:
     def _look(self) -> None:
         while not self._ended.wait(self._look_seconds):
             if not self._stream.alive:
-                # Whatever stands in the way now (a full disk, no more descriptors) may be gone at the next look.
+                # What stands in the way now (a full disk, no more descriptors) may be gone next time.
                 with contextlib.suppress(HarnessError, OSError):
                     self._take_up()
 
