@@ -21,8 +21,9 @@ from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 from harness.backends.libvirt_errors import remedy_for
+from harness.backends.libvirt_opened import OpenConnection
 from harness.backends.ssh import SshTransport
-from harness.errors import HarnessError, ProvisionError
+from harness.errors import HarnessError, ProvisionError, TransportError
 
 T = TypeVar("T")
 
@@ -35,7 +36,8 @@ class Connection:
         self._name = name
         self._pid_file = pid_file
         self._lock = threading.Lock()
-        self._conn: Any = None
+        self._pid = os.getpid()
+        self._opened: OpenConnection | None = None
 
     def call(self, what: str, function: Callable[[Any], T], *, deadline: float) -> T:
         """``function(virConnect)`` within ``deadline`` seconds (opening the connection included).
@@ -44,33 +46,39 @@ class Connection:
         it does must bear that. Raises ProvisionError with libvirt's words and a remedy; errors that
         ``function`` raises on purpose (HarnessError) pass through.
         """
+        if os.getpid() != self._pid:
+            raise ProvisionError(
+                f"{what}: this is a fork of the run's process, which alone speaks to libvirt",
+                host=self._name,
+                remedy="end a forked process with os._exit",
+            )
         with self._lock:
-            answer: queue.Queue[tuple[Any, T | None, BaseException | None]] = queue.Queue(1)
-            kept = self._conn
+            answer: queue.Queue[tuple[OpenConnection | None, T | None, BaseException | None]] = queue.Queue(1)
+            kept = self._opened
 
             def work() -> None:
-                conn = kept
+                opened = kept
                 try:
-                    conn = self._opened(kept)
+                    opened = self._usable(kept)
                     try:
-                        value = function(conn)
+                        value = function(opened.conn)
                     except Exception as error:
-                        if conn is not kept or not _is_broken(error):
+                        if opened is not kept or not (opened.lost or _is_broken(error)):
                             raise
                         # Without an event loop libvirt notices a dead link only when it is used.
-                        _close_quietly(conn)
-                        conn = None
-                        conn = self._opened(None)
-                        value = function(conn)
-                    answer.put((conn, value, None))
+                        self._give_up(opened)
+                        opened = None
+                        opened = self._usable(None)
+                        value = function(opened.conn)
+                    answer.put((opened, value, None))
                 except BaseException as error:  # noqa: BLE001  raised again below, in the caller's thread
-                    answer.put((conn, None, error))
+                    answer.put((opened, None, error))
 
             threading.Thread(target=work, name=f"libvirt {what}", daemon=True).start()
             try:
-                self._conn, value, error = answer.get(timeout=deadline)
+                self._opened, value, error = answer.get(timeout=deadline)
             except queue.Empty:
-                self._conn = None
+                self._opened = None
                 self._end_ssh()
                 raise ProvisionError(
                     f"libvirt did not answer within {deadline:g} s: {what}",
@@ -80,48 +88,52 @@ class Connection:
             except BaseException:
                 # Ctrl-C: what runs there (a guest that starts) must be over before it can be released.
                 with contextlib.suppress(queue.Empty):
-                    self._conn, _, _ = answer.get(timeout=deadline)
+                    self._opened, _, _ = answer.get(timeout=deadline)
                 raise
         if error is None:
             return value  # type: ignore[return-value]  # None only where T allows it
-        if isinstance(error, HarnessError) or not _is_libvirt_error(error):
+        if isinstance(error, HarnessError) or not (isinstance(error, OSError) or _is_libvirt_error(error)):
             raise error
         words = str(error)
         raise ProvisionError(f"{what}: {words}", host=self._name, remedy=remedy_for(words)) from error
 
     def close(self, deadline: float = 10.0) -> None:
-        """End the connection; safe to call twice."""
+        """End the connection; safe to call twice. A fork leaves it alone."""
+        if os.getpid() != self._pid:
+            return
         with self._lock:
-            conn, self._conn = self._conn, None
-            if conn is None:
+            opened, self._opened = self._opened, None
+            if opened is None:
                 return
-            closing = threading.Thread(target=_close_quietly, args=(conn,), daemon=True)
+            closing = threading.Thread(target=self._give_up, args=(opened,), daemon=True)
             closing.start()
             closing.join(deadline)
             if closing.is_alive():
                 self._end_ssh()
 
-    def _opened(self, conn: Any) -> Any:
-        import libvirt  # noqa: PLC0415  a C library that most commands never need
+    def _usable(self, opened: OpenConnection | None) -> OpenConnection:
+        if opened is not None and opened.usable:
+            return opened
+        if opened is not None:
+            self._give_up(opened)
+        return OpenConnection(self._uri())
 
-        if conn is not None and conn.isAlive() == 1:
-            return conn
-        if conn is not None:
-            _close_quietly(conn)
-        # libvirt prints every error on standard error unless it is given somewhere else to go.
-        libvirt.registerErrorHandler(_ignore, None)
-        return libvirt.open(self._uri())
+    def _give_up(self, opened: OpenConnection) -> None:
+        lost = opened.lost
+        opened.close()
+        if lost:
+            self._end_ssh()
 
     def _end_ssh(self) -> None:
-        """End the ssh child of this connection. libvirt reaps it only when it closes the connection, so the
-        number in the file cannot have gone to another process."""
-        if self._pid_file is not None:
-            with contextlib.suppress(OSError, ValueError):
-                os.kill(int(self._pid_file.read_text()), signal.SIGTERM)
-
-
-def _ignore(_context: object, _error: object) -> None:
-    return
+        """End the ssh child of this connection. libvirt reaps it only when it closes the connection; where a
+        test did that instead, the number in the file may be another's: so its command line is looked at."""
+        if self._pid_file is None:
+            return
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(self._pid_file.read_text())
+            ours = os.fsencode(self._pid_file.parent.parent)  # the directory of the socket that it uses
+            if ours in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)
 
 
 def _is_libvirt_error(error: BaseException) -> bool:
@@ -137,13 +149,6 @@ def _is_broken(error: Exception) -> bool:
     return _is_libvirt_error(error) and error.get_error_domain() == libvirt.VIR_FROM_RPC  # type: ignore[attr-defined]
 
 
-def _close_quietly(conn: Any) -> None:
-    import libvirt  # noqa: PLC0415
-
-    with contextlib.suppress(libvirt.libvirtError):
-        conn.close()
-
-
 class SshUri:
     """The libvirt URI of a host, through our own ssh options: the same connection, the same pinned key.
 
@@ -155,16 +160,31 @@ class SshUri:
 
     def __init__(self, transport: SshTransport) -> None:
         self._transport = transport
-        self._directory = Path(tempfile.mkdtemp(prefix="libvirt-", dir=transport.connect()))
+        try:
+            self._directory = Path(tempfile.mkdtemp(prefix="libvirt-", dir=transport.connect()))
+            self._directory.chmod(0o700)  # whatever the umask is
+        except OSError as error:
+            raise TransportError(f"no directory for libvirt's ssh: {error}", host=transport.name) from error
         self.pid_file = self._directory / "pid"
 
     def __call__(self) -> str:
-        """Write the script for the connection as it is now and return the URI."""
+        """Write the script for the connection as it is now and return the URI. Raises TransportError."""
         script = self._directory / "ssh"
         pid, client = shlex.quote(str(self.pid_file)), shlex.join(self._transport.client())
+        # libvirt hands on what this process has by now, and a test may have changed it.
+        search = shlex.quote(self._transport.search_path)
         # Not the leader of a group here, so that setsid keeps the process id.
-        script.write_text(f'#!/bin/sh\necho $$ > {pid}\nexec setsid {client} "$@"\n')
-        script.chmod(0o700)
+        lines = (
+            "#!/bin/sh",
+            f"cd /; umask 077; PATH={search}; export PATH",
+            f"echo $$ > {pid}",
+            f'exec setsid {client} "$@"',
+        )
+        try:
+            script.write_text("\n".join((*lines, "")))
+            script.chmod(0o700)
+        except OSError as error:
+            raise TransportError(f"libvirt's ssh: {error}", host=self._transport.name) from error
         access = self._transport.access
         address = f"[{access.address}]" if ":" in access.address else quote(access.address)
         parameters = urlencode({"command": str(script), "no_tty": "1"}, quote_via=quote)

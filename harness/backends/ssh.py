@@ -97,6 +97,11 @@ class SshTransport:
         """The machine, for messages."""
         return self._name
 
+    @property
+    def search_path(self) -> str:
+        """Where programs are looked for, as it was when this was made."""
+        return self._surroundings.environment.get("PATH", os.defpath)
+
     def run(
         self, argv: tuple[str, ...], *, stdin: bytes = b"", deadline: float = 60.0, label: str = ""
     ) -> CommandResult:

@@ -19,11 +19,25 @@ START_SECONDS = 60
 @contextlib.contextmanager
 def private_libvirtd() -> Iterator[Any]:
     """A libvirt connection that knows QEMU and defines domains. Raises RuntimeError when there is none."""
-    program = shutil.which("libvirtd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if program is None or shutil.which("qemu-system-x86_64") is None:
-        raise RuntimeError("libvirtd or qemu-system-x86_64 is not installed")
+    if shutil.which("qemu-system-x86_64") is None:
+        raise RuntimeError("qemu-system-x86_64 is not installed")
     import libvirt
 
+    libvirt.registerErrorHandler(lambda *_: None, None)
+    with private_daemon() as socket:
+        connection = libvirt.open(f"qemu+unix:///session?socket={socket}")
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+
+@contextlib.contextmanager
+def private_daemon() -> Iterator[Path]:
+    """The socket of a daemon. Raises RuntimeError when there is none."""
+    program = shutil.which("libvirtd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    if program is None:
+        raise RuntimeError("libvirtd is not installed")
     # Short, since a socket's path may have 107 characters; root's own session would be the system's.
     base = Path(tempfile.mkdtemp(prefix="sdlv", dir="/tmp"))
     account = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
@@ -42,7 +56,6 @@ def private_libvirtd() -> Iterator[Any]:
             {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []} if os.geteuid() == 0 else {}
         ),
     )
-    libvirt.registerErrorHandler(lambda *_: None, None)
     try:
         socket = base / "r" / "libvirt" / "libvirt-sock"
         deadline = time.monotonic() + START_SECONDS
@@ -50,11 +63,7 @@ def private_libvirtd() -> Iterator[Any]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError("libvirtd did not start")
             time.sleep(0.1)
-        connection = libvirt.open(f"qemu+unix:///session?socket={socket}")
-        try:
-            yield connection
-        finally:
-            connection.close()
+        yield socket
     finally:
         process.terminate()
         process.wait(timeout=30)
