@@ -181,7 +181,7 @@ def _native(name: str) -> str:
 
 
 def _own_image(kind: str) -> GuestImage:
-    path = Path(kind).expanduser()
+    path = Path(kind).expanduser().absolute()
     if path.suffix != ".qcow2":
         raise ConfigError(
             f"guest_image: {kind!r} is neither a kind ({', '.join(sorted(KINDS))}) nor a .qcow2 file"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
-import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import ProvisionError
+from harness.backends.process import Surroundings, run_child
+from harness.errors import ProvisionError, TransportError
 
 FW_CFG = "opt/org.shakedown"
 """Prefix of what a guest reads under ``/sys/firmware/qemu_fw_cfg/by_name`` (contract: CONTRIBUTING.md)."""
+
+_KEYGEN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,24 +40,22 @@ class GuestKeys:
     def pin(self, address: str, known_hosts: Path) -> None:
         """Write the known_hosts file that lets only this guest answer at ``address``."""
         known_hosts.write_text(f"{address} {self.host_public}\n")
+        known_hosts.chmod(0o600)  # whatever the umask is
 
 
 def make_keys(directory: Path, guest: str) -> GuestKeys:
     """New ed25519 keys in ``directory`` (which only we can read). Raises ProvisionError."""
     identity, host = directory / f"{guest}.key", directory / f"{guest}.host_key"
+    inherited = replace(Surroundings.now(), umask=0o077)  # no umask may hide them from ssh
     for path in (identity, host):
+        argv = ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "shakedown", "-f", str(path.absolute()))
         try:
-            made = subprocess.run(
-                ("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "shakedown", "-f", str(path)),
-                capture_output=True,
-                stdin=subprocess.DEVNULL,
-                check=False,
-            )
-        except OSError as error:
+            made = run_child(argv, deadline=_KEYGEN_SECONDS, surroundings=inherited)
+        except TransportError as error:
             raise ProvisionError(
-                f"ssh-keygen cannot be run: {error}", remedy="apt-get install openssh-client"
+                f"ssh-keygen cannot be run: {error.message}", remedy="apt-get install openssh-client"
             ) from error
-        if made.returncode != 0:
+        if made.status != 0:
             words = made.stderr.decode("utf-8", "backslashreplace").strip()
             raise ProvisionError(f"ssh-keygen failed: {words}", remedy="apt-get install openssh-client")
     return GuestKeys(

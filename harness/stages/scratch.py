@@ -11,41 +11,62 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.descriptors import Descriptor
+
 PREFIX = "shakedown-keys-"
 _OWNER = "owner"
 """A file in the directory that its owner keeps locked: the kernel frees it when that process ends, by any
-signal, and nobody else can. It gets this name only when it is locked, so a free one has no owner any more. A
-directory without it is just being made, or is not ours: it stays."""
+signal. It gets this name only when it is locked. A directory without it is just being made, or is not ours:
+it stays. A test in the owner's process may close the file, which frees the lock; so the file also says which
+process that is, and while that one lives the directory stays too."""
 
 
 @contextmanager
 def private_directory(parent: Path | None = None) -> Iterator[Path]:
     """A directory that only this user can read, gone with the block; those of dead owners beside it go first.
 
-    ``parent`` is the system's directory for temporary files unless given.
+    ``parent`` is the system's directory for temporary files unless given. A fork removes nothing.
     """
-    beside = Path(tempfile.gettempdir()) if parent is None else parent
+    beside = (Path(tempfile.gettempdir()) if parent is None else parent).absolute()
     _remove_ownerless(beside)
     with contextlib.ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=beside))
-        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        stack.callback(_remove_here, directory, os.getpid())
+        directory.chmod(0o700)  # whatever the umask is
         unnamed = directory / f"{_OWNER}.new"
-        owner = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        stack.callback(os.close, owner)
-        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        owner = Descriptor(os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        stack.callback(owner.close)
+        owner.not_for_forks()
+        os.fchmod(owner.number(), 0o600)
+        fcntl.flock(owner.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        owner.write(_process(os.getpid()).encode())
         unnamed.rename(directory / _OWNER)
         yield directory
+
+
+def _remove_here(directory: Path, pid: int) -> None:
+    if os.getpid() == pid:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _process(pid: int) -> str:
+    """A process, told from a later one of that number by when it began; empty when it is not there."""
+    try:
+        # The name in brackets may hold anything; behind it, field 22 of proc(5) is the start.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return f"{pid} {fields[19]}" if fields[0] not in "ZX" else ""
 
 
 def _remove_ownerless(parent: Path) -> None:
     """Remove what killed controllers of this user left in ``parent``; what cannot be removed stays."""
     for directory in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             if directory.is_symlink() or directory.lstat().st_uid != os.geteuid():
                 continue
-            owner = os.open(directory / _OWNER, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(directory, ignore_errors=True)
-            finally:
-                os.close(owner)
+            with Descriptor(os.open(directory / _OWNER, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)) as owner:
+                fcntl.flock(owner.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+                said = owner.read(100).decode("ascii")
+                if not said or said != _process(int(said.split()[0])):
+                    shutil.rmtree(directory, ignore_errors=True)

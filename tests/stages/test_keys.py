@@ -11,6 +11,7 @@ import pytest
 
 from harness.errors import ProvisionError
 from harness.stages.keys import make_keys
+from tests.alone import alone
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen (openssh-client)")
 
@@ -65,3 +66,18 @@ def test_two_guests_share_no_key(keys, tmp_path) -> None:
 def test_a_directory_that_is_gone_is_told(tmp_path) -> None:
     with pytest.raises(ProvisionError, match=r"ssh-keygen failed: .*No such file"):
         make_keys(tmp_path / "gone", "g1")
+
+
+def test_a_umask_hides_no_key_and_a_changed_directory_loses_none(tmp_path) -> None:
+    code = """
+from harness.stages.keys import make_keys
+os.chdir(sys.argv[1])
+os.mkdir("keys")
+os.umask(0o777)
+close_all()
+keys = make_keys(Path("keys"), "g1")
+keys.pin("10.213.7.10", Path("known_hosts"))
+assert keys.identity.stat().st_mode & 0o777 == 0o600
+assert Path("known_hosts").stat().st_mode & 0o777 == 0o600
+"""
+    alone(code, tmp_path)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.stages.scratch import PREFIX, private_directory
+from tests.alone import alone
 
 HOLD = """
 import sys, time
@@ -71,3 +72,39 @@ def test_what_names_no_owner_or_points_elsewhere_stays(tmp_path) -> None:
         pass
     assert _names(tmp_path) == {newborn.name, f"{PREFIX}link"}
     assert (elsewhere / "owner").exists()
+
+
+def test_it_stays_while_its_owner_lives_even_when_the_lock_was_closed(tmp_path) -> None:
+    code = """
+from harness.stages.scratch import private_directory
+parent = Path(sys.argv[1])
+os.umask(0o777)
+with private_directory(parent) as ours:
+    assert ours.stat().st_mode & 0o777 == 0o700
+    close_all()
+    theirs = take_numbers(parent / "theirs")
+    with private_directory(parent):
+        assert ours.is_dir()
+assert not ours.exists()
+for number in theirs:
+    os.write(number, b"x")
+"""
+    alone(code, tmp_path)
+    assert _names(tmp_path) == set()
+
+
+def test_a_fork_that_leaves_the_block_removes_nothing(tmp_path) -> None:
+    code = """
+import contextlib
+from harness.stages.scratch import private_directory
+os.chdir(sys.argv[1])
+stack = contextlib.ExitStack()
+ours = stack.enter_context(private_directory(Path(".")))
+assert in_a_fork(stack.close) == 0
+assert ours.is_dir()
+os.chdir("/")
+stack.close()
+assert not ours.exists()
+"""
+    alone(code, tmp_path)
+    assert _names(tmp_path) == set()
