@@ -53,7 +53,7 @@ def _process(pid: int) -> str:
     """A process, told from a later one of that number by when it began; empty when it is not there."""
     try:
         # The name in brackets may hold anything; behind it, field 22 of proc(5) is the start.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return ""
     return f"{pid} {fields[19]}" if fields[0] not in "ZX" else ""
