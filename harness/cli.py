@@ -211,6 +211,39 @@ def judge(
 
 
 @app.command()
+def note(
+    run_dir: Annotated[
+        Path, typer.Argument(help="A run directory, runs/HOST/RUN: of a run that lives or not.")
+    ],
+    text: Annotated[str, typer.Argument(help="What was done or seen, in one line.")],
+    by: Annotated[str, typer.Option("--by", help="Who says so.")],
+    intervention: Annotated[
+        bool,
+        typer.Option(
+            "--intervention", help="A person touched the host, so that the run did not go by itself."
+        ),
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Tell a run what a person did or saw; it becomes evidence, before the run's end or when judged again.
+
+    \b
+    Examples:
+      shakedown note runs/rack12/20261122T031500Z-3f9a1c --by "Ada Example" "fans of GPU 3 are loud"
+      shakedown note runs/rack12/20261122T031500Z-3f9a1c --by Ada --intervention "restarted libvirtd"
+    """
+
+    def action() -> int:
+        from harness.commands import note as command  # noqa: PLC0415
+
+        return command.run(
+            run_dir=run_dir, by=by, text=text, intervention=intervention, json_output=json_output
+        )
+
+    end(action)
+
+
+@app.command()
 def compare(
     run_dir: Annotated[Path, typer.Argument(help="A run with guests.")],
     bare: Annotated[Path, typer.Argument(help="A bare run of the same machine.")],

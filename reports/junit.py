@@ -58,6 +58,8 @@ def _properties(record: RunRecord) -> list[tuple[str, str]]:
         *(("stand-in", sentence) for sentence in telemetry.standins(record)),
         ("run", record.run),
         ("expires", record.expires_at),
+        *(("intervention", said) for said in record.evidence.interventions),
+        *(("note", said) for said in view.notes(record)),
         *view.versions(record),
     ]
 

@@ -46,6 +46,7 @@ def _head(record: RunRecord) -> str:
             f"- checks: {counts}",
             f"- the verdict stands until {markdown(record.expires_at)}",
             f"- interventions by hand: {_joined(evidence.interventions) or 'none'}",
+            *(f"- note: {markdown(said)}" for said in view.notes(record)),
         )
     )
 

@@ -13,7 +13,8 @@ from harness.model.record import RunRecord
 from harness.record.directory import RunDirectory
 from harness.record.events import read_events
 from harness.record.files import safe_name
-from harness.record.judge import file_problems, read_recorded, recorded_files
+from harness.record.judge import file_problems, read_recorded, recorded_files, rejudge
+from harness.record.notes import read_notes, taken_notes
 from reports import render_all, renderer
 from reports.parts.text import clean
 
@@ -23,7 +24,8 @@ def run(*, runs: Sequence[Path], formats: Sequence[str] = (), output: Path | Non
 
     Reports go beside the record, or into ``output`` (one folder for each run when there are several). No
     ``formats`` means all that a run writes by itself. A record that was altered, or whose evidence was, is
-    rendered as INCONCLUSIVE with the reason, never with the verdict it claims. Raises ConfigError for an
+    rendered as INCONCLUSIVE with the reason, never with the verdict it claims. One that a note was left for
+    after its end is judged again with it. Raises ConfigError for an
     unknown format or a directory that is not a run, RecordError for a run without a readable ``run.json``.
     """
     if not runs:
@@ -40,10 +42,13 @@ def run(*, runs: Sequence[Path], formats: Sequence[str] = (), output: Path | Non
 
 
 def load(directory: RunDirectory) -> RunRecord:
-    """The recorded run; INCONCLUSIVE with the reasons when the directory contradicts its own hashes."""
+    """The recorded run, judged again when notes came after its end; INCONCLUSIVE with the reasons when the
+    directory contradicts its own hashes."""
     log = read_events(directory.events)
     record, problems = read_recorded(directory, log)
-    problems = (*log.problems, *file_problems(directory, recorded_files(log.events)), *problems)
+    left = read_notes(directory, taken_notes(log.events))
+    altered = file_problems(directory, recorded_files(log.events))
+    problems = (*log.problems, *altered, *problems, *left.problems)
     if record is None:
         why = "; ".join(problems) or "run.json was never written: the run was killed"
         raise RecordError(
@@ -52,6 +57,8 @@ def load(directory: RunDirectory) -> RunRecord:
         )
     if not problems and not log.ended:
         problems = ("the events have no end",)
+    if left.notes and not problems:
+        return _judged_again(directory)
     for problem in problems:
         sys.stderr.write(f"warning: {directory.path}: {clean(problem)}\n")
     if not problems:
@@ -61,6 +68,13 @@ def load(directory: RunDirectory) -> RunRecord:
         record.decision, verdict=Verdict.INCONCLUSIVE, reasons=(*reasons, *record.decision.reasons)
     )
     return replace(record, decision=decision)
+
+
+def _judged_again(directory: RunDirectory) -> RunRecord:
+    judgement = rejudge(directory)
+    for said in (*judgement.problems, *judgement.notes):
+        sys.stderr.write(f"warning: {directory.path}: {clean(said)}\n")
+    return judgement.record
 
 
 def _target(directory: RunDirectory, record: RunRecord, output: Path | None, *, several: bool) -> Path:

@@ -228,6 +228,18 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What a person did or saw, told to the run by ``shakedown note``."""
+
+    at: str
+    """When it was told (UTC, ISO 8601)."""
+    by: str
+    text: str
+    intervention: bool = False
+    """True: the person touched the host."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
     """Everything a run knows when it is judged."""
 
@@ -250,7 +262,9 @@ class Evidence:
     guests: tuple[GuestEvidence, ...] = ()
     errors: tuple[StageError, ...] = ()
     interventions: tuple[str, ...] = ()
-    """What a person did by hand during the run: the goal is none."""
+    """What a person did by hand during the run, each with who said so and when: the goal is none."""
+    notes: tuple[Note, ...] = ()
+    """What people saw and told; none of these is an intervention."""
     interrupted: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage to seconds."""

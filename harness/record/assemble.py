@@ -15,6 +15,7 @@ from harness.model.evidence import (
     Engine,
     Evidence,
     GuestEvidence,
+    Note,
     Reference,
     ReleaseEvidence,
     ResetTrial,
@@ -32,6 +33,7 @@ from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
 from harness.record.events import Event
 from harness.record.kinds import Kind
+from harness.record.notes import with_note
 from harness.serial import from_data
 
 T = TypeVar("T")
@@ -237,8 +239,8 @@ def _error(evidence: Evidence, event: Event) -> Evidence:
     return replace(evidence, errors=(*evidence.errors, from_data(StageError, event.data["error"])))
 
 
-def _intervention(evidence: Evidence, event: Event) -> Evidence:
-    return replace(evidence, interventions=(*evidence.interventions, str(event.data["what"])))
+def _note(evidence: Evidence, event: Event) -> Evidence:
+    return with_note(evidence, from_data(Note, event.data["note"]))
 
 
 def _engine(evidence: Evidence, event: Event) -> Evidence:
@@ -274,7 +276,7 @@ _STEPS: dict[str, Callable[[Evidence, Event], Evidence]] = {
     Kind.RESIDUE: _residue,
     Kind.RELEASE: _release,
     Kind.ERROR: _error,
-    Kind.INTERVENTION: _intervention,
+    Kind.NOTE: _note,
     Kind.RECORD: _keep,
     Kind.END: _keep,
 }

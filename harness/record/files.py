@@ -10,6 +10,8 @@ from pathlib import Path
 
 from harness.errors import RecordError
 
+BEING_WRITTEN = ".writing-"
+"""What the name of a file begins with until it is whole."""
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -65,7 +67,7 @@ def write_whole(path: Path, data: bytes) -> None:
     """Write ``data`` under a temporary name, fsync, rename. Raises RecordError when the disk refuses."""
     temporary = ""
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=BEING_WRITTEN)
         with os.fdopen(handle, "wb") as stream:
             stream.write(data)
             stream.flush()

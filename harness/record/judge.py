@@ -8,11 +8,13 @@ named and never gives GO.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.errors import HarnessError, RecordError
-from harness.model.evidence import Evidence
+from harness.model.evidence import Evidence, Note
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell, Decision, Severity, Verdict
 from harness.model.record import SCHEMA_VERSION, CheckTitle, RunRecord
@@ -21,6 +23,7 @@ from harness.record.directory import EVENTS, RECORD, RunDirectory
 from harness.record.events import Event, EventFile, read_events
 from harness.record.files import sha256_bytes, sha256_of, write_whole
 from harness.record.kinds import Kind
+from harness.record.notes import changed_by, read_notes, taken_notes, told_late, with_note
 from harness.record.recorder import Recorder
 from harness.serial import from_json, to_json
 from harness.verdict.decide import decide
@@ -45,7 +48,9 @@ class Judgement:
     @property
     def agrees(self) -> bool:
         """Whether the verdict and every outcome are those recorded."""
-        return self.recorded is not None and not self.problems
+        if self.recorded is None or self.problems:
+            return False
+        return not _differences(self.recorded, self.record)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,9 +72,10 @@ def finish(
     Raises RecordError when the events cannot be read back or the record cannot be written.
     """
     directory = recorder.directory
+    unread = recorder.absorb_notes()
     log = read_events(directory.events)
     files = recorded_files(log.events)
-    problems = (*log.problems, *file_problems(directory, files))
+    problems = (*log.problems, *file_problems(directory, files), *unread)
     total = recorder.log.total + 2  # `record` and `end` are still to come
     trust = _Trust(files=files, problems=problems, total=total, unfinished=False)
     record = _record(log, trust, checker, titles)
@@ -96,15 +102,26 @@ def rejudge(
     log = read_events(directory.events)
     files = recorded_files(log.events)
     recorded, problems = read_recorded(directory, log)
-    problems = (*log.problems, *file_problems(directory, files), *problems)
+    left = read_notes(directory, taken_notes(log.events))
+    problems = (*log.problems, *file_problems(directory, files), *problems, *left.problems)
     unfinished = not any(event.kind == Kind.END for event in log.events)
     trust = _Trust(files=files, problems=problems, total=len(log.events), unfinished=unfinished)
     fresh = _record(log, trust, checker, titles)
     differing = _contradictions(recorded, fresh) if recorded and not problems else ()
+    if left.notes:
+        # What was told too late for the events is no contradiction between them and the record.
+        trust = replace(trust, files=files | {found.file: found.sha256 for found in left.notes})
+        fresh = _record(log, trust, checker, titles, late=tuple(found.note for found in left.notes))
     if differing:
         fresh = replace(fresh, decision=_distrust(fresh.decision, differing))
+    elif recorded and not problems:
+        changed = changed_by(left.notes, recorded.decision.verdict, fresh.decision.verdict)
+        fresh = replace(fresh, decision=_with_reasons(fresh.decision, changed))
     return Judgement(
-        record=fresh, recorded=recorded, problems=(*problems, *differing), notes=_strangers(directory, files)
+        record=fresh,
+        recorded=recorded,
+        problems=(*problems, *differing),
+        notes=(*told_late(left.notes), *_strangers(directory, files)),
     )
 
 
@@ -112,7 +129,7 @@ def recorded_files(events: tuple[Event, ...]) -> dict[str, str]:
     """Evidence file to ``sha256:<hex>``, as the events say."""
     files: dict[str, str] = {}
     for event in events:
-        if event.kind == Kind.FILE:
+        if event.kind in (Kind.FILE, Kind.NOTE):
             name, digest = event.data.get("file"), event.data.get("sha256")
             if not isinstance(name, str) or not isinstance(digest, str):
                 raise RecordError(f"event {event.seq} ({event.kind}) does not name a file and its hash")
@@ -149,9 +166,11 @@ def _record(
     trust: _Trust,
     checker: Checker | None,
     titles: tuple[CheckTitle, ...] | None,
+    *,
+    late: tuple[Note, ...] = (),
 ) -> RunRecord:
     inputs = run_inputs(log.events)
-    evidence = assemble(log.events, torn=log.torn > 0)
+    evidence = functools.reduce(with_note, late, assemble(log.events, torn=log.torn > 0))
     results, planned = (checker or _registered_checker())(evidence, inputs.profile, inputs.host)
     now = end_of_run(log.events)
     decision = decide(
@@ -185,7 +204,11 @@ def _record(
 def _distrust(decision: Decision, problems: tuple[str, ...]) -> Decision:
     """A decision on evidence that cannot be trusted: it says nothing, in either direction."""
     reasons = tuple(f"the record cannot be trusted: {problem}" for problem in problems)
-    return replace(decision, verdict=Verdict.INCONCLUSIVE, reasons=(*reasons, *decision.reasons))
+    return _with_reasons(replace(decision, verdict=Verdict.INCONCLUSIVE), reasons)
+
+
+def _with_reasons(decision: Decision, first: tuple[str, ...]) -> Decision:
+    return replace(decision, reasons=(*first, *decision.reasons))
 
 
 def file_problems(directory: RunDirectory, files: dict[str, str]) -> tuple[str, ...]:
@@ -193,7 +216,7 @@ def file_problems(directory: RunDirectory, files: dict[str, str]) -> tuple[str, 
     problems = []
     for name, digest in files.items():
         try:
-            actual = sha256_of(directory.file(name))
+            actual = sha256_of(_regular(directory.file(name)))
         except FileNotFoundError:
             problems.append(f"evidence file {name} is missing")
         except (OSError, RecordError) as error:
@@ -204,8 +227,23 @@ def file_problems(directory: RunDirectory, files: dict[str, str]) -> tuple[str, 
     return tuple(problems)
 
 
+def _regular(path: Path) -> Path:
+    """The path itself. Raises RecordError for a pipe or a device, which may never come to an end."""
+    if path.exists() and not path.is_file():
+        raise RecordError("it is no regular file")
+    return path
+
+
 def _contradictions(recorded: RunRecord, fresh: RunRecord) -> tuple[str, ...]:
-    """Where this judgement and the recorded one differ in an outcome or the verdict."""
+    """Where this judgement and the recorded one differ: what is wrong with the record, if anything."""
+    lines = _differences(recorded, fresh)
+    if recorded.evidence != fresh.evidence:
+        lines = (*lines, f"the evidence in {RECORD} is not what {EVENTS} says")
+    return lines
+
+
+def _differences(recorded: RunRecord, fresh: RunRecord) -> tuple[str, ...]:
+    """Where two judgements differ in an outcome or the verdict."""
     before, after = _outcomes(recorded), _outcomes(fresh)
     lines = []
     for key in dict.fromkeys((*before, *after)):
@@ -217,8 +255,6 @@ def _contradictions(recorded: RunRecord, fresh: RunRecord) -> tuple[str, ...]:
             f"the recorded verdict is {recorded.decision.verdict.value}, "
             f"judged again it is {fresh.decision.verdict.value}"
         )
-    if recorded.evidence != fresh.evidence:
-        lines.append(f"the evidence in {RECORD} is not what {EVENTS} says")
     return tuple(lines)
 
 

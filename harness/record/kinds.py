@@ -33,6 +33,6 @@ class Kind(StrEnum):
     RESIDUE = "residue"
     RELEASE = "release"
     ERROR = "error"
-    INTERVENTION = "intervention"
+    NOTE = "note"
     RECORD = "record"
     END = "end"

@@ -32,9 +32,10 @@ from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
 from harness.ports import Clock, CommandResult
 from harness.record.directory import DOMAIN, TRANSCRIPTS, RunDirectory, new_run_id
-from harness.record.events import EventLog
+from harness.record.events import EventLog, read_events
 from harness.record.files import make_folders, safe_name, sha256_bytes, sha256_of, write_whole
 from harness.record.kinds import Kind
+from harness.record.notes import read_notes, taken_notes
 from harness.record.transcripts import Transcript, to_bytes
 from harness.serial import to_data
 
@@ -61,6 +62,8 @@ class Recorder:
         self.log = log
         self._clock = clock
         self._lock = threading.Lock()
+        self._taken: set[str] | None = None
+        """Files of the notes that the events hold; None until it was asked for."""
         self._transcripts = sum(1 for _ in (directory.path / TRANSCRIPTS).glob("*"))
 
     @classmethod
@@ -227,9 +230,20 @@ class Recorder:
         """A stage broke."""
         self.log.append(Kind.ERROR, {"error": to_data(error)})
 
-    def intervention(self, what: str) -> None:
-        """A person did something by hand."""
-        self.log.append(Kind.INTERVENTION, {"what": what})
+    def absorb_notes(self) -> tuple[str, ...]:
+        """Take the notes that people left since the last call into the events, one event each.
+
+        Returns what of the others is wrong, one sentence each. Cheap and safe to call often.
+        """
+        with self._lock:
+            if self._taken is None:
+                # A run that is taken up again knows some already.
+                self._taken = set(taken_notes(read_events(self.directory.events).events))
+            left = read_notes(self.directory, self._taken)
+            for found in left.notes:
+                self.log.append(Kind.NOTE, to_data(found))
+                self._taken.add(found.file)
+        return left.problems
 
     # -- the host ------------------------------------------------------------------------------------
 

@@ -240,3 +240,8 @@ def versions(record: RunRecord) -> tuple[tuple[str, str], ...]:
         ]
     rows += [(f"controller: {name}", value) for name, value in sorted(record.versions.items())]
     return tuple(rows)
+
+
+def notes(record: RunRecord) -> tuple[str, ...]:
+    """What people told the run and is no intervention: who, when and what."""
+    return tuple(f"{note.by} at {note.at}: {note.text}" for note in record.evidence.notes)

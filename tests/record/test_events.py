@@ -22,7 +22,7 @@ def a_log(path: Path, count: int = 3, *, end: bool = False) -> Path:
     file = path / "events.jsonl"
     log = EventLog(file, example.TickingClock())
     for number in range(count):
-        log.append("intervention", {"what": f"thing {number}"})
+        log.append("note", {"what": f"thing {number}"})
     if end:
         log.end()
     log.close()
@@ -49,7 +49,7 @@ def test_nothing_is_written_after_the_end(tmp_path):
     log = EventLog(tmp_path / "events.jsonl", example.TickingClock())
     log.end()
     with pytest.raises(RecordError, match="too late"):
-        log.append("intervention", {"what": "late"})
+        log.append("note", {"what": "late"})
 
 
 @given(st.data())
@@ -85,8 +85,8 @@ def test_a_nan_is_refused_before_it_reaches_the_disk(tmp_path):
     file = a_log(tmp_path)
     log, _ = EventLog.reopen(file, example.TickingClock())
     with pytest.raises(RecordError, match="JSON"):
-        log.append("intervention", {"what": float("nan")})
-    log.append("intervention", {"what": "fine"})
+        log.append("note", {"what": float("nan")})
+    log.append("note", {"what": "fine"})
     log.close()
     assert [e.seq for e in read_events(file).events] == [1, 2, 3, 4]
 
@@ -95,7 +95,7 @@ def test_several_threads_never_tear_a_line(tmp_path):
     file = tmp_path / "events.jsonl"
     log = EventLog(file, example.TickingClock())
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: log.append("intervention", {"what": "x" * n}), range(100)))
+        list(pool.map(lambda n: log.append("note", {"what": "x" * n}), range(100)))
     log.end()
     known = read_events(file)
     assert known.ended
@@ -107,7 +107,7 @@ HOSTILE = "\x1b[31m<script>\n\r\x00\u202e\ud800 " + "A" * 100_000
 
 def test_hostile_text_comes_back_exactly_as_it_went_in(tmp_path):
     log = EventLog(tmp_path / "events.jsonl", example.TickingClock())
-    log.append("intervention", {"what": HOSTILE})
+    log.append("note", {"what": HOSTILE})
     log.end()
     known = read_events(tmp_path / "events.jsonl")
     assert known.events[0].data["what"] == HOSTILE
@@ -131,7 +131,7 @@ def test_an_unknown_kind_is_a_record_error(tmp_path):
 
 def test_events_that_do_not_begin_with_the_inputs_are_a_record_error():
     with pytest.raises(RecordError, match=r"run\.start"):
-        assemble((event("intervention", what="x"),))
+        assemble((event("note", what="x"),))
 
 
 @pytest.mark.parametrize("kind", [k for k in Kind if k not in (Kind.FILE, Kind.RECORD, Kind.END)])
@@ -180,7 +180,7 @@ def test_an_interrupt_in_the_middle_of_an_append_leaves_the_numbers_right(tmp_pa
     log = EventLog(file, example.TickingClock())
     begun = time.perf_counter()
     for number in range(20):
-        log.append("intervention", {"what": f"thing {number}"})
+        log.append("note", {"what": f"thing {number}"})
     usual = (time.perf_counter() - begun) / 20
     interrupted = 0
     before = signal.signal(signal.SIGALRM, interrupt)
@@ -188,7 +188,7 @@ def test_an_interrupt_in_the_middle_of_an_append_leaves_the_numbers_right(tmp_pa
         for number in range(200):
             try:
                 signal.setitimer(signal.ITIMER_REAL, usual * (1 + number % 50) / 50)
-                log.append("intervention", {"what": f"thing {number}"})
+                log.append("note", {"what": f"thing {number}"})
                 signal.setitimer(signal.ITIMER_REAL, 0)
             except KeyboardInterrupt:
                 interrupted += 1

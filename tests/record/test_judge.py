@@ -107,7 +107,7 @@ def tear_tail(run: RunDirectory) -> None:
 
 def append_event(run: RunDirectory) -> None:
     with run.events.open("ab") as stream:
-        stream.write(b'{"seq":999,"at":"x","monotonic":0,"kind":"intervention","data":{"what":"no"}}\n')
+        stream.write(b'{"seq":999,"at":"x","monotonic":0,"kind":"stage.start","data":{"stage":"no"}}\n')
 
 
 def append_garbage(run: RunDirectory) -> None:

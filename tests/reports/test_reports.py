@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from referencing import Registry, Resource
 
 from harness.errors import ConfigError
-from harness.model.evidence import Answer, Engine, StageError
+from harness.model.evidence import Answer, Engine, Note, StageError
 from harness.model.outcome import Verdict
 from harness.model.record import RunRecord
 from harness.model.telemetry import (
@@ -90,6 +90,7 @@ def hostile_record(record: RunRecord, text: str) -> RunRecord:
             ),
             errors=(error,),
             interventions=(text,),
+            notes=(Note(at=text, by=text, text=text),),
             engine=Engine(description=text, accelerator=text, limits=(text,)),
             seconds={text: 1.0},
         ),
@@ -365,6 +366,18 @@ def check_prom(text: str) -> None:
 
 
 # -- what each format must say ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format_name", ["html", "md", "junit", "json"])
+def test_what_people_did_and_saw_is_listed_with_who_and_when(recorded, format_name):
+    record = recorded("no_go")
+    note = Note(at="2026-03-10T12:00:05Z", by="Ada", text="fan 3 is loud")
+    touched = "Bob at 2026-03-10T12:00:06Z: restarted libvirtd"
+    evidence = replace(record.evidence, interventions=(touched,), notes=(note,))
+    text = renderer(format_name).render(replace(record, evidence=evidence))
+    assert touched in text
+    said = "Ada at 2026-03-10T12:00:05Z: fan 3 is loud"
+    assert (said in text) if format_name != "json" else ('"fan 3 is loud"' in text)
 
 
 @pytest.mark.skipif(not OCP.is_dir(), reason="the OCP schemas of ../shared/fixtures are not here")
