@@ -6,9 +6,25 @@ import math
 from dataclasses import replace
 
 from harness.faults.base import Fault, guest, release, results, with_guest, with_release, with_result
-from harness.model.evidence import Evidence, StageError
+from harness.model.evidence import Evidence, GuestEvidence, StageError
 from harness.model.outcome import Measurement, Outcome
 from harness.model.pci import PciAddress
+from harness.model.placement import NoPlan
+from harness.placement.reasons import Code, reason
+
+
+def _unplaced(evidence: Evidence) -> Evidence:
+    """The first guest has no plan, and so nothing that comes after one."""
+    first, *rest = evidence.guests
+    why = reason(Code.CORES_TAKEN, "other guests have all cores of node 0")
+    bare = GuestEvidence(
+        name=first.name,
+        request=first.request,
+        workloads=first.workloads,
+        attach=first.attach,
+        no_plan=NoPlan(reasons=(why,)),
+    )
+    return replace(evidence, guests=(bare, *rest))
 
 
 def _unreached(evidence: Evidence) -> Evidence:
@@ -18,7 +34,7 @@ def _unreached(evidence: Evidence) -> Evidence:
         message="no answer within 600 s",
         subject=guest(evidence).name,
     )
-    return replace(with_guest(evidence, reached=False), errors=(*evidence.errors, broke))
+    return replace(with_guest(evidence, reached=False, boot_seconds=None), errors=(*evidence.errors, broke))
 
 
 def _wrong_answer(evidence: Evidence) -> Evidence:
@@ -67,12 +83,56 @@ def _leaked_pages(evidence: Evidence) -> Evidence:
     return with_release(evidence, hugepages_after={**after, key: after[key] - 1})
 
 
+_OF_A_GUEST = (
+    "placement.plan",
+    "placement.xml",
+    "placement.threads",
+    "placement.kernel_threads",
+    "placement.memory",
+    "placement.guest_topology",
+    "placement.devices",
+    "guest.reached",
+    "guest.gpu_errors",
+    "guest.kernel_log",
+    "workload.answer",
+    "workload.burn_time",
+    "workload.limits",
+    "workload.expected",
+    "gpu.model_known",
+    "gpu.memory_size",
+    "gpu.clock_reasons",
+    "gpu.temperature",
+    "gpu.power",
+    "gpu.foreign_processes",
+    "gpu.ecc_mode",
+    "gpu.mig_mode",
+    "gpu.ecc_errors",
+    "gpu.retired_memory",
+    "gpu.pcie_under_load",
+    "gpu.nvlink",
+    "telemetry.coverage",
+    "telemetry.present",
+    "telemetry.alive",
+    "release.devices",
+    "release.memory",
+    "release.leftovers",
+    "release.orderly",
+)
+"""What is asked of a guest and its loads, and goes without an answer when it has no place."""
+
 FAULTS = (
+    Fault(
+        id="guest-unplaced",
+        title="A guest finds no place on the host",
+        must_trip="guest.started",
+        corrupt=_unplaced,
+        also=_OF_A_GUEST,
+    ),
     Fault(
         id="guest-not-started",
         title="A guest was never started, and nobody says why",
         must_trip="guest.started",
-        corrupt=lambda e: with_guest(e, started=False, reached=False),
+        corrupt=lambda e: with_guest(e, started=False, reached=False, boot_seconds=None),
         outcome=None,
         also=("guest.reached", "release.devices", "release.memory", "release.orderly"),
     ),

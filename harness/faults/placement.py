@@ -231,7 +231,7 @@ FAULTS = (
         id="unobserved",
         title="Nobody looked where the guest landed",
         must_trip="placement.threads",
-        corrupt=lambda e: with_guest(e, observed=None),
+        corrupt=lambda e: with_guest(e, observed=None, observed_files=()),
         outcome=None,
         also=(
             "workload.expected",
