@@ -18,12 +18,11 @@ from harness.errors import ConfigError
 from harness.model.evidence import Evidence, Note
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell, Severity, Verdict
-from harness.record import notes
 from harness.record.assemble import assemble
 from harness.record.directory import RunDirectory
 from harness.record.events import read_events
 from harness.record.judge import finish, rejudge
-from harness.record.notes import leave_note, read_notes
+from harness.record.notes import MOST_NOTES, fault_of, leave_note, read_notes
 from harness.record.recorder import Recorder
 from tests.reports import records as example
 
@@ -263,15 +262,18 @@ def test_a_folder_of_notes_that_is_none_is_a_problem(ended: RunDirectory, tmp_pa
         leave_note(ended, SAW)
 
 
-def test_more_notes_than_a_run_takes_are_refused_and_a_problem(recorder, monkeypatch) -> None:
-    monkeypatch.setattr(notes, "MOST_NOTES", 3)
-    for _ in range(3):
+def test_more_notes_than_a_run_takes_are_refused_and_a_problem(recorder: Recorder) -> None:
+    folder = recorder.path / "notes"
+    folder.mkdir()
+    for number in range(MOST_NOTES):
+        (folder / f"20260310T120005Z-{number:016x}.json").write_bytes(whole(text=str(number)))
+    with pytest.raises(ConfigError, match="1000 notes already"):
         leave_note(recorder.directory, SAW)
-    with pytest.raises(ConfigError, match="3 notes already"):
-        leave_note(recorder.directory, SAW)
-    (recorder.path / "notes" / NAME).write_bytes(whole())
-    assert recorder.absorb_notes() == ("notes holds more than 3 files: the rest was not read",)
-    assert finish(recorder, checker=checker, titles=example.TITLES).decision.verdict is Verdict.INCONCLUSIVE
+    (folder / "20260310T120006Z-0123456789abcdef.json").write_bytes(whole())
+    assert recorder.absorb_notes() == ("notes holds more than 1000 files: the rest was not read",)
+    record = finish(recorder, checker=checker, titles=example.TITLES)
+    assert len(record.evidence.notes) == MOST_NOTES
+    assert record.decision.verdict is Verdict.INCONCLUSIVE
 
 
 def test_a_note_that_is_being_written_is_not_read_yet(recorder: Recorder) -> None:
@@ -329,7 +331,7 @@ def test_what_can_be_noted_comes_back_as_it_was_said(tmp_path_factory, by, text,
     try:
         leave_note(directory, note)
     except ConfigError:
-        assert notes.fault_of(note)
+        assert fault_of(note)
         return
     left = read_notes(directory)
     assert left.problems == ()
