@@ -162,22 +162,11 @@ class Recorder:
         return relative
 
     def save(self, label: str, argv: tuple[str, ...], stdin_len: int, result: CommandResult) -> str:
-        """What transports call (``harness.backends.process.Recorder``): as ``save_transcript``, without the
-        standard input itself.
+        """Store a finished command before anyone parses it; returns its path in the run directory.
+
+        What transports call (``harness.backends.process.Recorder``): of the standard input only the length is
+        kept.
         """
-        return self._save(label, argv, b"", result, stdin_len)
-
-    def save_transcript(self, label: str, argv: tuple[str, ...], stdin: bytes, result: CommandResult) -> str:
-        """Store a finished command before anyone parses it; returns its path in the run directory."""
-        return self._save(label, argv, stdin, result, len(stdin))
-
-    def save_domain_xml(self, guest: str, xml: str) -> str:
-        """Store a domain's XML as ``domain/<guest>.xml``; returns its path in the run directory."""
-        return self.save_file(f"{DOMAIN}/{safe_name(guest)}.xml", xml.encode("utf-8", "backslashreplace"))
-
-    def _save(
-        self, label: str, argv: tuple[str, ...], stdin: bytes, result: CommandResult, stdin_bytes: int
-    ) -> str:
         self.log.require_writer()  # before the lock, which a fork may have got in the middle of its use
         transcript = Transcript(
             label=label,
@@ -185,8 +174,8 @@ class Recorder:
             status=result.status,
             seconds=result.seconds,
             at=self._clock.now(),
-            stdin_bytes=stdin_bytes,
-            stdin=stdin,
+            stdin_bytes=stdin_len,
+            stdin=b"",
             stdout=result.stdout,
             stderr=result.stderr,
         )
@@ -195,6 +184,10 @@ class Recorder:
             number = self._transcripts
         name = safe_name(label or (argv[0] if argv else ""))
         return self.save_file(f"{TRANSCRIPTS}/{number:04d}-{name}.txt", to_bytes(transcript))
+
+    def save_domain_xml(self, guest: str, xml: str) -> str:
+        """Store a domain's XML as ``domain/<guest>.xml``; returns its path in the run directory."""
+        return self.save_file(f"{DOMAIN}/{safe_name(guest)}.xml", xml.encode("utf-8", "backslashreplace"))
 
     def _free_name(self, relative: str) -> str:
         stem, dot, suffix = relative.rpartition(".")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +12,7 @@ from harness.errors import ParseError, RecordError
 from harness.ports import CommandResult
 from harness.record.directory import RunDirectory, new_run_id
 from harness.record.files import safe_name, sha256_of
-from harness.record.transcripts import from_bytes
+from harness.record.transcripts import from_bytes, to_bytes
 from tests.reports import records as example
 
 
@@ -55,11 +57,13 @@ def result(stdout: bytes, stderr: bytes = b"") -> CommandResult:
 def test_a_transcript_keeps_every_byte_whatever_it_holds(tmp_path_factory, stdin, stdout, stderr):
     recorder = example.begin(tmp_path_factory.mktemp("t"), example.WITH_WAIVERS)
     done = result(stdout, stderr)
-    path = recorder.path / recorder.save_transcript("a label", done.argv, stdin, done)
+    path = recorder.path / recorder.save("a label", done.argv, len(stdin), done)
     saved = from_bytes(path.read_bytes())
     recorder.log.close()
-    assert (saved.stdin, saved.stdout, saved.stderr) == (stdin, stdout, stderr)
+    assert (saved.stdin_bytes, saved.stdout, saved.stderr) == (len(stdin), stdout, stderr)
     assert (saved.argv, saved.status, saved.seconds) == (done.argv, 3, 0.5)
+    whole = replace(saved, stdin=stdin)
+    assert from_bytes(to_bytes(whole)) == whole
 
 
 def test_a_transcript_with_headings_inside_is_still_read_right(tmp_path):
@@ -77,7 +81,7 @@ def test_a_transcript_with_headings_inside_is_still_read_right(tmp_path):
 def test_a_truncated_transcript_is_a_parse_error(tmp_path_factory, cut):
     recorder = example.begin(tmp_path_factory.mktemp("t"), example.WITH_WAIVERS)
     done = result(b"x" * 40)
-    data = (recorder.path / recorder.save_transcript("x", done.argv, b"in", done)).read_bytes()
+    data = (recorder.path / recorder.save("x", done.argv, 2, done)).read_bytes()
     recorder.log.close()
     if cut >= len(data):
         return
@@ -95,7 +99,7 @@ def test_saved_files_are_hashed_numbered_and_leave_no_temporary_files(tmp_path):
     recorder = example.begin(tmp_path, example.WITH_WAIVERS)
     first = recorder.save_file("domain/g1.xml", b"<a/>")
     second = recorder.save_file("domain/g1.xml", b"<b/>")
-    labelled = recorder.save_transcript("../../etc/passwd", ("x",), b"", result(b""))
+    labelled = recorder.save("../../etc/passwd", ("x",), 0, result(b""))
     recorder.log.close()
     assert (first, second) == ("domain/g1.xml", "domain/g1-2.xml")
     assert labelled == "transcripts/0001-etc-passwd.txt"

@@ -564,8 +564,8 @@ def play(recorder: Recorder, scenario: Scenario) -> None:
             limits=("no GPU: four edu stand-ins compute factorials and copy memory by DMA",),
         )
     )
-    transcript = recorder.save_transcript(
-        "facts", ("sh", "-s"), b"", answer(b"numa 2\n" + scenario.text.encode(errors="replace"))
+    transcript = recorder.save(
+        "facts", ("sh", "-s"), 0, answer(b"numa 2\n" + scenario.text.encode(errors="replace"))
     )
     recorder.facts(host_facts(shape), file=transcript)
     recorder.stage_ended("discover", 1.3)
@@ -614,7 +614,7 @@ def _play_guest(
     observed = observed_for(plan)
     if scenario.misplaced and name == "g4":
         observed = misplace(observed)
-    file = recorder.save_transcript(f"observe-{name}", ("sh", "-s"), b"", answer(b"tasks\n"))
+    file = recorder.save(f"observe-{name}", ("sh", "-s"), 0, answer(b"tasks\n"))
     recorder.guest_observed(name, observed, (file,))
     recorder.stage_ended("observe", 2.2)
     for workload in workloads:
