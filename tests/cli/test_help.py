@@ -16,6 +16,7 @@ EXPECTED = {
     ("plan",),
     ("judge",),
     ("report",),
+    ("note",),
     ("test",),
     *(("lab", word) for word in ("up", "down", "status", "ssh", "reset")),
     *(("inventory", word) for word in ("list", "check")),
