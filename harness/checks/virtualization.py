@@ -6,7 +6,8 @@ from harness.checks.answers import error, failed, guest, host_facts, listing, ok
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.evidence import Reference
 from harness.model.outcome import Action, CheckResult, EvidenceRef
-from harness.verdict.virtualization import Cost, Finding, costs, unfit
+from harness.verdict.ratio import Finding
+from harness.verdict.virtualization import Cost, costs, unfit
 
 _REMEDY = (
     "see whether the guest's CPUs, memory and huge pages lie on the GPU's node (placement.*), then the PCIe "

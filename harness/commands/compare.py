@@ -14,7 +14,8 @@ from harness.record.directory import RunDirectory
 from harness.record.judge import rejudge
 from harness.record.reference import read_reference
 from harness.serial import to_data
-from harness.verdict.virtualization import Cost, Finding, costs, unfit
+from harness.verdict.ratio import Finding
+from harness.verdict.virtualization import Cost, costs, unfit
 
 
 def run(*, run_dir: Path, bare: Path, json_output: bool) -> int:

@@ -9,7 +9,7 @@ from harness.model.evidence import Reference
 from harness.model.guest import AttachMode
 from harness.record.directory import RunDirectory
 from harness.record.judge import rejudge
-from harness.verdict.virtualization import reference_values
+from harness.verdict.ratio import values_of
 
 
 def read_reference(path: Path) -> Reference:
@@ -37,6 +37,6 @@ def read_reference(path: Path) -> Reference:
         verdict=record.decision.verdict.value,
         ended_at=evidence.ended_at or "",
         parameters=record.profile.workload_parameters,
-        values=tuple(value for guest in bare for value in reference_values(guest)),
+        values=tuple(value for guest in bare for value in values_of(guest)),
         problems=judgement.problems,
     )

@@ -1,39 +1,18 @@
 """What virtualisation costs: a guest's figures against those of the bare machine, per measurement.
 
-The ratio is that of the medians, turned so that more is better. With its bootstrap interval three answers are
-possible: clearly enough, clearly too little, or not yet decided.
+How a ratio is made and weighed: ``harness.verdict.ratio``.
 """
 
 from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass
-from enum import StrEnum
 
 from harness.model.evidence import GuestEvidence, Reference, ReferenceValue
 from harness.model.inventory import VirtualizationSpec
 from harness.model.outcome import SubjectKind, Verdict
 from harness.model.pci import PciAddress
-
-LESS_IS_BETTER = ("s", "ms", "us", "ns")
-"""Units of times: the guest's must not be longer."""
-RATES = ("1/s", "GB/s", "MB/s", "TFLOP/s", "GFLOP/s", "GH/s", "MH/s", "H/s", "Gbit/s")
-"""Units of rates. Anything else (counts, shares, temperatures) is no cost of virtualisation."""
-
-_CONFIDENCE = 0.95
-_RESAMPLES = 2000
-_SEED = 20260101
-
-
-class Finding(StrEnum):
-    """What can be said of one measurement."""
-
-    KEEPS = "keeps"
-    LOSES = "loses"
-    UNDECIDED = "undecided"
-    """The interval holds the floor: more rounds are needed."""
-    TOO_FEW = "too few runs"
-    NOT_COMPARABLE = "not comparable"
+from harness.verdict.ratio import NOT_ABOVE_ZERO, Finding, values_of, weighed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,27 +59,6 @@ def unfit(reference: Reference, subject: SubjectKind, machine_id: str | None) ->
     return ""
 
 
-def reference_values(guest: GuestEvidence) -> tuple[ReferenceValue, ...]:
-    """Every rate and time that the loads of a guest or bare machine measured, by load, name and GPU."""
-    host_side = {str(inside): host for host, inside in guest.inside.items()}
-    found: dict[tuple[str, str, str, str, PciAddress | None], list[float]] = {}
-    for result in guest.results:
-        if result.status != "done" or any(not answer.ok for answer in result.answers):
-            continue  # the speed of a wrong answer is worth nothing
-        for measurement in result.measurements:
-            if measurement.value is None or measurement.unit not in (*RATES, *LESS_IS_BETTER):
-                continue
-            if measurement.subject and measurement.subject not in host_side:
-                continue  # a pair of GPUs, or a GPU that nobody knows
-            device = host_side[measurement.subject] if measurement.subject else None
-            key = (result.workload, result.engine, measurement.name, measurement.unit, device)
-            found.setdefault(key, []).append(measurement.value)
-    return tuple(
-        ReferenceValue(workload=w, engine=e, name=n, unit=u, device=d, values=tuple(values))
-        for (w, e, n, u, d), values in found.items()
-    )
-
-
 def costs(
     guest: GuestEvidence,
     workload: str,
@@ -114,7 +72,7 @@ def costs(
     bare = [value for value in reference.values if value.workload == workload]
     same_load = reference.parameters.get(workload, {}) == parameters
     same_size = guest.plan is not None and len(guest.plan.vcpupin) == reference.cpus
-    measured = [value for value in reference_values(guest) if value.workload == workload]
+    measured = [value for value in values_of(guest) if value.workload == workload]
     found = [
         _cost(None, Finding.NOT_COMPARABLE, spec.floor, other, detail="the guest has no such figure")
         for other in bare
@@ -178,42 +136,7 @@ def _cost(
 
 
 def _compared(mine: ReferenceValue, other: ReferenceValue, floor: float) -> Cost:
-    above, below = (other, mine) if mine.unit in LESS_IS_BETTER else (mine, other)
-    if min(*above.values, *below.values) <= 0:
-        return _cost(mine, Finding.NOT_COMPARABLE, floor, other, detail="a figure that is not above zero")
-    ratio = statistics.median(above.values) / statistics.median(below.values)
-    low, high = _interval(above.values, below.values, ratio)
-    if low >= floor:
-        finding = Finding.KEEPS
-    elif high < floor:
-        finding = Finding.LOSES
-    else:
-        finding = Finding.UNDECIDED
-    return _cost(mine, finding, floor, other, ratio=ratio, bounds=(low, high))
-
-
-def _interval(above: tuple[float, ...], below: tuple[float, ...], ratio: float) -> tuple[float, float]:
-    """Bootstrap interval of the ratio of medians; the ratio itself where nothing varies.
-
-    The percentile method, since BCa is undefined for the few and often equal values of a short run. The seed
-    is fixed: a record judged again must say the same.
-    """
-    if len(set(above)) == len(set(below)) == 1:
-        return ratio, ratio
-    import numpy as np  # noqa: PLC0415  listing checks must not pay for it
-    from scipy.stats import bootstrap  # noqa: PLC0415
-
-    def medians(a: object, b: object, axis: int = -1) -> object:
-        return np.median(np.asarray(a), axis=axis) / np.median(np.asarray(b), axis=axis)
-
-    result = bootstrap(
-        (np.array(above), np.array(below)),
-        medians,
-        confidence_level=_CONFIDENCE,
-        n_resamples=_RESAMPLES,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(_SEED),
-    )
-    interval = result.confidence_interval
-    return float(interval.low), float(interval.high)
+    found = weighed(mine.values, other.values, mine.unit, floor)
+    if found is None:
+        return _cost(mine, Finding.NOT_COMPARABLE, floor, other, detail=NOT_ABOVE_ZERO)
+    return _cost(mine, found.finding, floor, other, ratio=found.value, bounds=(found.low, found.high))

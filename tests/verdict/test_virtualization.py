@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 from hypothesis import given
@@ -13,7 +14,8 @@ from harness.model.guest import AttachMode, GuestRequest
 from harness.model.inventory import VirtualizationSpec
 from harness.model.outcome import Measurement, SubjectKind
 from harness.model.pci import PciAddress
-from harness.verdict.virtualization import Cost, Finding, costs, reference_values
+from harness.verdict.ratio import Finding, values_of
+from harness.verdict.virtualization import Cost, costs
 
 GPU = PciAddress.parse("0000:41:00.0")
 SPEC = VirtualizationSpec()
@@ -133,9 +135,9 @@ def test_a_figure_of_the_whole_machine_is_compared_with_a_guest_of_its_size_only
 def test_the_speed_of_a_wrong_answer_counts_for_nothing() -> None:
     wrong = a_result(500.0, answers=(Answer(name="a", expected="1", got="2", ok=False),))
     lost = a_result(500.0, status="lost")
-    blank = a_result(None)
+    blank, endless = a_result(None), a_result(math.inf)
     share = a_result(0.5, name="tensor.check_cost", unit="1")
-    assert reference_values(a_guest(wrong, lost, blank, share)) == ()
+    assert values_of(a_guest(wrong, lost, blank, endless, share)) == ()
 
 
 @given(
