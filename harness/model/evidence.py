@@ -149,6 +149,8 @@ class GuestEvidence:
     workloads: tuple[str, ...]
     """Those the profile demands of it."""
     attach: AttachMode = AttachMode.VFIO
+    group: str = ""
+    """Guests of one group lived at the same time; a guest alone is a group of its own."""
     devices: tuple[PciAddress, ...] = ()
     """GPUs of a bare host, which has no plan."""
     plan: PlacementPlan | None = None
