@@ -124,6 +124,7 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
         message = "a bare profile has one entry, of 0 GPUs: the machine itself, with all it has"
         raise source.error(("guests",), message)
     _telemetry(profile, source)
+    _disturbance(profile, source)
     for index, guest in enumerate(profile.guests):
         _between(guest.gpus, 0, 16, source, ("guests", index, "gpus"))
         for at, workload in enumerate(guest.workloads):
@@ -161,6 +162,20 @@ def _telemetry(profile: Profile, source: YamlSource) -> None:
         where = ("virtualization", "floor") if key == "floor" else ("virtualization", "floors", key)
         _between(share, 0.5, 1.0, source, where)
     _between(profile.burn_seconds, 0.0, 60 * 86400.0, source, ("burn_seconds",))
+
+
+def _disturbance(profile: Profile, source: YamlSource) -> None:
+    spec = profile.disturbance
+    # One value has no interval, so it could neither keep nor break a floor.
+    _between(spec.least_runs, 2, 1000, source, ("disturbance", "least_runs"))
+    _share(spec.floor, source, ("disturbance", "floor"))
+    for name, share in spec.floors.items():
+        where = ("disturbance", "floors", name)
+        workload, dot, _ = name.partition(".")
+        if not dot:
+            raise source.error(where, "not the name of a measurement", remedy="write WORKLOAD.FIGURE")
+        _known(workload, WORKLOAD_NAMES, source, where, "workload")
+        _share(share, source, where)
 
 
 def check_waiver(waiver: Waiver, source: YamlSource, loc: Loc) -> None:
@@ -247,6 +262,11 @@ def _known(name: str, known: Iterable[str], source: YamlSource, loc: Loc, what: 
 def _between(value: float, low: float, high: float, source: YamlSource, loc: Loc) -> None:
     if not low <= value <= high:
         raise source.error(loc, f"{value} is not between {low} and {high}")
+
+
+def _share(value: float, source: YamlSource, loc: Loc) -> None:
+    if not 0.0 < value <= 1.0:
+        raise source.error(loc, f"{value} is not a share above 0 and at most 1")
 
 
 def _link(

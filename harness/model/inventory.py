@@ -124,6 +124,25 @@ class VirtualizationSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DisturbanceSpec:
+    """What a guest may lose to neighbours that are loaded at the same time, against guests like it alone.
+
+    The numbers are our own choice: nobody publishes any that hold for whole GPUs with cores and memory of
+    their own. What such tenants still share (PCIe switches, a node's memory and caches, power and cooling)
+    may cost more than virtualisation does, hence a lower floor than that of ``VirtualizationSpec``.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    floor: float = 0.9
+    """Least share of its rate alone that a guest must keep beside neighbours; for latencies, the share that
+    the one alone is of the one beside neighbours."""
+    floors: dict[str, float] = field(default_factory=dict)
+    """The same for single measurements, by name."""
+    least_runs: int = 3
+    """Values that either side must have, 2 at least: one sample decides nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """``inventory/profiles/NAME.yaml``: what we demand of a host."""
 
@@ -137,6 +156,7 @@ class Profile:
     """``bare`` profiles have one entry in ``guests``, of 0 GPUs: the machine itself with all it has."""
     telemetry: TelemetrySpec = TelemetrySpec()
     virtualization: VirtualizationSpec = VirtualizationSpec()
+    disturbance: DisturbanceSpec = DisturbanceSpec()
     burn_seconds: float = 0.0
     """Workloads of each guest repeat in rounds for at least this long; 0: one round."""
     default_workloads: tuple[str, ...] = ()
