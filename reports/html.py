@@ -117,7 +117,8 @@ def _link(files: frozenset[str], name: str) -> Markup:
     if not name:
         return Markup("")
     shown = clean(name, 200)
-    if name not in files or shown != name:
+    # A leading slash would lead away from the run directory, two of them to another host.
+    if name not in files or shown != name or name.startswith("/"):
         return Markup("<span>{}</span>").format(shown)
     return Markup('<a href="{}">{}</a>').format(quote(name), shown)
 

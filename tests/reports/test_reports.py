@@ -15,6 +15,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import hypothesis
 import jsonschema
 import pytest
 from hypothesis import given, settings
@@ -220,6 +221,7 @@ def test_a_megabyte_of_text_is_cut_with_its_length_named(recorded, format_name):
 
 
 @given(text=st.text(st.characters(), max_size=60))
+@hypothesis.example(text="//elsewhere.example")
 @settings(max_examples=25, deadline=None)
 def test_any_text_leaves_every_format_well_formed(recorded, text):
     record = hostile_record(recorded("inconclusive"), text)
