@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks import (
     cpu,
+    disturbance,
     engine,
     expectations,
     guest,
@@ -49,6 +50,7 @@ CHECKS: tuple[Check, ...] = (
     *workloads.CHECKS,
     *expectations.CHECKS,
     *virtualization.CHECKS,
+    *disturbance.CHECKS,
     *telemetry.CHECKS,
     *telemetry_gpu.CHECKS,
     *telemetry_memory.CHECKS,

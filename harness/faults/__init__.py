@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from harness.faults import expectations, gpu, guests, host, placement, telemetry, telemetry_host
+from harness.faults import (
+    disturbance,
+    expectations,
+    gpu,
+    guests,
+    host,
+    placement,
+    telemetry,
+    telemetry_host,
+)
 from harness.faults.base import Fault
 
 FAULTS: tuple[Fault, ...] = (
@@ -13,6 +22,7 @@ FAULTS: tuple[Fault, ...] = (
     *telemetry.FAULTS,
     *telemetry_host.FAULTS,
     *expectations.FAULTS,
+    *disturbance.FAULTS,
 )
 """Every fault of evidence there is."""
 

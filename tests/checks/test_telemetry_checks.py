@@ -194,7 +194,7 @@ def test_a_load_that_timed_out_still_needs_its_window_and_one_that_never_ran_doe
 
 def test_a_hung_call_is_charged_to_the_gpu_that_it_names() -> None:
     evidence: Evidence = clean.evidence()
-    one, four = evidence.guests
+    one, four, *_ = evidence.guests
     assert four.telemetry is not None
     uuid = four.telemetry.gpus[2].uuid
     hung = replace(four.telemetry, hung=(f"nvmlDeviceGetPowerUsage on GPU 2 ({uuid}) at 31.0 s",))
@@ -572,7 +572,7 @@ def test_nvlink_at_its_limits(evidence: Callable[[], Evidence], outcome: Outcome
 
 def test_a_card_with_fewer_links_than_its_neighbour_is_seen() -> None:
     evidence: Evidence = clean.evidence()
-    one, four = evidence.guests
+    one, four, *_ = evidence.guests
     assert four.telemetry is not None
     gpu = four.telemetry.gpus[1]
     fewer = replace(

@@ -18,7 +18,7 @@ from harness.model.evidence import (
 )
 from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
 from harness.model.inventory import ExpectedLink, HostFile, LimitSpec, Profile, SshAccess, TelemetrySpec
-from harness.model.outcome import Measurement, SubjectKind
+from harness.model.outcome import Measurement, Severity, SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.placement import ObservedPlacement, PlacementPlan
 from harness.model.sku import Figure, Floor, Sku
@@ -69,6 +69,8 @@ MODEL = Sku(
 )
 """What the test's cards should do."""
 GUESTS = ((1, ("device", "hashing")), (4, ("device", "hashing")))
+NEIGHBOURS = (("g2", ""), ("g2-left", "pair"), ("g2-right", "pair"))
+"""Guests of two GPUs whose loads ran in three rounds, and the group that they live in."""
 
 
 def _landed(decided: PlacementPlan) -> ObservedPlacement:
@@ -83,8 +85,11 @@ def address(bus: int, function: int = 0) -> PciAddress:
 
 
 def profile(name: str = "smoke") -> Profile:
-    """A shipped profile with one limit, so that limits are judged too, watched as closely as can be."""
-    return replace(load_profile(name), limits=LIMITS, telemetry=TelemetrySpec())
+    """A shipped profile with one limit, so that limits are judged too, watched as closely as can be, and with
+    neighbours."""
+    shipped = load_profile(name)
+    checks = {**shipped.checks, "tenants.disturbance": Severity.ADVISORY}
+    return replace(shipped, checks=checks, limits=LIMITS, telemetry=TelemetrySpec())
 
 
 def evidence() -> Evidence:
@@ -127,33 +132,48 @@ def _trial(device: PciAddress) -> ResetTrial:
 
 def _guests(before: HostFacts) -> tuple[GuestEvidence, ...]:
     found: list[GuestEvidence] = []
-    used: set[PciAddress] = set()
     for gpus, workloads in GUESTS:
-        request = GuestRequest(name=f"g{gpus}", gpus=gpus)
-        decided = plan(before, request, HOST.placement)
-        assert isinstance(decided, PlacementPlan), decided
-        mine = [gpu.host for gpu in decided.gpus]
-        found.append(
-            GuestEvidence(
-                name=request.name,
-                request=request,
-                workloads=workloads,
-                plan=decided,
-                domain_xml=f"domain/{request.name}.xml",
-                started=True,
-                reached=True,
-                boot_seconds=42.0,
-                observed=_landed(decided),
-                observed_files=(f"transcripts/{request.name}-observed.txt",),
-                results=tuple(_result(request.name, workload, gpus) for workload in workloads),
-                residue=tuple(ResidueTrial(device=a, planted=True, found=False) for a in mine if a in used),
-                telemetry=watched.guest(request.name, workloads, tuple(mine)),
-                release=_release(request.name, decided),
-                kernel_log=("Linux version 6.1.0",),
-            )
-        )
-        used |= set(mine)
+        found.append(_guest(before, GuestRequest(name=f"g{gpus}", gpus=gpus), workloads, tuple(found)))
+    for name, group in NEIGHBOURS:
+        request = GuestRequest(name=name, gpus=2)
+        one = _guest(before, request, ("device", "hashing"), tuple(found), group=group)
+        rounds = tuple(replace(result, round=number) for number in (1, 2, 3) for result in one.results)
+        found.append(replace(one, results=rounds))
     return tuple(found)
+
+
+def _guest(
+    before: HostFacts,
+    request: GuestRequest,
+    workloads: tuple[str, ...],
+    earlier: tuple[GuestEvidence, ...],
+    *,
+    group: str = "",
+) -> GuestEvidence:
+    """A guest after those ``earlier``, and beside those of them that are of its group."""
+    beside = tuple(g.plan for g in earlier if group and g.group == group and g.plan is not None)
+    decided = plan(before, request, HOST.placement, beside)
+    assert isinstance(decided, PlacementPlan), decided
+    mine = [gpu.host for gpu in decided.gpus]
+    used = {gpu for g in earlier for gpu in g.gpus}
+    return GuestEvidence(
+        name=request.name,
+        request=request,
+        workloads=workloads,
+        group=group,
+        plan=decided,
+        domain_xml=f"domain/{request.name}.xml",
+        started=True,
+        reached=True,
+        boot_seconds=42.0,
+        observed=_landed(decided),
+        observed_files=(f"transcripts/{request.name}-observed.txt",),
+        results=tuple(_result(request.name, workload, request.gpus) for workload in workloads),
+        residue=tuple(ResidueTrial(device=a, planted=True, found=False) for a in mine if a in used),
+        telemetry=watched.guest(request.name, workloads, tuple(mine)),
+        release=_release(request.name, decided),
+        kernel_log=("Linux version 6.1.0",),
+    )
 
 
 def _result(guest: str, workload: str, gpus: int) -> WorkloadResult:
