@@ -17,7 +17,7 @@ from harness.model.inventory import Waiver
 from harness.model.outcome import Outcome, Severity, Verdict
 from harness.model.record import RunRecord
 from harness.verdict.tally import tally
-from reports.parts import landing, telemetry, view
+from reports.parts import landing, neighbours, telemetry, view
 from reports.parts.charts import against_limits, timings
 from reports.parts.drawing import host_drawing
 from reports.parts.svg import guest_class
@@ -48,6 +48,7 @@ def render(record: RunRecord) -> str:
         ledger=view.ledger(record),
         strays=view.stray_results(record),
         measurements=[(m, Markup(against_limits(m))) for m in view.measurements(record)],  # noqa: S704
+        beside=neighbours.beside(record),
         **_telemetry(record),
         timings_svg=Markup(timings(evidence.seconds)),  # noqa: S704
         total=duration(view.total_seconds(record)),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from harness.model.record import RunRecord
 from harness.verdict.tally import tally
-from reports.parts import landing, telemetry, view
+from reports.parts import landing, neighbours, telemetry, view
 from reports.parts.text import duration, markdown, number
 
 
@@ -19,6 +19,7 @@ def render(record: RunRecord) -> str:
         _errors(record),
         _coverage(record),
         _measurements(record),
+        _neighbours(record),
         _telemetry(record),
         _guests(record),
         _timings(record),
@@ -117,6 +118,25 @@ def _measurements(record: RunRecord) -> str:
         kept = {True: "kept", False: "BROKEN", None: "–"}[m.within]
         rows.append((m.name, m.subject, value, " ".join(x for x in limits if x) or "none", kept))
     return _section("Measurements", _table(("Measurement", "Subject", "Value", "Limits", ""), rows))
+
+
+def _neighbours(record: RunRecord) -> str:
+    beside = neighbours.beside(record)
+    head = ("Guest", "Load", "Figure", "Alone", "Beside neighbours", "Ratio")
+    rows = [
+        (
+            f"{row.guest} beside {row.neighbours}",
+            row.load,
+            row.figure,
+            row.alone,
+            row.beside,
+            f"{row.ratio}{' SLOWER' if row.lost else ''}",
+        )
+        for row in beside.rows
+    ]
+    lines = _table(head, rows)
+    lines += ["", *(f"- not compared: {markdown(said)}" for said in beside.left_out)]
+    return _section("Beside neighbours", lines)
 
 
 def _telemetry(record: RunRecord) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.model.outcome import CoverageCell, Measurement, Outcome, Verdict
 from harness.model.record import RunRecord
-from reports.parts import landing, telemetry, view
+from reports.parts import landing, neighbours, telemetry, view
 from reports.parts.text import clean
 
 Artifact = dict[str, Any]
@@ -159,7 +159,8 @@ def _cell(record: RunRecord, cell: CoverageCell, known: frozenset[str]) -> list[
 def _values(record: RunRecord, step: str) -> list[Artifact]:
     """Measurements, and where each guest landed, as one last step."""
     body: list[Artifact] = [{"testStepStart": {"name": "measurements"}}]
-    body += [{"measurement": _measurement(m)} for m in view.measurements(record) if _finite(m.value)]
+    values = (*view.measurements(record), *neighbours.measurements(record))
+    body += [{"measurement": _measurement(m)} for m in values if _finite(m.value)]
     for guest in record.evidence.guests:
         content = {"guest": clean(guest.name, 200), "rows": [_landing(row) for row in landing.rows(guest)]}
         body.append({"extension": {"name": "shakedown-placement", "content": content}})

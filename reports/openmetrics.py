@@ -12,7 +12,7 @@ import math
 from harness.model.outcome import Verdict
 from harness.model.record import RunRecord
 from harness.verdict.tally import tally
-from reports.parts import dcgm, view
+from reports.parts import dcgm, neighbours, view
 from reports.parts.text import clean
 
 Sample = tuple[dict[str, str], float]
@@ -51,7 +51,9 @@ def _families(record: RunRecord) -> list[tuple[str, str, str, list[Sample]]]:
         for c in decision.coverage
     ]
     measured = [
-        (m, m.value) for m in view.measurements(record) if m.value is not None and math.isfinite(m.value)
+        (m, m.value)
+        for m in (*view.measurements(record), *neighbours.measurements(record))
+        if m.value is not None and math.isfinite(m.value)
     ]
     limits: list[Sample] = [
         ({"measurement": m.name, "check_subject": m.subject, "unit": m.unit, "bound": bound}, limit)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from harness.checks.answers import error, failed, listing, ok
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
 from harness.model.evidence import Evidence
-from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
+from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.verdict.disturbance import (
     Disturbance,
+    as_measurement,
     beside_others,
     counterparts,
     disturbances,
@@ -27,7 +28,7 @@ def _disturbance(case: Case, _subject: Subject) -> CheckResult:
     evidence, spec = case.evidence, case.profile.disturbance
     found = disturbances(evidence, spec)
     losing = [one for one in found if one.finding is Finding.LOSES]
-    measured = tuple(_measurement(one) for one in found if one.ratio is not None)
+    measured = tuple(as_measurement(one) for one in found if one.ratio is not None)
     if losing:
         said = listing([f"{_beside(evidence, one.guest)}: {_words(one)}" for one in losing])
         return failed(
@@ -99,18 +100,6 @@ def _words(one: Disturbance) -> str:
     if one.low is None:
         return f"{said} ({one.runs[0]} values beside, {one.runs[1]} alone)"
     return f"{said}, 95 % between {one.low:.3f} and {one.high:.3f}, at least {one.floor:g}"
-
-
-def _measurement(one: Disturbance) -> Measurement:
-    """The ratio, held to its floor where there are enough values to decide."""
-    place = one.device if one.device is not None else one.workload
-    return Measurement(
-        name=f"disturbance.{one.name}",
-        value=one.ratio,
-        unit="1",
-        lower=None if one.low is None else one.floor,
-        subject=f"{one.guest}/{place}",
-    )
 
 
 CHECKS = (

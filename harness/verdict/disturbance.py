@@ -17,10 +17,13 @@ from dataclasses import dataclass, replace
 
 from harness.model.evidence import Evidence, GuestEvidence, ReferenceValue
 from harness.model.inventory import DisturbanceSpec
+from harness.model.outcome import Measurement
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts
 from harness.verdict.ratio import NOT_ABOVE_ZERO, Finding, ratio, values_of, weighed
 
+PREFIX = "disturbance."
+"""What the names of ratios begin with, before the measurement's own."""
 _RAN = ("done", "failed", "timeout")
 """Ends of a load that was there and disturbed its neighbours, however it ended."""
 
@@ -100,6 +103,18 @@ def not_compared(found: tuple[Disturbance, ...]) -> tuple[Disturbance, ...]:
         if (one.guest, one.workload) not in compared:
             firsts.setdefault((one.guest, one.workload), one)
     return tuple(firsts.values())
+
+
+def as_measurement(one: Disturbance) -> Measurement:
+    """The ratio as a measurement of the guest's GPU or load, held to its floor where enough values decide."""
+    place = one.device if one.device is not None else one.workload
+    return Measurement(
+        name=f"{PREFIX}{one.name}",
+        value=one.ratio,
+        unit="1",
+        lower=None if one.low is None else one.floor,
+        subject=f"{one.guest}/{place}",
+    )
 
 
 def _of_load(

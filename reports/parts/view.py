@@ -17,6 +17,7 @@ from harness.model.outcome import (
 from harness.model.pci import PciAddress
 from harness.model.record import RunRecord
 from harness.model.topology import GPU_CLASSES, PciDevice
+from harness.verdict.disturbance import PREFIX
 
 STATEMENTS = {
     SubjectKind.LAB: (
@@ -160,11 +161,15 @@ def stray_results(record: RunRecord) -> tuple[CheckResult, ...]:
 
 
 def measurements(record: RunRecord) -> tuple[Measurement, ...]:
-    """Every measured value once: those of check results (with their limits) before those of workloads."""
+    """Every measured value once: those of check results (with their limits) before those of workloads.
+
+    Ratios of guests beside others are not among them: ``reports.parts.neighbours`` has them all.
+    """
     seen: dict[tuple[str, str], Measurement] = {}
     for result in record.results:
         for value in result.measurements:
-            seen.setdefault((value.name, value.subject or result.subject), value)
+            if not value.name.startswith(PREFIX):
+                seen.setdefault((value.name, value.subject or result.subject), value)
     for guest in record.evidence.guests:
         for done in guest.results:
             for value in done.measurements:
