@@ -1,14 +1,2 @@
-"""Pytest set-up that ``tests`` and ``suites`` share; options and fixtures live in harness.pytest_plugin."""
-
-from __future__ import annotations
-
-import importlib.util
-
-pytest_plugins = ("harness.pytest_plugin",)
-
-if importlib.util.find_spec("hypothesis") is not None:
-    from hypothesis import settings
-
-    # Time limits for single examples say more about a shared machine than about the code.
-    settings.register_profile("shakedown", deadline=None)
-    settings.load_profile("shakedown")
+"""Pytest's root of the project. Options and fixtures of runs come with the plugin, ``harness.plugin``; what
+only the project's own tests need is in ``tests/conftest.py``, so that ``pytest suites`` need not load it."""

@@ -46,8 +46,9 @@ def _every_command(
     """Qualify GPU passthrough hosts: GO, NO_GO or INCONCLUSIVE, with the evidence."""
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
 def qualify(
+    context: typer.Context,
     host: HostName = "lab",
     profile: Annotated[
         str,
@@ -87,6 +88,8 @@ def qualify(
       shakedown qualify --gpus 1,2,3,4 --json
       shakedown qualify --host inventory/hosts/example.yaml --profile nightly --dry-run
       shakedown qualify --host local --attach bare
+      shakedown qualify --gpus 1,2+2      (a guest alone, then two at the same time)
+      shakedown qualify -- -k vram        (what follows goes to pytest; a part of a run is never GO)
     """
 
     def action() -> int:
@@ -103,6 +106,7 @@ def qualify(
             dry_run=dry_run,
             wait=wait,
             resume=resume,
+            arguments=tuple(context.args),
         )
 
     end(action)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.config_rules import check_host, check_lab, check_profile, check_standin, check_waiver
+from harness.config_rules import check_fit, check_host, check_lab, check_profile, check_standin, check_waiver
 from harness.errors import ConfigError
 from harness.model.inventory import HostFile, LabFile, Profile, Waiver
 from harness.model.kernel_codes import KernelCode, KernelCodeFile, KernelCodes
@@ -59,6 +59,11 @@ def load_profile(name: str | Path) -> Profile:
     ``workload_parameters`` and ``limits`` single entries. That other one stands on its own.
     """
     return _load(Profile, "profiles", name, check_profile, based=True)
+
+
+def require_fit(profile: Profile, name: str | Path, host: HostFile) -> None:
+    """Raises ConfigError, with file and line, where a group needs more GPUs than the host has."""
+    check_fit(profile, host, read_yaml(find("profiles", name)))
 
 
 def load_lab(name: str | Path) -> LabFile:

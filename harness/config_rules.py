@@ -7,9 +7,9 @@ import re
 from collections.abc import Iterable
 from datetime import date
 
-from harness.checks import CHECK_IDS, CHECKS
+from harness.checks import CHECK_IDS, CHECKS, USER
 from harness.model.guest import AttachMode
-from harness.model.inventory import HostFile, LabFile, LimitSpec, Profile, SshAccess, Waiver
+from harness.model.inventory import GroupSpec, HostFile, LabFile, LimitSpec, Profile, SshAccess, Waiver
 from harness.model.outcome import Severity, SubjectKind
 from harness.model.standin import (
     MOST_FAULTS,
@@ -112,6 +112,9 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
     """A profile demands something, by names that exist, with limits that can be broken."""
     _name(profile.name, source)
     for check in profile.checks:
+        if check.startswith(USER):
+            _user_test(check, source)
+            continue
         _known(check, CHECK_IDS, source, ("checks", check), "check")
         if profile.attach not in _ATTACH[check]:
             message = f"{check} cannot be asked in attach mode {profile.attach.value}"
@@ -120,15 +123,13 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
         raise source.error(("checks",), "no blocker: such a profile would pass any host")
     if not profile.guests:
         raise source.error(("guests",), "no guest is demanded")
-    if profile.attach is AttachMode.BARE and [guest.gpus for guest in profile.guests] != [0]:
+    if profile.attach is AttachMode.BARE and [(g.gpus, g.together) for g in profile.guests] != [(0, ())]:
         message = "a bare profile has one entry, of 0 GPUs: the machine itself, with all it has"
         raise source.error(("guests",), message)
     _telemetry(profile, source)
     _disturbance(profile, source)
-    for index, guest in enumerate(profile.guests):
-        _between(guest.gpus, 0, 16, source, ("guests", index, "gpus"))
-        for at, workload in enumerate(guest.workloads):
-            _known(workload, WORKLOAD_NAMES, source, ("guests", index, "workloads", at), "workload")
+    for index, entry in enumerate(profile.guests):
+        _group(entry, source, ("guests", index))
     for at, workload in enumerate(profile.default_workloads):
         _known(workload, WORKLOAD_NAMES, source, ("default_workloads", at), "workload")
     for workload in profile.workload_parameters:
@@ -147,6 +148,43 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
     for key in ("vcpus_per_gpu", "memory_mib_per_gpu"):
         if getattr(profile, key) is not None:
             _between(getattr(profile, key), 1, 1 << 30, source, (key,))
+
+
+def _group(entry: GroupSpec, source: YamlSource, loc: Loc) -> None:
+    """An entry is one guest or at least two that live together, never both."""
+    if (entry.gpus is None) == (not entry.together):
+        message = "a guest has `gpus`; guests that live at the same time are listed in `together`"
+        raise source.error(loc, f"gives {'both' if entry.together else 'neither'}: {message}")
+    if entry.together and entry.workloads:
+        raise source.error((*loc, "workloads"), "each guest of a group has its own workloads")
+    if len(entry.together) == 1:
+        raise source.error((*loc, "together"), "one guest has no neighbours: write `gpus` alone")
+    for at, spec in enumerate(entry.members):
+        place = (*loc, "together", at) if entry.together else loc
+        _between(spec.gpus, 0, 16, source, (*place, "gpus"))
+        for number, workload in enumerate(spec.workloads):
+            _known(workload, WORKLOAD_NAMES, source, (*place, "workloads", number), "workload")
+
+
+def check_fit(profile: Profile, host: HostFile, source: YamlSource) -> None:
+    """Guests that live at the same time need no more GPUs than the host file expects of the host."""
+    for index, entry in enumerate(profile.guests):
+        total = sum(spec.gpus for spec in entry.members)
+        if entry.together and host.expected_gpus is not None and total > host.expected_gpus:
+            raise source.error(
+                ("guests", index, "together"),
+                f"these guests need {total} GPUs at the same time, and host {host.name} has "
+                f"{host.expected_gpus} (expected_gpus)",
+                remedy="choose another profile, or guests with --gpus",
+            )
+
+
+def _user_test(check: str, source: YamlSource) -> None:
+    name = check.removeprefix(USER)
+    if not name.isidentifier() or not name.startswith("test"):
+        raise source.error(
+            ("checks", check), f"not the name of a test: {name[:60]!r}", remedy="write user.test_my_driver"
+        )
 
 
 def _telemetry(profile: Profile, source: YamlSource) -> None:

@@ -68,7 +68,9 @@ class Progress:
         self._begun = time.monotonic()
         self._stage = ""
         self._stage_begun = self._begun
-        self._last: tuple[str, float] = ("", 0.0)
+        self._last = ""
+        self._said: dict[str, float] = {}
+        """Messages of this stage without their numbers, and when each was last shown."""
         self._status: Any = None
         if self._stream.isatty():
             from rich.console import Console  # noqa: PLC0415  only terminals need it
@@ -79,7 +81,7 @@ class Progress:
     def stage(self, name: str) -> None:
         """A stage begins."""
         self._stage, self._stage_begun = name, time.monotonic()
-        self._last = ("", 0.0)
+        self._last, self._said = "", {}
         if self._status is not None:
             self._show("")
         else:
@@ -90,16 +92,19 @@ class Progress:
         text = plain(message)
         shape = _NUMBERS.sub("#", text)
         now = time.monotonic()
-        waiting = shape == self._last[0]
+        # What is waited for comes again and again, in turns where guests wait beside each other.
+        again = shape == self._last or "waiting" in text
+        lately = again and now - self._said.get(shape, now - _QUIET_SECONDS) < _QUIET_SECONDS
+        self._last = shape
         if self._status is not None:
             self._show(text)
-            if not waiting and "waiting" not in text:
+            if not lately and "waiting" not in text:
                 self._note(text)
-            self._last = (shape, now)
+            self._said[shape] = now
             return
-        if waiting and now - self._last[1] < _QUIET_SECONDS:
+        if lately:
             return
-        self._last = (shape, now)
+        self._said[shape] = now
         self._line(f"{self._stage}: {text}" if self._stage else text)
 
     def done(self) -> None:

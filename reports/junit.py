@@ -1,20 +1,27 @@
 """``junit.xml``: one test case a planned check and subject, for CI systems.
 
-A failed required check is a ``<failure>``; an errored or missing one is an ``<error>``, so that no CI can
-take it for a pass; a skipped one is ``<skipped>``. A waived failure is ``<skipped>`` with the waiver named:
-it was neither passed nor may it turn the build red. The same for advisory failures.
+The colours are pytest's (``harness.verdict.colour``), so its ``--junitxml`` says the same: a failed required
+check is a ``<failure>``; an errored, skipped or missing one an ``<error>``, so that no CI can take it for a
+pass. A waived failure is ``<skipped>`` with the waiver named: it was neither passed nor may it turn the
+build red. The same for advisory failures, and for what there was nothing to ask of.
 """
 
 from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
-from harness.model.outcome import CoverageCell, Severity, Verdict
+from harness.model.outcome import CoverageCell, Verdict
 from harness.model.record import RunRecord
+from harness.verdict.colour import Colour, carried_by, colour
 from reports.parts import telemetry, view
 from reports.parts.text import clean
 
-_TAGS = {"FAIL": "failure", "ERROR": "error", "MISSING": "error", "SKIP": "skipped", "WAIVED": "skipped"}
+_TAGS = {
+    Colour.FAILED: "failure",
+    Colour.ERROR: "error",
+    Colour.XFAILED: "skipped",
+    Colour.SKIPPED: "skipped",
+}
 
 
 def render(record: RunRecord) -> str:
@@ -32,11 +39,18 @@ def render(record: RunRecord) -> str:
         tag = _case(suite, record, cell, named.get(cell.check, (cell.check, ""))[0])
         if tag:
             counts[tag] += 1
+    known = {(cell.check, cell.slot) for cell in cells}
+    told = {(each.check, each.slot): each for each in record.evidence.asked if each.not_applicable}
+    idle = [asked for key, asked in told.items() if key not in known]
+    for asked in idle:
+        case = _testcase(suite, asked.check, named.get(asked.check, (asked.check, ""))[0], asked.slot)
+        ET.SubElement(case, "skipped", {"message": clean(asked.message, 500)})
+        counts["skipped"] += 1
     extra = _verdict_case(suite, record)
     if extra:
         counts[extra] += 1
     suite.attrib |= {
-        "tests": str(len(cells) + 1),
+        "tests": str(len(cells) + len(idle) + 1),
         "failures": str(counts["failure"]),
         "errors": str(counts["error"]),
         "skipped": str(counts["skipped"]),
@@ -64,21 +78,26 @@ def _properties(record: RunRecord) -> list[tuple[str, str]]:
     ]
 
 
+def _testcase(suite: ET.Element, check: str, title: str, subject: str) -> ET.Element:
+    """A test case with the same properties as that of the test which asks."""
+    name = clean(f"{title} [{subject}]", 300)
+    case = ET.SubElement(suite, "testcase", {"classname": clean(check, 200), "name": name, "time": "0"})
+    properties = ET.SubElement(case, "properties")
+    for key, value in (("check", check), ("subject", subject)):
+        ET.SubElement(properties, "property", {"name": key, "value": clean(value)})
+    return case
+
+
 def _case(suite: ET.Element, record: RunRecord, cell: CoverageCell, title: str) -> str:
     """Add a test case; returns the tag of what it holds, or nothing for a pass."""
-    case = ET.SubElement(
-        suite,
-        "testcase",
-        {"classname": clean(cell.check, 200), "name": clean(f"{title} [{cell.subject}]", 300), "time": "0"},
-    )
-    word = view.word(cell)
-    if word == "PASS":
+    case = _testcase(suite, cell.check, title, cell.subject)
+    tag = _TAGS.get(colour(cell), "")
+    if not tag:
         return ""
-    advisory = cell.severity is Severity.ADVISORY
-    tag = "skipped" if advisory else _TAGS[word]
+    word = view.word(cell)
     result = view.result_for(record, cell)
     message = (result.message if result else cell.reason) or "no reason was recorded"
-    prefix = f"waived by {cell.waived_by}: " if word == "WAIVED" else f"advisory {word}: " if advisory else ""
+    prefix = f"{carried_by(cell, record.waivers)}: " if tag == "skipped" else ""
     if cell.outcome is None:
         prefix += "missing: "
     element = ET.SubElement(case, tag, {"message": clean(prefix + message, 500)})

@@ -6,6 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import settings
+
+# Time limits for single examples say more about a shared machine than about the code.
+settings.register_profile("shakedown", deadline=None)
+settings.load_profile("shakedown")
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()
 HOW_TO_RUN = {

@@ -173,10 +173,21 @@ def end_group(child: subprocess.Popen[bytes]) -> None:
 
     The group is ours alone (``start_new_session``) and its number cannot be reused while a member lives.
     """
-    if child.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
+    if child.returncode is None:
+        # A leader that nobody has waited for keeps its number, and its group reaches what it left behind.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+
+
+def await_end(child: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait at most so long until ``child`` has ended, and leave it to be reaped: see ``end_group``."""
+    until = time.monotonic() + seconds
+    with contextlib.suppress(ChildProcessError):
+        while time.monotonic() < until and not os.waitid(
+            os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
+        ):
+            time.sleep(0.02)
 
 
 def _wait(child: subprocess.Popen[bytes], until: float) -> int | None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.backends.process import Surroundings, end_group, spawn
+from harness.backends.process import Surroundings, await_end, end_group, spawn
 from harness.descriptors import Descriptor, memory_file, pipe
 from harness.errors import TransportError
 
@@ -98,9 +97,8 @@ class Streamed:
             return
         self._closed = True
         self.end()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._child.wait(deadline)
-        end_group(self._child)
+        await_end(self._child, deadline)
+        end_group(self._child)  # what its shell started may still write
         self._errors.close()
 
 

@@ -30,7 +30,8 @@ from harness.checks import (
     virtualization,
     workloads,
 )
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import USER, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.ledger import account
 from harness.model.evidence import Evidence
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell
@@ -66,17 +67,29 @@ CHECKS: tuple[Check, ...] = (
 
 CHECK_IDS: tuple[str, ...] = tuple(check.id for check in CHECKS)
 
-__all__ = ["CHECKS", "CHECK_IDS", "Case", "Check", "MissingEvidence", "Scope", "Subject", "run_checks"]
+__all__ = [
+    "CHECKS",
+    "CHECK_IDS",
+    "USER",
+    "Case",
+    "Check",
+    "MissingEvidence",
+    "Phase",
+    "Scope",
+    "Subject",
+    "run_checks",
+]
 
 
 def run_checks(
     evidence: Evidence, profile: Profile, host: HostFile, *, checks: tuple[Check, ...] = CHECKS
 ) -> tuple[tuple[CheckResult, ...], tuple[CoverageCell, ...]]:
-    """Judge everything that the profile demands, in its order.
+    """Judge everything that the profile demands, in its order, and what users' own tests said.
 
     Returns the results, and one coverage cell for each planned check and subject; a cell without outcome is
     missing and says why. Subjects come from what was planned (the profile's or the requested guests, the
     GPUs that the host has and those it should have), never from what ran. Never raises for evidence that is
-    absent, and turns a HarnessError of a judge into an ERROR.
+    absent, and turns a HarnessError of a judge into an ERROR. In a run that a test session made, only what
+    its tests asked counts (``harness.checks.ledger``).
     """
-    return engine.run(checks, evidence, profile, host)
+    return account(*engine.run(checks, evidence, profile, host), evidence, profile)

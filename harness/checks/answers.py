@@ -116,7 +116,7 @@ def why_no_guest(case: Case, guest_evidence: GuestEvidence) -> str:
         codes = ", ".join(reason.code for reason in guest_evidence.no_plan.reasons)
         return f"there is no placement plan ({codes})"
     for problem in case.evidence.errors:
-        if problem.subject == guest_evidence.name:
+        if problem.subject and problem.subject in (guest_evidence.name, guest_evidence.group):
             return f"{problem.stage} failed: {problem.message}"
     if case.evidence.interrupted:
         return "the run was interrupted"

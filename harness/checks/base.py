@@ -13,6 +13,24 @@ from harness.model.outcome import CheckResult
 from harness.model.pci import PciAddress
 
 
+class Phase(StrEnum):
+    """When the evidence of a check is whole, and so when it is asked, in this order; marks of the suites.
+
+    Asked earlier, a check would say what later evidence takes back.
+    """
+
+    READINESS = "readiness"
+    """The host was discovered and is claimed; no guest was tried yet."""
+    PLACEMENT = "placement"
+    """The guests of a group run, and all of them were looked at."""
+    BURNIN = "burnin"
+    """Their loads are over."""
+    RELEASE = "release"
+    """They were given back."""
+    AFTERWARDS = "afterwards"
+    """All guests are gone, the host was looked at again, and it is no longer claimed."""
+
+
 class Scope(StrEnum):
     """What a check is asked about, once each. Subjects come from what was *planned*, never from what ran."""
 
@@ -27,6 +45,10 @@ class Scope(StrEnum):
     """Every workload that the profile demands of a guest."""
 
 
+USER = "user."
+"""What the ids of users' own tests begin with, as checks: ``user.test_my_driver``."""
+
+
 class MissingEvidence(Exception):
     """The evidence a check needs is not there; the message says what and why, as far as known.
 
@@ -39,6 +61,9 @@ class Subject:
     """One thing a check is asked about; the fields beyond ``name`` depend on the scope."""
 
     name: str
+    slot: str
+    """Its place in the plan, known before the host was reached: ``host``, ``gpu2``, ``4gpu``, ``4gpu-gpu2``,
+    ``4gpu-tensor``. ``name`` says more as soon as more is known (an address)."""
     guest: GuestEvidence | None = None
     device: PciAddress | None = None
     workload: str | None = None
@@ -61,7 +86,7 @@ Judge = Callable[[Case, Subject], CheckResult]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """A check: its id (``host.iommu_live``), what it asks, why that matters, its scope and its judge.
+    """A check: its id (``host.iommu_live``), what it asks, why that matters, its scope, phase and judge.
 
     The judge returns PASS, FAIL, ERROR or SKIP (a SKIP says why, and counts as not covered). It raises
     MissingEvidence when it has nothing to judge.
@@ -71,6 +96,7 @@ class Check:
     title: str
     why: str
     scope: Scope
+    phase: Phase
     judge: Judge
     attach: tuple[AttachMode, ...] = (AttachMode.VFIO, AttachMode.BARE)
     """Modes in which it can be asked; profiles of another mode may not name it."""

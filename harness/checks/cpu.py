@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from harness.checks.answers import failed, host_facts, listing, ok, seen
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.outcome import Action, CheckResult
 from harness.model.topology import Cpu, HostFacts
 
@@ -89,6 +89,7 @@ CHECKS = (
         title="Are the CPUs online in whole cores, and do guests get whole cores?",
         why="Two tenants on the threads of one core slow and can spy on each other.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         attach=WITH_GUESTS,
         judge=_whole,
     ),
@@ -97,6 +98,7 @@ CHECKS = (
         title="Do the host's interrupts stay off the guests' CPUs?",
         why="Every interrupt on a pinned CPU stops the guest for microseconds.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         attach=WITH_GUESTS,
         judge=_interrupts,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import error, failed, listing, ok
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.evidence import Evidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.verdict.disturbance import (
@@ -108,6 +108,7 @@ CHECKS = (
         title="Does a guest keep its speed while its neighbours are loaded?",
         why="Tenants with GPUs of their own still share switches, memory and power: one may slow another.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_disturbance,
         attach=WITH_GUESTS,
     ),

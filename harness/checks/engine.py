@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import USER, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.errors import HarnessError
 from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.guest import AttachMode, most_at_once
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Action, CheckResult, CoverageCell, Outcome, Severity
 from harness.placement.gpus import select_gpus
@@ -16,6 +17,53 @@ from harness.workloads.applicable import why_absent
 HOST = "host"
 NO_SUBJECT = "(no subject)"
 """Subject of the cell for a check that nothing was planned for (the same words as ``harness.verdict``)."""
+NO_SLOT = "none"
+"""Its slot."""
+
+_NOTHING = {
+    Scope.HOST: "there is no host",
+    Scope.GPU: "the host shows no GPU",
+    Scope.GUEST: "no guest was planned",
+    Scope.GUEST_GPU: "no guest asked for a GPU",
+    Scope.GUEST_WORKLOAD: "no guest was given a workload that its GPUs can run",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A check and one place that it will be asked about, as known before the host was reached."""
+
+    check: str
+    phase: Phase
+    scope: Scope
+    slot: str
+    guest: str = ""
+    """Of the scopes that are about a guest."""
+    workload: str = ""
+
+
+def planned(
+    checks: Iterable[Check], profile: Profile, host: HostFile, guests: tuple[GuestEvidence, ...]
+) -> tuple[Planned, ...]:
+    """Everything that will be asked, in the profile's order. ``guests`` are as demanded, not yet as found.
+
+    A check without a subject has one place all the same: it stands for the cell that says so.
+    """
+    case = Case(evidence=_blank(profile, host, guests), profile=profile, host=host)
+    known = {check.id: check for check in checks}
+    return tuple(
+        Planned(
+            check=check.id,
+            phase=check.phase,
+            scope=check.scope,
+            slot=subject.slot,
+            guest=subject.guest.name if subject.guest is not None else "",
+            workload=subject.workload or "",
+        )
+        for name in profile.checks
+        if (check := known.get(name)) is not None
+        for subject in (*_unique(_subjects(check.scope, case)),) or (Subject(name=NO_SUBJECT, slot=NO_SLOT),)
+    )
 
 
 def run(
@@ -29,10 +77,12 @@ def run(
     cells: list[CoverageCell] = []
     for check_id, severity in profile.checks.items():
         check = known.get(check_id)
+        if check_id.startswith(USER):
+            continue  # its subjects are the tests that were collected: harness.checks.ledger
         if check is None:
-            cells.append(_cell(check_id, NO_SUBJECT, severity, "this version has no such check"))
+            cells.append(_cell(check_id, _NOBODY, severity, "this version has no such check"))
         elif not subjects[check.scope]:
-            cells.append(_cell(check_id, NO_SUBJECT, severity, _NOTHING[check.scope]))
+            cells.append(_cell(check_id, _NOBODY, severity, _NOTHING[check.scope]))
         else:
             for subject in subjects[check.scope]:
                 result, cell = _ask(check, severity, case, subject)
@@ -41,13 +91,32 @@ def run(
     return tuple(results), tuple(cells)
 
 
-_NOTHING = {
-    Scope.HOST: "there is no host",
-    Scope.GPU: "the host shows no GPU",
-    Scope.GUEST: "no guest was planned",
-    Scope.GUEST_GPU: "no guest asked for a GPU",
-    Scope.GUEST_WORKLOAD: "no guest was given a workload that its GPUs can run",
-}
+def ask(
+    check: Check, slot: str, evidence: Evidence, profile: Profile, host: HostFile
+) -> tuple[CheckResult | None, CoverageCell | None]:
+    """What one check says of the subject that now stands in a slot; no cell where nothing does any more."""
+    case = Case(evidence=evidence, profile=profile, host=host)
+    severity = profile.checks[check.id]
+    subjects = tuple(_unique(_subjects(check.scope, case)))
+    if not subjects and slot == NO_SLOT:
+        return None, _cell(check.id, _NOBODY, severity, _NOTHING[check.scope])
+    subject = next((each for each in subjects if each.slot == slot), None)
+    return _ask(check, severity, case, subject) if subject is not None else (None, None)
+
+
+_NOBODY = Subject(name=NO_SUBJECT, slot=NO_SLOT)
+
+
+def _blank(profile: Profile, host: HostFile, guests: tuple[GuestEvidence, ...]) -> Evidence:
+    return Evidence(
+        host=host.name,
+        subject=host.subject,
+        profile=profile.name,
+        run="",
+        started_at="",
+        ended_at=None,
+        guests=guests,
+    )
 
 
 def _ask(
@@ -57,7 +126,7 @@ def _ask(
         said = check.judge(case, subject)
     except MissingEvidence as missing:
         reason = str(missing) or "no evidence"
-        return None, _cell(check.id, subject.name, severity, reason)
+        return None, _cell(check.id, subject, severity, reason)
     except HarnessError as problem:
         said = CheckResult(
             check=check.id,
@@ -69,68 +138,69 @@ def _ask(
         )
     result = replace(said, check=check.id, subject=subject.name)
     reason = "" if result.outcome is Outcome.PASS else result.message
-    cell = replace(_cell(check.id, subject.name, severity, reason), outcome=result.outcome)
+    cell = replace(_cell(check.id, subject, severity, reason), outcome=result.outcome)
     return result, cell
 
 
-def _cell(check: str, subject: str, severity: Severity, reason: str) -> CoverageCell:
-    return CoverageCell(check=check, subject=subject, severity=severity, outcome=None, reason=reason)
+def _cell(check: str, subject: Subject, severity: Severity, reason: str) -> CoverageCell:
+    return CoverageCell(
+        check=check, subject=subject.name, slot=subject.slot, severity=severity, outcome=None, reason=reason
+    )
 
 
 def _subjects(scope: Scope, case: Case) -> Iterator[Subject]:
     if scope is Scope.HOST:
-        yield Subject(name=HOST)
+        yield Subject(name=HOST, slot=HOST)
     elif scope is Scope.GPU:
         yield from _gpus(case)
     else:
         for guest in case.evidence.guests:
             yield from _of_guest(scope, guest, case)
-        if not case.evidence.guests:
-            yield from _unplanned(scope, case.profile)
 
 
 def _gpus(case: Case) -> Iterator[Subject]:
-    """GPUs that are there, those the host file names, and a place for each that should be there."""
+    """GPUs that are there, those the host file names, and a place for each that should be there: as many as
+    the host file expects or, where it does not say, as the largest guest needs."""
     facts = case.evidence.facts
     selector = case.host.placement.selector
     found = tuple(d.address for d in select_gpus(facts, selector)) if facts is not None else ()
     named = tuple(a for a in selector.addresses if a not in found and a not in selector.exclude)
     addresses = (*found, *named)
-    for address in addresses:
-        yield Subject(name=str(address), device=address)
-    due = case.host.expected_gpus
-    if due is None:
-        due = 1 if facts is None else 0
-    for number in range(len(addresses), due):
-        yield Subject(name=f"gpu{number} (not found)")
+    for number, address in enumerate(addresses):
+        yield Subject(name=str(address), slot=f"gpu{number}", device=address)
+    for number in range(len(addresses), expected(case.host, case.evidence.guests)):
+        yield Subject(name=f"gpu{number} (not found)", slot=f"gpu{number}")
+
+
+def expected(host: HostFile, guests: Iterable[GuestEvidence]) -> int:
+    """How many GPUs a host should show: as expected or, where nobody says, as guests need at once."""
+    if host.expected_gpus is not None:
+        return host.expected_gpus
+    return most_at_once((guest.group, guest.request.gpus) for guest in guests) or 1
 
 
 def _of_guest(scope: Scope, guest: GuestEvidence, case: Case) -> Iterator[Subject]:
     if scope is Scope.GUEST:
-        yield Subject(name=guest.name, guest=guest)
+        yield Subject(name=guest.name, slot=guest.name, guest=guest)
     elif scope is Scope.GUEST_WORKLOAD:
         for workload in guest.workloads:
             # What the GPU model is declared not to have is not planned; reports list it.
             if not why_absent(case.evidence, case.profile, guest, workload):
-                yield Subject(name=f"{guest.name}/{workload}", guest=guest, workload=workload)
+                yield Subject(
+                    name=f"{guest.name}/{workload}",
+                    slot=f"{guest.name}-{workload}",
+                    guest=guest,
+                    workload=workload,
+                )
     else:
-        planned = guest.gpus
-        for device in planned:
-            yield Subject(name=f"{guest.name}/{device}", guest=guest, device=device)
-        for number in range(len(planned), guest.request.gpus):
-            yield Subject(name=f"{guest.name}/gpu{number}", guest=guest)
-
-
-def _unplanned(scope: Scope, profile: Profile) -> Iterator[Subject]:
-    """What the profile demands, when the run broke off before any guest was planned."""
-    for spec in profile.guests:
-        name = f"g{spec.gpus}"
-        if scope is Scope.GUEST:
-            yield Subject(name=name)
-        elif scope is Scope.GUEST_WORKLOAD:
-            yield from (Subject(name=f"{name}/{workload}", workload=workload) for workload in spec.workloads)
-        else:
-            yield from (Subject(name=f"{name}/gpu{number}") for number in range(spec.gpus))
+        for number, device in enumerate(guest.gpus):
+            slot = f"{guest.name}-gpu{number}"
+            yield Subject(name=f"{guest.name}/{device}", slot=slot, guest=guest, device=device)
+        # A bare machine has a place for one GPU also where nobody knows of any: it is there to be judged.
+        least = 1 if guest.attach is AttachMode.BARE else 0
+        for number in range(len(guest.gpus), max(guest.request.gpus, least)):
+            name = f"gpu{number}"
+            yield Subject(name=f"{guest.name}/{name}", slot=f"{guest.name}-{name}", guest=guest)
 
 
 def _unique(subjects: Iterable[Subject]) -> Iterator[Subject]:
@@ -138,4 +208,7 @@ def _unique(subjects: Iterable[Subject]) -> Iterator[Subject]:
     taken: dict[str, int] = {}
     for subject in subjects:
         count = taken[subject.name] = taken.get(subject.name, 0) + 1
-        yield subject if count == 1 else replace(subject, name=f"{subject.name} (#{count})")
+        if count == 1:
+            yield subject
+        else:
+            yield replace(subject, name=f"{subject.name} (#{count})", slot=f"{subject.slot}-{count}")

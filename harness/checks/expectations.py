@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from harness.checks.answers import error, failed, gpu, guest, listing, ok, why_no_guest
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.telemetry_link import generation_of, seen_by_host
 from harness.checks.watched import at, card
 from harness.model.evidence import WorkloadResult
@@ -313,6 +313,7 @@ CHECKS = (
         title="Is it known what a GPU of this model should do?",
         why="A number that can be held to nothing says nothing: an unknown model never passes.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_model_known,
     ),
     Check(
@@ -320,6 +321,7 @@ CHECKS = (
         title="Does the GPU have the memory of its model?",
         why="Disabled memory and mislabelled boards are sold and rented as whole ones.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_memory_size,
     ),
     Check(
@@ -327,6 +329,7 @@ CHECKS = (
         title="Does every GPU reach the rates of its model?",
         why="A limit that fits all models fits none: a card at half its rate still gives right answers.",
         scope=Scope.GUEST_WORKLOAD,
+        phase=Phase.BURNIN,
         judge=_expected,
     ),
 )

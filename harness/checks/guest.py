@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import error, failed, guest, ok, why_no_guest
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.evidence import GuestEvidence, StageError
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 
@@ -65,6 +65,7 @@ CHECKS = (
         title="Did the guest start with its GPUs?",
         why="A guest that cannot be placed or started cannot be rented.",
         scope=Scope.GUEST,
+        phase=Phase.PLACEMENT,
         attach=WITH_GUESTS,
         judge=_started,
     ),
@@ -73,6 +74,7 @@ CHECKS = (
         title="Did the guest boot and answer?",
         why="Guests with large GPU memory windows can hang in firmware or PCI set-up for minutes.",
         scope=Scope.GUEST,
+        phase=Phase.PLACEMENT,
         attach=WITH_GUESTS,
         judge=_reached,
     ),

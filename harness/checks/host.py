@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, host_facts, listing, ok, seen, version_numbers
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.engine import expected
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.topology import Domain, HostFacts, Storage
 from harness.placement.gpus import addresses, select_gpus
@@ -25,7 +26,6 @@ def _gpu_count(case: Case, _subject: Subject) -> CheckResult:
     selector = case.host.placement.selector
     found = select_gpus(facts, selector)
     due = case.host.expected_gpus
-    wanted = max((guest.request.gpus for guest in case.evidence.guests), default=0)
     counts = {"before": len(found)}
     if case.evidence.facts_after is not None:
         counts["after"] = len(select_gpus(case.evidence.facts_after, selector))
@@ -33,7 +33,7 @@ def _gpu_count(case: Case, _subject: Subject) -> CheckResult:
     measured = (
         Measurement(name="host.gpus", value=float(len(found)), unit="1", lower=float(due) if due else None),
     )
-    least = due if due is not None else max(wanted, 1)
+    least = expected(case.host, case.evidence.guests)
     wrong = [when for when, n in counts.items() if n < least or (due is not None and n != due)]
     if wrong:
         return failed(
@@ -240,6 +240,7 @@ CHECKS = (
         title="Does the host have all its GPUs, before and after the guests?",
         why="A card that is not on the bus raises no error anywhere else.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_gpu_count,
     ),
     Check(
@@ -247,6 +248,7 @@ CHECKS = (
         title="Is the host free of domains that Shakedown did not create?",
         why="A test beside a tenant disturbs both, and proves nothing about the host alone.",
         scope=Scope.HOST,
+        phase=Phase.READINESS,
         judge=_no_foreign,
     ),
     Check(
@@ -254,6 +256,7 @@ CHECKS = (
         title="Are the GPUs' device files closed?",
         why="Taking a GPU from a process that uses it hangs the host's driver (kubevirt#8549).",
         scope=Scope.HOST,
+        phase=Phase.READINESS,
         attach=WITH_GUESTS,
         judge=_holders,
     ),
@@ -262,6 +265,7 @@ CHECKS = (
         title="Can the host run guests with KVM?",
         why="Without /dev/kvm guests are emulated, a hundred times slower.",
         scope=Scope.HOST,
+        phase=Phase.READINESS,
         attach=WITH_GUESTS,
         judge=_kvm,
     ),
@@ -270,6 +274,7 @@ CHECKS = (
         title="Is VFIO there to hand devices over?",
         why="No VFIO node, no passthrough; which backend serves is part of what a verdict holds for.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         attach=WITH_GUESTS,
         judge=_vfio,
     ),
@@ -278,6 +283,7 @@ CHECKS = (
         title="Is there room for a guest's throw-away disk?",
         why="A full disk stops guests in the middle of their work.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_storage,
     ),
     Check(
@@ -285,6 +291,7 @@ CHECKS = (
         title="Are kernel, QEMU and libvirt known, new enough, and the same after the run?",
         why="A verdict holds for the versions it was given on.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         attach=WITH_GUESTS,
         judge=_versions,
     ),
@@ -293,6 +300,7 @@ CHECKS = (
         title="Is the host free of what disturbs measurements?",
         why="KSM, NUMA balancing and power saving make equal cards look different.",
         scope=Scope.HOST,
+        phase=Phase.READINESS,
         judge=_noise,
     ),
     Check(
@@ -300,6 +308,7 @@ CHECKS = (
         title="Is the GPU fabric, where there is one, ready for guests?",
         why="On NVSwitch hosts two or more GPUs need an active partition, or CUDA fails with error 802.",
         scope=Scope.HOST,
+        phase=Phase.READINESS,
         judge=_fabric,
     ),
 )

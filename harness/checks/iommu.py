@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, seen
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.outcome import Action, CheckResult
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts, IommuGroup, PciDevice
@@ -196,6 +196,7 @@ CHECKS = (
         title="Is the IOMMU in use?",
         why="Without it a guest's device can write to any memory of the host.",
         scope=Scope.HOST,
+        phase=Phase.READINESS,
         attach=WITH_GUESTS,
         judge=_live,
     ),
@@ -204,6 +205,7 @@ CHECKS = (
         title="Are device interrupts remapped?",
         why="Without remapping a guest can inject interrupts into the host or its neighbours.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         attach=WITH_GUESTS,
         judge=_remapping,
     ),
@@ -212,6 +214,7 @@ CHECKS = (
         title="Are IOMMU groups what the hardware really isolates?",
         why="An ACS override splits groups on paper only: peers can still reach each other's memory.",
         scope=Scope.HOST,
+        phase=Phase.READINESS,
         attach=WITH_GUESTS,
         judge=_acs_override,
     ),
@@ -220,6 +223,7 @@ CHECKS = (
         title="Can the GPU's whole IOMMU group leave the host?",
         why="The kernel refuses a group of which the host still drives a part.",
         scope=Scope.GPU,
+        phase=Phase.READINESS,
         attach=WITH_GUESTS,
         judge=_viable,
     ),
@@ -228,6 +232,7 @@ CHECKS = (
         title="Does the GPU's IOMMU group belong to one guest alone?",
         why="Devices of one group can reach each other, so they must not serve two tenants.",
         scope=Scope.GPU,
+        phase=Phase.AFTERWARDS,
         attach=WITH_GUESTS,
         judge=_isolated,
     ),

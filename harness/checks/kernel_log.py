@@ -20,7 +20,7 @@ from harness.checks.answers import (
     seen,
     why_no_guest,
 )
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.telemetry_kernel import GPU_FAMILIES, driver_events, driver_lines
 from harness.model.guest import AttachMode
 from harness.model.outcome import Action, CheckResult, EvidenceRef
@@ -176,6 +176,7 @@ CHECKS = (
         title="Did the host's kernel stay free of IOMMU faults, PCIe errors and machine checks?",
         why="A guest may finish its work while the host's kernel counts the errors under it.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_host_log,
     ),
     Check(
@@ -183,6 +184,7 @@ CHECKS = (
         title="Did the host run through without a reboot?",
         why="A host that reboots by itself loses every tenant on it.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_same_boot,
     ),
     Check(
@@ -190,6 +192,7 @@ CHECKS = (
         title="Did the guest's kernel stay free of errors?",
         why="Drivers report a dying device in the log first.",
         scope=Scope.GUEST,
+        phase=Phase.RELEASE,
         attach=WITH_GUESTS,
         judge=_guest_log,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import facts_after, failed, gpu, host_facts, listing, of_device, ok, seen
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.telemetry_link import best_speed
 from harness.model.inventory import ExpectedLink
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
@@ -148,6 +148,7 @@ CHECKS = (
         title="Does the GPU's root port have the link that this host should have?",
         why="A lost lane or generation halves transfers and is silent: everything else still works.",
         scope=Scope.GPU,
+        phase=Phase.AFTERWARDS,
         judge=_link,
     ),
     Check(
@@ -155,6 +156,7 @@ CHECKS = (
         title="Did PCIe errors occur on the GPU or the ports above it during the run?",
         why="Counters, unlike the kernel log, have no rate limit; the port may count what the card does not.",
         scope=Scope.GPU,
+        phase=Phase.AFTERWARDS,
         judge=_aer,
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, host_facts, listing, ok, seen
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.outcome import Action, CheckResult
 from harness.model.topology import HostFacts
 
@@ -12,7 +12,7 @@ _MIB = 1 << 20
 
 
 def _hugepages(case: Case, _subject: Subject) -> CheckResult:
-    """Every planned guest cell against the free pages of its node; guests run one after another."""
+    """What guests that live at the same time need of each node, against its free pages."""
     facts = host_facts(case)
     if not case.host.placement.use_hugepages:
         return ok("the host file does not ask for hugepages")
@@ -49,24 +49,23 @@ def _hugepages(case: Case, _subject: Subject) -> CheckResult:
 
 def _shortfalls(case: Case, facts: HostFacts) -> list[str]:
     short: list[str] = []
+    need: dict[tuple[str, int, int], int] = {}
+    """Group, node and page size to bytes."""
     for guest in case.evidence.guests:
         if guest.plan is None:
             continue
         if guest.plan.hugepage_kib is None:
             short.append(f"{guest.name} was planned on ordinary pages")
             continue
-        size = guest.plan.hugepage_kib * _KIB
-        need: dict[int, int] = {}
         for cell in guest.plan.cells:
-            need[cell.host_node] = need.get(cell.host_node, 0) + cell.memory_mib * _MIB
-        for node_id, wanted in need.items():
-            node = facts.node(node_id)
-            pool = node.hugepages.get(size) if node is not None else None
-            free = (pool.free or 0) * size if pool is not None else 0
-            if free < wanted:
-                short.append(
-                    f"{guest.name} needs {wanted // _MIB} MiB on node {node_id}, {free // _MIB} MiB are free"
-                )
+            key = (guest.group or guest.name, cell.host_node, guest.plan.hugepage_kib * _KIB)
+            need[key] = need.get(key, 0) + cell.memory_mib * _MIB
+    for (group, node_id, size), wanted in need.items():
+        node = facts.node(node_id)
+        pool = node.hugepages.get(size) if node is not None else None
+        free = (pool.free or 0) * size if pool is not None else 0
+        if free < wanted:
+            short.append(f"{group} needs {wanted // _MIB} MiB on node {node_id}, {free // _MIB} MiB are free")
     return short
 
 
@@ -76,6 +75,7 @@ CHECKS = (
         title="Has every node enough free hugepages for the guests that are demanded?",
         why="A guest cell is bound to its node; pages free elsewhere do not help it.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         attach=WITH_GUESTS,
         judge=_hugepages,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, of_device, ok, seen
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.outcome import Action, CheckResult
 
 
@@ -49,6 +49,7 @@ CHECKS = (
         title="Does the kernel know the GPU's NUMA node?",
         why="Without it no guest can be given cores and memory near the GPU; -1 is unknown, not node 0.",
         scope=Scope.GPU,
+        phase=Phase.READINESS,
         judge=_known,
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, present_or_gone, seen
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.iommu import VFIO_DRIVERS
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.topology import Bar, PciDevice
@@ -165,6 +165,7 @@ CHECKS = (
         title="Is the GPU free of host drivers?",
         why="A driver that still uses the GPU can hang the host when the GPU is taken from it.",
         scope=Scope.GPU,
+        phase=Phase.READINESS,
         attach=WITH_GUESTS,
         judge=_driver,
     ),
@@ -173,6 +174,7 @@ CHECKS = (
         title="Does the GPU answer on the bus, before and after the guests?",
         why="All ones mean that the card fell off the bus; nothing else about it can be trusted then.",
         scope=Scope.GPU,
+        phase=Phase.AFTERWARDS,
         judge=_config_space,
     ),
     Check(
@@ -180,6 +182,7 @@ CHECKS = (
         title="Is the GPU awake?",
         why="GPUs that drop to D3cold between guests may not wake again (kata-containers#11708).",
         scope=Scope.GPU,
+        phase=Phase.AFTERWARDS,
         judge=_power,
     ),
     Check(
@@ -187,6 +190,7 @@ CHECKS = (
         title="Are the GPU's memory windows assigned, and do all fit a guest's address space?",
         why="A guest whose window is too small loses GPUs one by one (lxd#14381).",
         scope=Scope.GPU,
+        phase=Phase.READINESS,
         judge=_bars,
     ),
     Check(
@@ -194,6 +198,7 @@ CHECKS = (
         title="Is the GPU whole (no SR-IOV functions left from another use)?",
         why="A left-over mode changes the device that the next tenant gets.",
         scope=Scope.GPU,
+        phase=Phase.READINESS,
         judge=_no_vfs,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from harness.checks.answers import failed, guest, listing, ok, why_no_guest
-from harness.checks.base import WITH_GUESTS, Case, Check, Judge, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, Judge, MissingEvidence, Phase, Scope, Subject
 from harness.model.evidence import GuestEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.placement import Difference, ObservedPlacement, PlacementPlan
@@ -160,6 +160,7 @@ CHECKS = (
         title="Is there a place for this guest?",
         why="A host that cannot place a guest NUMA-locally cannot be rented in that size.",
         scope=Scope.GUEST,
+        phase=Phase.PLACEMENT,
         attach=WITH_GUESTS,
         judge=_plan,
     ),
@@ -168,6 +169,7 @@ CHECKS = (
         title="Is the domain XML free of what libvirt lets through?",
         why="libvirt accepts overlapping bus ranges, shared CPUs and absent nodes; guests then lose devices.",
         scope=Scope.GUEST,
+        phase=Phase.PLACEMENT,
         attach=WITH_GUESTS,
         judge=_xml,
     ),
@@ -176,6 +178,7 @@ CHECKS = (
         title="Does every thread of the guest's process run where it was planned?",
         why="A vCPU that may move, or an emulator thread on a vCPU's core, costs the tenant time at random.",
         scope=Scope.GUEST,
+        phase=Phase.PLACEMENT,
         attach=WITH_GUESTS,
         judge=_judge(
             _threads,
@@ -190,6 +193,7 @@ CHECKS = (
         title="Do the kernel threads that work for this guest stay off its tenants' cores?",
         why="vhost and KVM's own threads run on any core when nobody confines them.",
         scope=Scope.GUEST,
+        phase=Phase.PLACEMENT,
         attach=WITH_GUESTS,
         judge=_judge(
             _kernel_threads,
@@ -204,6 +208,7 @@ CHECKS = (
         title="Is the guest's memory on the planned NUMA nodes?",
         why="Remote memory halves bandwidth to the GPU, and nobody sees it in the guest.",
         scope=Scope.GUEST,
+        phase=Phase.PLACEMENT,
         attach=WITH_GUESTS,
         judge=_judge(
             _memory,
@@ -218,6 +223,7 @@ CHECKS = (
         title="Does the guest see the NUMA nodes that it was given, and no foreign device?",
         why="Software in the guest pins itself by what the guest's kernel says.",
         scope=Scope.GUEST,
+        phase=Phase.PLACEMENT,
         attach=WITH_GUESTS,
         judge=_judge(
             _topology,
@@ -232,6 +238,7 @@ CHECKS = (
         title="Did the guest get exactly this device, near the right node?",
         why="Order of enumeration proves nothing: each layer must name the same device.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.PLACEMENT,
         attach=WITH_GUESTS,
         judge=_judge(
             _devices,

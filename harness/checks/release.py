@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, guest, listing, ok, why_no_guest
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.evidence import DeviceReturn, GuestEvidence, ReleaseEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 
@@ -141,6 +141,7 @@ CHECKS = (
         title="Are the devices back on their drivers, answering, with their reset methods?",
         why="A device that a guest breaks for the host is lost until somebody notices.",
         scope=Scope.GUEST,
+        phase=Phase.RELEASE,
         attach=WITH_GUESTS,
         judge=_devices,
     ),
@@ -149,6 +150,7 @@ CHECKS = (
         title="Are all hugepages free again?",
         why="Leaked pages make a later guest fail to start.",
         scope=Scope.GUEST,
+        phase=Phase.RELEASE,
         attach=WITH_GUESTS,
         judge=_memory,
     ),
@@ -157,6 +159,7 @@ CHECKS = (
         title="Is nothing of the guest left on the host?",
         why="Left-over processes and claims hold devices; left-over files fill disks.",
         scope=Scope.GUEST,
+        phase=Phase.RELEASE,
         attach=WITH_GUESTS,
         judge=_leftovers,
     ),
@@ -165,6 +168,7 @@ CHECKS = (
         title="Did the guest shut down when asked?",
         why="A guest that must be killed leaves its device in the middle of its work.",
         scope=Scope.GUEST,
+        phase=Phase.RELEASE,
         attach=WITH_GUESTS,
         judge=_orderly,
     ),

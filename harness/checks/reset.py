@@ -15,7 +15,7 @@ from harness.checks.answers import (
     seen,
     skipped,
 )
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.evidence import ResetTrial
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
 
@@ -102,6 +102,7 @@ CHECKS = (
         title="Does the kernel list a way to reset the GPU?",
         why="A GPU that cannot be reset carries one tenant's state to the next, or hangs.",
         scope=Scope.GPU,
+        phase=Phase.READINESS,
         attach=WITH_GUESTS,
         judge=_claimed,
     ),
@@ -110,6 +111,7 @@ CHECKS = (
         title="Does a reset really clear the GPU's state?",
         why="A listed method is a claim: some resets succeed and change nothing, others are refused.",
         scope=Scope.GPU,
+        phase=Phase.AFTERWARDS,
         attach=WITH_GUESTS,
         judge=_works,
     ),

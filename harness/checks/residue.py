@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, listing, ok
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.evidence import Evidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.pci import PciAddress
@@ -52,6 +52,7 @@ CHECKS = (
         title="Is a tenant's data gone when the next one gets the device?",
         why="Nothing scrubs a GPU between two tenants unless somebody sees to it.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         attach=WITH_GUESTS,
         judge=_residue,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import error, failed, listing, ok
-from harness.checks.base import Case, Check, Scope, Subject
+from harness.checks.base import Case, Check, Phase, Scope, Subject
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 
 
@@ -36,6 +36,7 @@ CHECKS = (
         title="Did every stage of the run reach its end?",
         why="What a broken stage did not look at is unknown, not well.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_no_errors,
     ),
     Check(
@@ -43,6 +44,7 @@ CHECKS = (
         title="Did the run go through without a hand?",
         why="A host that needs a hand to pass will need one again in the night.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_no_interventions,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.checks.answers import failed, listing, ok
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 
 
@@ -55,6 +55,7 @@ CHECKS = (
         title="Are the services, modules and programs there that guests need?",
         why="Each is found out anyway when the first guest fails to start, only later and less clearly.",
         scope=Scope.HOST,
+        phase=Phase.READINESS,
         attach=WITH_GUESTS,
         judge=_services,
     ),

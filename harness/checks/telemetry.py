@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from harness.checks.answers import error, failed, guest, listing, ok
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watched import at, card, genuine, matching, recorded, span, values
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
@@ -258,6 +258,7 @@ CHECKS = (
         title="Is every second of every load covered by samples of this GPU?",
         why="Telemetry that was lost looks like a healthy card.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_coverage,
     ),
     Check(
@@ -265,6 +266,7 @@ CHECKS = (
         title="Did the GPU and its driver answer to the end?",
         why="A card that falls off the bus takes its error counters with it.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_present,
     ),
     Check(
@@ -272,6 +274,7 @@ CHECKS = (
         title="Do the sensors that must move under load move?",
         why="A frozen sensor reports the last good value for ever.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_alive,
     ),
 )

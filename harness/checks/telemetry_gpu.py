@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, listing, ok
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watched import at, card, limit, sensor, span, stated, values
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.telemetry import GpuTelemetry
@@ -260,6 +260,7 @@ CHECKS = (
         title="Did neither heat nor a power fault hold the GPU's clocks back?",
         why="A throttled card gives right answers at half its speed.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_clock_reasons,
     ),
     Check(
@@ -267,6 +268,7 @@ CHECKS = (
         title="Did core and memory stay below the card's own thresholds?",
         why="Bad paste or a dead fan shows under load first, and ends in corrupted results.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_temperature,
     ),
     Check(
@@ -274,6 +276,7 @@ CHECKS = (
         title="Is the power limit the card's own, and is it kept?",
         why="A limit that somebody left lowered costs every tenant speed without an error.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_power,
     ),
     Check(
@@ -281,6 +284,7 @@ CHECKS = (
         title="Was nobody else on the GPU?",
         why="A forgotten process takes memory and time, and the card is blamed for it.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_foreign_processes,
     ),
     Check(
@@ -288,6 +292,7 @@ CHECKS = (
         title="Is ECC on, and not about to change?",
         why="With ECC off there is more memory and no counter: nothing reports a bad cell.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_ecc_mode,
     ),
     Check(
@@ -295,6 +300,7 @@ CHECKS = (
         title="Is the GPU whole, not divided into instances?",
         why="MIG that somebody left on outlives the guest: the next tenant gets a slice and pays for a GPU.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_mig_mode,
     ),
 )

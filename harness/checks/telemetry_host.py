@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import error, failed, host_facts, listing, ok
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.guest import AttachMode
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
@@ -169,6 +169,7 @@ CHECKS = (
         title="Was the host itself watched while loads ran?",
         why="Errors of the host's side show nowhere in a guest, and a gap looks like quiet.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_watched,
     ),
     Check(
@@ -176,6 +177,7 @@ CHECKS = (
         title="Did the guests' CPUs belong to the guests alone while loads ran?",
         why="A foreign task on a dedicated core makes a good card look slow, at random.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_noise,
     ),
     Check(
@@ -183,6 +185,7 @@ CHECKS = (
         title="Did the devices stay there, with all their lanes and without errors, while loads ran?",
         why="A link that is marginal when hot is fine again by the time anybody looks.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_device_errors,
     ),
 )

@@ -8,7 +8,7 @@ the driver's as well that nobody followed, since then no ruling exists.
 from __future__ import annotations
 
 from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.guest import AttachMode
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
@@ -210,6 +210,7 @@ CHECKS = (
         title="Did the host's GPU and fabric drivers report no fault while loads ran?",
         why="The fabric's switches belong to the host: what breaks there, no guest's log shows.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         attach=WITH_GUESTS,
         judge=_host,
     ),
@@ -218,6 +219,7 @@ CHECKS = (
         title="Did the GPU driver where the loads ran report no fault?",
         why="XIDs are how a GPU says that it failed, and each code means something else to do.",
         scope=Scope.GUEST,
+        phase=Phase.BURNIN,
         judge=_guest,
     ),
 )

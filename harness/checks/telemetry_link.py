@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from harness.checks.answers import failed, listing, ok
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watched import at, card, counted, limit, span, stated, values
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
@@ -208,6 +208,7 @@ CHECKS = (
         title="Does the GPU's PCIe link reach its generation and width under load, without replays?",
         why="An idle link looks slow on every card; only under load does a marginal one show.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.AFTERWARDS,
         judge=_pcie,
     ),
     Check(
@@ -215,6 +216,7 @@ CHECKS = (
         title="Did the GPU's NVLinks stay up and free of errors?",
         why="A lost link halves what GPUs exchange, and nothing else notices.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_nvlink,
     ),
 )

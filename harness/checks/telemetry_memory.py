@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import failed, ok
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watched import at, card, counted, stated, values
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import GpuTelemetry
@@ -161,6 +161,7 @@ CHECKS = (
         title="Did the GPU's memory give back what was written to it?",
         why="An uncorrected error is a wrong result or a killed job, and comes again.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_ecc_errors,
     ),
     Check(
@@ -168,6 +169,7 @@ CHECKS = (
         title="Has the GPU spare memory left, and did it need none under load?",
         why="A card that has used up its spare rows fails at the next bad cell, in a tenant's hands.",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=_retired_memory,
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
-from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.evidence import Reference
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.verdict.ratio import Finding
@@ -85,6 +85,7 @@ CHECKS = (
         title="Does the guest reach what the bare machine does?",
         why="Passthrough should cost next to nothing; where it costs more, something is set up wrong.",
         scope=Scope.GUEST_WORKLOAD,
+        phase=Phase.BURNIN,
         judge=_cost,
         attach=WITH_GUESTS,
         on_demand=True,

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from harness.checks.answers import error, failed, guest, listing, ok, skipped, why_no_guest
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.evidence import WorkloadResult
 from harness.model.inventory import Profile
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
@@ -151,6 +151,7 @@ CHECKS = (
         title="Were the loads kept up for as long as the profile demands?",
         why="A burn that ends early has shown nothing of the hours that were left out.",
         scope=Scope.GUEST,
+        phase=Phase.BURNIN,
         judge=_burn_time,
     ),
     Check(
@@ -158,6 +159,7 @@ CHECKS = (
         title="Did the workload compute what it must compute?",
         why="A device that answers fast and wrong is worse than one that does not answer.",
         scope=Scope.GUEST_WORKLOAD,
+        phase=Phase.BURNIN,
         judge=_answer,
     ),
     Check(
@@ -165,6 +167,7 @@ CHECKS = (
         title="Do the workload's measurements keep their limits?",
         why="A card at half speed still gives right answers.",
         scope=Scope.GUEST_WORKLOAD,
+        phase=Phase.BURNIN,
         judge=_limits,
     ),
     Check(
@@ -172,6 +175,7 @@ CHECKS = (
         title="Does every limit of the profile match a measurement?",
         why="A rule that matches nothing passes everything.",
         scope=Scope.HOST,
+        phase=Phase.AFTERWARDS,
         judge=_rules_match,
     ),
 )

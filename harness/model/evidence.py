@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.model.guest import AttachMode, GuestRequest
-from harness.model.outcome import Measurement, SubjectKind
+from harness.model.outcome import Measurement, Outcome, SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
 from harness.model.sku import Sku
@@ -186,6 +186,34 @@ class GuestEvidence:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRow:
+    """One test that pytest collected for a check: what a run set out to ask, before it asked anything."""
+
+    check: str
+    slot: str
+    """Planned place of the subject (``gpu2``, ``4gpu-tensor``), known before the host was reached."""
+    test: str
+    """Pytest's id of the test."""
+    deselected: bool = False
+    """True where the person who ran it left it out (``-k``, ``-m``, ``--deselect``, ``--lf``)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What pytest said of one test, once; a test that is tried again is asked again."""
+
+    check: str
+    slot: str
+    outcome: Outcome | None
+    """None: the test was an error, since what it asks for was missing."""
+    message: str = ""
+    test: str = ""
+    """Pytest's id of the test."""
+    not_applicable: bool = False
+    """True: there was nothing to ask, as with a load whose engine the GPU model is declared to lack."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
     """How the candidate host itself runs, as its HostControl says: never asked by a check's branch."""
 
@@ -268,5 +296,9 @@ class Evidence:
     notes: tuple[Note, ...] = ()
     """What people saw and told; none of these is an intervention."""
     interrupted: bool = False
+    ledger: tuple[LedgerRow, ...] | None = None
+    """What was collected; None for a record that no test session made."""
+    asked: tuple[Asked, ...] = ()
+    """What the tests said, in their order."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage to seconds."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
@@ -47,6 +49,31 @@ class GuestRequest:
     """For a guest with no GPU."""
     memory_mib: int | None = None
     """For a guest with no GPU."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestDemand:
+    """One guest that a run must try; for a bare run the machine itself."""
+
+    request: GuestRequest
+    workloads: tuple[str, ...]
+    group: str
+    """Guests of one group live at the same time; a guest alone is a group of its own."""
+
+
+def most_at_once(guests: Iterable[tuple[str, int]]) -> int:
+    """The largest number of GPUs that guests hold at the same time, from (group, GPUs) of each; 0 if none.
+
+    A guest without a group is alone.
+    """
+    alone = 0
+    together: Counter[str] = Counter()
+    for group, gpus in guests:
+        if group:
+            together[group] += gpus
+        else:
+            alone = max(alone, gpus)
+    return max(alone, *together.values(), 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,6 +96,22 @@ class GuestSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GroupSpec:
+    """An entry of a profile's ``guests``: one guest, or some that live at the same time."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    gpus: int | None = None
+    workloads: tuple[str, ...] = ()
+    together: tuple[GuestSpec, ...] = ()
+    """Guests that are placed beside each other, and loaded at the same time; instead of ``gpus``."""
+
+    @property
+    def members(self) -> tuple[GuestSpec, ...]:
+        """The guests of this entry."""
+        return self.together or (GuestSpec(gpus=self.gpus or 0, workloads=self.workloads),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySpec:
     """How closely loads are watched."""
 
@@ -151,7 +167,8 @@ class Profile:
     description: str = ""
     checks: dict[str, Severity]
     """Check id to severity: the set that must be accounted for, whatever happened to run."""
-    guests: tuple[GuestSpec, ...]
+    guests: tuple[GroupSpec, ...]
+    """One after the other."""
     attach: AttachMode = AttachMode.VFIO
     """``bare`` profiles have one entry in ``guests``, of 0 GPUs: the machine itself with all it has."""
     telemetry: TelemetrySpec = TelemetrySpec()

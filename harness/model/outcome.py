@@ -117,6 +117,8 @@ class CoverageCell:
     severity: Severity
     outcome: Outcome | None
     """None: planned but no result (missing)."""
+    slot: str = ""
+    """Planned place of the subject, as it stands in the id of its test: ``gpu2``, ``4gpu-tensor``."""
     reason: str = ""
     """Why it is missing, skipped or errored."""
     waived_by: str = ""

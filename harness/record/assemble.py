@@ -12,9 +12,11 @@ from typing import Any, TypeVar
 
 from harness.errors import ParseError, RecordError
 from harness.model.evidence import (
+    Asked,
     Engine,
     Evidence,
     GuestEvidence,
+    LedgerRow,
     Note,
     Reference,
     ReleaseEvidence,
@@ -24,7 +26,7 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
@@ -48,6 +50,7 @@ class RunInputs:
     profile: Profile
     waivers: tuple[Waiver, ...]
     skus: tuple[Sku, ...]
+    guests: tuple[GuestDemand, ...]
     shakedown_version: str
     command: tuple[str, ...]
     versions: dict[str, str]
@@ -65,8 +68,15 @@ def assemble(events: tuple[Event, ...], *, torn: bool = False) -> Evidence:
 
     Raises RecordError for an unknown kind, a value that does not fit, or a guest that was never requested.
     """
+    evidence = add(at_start(events), events[1:])
+    ended = any(event.kind == Kind.RUN_END for event in events)
+    return evidence if ended and not torn else replace(evidence, interrupted=True)
+
+
+def at_start(events: tuple[Event, ...]) -> Evidence:
+    """What the first event says: the host, and the guests that are demanded. Raises RecordError."""
     inputs = run_inputs(events)
-    evidence = Evidence(
+    return Evidence(
         host=inputs.host.name,
         subject=inputs.host.subject,
         profile=inputs.profile.name,
@@ -74,14 +84,32 @@ def assemble(events: tuple[Event, ...], *, torn: bool = False) -> Evidence:
         run=inputs.run,
         started_at=events[0].at,
         ended_at=None,
-        interrupted=True,
+        guests=demanded(inputs.profile, inputs.guests),
     )
-    for event in events[1:]:
+
+
+def demanded(profile: Profile, guests: Iterable[GuestDemand]) -> tuple[GuestEvidence, ...]:
+    """The guests of a run of which nothing is known yet but that they are demanded."""
+    return tuple(
+        GuestEvidence(
+            name=guest.request.name,
+            request=guest.request,
+            workloads=guest.workloads,
+            attach=profile.attach,
+            group=guest.group,
+        )
+        for guest in guests
+    )
+
+
+def add(evidence: Evidence, events: Iterable[Event]) -> Evidence:
+    """The evidence with what further events say. Raises RecordError."""
+    for event in events:
         step = _STEPS.get(event.kind)
         if step is None:
             raise RecordError(f"event {event.seq} is of unknown kind {event.kind[:80]!r}")
         evidence = _guarded(event, partial(step, evidence, event))
-    return replace(evidence, interrupted=True) if torn else evidence
+    return evidence
 
 
 def end_of_run(events: Iterable[Event]) -> str:
@@ -150,20 +178,13 @@ def _system(evidence: Evidence, event: Event) -> Evidence:
     return replace(evidence, system=evidence.system + _many(SystemAnswer, event.data["answers"]))
 
 
-def _guest_request(evidence: Evidence, event: Event) -> Evidence:
-    request = from_data(GuestRequest, event.data["request"])
-    guest = GuestEvidence(
-        name=request.name,
-        request=request,
-        workloads=_texts(event.data["workloads"]),
-        attach=AttachMode(event.data["attach"]),
-    )
-    known = next((g for g in evidence.guests if g.name == guest.name), None)
-    if known is None:
-        return replace(evidence, guests=(*evidence.guests, guest))
-    if (known.request, known.workloads) != (guest.request, guest.workloads):
-        raise RecordError(f"guest {guest.name[:80]!r} was requested twice, differently")
-    return evidence  # a resumed run says again what it wants
+def _ledger(evidence: Evidence, event: Event) -> Evidence:
+    rows = _many(LedgerRow, event.data["rows"])
+    return replace(evidence, ledger=(*(evidence.ledger or ()), *rows))
+
+
+def _asked(evidence: Evidence, event: Event) -> Evidence:
+    return replace(evidence, asked=(*evidence.asked, *_many(Asked, event.data["answers"])))
 
 
 def _guest_plan(evidence: Evidence, event: Event) -> Evidence:
@@ -262,7 +283,8 @@ _STEPS: dict[str, Callable[[Evidence, Event], Evidence]] = {
     Kind.REFERENCE: _reference,
     Kind.SYSTEM: _system,
     Kind.RESET: _reset,
-    Kind.GUEST_REQUEST: _guest_request,
+    Kind.LEDGER: _ledger,
+    Kind.ASKED: _asked,
     Kind.GUEST_PLAN: _guest_plan,
     Kind.GUEST_XML: _guest_xml,
     Kind.GUEST_STARTED: _guest_started,

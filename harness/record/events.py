@@ -199,7 +199,7 @@ def read_events(path: Path) -> EventFile:
     ended = False
     offset = 0
     for number, line in enumerate(body.split(b"\n")[:-1], start=1):
-        event = _parse(line, number, path)
+        event = read_line(line, number, path)
         if event.seq != number:
             problems.append(f"line {number} of {path.name} has sequence number {event.seq}")
         if ended:
@@ -229,7 +229,8 @@ def _check_end(event: Event, number: int, before: bytes) -> list[str]:
     return problems
 
 
-def _parse(line: bytes, number: int, path: Path) -> Event:
+def read_line(line: bytes, number: int, path: Path) -> Event:
+    """One line of ``path`` as an event. Raises RecordError when it is none."""
     try:
         raw = json.loads(line)
         event = Event(

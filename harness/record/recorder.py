@@ -7,14 +7,16 @@ Every method returns after the event is on disk. Values go in as they are and co
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import harness
 from harness.errors import RecordError
 from harness.model.evidence import (
+    Asked,
     Engine,
+    LedgerRow,
     Reference,
     ReleaseEvidence,
     ResetTrial,
@@ -23,7 +25,7 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
@@ -75,6 +77,7 @@ class Recorder:
         profile: Profile,
         waivers: tuple[Waiver, ...],
         skus: tuple[Sku, ...] = (),
+        guests: tuple[GuestDemand, ...] = (),
         clock: Clock,
         run_id: str = "",
         command: tuple[str, ...] = (),
@@ -82,7 +85,8 @@ class Recorder:
     ) -> Recorder:
         """Create ``root/<host>/<run id>`` and freeze the inputs of the run into its first event.
 
-        ``versions`` names the software the controller used. Raises RecordError when the directory exists.
+        ``guests`` are all that the run must try: what is demanded is what was first asked for. ``versions``
+        names the software the controller used. Raises RecordError when the directory exists.
         """
         run = run_id or new_run_id(clock.now())
         directory = RunDirectory.create(root, host.name, run)
@@ -93,6 +97,7 @@ class Recorder:
             "profile": to_data(profile),
             "waivers": [to_data(waiver) for waiver in waivers],
             "skus": [to_data(sku) for sku in skus],
+            "guests": [to_data(guest) for guest in guests],
             "shakedown_version": shakedown_version(),
             "command": list(command),
             "versions": dict(versions or {}),
@@ -219,6 +224,14 @@ class Recorder:
         """All stages are over. Without this event the run counts as interrupted."""
         self.log.append(Kind.RUN_END, {"interrupted": interrupted})
 
+    def ledger(self, rows: Iterable[LedgerRow]) -> None:
+        """The tests that were collected, before any of them runs; a resumed run adds its new session's."""
+        self.log.append(Kind.LEDGER, {"rows": [to_data(row) for row in rows]})
+
+    def asked(self, answers: Iterable[Asked]) -> None:
+        """What tests said, in their order."""
+        self.log.append(Kind.ASKED, {"answers": [to_data(answer) for answer in answers]})
+
     def error(self, error: StageError) -> None:
         """A stage broke."""
         self.log.append(Kind.ERROR, {"error": to_data(error)})
@@ -261,15 +274,6 @@ class Recorder:
         self.log.append(Kind.RESET, {"trial": to_data(trial)})
 
     # -- guests --------------------------------------------------------------------------------------
-
-    def guest_requested(
-        self, request: GuestRequest, workloads: tuple[str, ...], *, attach: AttachMode = AttachMode.VFIO
-    ) -> None:
-        """A guest the run will try; the first event of every guest, before it is planned."""
-        self.log.append(
-            Kind.GUEST_REQUEST,
-            {"request": to_data(request), "workloads": list(workloads), "attach": attach.value},
-        )
 
     def guest_planned(self, guest: str, plan: PlacementPlan | NoPlan) -> None:
         """The planner's answer."""

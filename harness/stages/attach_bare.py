@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib import resources
 
-from harness.errors import ImageError, WorkloadError
+from harness.errors import ImageError, RecordError, WorkloadError
 from harness.images.frameworks import ensure_tensorflow
 from harness.images.standin import ensure_standin, pynvml_file
+from harness.model.guest import GuestDemand
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.ports import Transport
-from harness.stages.attached import Attached
-from harness.stages.boundary import stage, stage_error
+from harness.stages.boundary import contained, stage, stage_error
 from harness.stages.burn import Burn, burn, longest_seconds, put_payload, require_python
-from harness.stages.given import GuestDemand
+from harness.stages.claimed_host import ClaimedHost
 from harness.stages.guest_devices import bare_devices
 from harness.stages.host_state import run_directory
+from harness.stages.readiness import refuse_foreign_domains
 from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.standin import scenario_text
 from harness.workloads import Place, workload
@@ -75,81 +76,126 @@ def sweep_bare(transport: Transport, run: str, *, work_dir: str) -> None:
         )
 
 
-def run_bare(attached: Attached) -> None:
-    """Burn the machine in with every demand's workloads (a bare profile has one), and leave nothing behind.
+@dataclass(slots=True)
+class BareMachine:
+    """The machine itself as the one guest of its run (``harness.stages.attached.Attached``)."""
 
-    Raises Stopped when another driver than NVIDIA's holds a GPU, or the loads could not be put on it.
-    """
-    session, transport = attached.session, attached.access.transport
-    found = tuple(gpu.address for gpu in attached.gpus)
-    named = session.host.placement.selector.addresses if session.standin is not None else ()
-    gpus = tuple(sorted({*found, *named}))
-    with stage(session.recorder, "readiness"):
-        _require_driver(attached)
-    for demand in session.demands:
-        name = demand.request.name
-        session.recorder.bare_devices(name, gpus)
-        session.recorder.guest_reached(name, 0.0)
-        session.progress.stage(f"{name}: burn")
-        with ExitStack() as stack, stage(session.recorder, "burn", subject=name):
-            attached.lease.require()
-            stack.callback(sweep_bare, transport, session.run, work_dir=session.host.work_dir)
-            require_python(transport, bare_place(session.host.work_dir, session.run))
-            task = _burn(attached, demand, found)
+    host: ClaimedHost
+    demand: GuestDemand
+    ready: bool = False
+    released: bool = False
+
+    def broken(self, _guest: str) -> bool:
+        """Whether another driver than NVIDIA's holds a GPU, or the machine lacks the loads' Python."""
+        return not self.ready or self.released
+
+    def connection(self, _guest: str) -> Transport | None:
+        """To the machine."""
+        return self.host.access.transport if self.ready else None
+
+    @property
+    def _gpus(self) -> tuple[PciAddress, ...]:
+        """Those that are there, and those that the NVML stand-in plays."""
+        context = self.host.context
+        named = context.host.placement.selector.addresses if context.standin is not None else ()
+        return tuple(sorted({*(gpu.address for gpu in self.host.gpus), *named}))
+
+    def provision(self) -> None:
+        """See that the loads can run on it."""
+        context, name = self.host.context, self.demand.request.name
+        with contained(context.recorder, "readiness", subject=name):
+            with stage(context.recorder, "readiness"):
+                refuse_foreign_domains(self.host)
+                _require_driver(self.host)
+            context.recorder.bare_devices(name, self._gpus)
+            context.recorder.guest_reached(name, 0.0)
+            with stage(context.recorder, "burn", subject=name):
+                self.host.lease.require()
+                require_python(self.host.access.transport, bare_place(context.host.work_dir, context.run))
+            self.ready = True
+
+    def burn(self, workloads: Mapping[str, tuple[str, ...]]) -> None:
+        """Put the loads on it and run them, watched."""
+        context, name = self.host.context, self.demand.request.name
+        chosen = workloads.get(name, ())
+        if not self.ready or self.released or not chosen:
+            return
+        context.progress.stage(f"{name}: burn")
+        transport = self.host.access.transport
+        with contained(context.recorder, "burn", subject=name), stage(context.recorder, "burn", subject=name):
+            task = _burn(self.host, self.demand, chosen)
             put_payload(transport, task.place)
-            watch = _watch(attached, demand, task.place, gpus)
+            watch = _watch(self.host, name, chosen, task.place, self._gpus)
             with watched(watch, transport, task.results):
                 burn(task, transport)
 
+    def release(self, *, orderly: bool = True) -> None:
+        """End what still runs, and remove its files; an interrupt in its middle does not leave them."""
+        del orderly  # a machine that goes on has no last words
+        if self.released:
+            return
+        try:
+            self._give_back()
+        except (KeyboardInterrupt, RecordError):
+            self._give_back()
+            raise
 
-def _require_driver(attached: Attached) -> None:
+    def _give_back(self) -> None:
+        context = self.host.context
+        with contained(context.recorder, "release", subject=self.demand.request.name):
+            sweep_bare(self.host.access.transport, context.run, work_dir=context.host.work_dir)
+        self.released = True
+
+
+def _require_driver(host: ClaimedHost) -> None:
     """Raises WorkloadError for NVIDIA's GPUs that another driver holds, ``vfio-pci`` after a run with guests
     perhaps: each load would find a sound card missing. One without a driver is for the loads to tell of."""
     other = [
         f"{gpu.address} ({gpu.driver})"
-        for gpu in attached.gpus
+        for gpu in host.gpus
         if gpu.vendor == NVIDIA and gpu.driver not in (None, _DRIVER)
     ]
     if other:
         raise WorkloadError(
             f"without a VM the loads need NVIDIA's driver, and another one holds {', '.join(other)}",
-            host=attached.access.name,
+            host=host.access.name,
             remedy=f"driverctl unset-override ADDRESS, or unbind it and bind it to {_DRIVER}",
         )
 
 
-def _burn(attached: Attached, demand: GuestDemand, gpus: tuple[PciAddress, ...]) -> Burn:
-    session, facts = attached.session, attached.facts
+def _burn(host: ClaimedHost, demand: GuestDemand, workloads: tuple[str, ...]) -> Burn:
+    context, facts = host.context, host.facts
+    gpus = tuple(gpu.address for gpu in host.gpus)
     return Burn(
-        run=session.run,
+        run=context.run,
         guest=demand.request.name,
-        workloads=demand.workloads,
+        workloads=workloads,
         vcpus=max(1, len(facts.online_cpus)),
         devices=bare_devices(facts, gpus),
-        place=_place(attached, demand),
-        profile=session.profile,
-        recorder=session.recorder,
-        clock=session.clock,
-        progress=session.progress,
-        models=models(session.skus, facts, gpus),
-        absent=absence(session.skus, facts, gpus, session.profile, requested=demand.request.gpus),
+        place=_place(host, demand.request.name, workloads),
+        profile=context.profile,
+        recorder=context.recorder,
+        clock=context.clock,
+        progress=context.progress,
+        models=models(context.skus, facts, gpus),
+        absent=absence(context.skus, facts, gpus, context.profile, requested=demand.request.gpus),
     )
 
 
-def _place(attached: Attached, demand: GuestDemand) -> Place:
+def _place(host: ClaimedHost, name: str, workloads: tuple[str, ...]) -> Place:
     """On the machine that Shakedown itself runs on, TensorFlow comes from its cache; elsewhere the machine
     has it where a guest image has it. Where it cannot be installed, that is recorded and tensor says so."""
-    session = attached.session
-    place = bare_place(session.host.work_dir, session.run)
-    if attached.access.ssh is not None or not uses_tensorflow(session.profile, demand.workloads):
+    context = host.context
+    place = bare_place(context.host.work_dir, context.run)
+    if host.access.ssh is not None or not uses_tensorflow(context.profile, workloads):
         return place
-    kind = "cuda" if any(gpu.vendor == NVIDIA for gpu in attached.gpus) else "cpu"
+    kind = "cuda" if any(gpu.vendor == NVIDIA for gpu in host.gpus) else "cpu"
     try:
-        return replace(place, tensorflow=str(ensure_tensorflow(session.progress, kind)))
+        return replace(place, tensorflow=str(ensure_tensorflow(context.progress, kind)))
     except ImageError as error:
         # The other loads need none of it.
-        session.recorder.error(stage_error(error, "frameworks", demand.request.name))
-        session.progress(f"TensorFlow could not be installed: {error.message}")
+        context.recorder.error(stage_error(error, "frameworks", name))
+        context.progress(f"TensorFlow could not be installed: {error.message}")
         return place
 
 
@@ -163,25 +209,27 @@ def uses_tensorflow(profile: Profile, workloads: tuple[str, ...]) -> bool:
     return any(tensor["framework"] == "tensorflow" and not tensor["library_dir"] for tensor in whole)
 
 
-def _watch(attached: Attached, demand: GuestDemand, place: Place, gpus: tuple[PciAddress, ...]) -> Watch:
+def _watch(
+    host: ClaimedHost, name: str, workloads: tuple[str, ...], place: Place, gpus: tuple[PciAddress, ...]
+) -> Watch:
     """The sampler beside the loads, with ``pynvml`` from the controller: a bare machine need not have it."""
-    session, transport, name = attached.session, attached.access.transport, demand.request.name
+    context, transport = host.context, host.access.transport
     transport.put(pynvml_file(), f"{place.payload}/pynvml.py")
     standin = None
-    if session.standin is not None:
+    if context.standin is not None:
         library, kmsg = f"{place.payload}/libnvidia-ml.so.1", f"{place.payload}/standin.kmsg"
-        transport.put(ensure_standin(session.progress), library)
+        transport.put(ensure_standin(context.progress), library)
         transport.run(("touch", kmsg))
-        text = scenario_text(session.standin, gpus, tenant=f"{session.run}/{name}", kmsg=kmsg)
+        text = scenario_text(context.standin, gpus, tenant=f"{context.run}/{name}", kmsg=kmsg)
         standin = NvmlStandin(library=library, scenario=text, kmsg=kmsg)
     return Watch(
-        run=session.run,
+        run=context.run,
         guest=name,
-        spec=session.profile.telemetry,
-        seconds=longest_seconds(session.profile, demand.workloads),
-        codes=session.codes,
-        recorder=session.recorder,
-        progress=session.progress,
+        spec=context.profile.telemetry,
+        seconds=longest_seconds(context.profile, workloads),
+        codes=context.codes,
+        recorder=context.recorder,
+        progress=context.progress,
         place=place,
         pynvml=place.payload,
         standin=standin,

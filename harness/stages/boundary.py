@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from harness.errors import HarnessError
+from harness.errors import HarnessError, RecordError
 from harness.model.evidence import StageError
 from harness.record.recorder import Recorder
 
@@ -33,9 +34,44 @@ def stage_error(error: HarnessError, stage: str, subject: str = "") -> StageErro
 @contextmanager
 def stage(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[None]:
     """Time a stage; record a HarnessError of it once and raise Stopped instead."""
-    with recorder.stage(name):
-        try:
-            yield
-        except HarnessError as error:
-            recorder.error(stage_error(error, name, subject))
-            raise Stopped from error
+    with recorder.stage(name), recorded(recorder, name, subject=subject):
+        yield
+
+
+@contextmanager
+def recorded(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[None]:
+    """As ``stage``, for a part whose time is counted already. RecordError passes: see ``contained``."""
+    try:
+        yield
+    except RecordError:
+        raise
+    except HarnessError as error:
+        recorder.error(stage_error(error, name, subject))
+        raise Stopped from error
+
+
+@contextmanager
+def contained(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[None]:
+    """Let nothing out of the block that is recorded: a broken stage, and also a defect of our own code, whose
+    traceback is kept. RecordError passes (a run must not go on blind), and so do interrupts."""
+    try:
+        yield
+    except Stopped:
+        pass
+    except RecordError:
+        raise
+    except HarnessError as error:
+        recorder.error(stage_error(error, name, subject))
+    except Exception as error:  # noqa: BLE001  the boundary: our own defects become evidence too
+        trace = traceback.format_exc().encode("utf-8", "backslashreplace")
+        file = recorder.save_file("transcripts/internal-error.txt", trace)
+        recorder.error(
+            StageError(
+                stage="harness",
+                kind=type(error).__name__,
+                message=f"internal error of Shakedown: {error}",
+                remedy="a defect of Shakedown, not of the host: report it with this run directory",
+                subject=subject,
+                transcript=file,
+            )
+        )

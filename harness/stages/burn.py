@@ -3,10 +3,11 @@ is over: each started by a key, waited for, collected, compared."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from harness.errors import HarnessError, WorkloadError
+from harness.errors import HarnessError, RecordError, WorkloadError
 from harness.model.evidence import WorkloadResult
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
@@ -66,6 +67,8 @@ class Burn:
     """Grows while the loads run."""
     planted: set[PciAddress] = field(default_factory=set)
     """Devices in which an earlier tenant of this run left its pattern; grows as guests come and go."""
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    """Set when the run ends early, while loads of several guests run beside each other."""
 
 
 def longest_seconds(profile: Profile, workloads: tuple[str, ...]) -> float:
@@ -81,7 +84,7 @@ def burn(task: Burn, connection: Transport) -> None:
     """
     begun = task.clock.monotonic()
     number = 0
-    whole = True
+    whole = not task.cancelled.is_set()
     while whole and (not number or task.clock.monotonic() - begun < task.profile.burn_seconds):
         number += 1
         if task.profile.burn_seconds:
@@ -95,8 +98,12 @@ def burn(task: Burn, connection: Transport) -> None:
 
 
 def _attempt(task: Burn, connection: Transport, name: str, number: int) -> WorkloadResult | None:
+    if task.cancelled.is_set():
+        return None
     try:
         result = _run(task, connection, workload(name), number)
+    except RecordError:
+        raise
     except HarnessError as error:
         task.recorder.error(stage_error(error, f"burn {name}", task.guest))
         task.progress(f"{name} broke: {error.message}")
@@ -208,6 +215,8 @@ def _await(task: Burn, connection: Transport, name: str, job: Job, payload: tupl
     status = runs.parse_status(_output(started, "start"), job.key)
     deadline = task.profile.workload_deadline_seconds
     while status.state == "running":
+        if task.cancelled.is_set():
+            raise WorkloadError(f"{name} was not waited for: the run ends early")
         waited = task.clock.monotonic() - begun
         if waited > deadline:
             task.progress(f"{name}: over its {deadline:.0f} s, stopping it")

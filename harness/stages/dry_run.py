@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from harness import facts as host_facts
 from harness.images.guest import ensure_guest_image
-from harness.model.guest import AttachMode
+from harness.model.guest import AttachMode, GuestDemand
 from harness.model.inventory import HostFile
 from harness.model.placement import NoPlan, PlacementPlan
 from harness.model.topology import HostFacts
@@ -16,7 +16,6 @@ from harness.stages import images
 from harness.stages.access import Labs, open_host
 from harness.stages.attach_bare import bare_place
 from harness.stages.claims import CLAIM_ROOTS
-from harness.stages.given import GuestDemand
 from harness.stages.network import run_network
 
 _RUN = "RUN"
@@ -51,8 +50,12 @@ def changes(
         *images.changes(image, host.work_dir),
     ]
     network = run_network(_RUN, len(demands))
+    beside: dict[str, tuple[PlacementPlan, ...]] = {}
     for demand in demands:
-        answer = planner.plan(facts, demand.request, host.placement)
+        neighbours = beside.get(demand.group, ())
+        answer = planner.plan(facts, demand.request, host.placement, neighbours)
+        if isinstance(answer, PlacementPlan):
+            beside[demand.group] = (*neighbours, answer)
         lines += _of_guest(demand, answer, facts, host.work_dir, network.name)
     lines.append(
         "give all of it back: drivers, hugepages, networks, files and claims, and check that it is back"

@@ -1,41 +1,30 @@
-"""One guest from plan to release: each step recorded as it is learned."""
+"""One guest of a group: each step of its life, recorded as it is learned. ``attach_vfio`` says in what
+order."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.backends.ssh import SshTransport
-from harness.errors import HarnessError, RecordError
+from harness.errors import HarnessError
 from harness.images.guest import NVML_STANDIN, PYTHON_DIR
-from harness.model.guest import GuestRequest
-from harness.model.inventory import HostFile, Profile
-from harness.model.kernel_codes import KernelCodes
-from harness.model.pci import PciAddress
+from harness.model.guest import GuestDemand
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
-from harness.model.sku import Sku
-from harness.model.standin import StandinScenario
-from harness.model.topology import HostFacts, PciDevice
+from harness.model.topology import PciDevice
 from harness.placement import domxml, planner, xmlcheck
-from harness.ports import Clock
-from harness.progress import Progress
-from harness.record.recorder import Recorder
 from harness.stages import provision
-from harness.stages.access import HostAccess
-from harness.stages.boundary import Stopped, stage, stage_error
+from harness.stages.boundary import Stopped, recorded
 from harness.stages.burn import Burn, burn, leave, longest_seconds, put_payload, require_python
+from harness.stages.claimed_host import ClaimedHost
 from harness.stages.guest_devices import guest_devices
-from harness.stages.held_gpus import refuse_held
-from harness.stages.host_state import HostState, snapshot_host_state
 from harness.stages.images import HostImage
 from harness.stages.keys import GuestKeys, make_keys
-from harness.stages.leases import Lease
 from harness.stages.network import RunNetwork
 from harness.stages.observe import observe_guest
 from harness.stages.provision import GuestPlace
-from harness.stages.release import release_guest
 from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.standin import scenario_text
 from harness.workloads import GuestDevice
@@ -53,255 +42,233 @@ nothing at all, is no quiet log: the status says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuestStage:
-    """Everything the life of one guest needs."""
+class GuestSite:
+    """What all guests of a run share on their host."""
 
-    run: str
-    recorder: Recorder
-    host: HostFile
-    profile: Profile
-    clock: Clock
-    progress: Progress
-    access: HostAccess
-    facts: HostFacts
     image: HostImage
     network: RunNetwork
-    request: GuestRequest
-    workloads: tuple[str, ...]
-    number: int
-    lease: Lease
-    """Without it the run must not act on the host: another one may be clearing its guests."""
-    planted: set[PciAddress]
-    """Devices in which earlier guests of this run left their pattern."""
-    unreleased: set[str]
-    """Guests of this run that may still hold their devices."""
-    dedicated: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """Domain to the CPUs of the host that it was given; grows as guests come and go."""
-    skus: tuple[Sku, ...] = ()
-    """The GPU models that the inventory describes."""
-    last: bool = False
-    """Nobody in this run comes after it, so that it need leave nothing to be found."""
-    codes: KernelCodes = KernelCodes()
-    standin: StandinScenario | None = None
     scratch: Path
     """Private directory of the controller for this run's keys."""
+
+
+@dataclass(slots=True, kw_only=True)
+class GuestLife:
+    """One guest on a claimed host, and how far it has come."""
+
+    host: ClaimedHost
+    site: GuestSite
+    demand: GuestDemand
+    number: int
+    """Its place among the guests of the run, from 0: its address follows from it."""
+    progress: Callable[[str], None]
+    plan: PlacementPlan | None = None
+    keys: GuestKeys | None = None
+    xml: str = ""
+    acquired: bool = False
+    """Something of it may lie on the host."""
+    connection: SshTransport | None = None
+    observed: ObservedPlacement | None = None
+    burnt: Burn | None = None
+    """Its loads, once they ran."""
+    broken: bool = False
+    """A step broke and is recorded: none of those that build on it may follow."""
+    cancelled: threading.Event = field(default_factory=threading.Event)
 
     @property
     def name(self) -> str:
         """The guest's name."""
-        return self.request.name
+        return self.demand.request.name
 
     @property
     def place(self) -> GuestPlace:
         """Where it lives on the host."""
-        return provision.guest_place(self.run, self.name, self.number, self.host.work_dir)
+        context = self.host.context
+        return provision.guest_place(context.run, self.name, self.number, context.host.work_dir)
+
+    @property
+    def handed_over(self) -> Iterator[PciDevice]:
+        """The GPUs of its plan, as discovered."""
+        gpus = self.plan.gpus if self.plan is not None else ()
+        return (device for gpu in gpus if (device := self.host.facts.device(gpu.host)) is not None)
 
 
-def run_guest(guest: GuestStage) -> None:
-    """Plan, start, look, burn and release one guest. Raises Stopped when a step broke and was recorded."""
-    with stage(guest.recorder, "claim", subject=guest.name):
-        guest.lease.require()
-    plan = _plan(guest)
-    with stage(guest.recorder, "plan", subject=guest.name):
-        keys = make_keys(guest.scratch, guest.name)
-    xml = _definition(guest, plan, keys)
-    with stage(guest.recorder, "provision", subject=guest.name):
-        # The guest before gave them back to their driver, and what watches GPUs may have them open by now.
-        refuse_held(guest.access.transport, _handed_over(guest, plan))
-        hypervisor = guest.access.hypervisor()
-        before = snapshot_host_state(
-            guest.access.transport, plan.hostdevs, run=guest.run, work_dir=guest.host.work_dir
-        )
-    with ExitStack() as stack:
-        guest.unreleased.add(guest.name)
-        stack.callback(_release, guest, before)
-        guest.progress.stage(f"{guest.name}: start")
-        with stage(guest.recorder, "provision", subject=guest.name):
-            hypervisor.start_network(guest.network.xml)
-            provision.make_overlay(guest.access.transport, guest.place, guest.image)
-            guest.lease.require()
-            hypervisor.define_and_start(xml, run=guest.run)
-            guest.recorder.guest_started(guest.name)
-            guest.dedicated[guest.place.domain] = tuple(sorted(plan.vcpupin.values()))
-        connection = _reach(guest, plan, keys)
-        stack.callback(connection.close)
-        observed = _observe(guest, connection, plan)
-        _burn(guest, connection, plan, observed)
-        _kernel_log(guest, connection)
-
-
-def _plan(guest: GuestStage) -> PlacementPlan:
-    guest.progress.stage(f"{guest.name}: plan")
-    with stage(guest.recorder, "plan", subject=guest.name):
-        answer = planner.plan(guest.facts, guest.request, guest.host.placement)
-        guest.recorder.guest_planned(guest.name, answer)
+def plan_guest(guest: GuestLife, given: tuple[PlacementPlan, ...]) -> None:
+    """Place it beside those ``given``, and write its definition. Raises Stopped."""
+    context = guest.host.context
+    with recorded(context.recorder, "plan", subject=guest.name):
+        answer = planner.plan(guest.host.facts, guest.demand.request, context.host.placement, given)
+        context.recorder.guest_planned(guest.name, answer)
     if isinstance(answer, NoPlan):
         for reason in answer.reasons:
             guest.progress(f"no plan: {reason.code}: {reason.message}")
         raise Stopped
-    return answer
+    guest.plan = answer
+    with recorded(context.recorder, "plan", subject=guest.name):
+        guest.keys = make_keys(guest.site.scratch, guest.name)
+        _define(guest, answer, guest.keys)
 
 
-def _handed_over(guest: GuestStage, plan: PlacementPlan) -> Iterator[PciDevice]:
-    return (device for gpu in plan.gpus if (device := guest.facts.device(gpu.host)) is not None)
-
-
-def _definition(guest: GuestStage, plan: PlacementPlan, keys: GuestKeys) -> str:
-    with stage(guest.recorder, "plan", subject=guest.name):
-        definition = provision.define(
-            plan,
-            guest.facts,
-            run=guest.run,
-            place=guest.place,
-            image=guest.image,
-            network=guest.network,
-            keys=keys,
-        )
-        xml = domxml.render(plan, definition)
-        found = tuple(f"{p.code}: {p.message}" for p in xmlcheck.problems(xml, guest.facts))
-        file = guest.recorder.save_domain_xml(guest.name, keys.redact(xml))
-        guest.recorder.guest_xml(guest.name, file, found)
+def _define(guest: GuestLife, plan: PlacementPlan, keys: GuestKeys) -> None:
+    context = guest.host.context
+    definition = provision.define(
+        plan,
+        guest.host.facts,
+        run=context.run,
+        place=guest.place,
+        image=guest.site.image,
+        network=guest.site.network,
+        keys=keys,
+    )
+    guest.xml = domxml.render(plan, definition)
+    found = tuple(f"{p.code}: {p.message}" for p in xmlcheck.problems(guest.xml, guest.host.facts))
+    file = context.recorder.save_domain_xml(guest.name, keys.redact(guest.xml))
+    context.recorder.guest_xml(guest.name, file, found)
     if found:
         guest.progress(f"the domain would be wrong: {found[0]}")
         raise Stopped
-    return xml
 
 
-def _reach(guest: GuestStage, plan: PlacementPlan, keys: GuestKeys) -> SshTransport:
-    guest.progress.stage(f"{guest.name}: boot")
-    with stage(guest.recorder, "boot", subject=guest.name):
-        connection, seconds = provision.wait_for_guest(
-            guest.access,
+def start_guest(guest: GuestLife) -> None:
+    """Let libvirt start it; from here on it must be released. Raises Stopped."""
+    host, context = guest.host, guest.host.context
+    with recorded(context.recorder, "provision", subject=guest.name):
+        guest.acquired = True
+        host.unreleased.add(guest.name)
+        hypervisor = host.access.hypervisor()
+        hypervisor.start_network(guest.site.network.xml)
+        provision.make_overlay(host.access.transport, guest.place, guest.site.image)
+        host.lease.require()
+        hypervisor.define_and_start(guest.xml, run=context.run)
+        context.recorder.guest_started(guest.name)
+        if guest.plan is not None:
+            host.dedicated[guest.place.domain] = tuple(sorted(guest.plan.vcpupin.values()))
+
+
+def reach_guest(guest: GuestLife) -> None:
+    """Wait until it answers. Raises Stopped."""
+    context, plan, keys = guest.host.context, guest.plan, guest.keys
+    assert plan is not None and keys is not None  # noqa: S101, PT018  started guests have both
+    with recorded(context.recorder, "boot", subject=guest.name):
+        guest.connection, seconds = provision.wait_for_guest(
+            guest.host.access,
             guest.place,
-            provision.guest_access(guest.network, guest.place, keys, guest.scratch),
+            provision.guest_access(guest.site.network, guest.place, keys, guest.site.scratch),
             name=guest.name,
-            deadline=provision.boot_deadline(guest.profile, plan),
-            clock=guest.clock,
+            deadline=provision.boot_deadline(context.profile, plan),
+            clock=context.clock,
             progress=guest.progress,
-            recorder=guest.recorder,
+            recorder=context.recorder,
         )
-        guest.recorder.guest_reached(guest.name, seconds)
+        context.recorder.guest_reached(guest.name, seconds)
     guest.progress(f"{guest.name} answered after {seconds:.0f} s")
-    return connection
 
 
-def _observe(guest: GuestStage, connection: SshTransport, plan: PlacementPlan) -> ObservedPlacement | None:
-    """A placement that cannot be read is missing evidence; the burn still shows what it can."""
-    guest.progress.stage(f"{guest.name}: observe")
+def observe_placement(guest: GuestLife) -> None:
+    """Read back where it landed. A placement that cannot be read is missing evidence, and ends nothing."""
+    context, plan = guest.host.context, guest.plan
+    if plan is None or guest.connection is None:
+        return
     try:
-        with stage(guest.recorder, "observe", subject=guest.name):
-            observed, files = observe_guest(
-                guest.recorder,
-                guest.access.transport,
-                guest.access.hypervisor(),
-                connection,
+        with recorded(context.recorder, "observe", subject=guest.name):
+            guest.observed, files = observe_guest(
+                context.recorder,
+                guest.host.access.transport,
+                guest.host.access.hypervisor(),
+                guest.connection,
                 plan=plan,
                 domain=guest.place.domain,
             )
-            guest.recorder.guest_observed(guest.name, observed, files)
+            context.recorder.guest_observed(guest.name, guest.observed, files)
     except Stopped:
         guest.progress("the placement could not be read; going on")
-        return None
-    return observed
 
 
-def _burn(
-    guest: GuestStage,
-    connection: SshTransport,
-    plan: PlacementPlan,
-    observed: ObservedPlacement | None,
-) -> None:
-    guest.progress.stage(f"{guest.name}: burn")
-    with stage(guest.recorder, "burn", subject=guest.name):
-        devices = guest_devices(plan, observed)
-        gpus = tuple(gpu.host for gpu in plan.gpus)
-        task = Burn(
-            run=guest.run,
-            guest=guest.name,
-            workloads=guest.workloads,
-            vcpus=len(plan.vcpupin),
-            devices=devices,
-            profile=guest.profile,
-            recorder=guest.recorder,
-            clock=guest.clock,
-            progress=guest.progress,
-            models=models(guest.skus, guest.facts, gpus),
-            absent=absence(guest.skus, guest.facts, gpus, guest.profile, requested=guest.request.gpus),
-            planted=guest.planted,
-        )
+def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
+    """Run ``workloads`` in it, watched. Raises Stopped."""
+    context, plan, connection = guest.host.context, guest.plan, guest.connection
+    if plan is None or connection is None:
+        raise Stopped
+    with recorded(context.recorder, "burn", subject=guest.name):
+        devices = guest_devices(plan, guest.observed)
+        guest.burnt = task = _burn(guest, plan, devices, workloads)
         watch = Watch(
-            run=guest.run,
+            run=context.run,
             guest=guest.name,
-            spec=guest.profile.telemetry,
-            seconds=longest_seconds(guest.profile, guest.workloads),
-            codes=guest.codes,
-            recorder=guest.recorder,
+            spec=context.profile.telemetry,
+            seconds=longest_seconds(context.profile, workloads),
+            codes=context.codes,
+            recorder=context.recorder,
             progress=guest.progress,
             pynvml=PYTHON_DIR,
             addresses={d.address: d.host for d in devices},
             standin=_standin(guest, devices),
         )
-        if guest.image.kernel is None:  # an image of one's own: ours has the Python that it was built with
+        if guest.site.image.kernel is None:  # an image of one's own: ours has the Python it was built with
             require_python(connection, task.place)
         put_payload(connection, task.place)
         with watched(watch, connection, task.results):
             burn(task, connection)
-        if not guest.last:
-            leave(task, connection)
 
 
-def _standin(guest: GuestStage, devices: tuple[GuestDevice, ...]) -> NvmlStandin | None:
+def _burn(
+    guest: GuestLife, plan: PlacementPlan, devices: tuple[GuestDevice, ...], workloads: tuple[str, ...]
+) -> Burn:
+    host, context = guest.host, guest.host.context
+    gpus = tuple(gpu.host for gpu in plan.gpus)
+    requested = guest.demand.request.gpus
+    return Burn(
+        run=context.run,
+        guest=guest.name,
+        workloads=workloads,
+        vcpus=len(plan.vcpupin),
+        devices=devices,
+        profile=context.profile,
+        recorder=context.recorder,
+        clock=context.clock,
+        progress=guest.progress,
+        models=models(context.skus, host.facts, gpus),
+        absent=absence(context.skus, host.facts, gpus, context.profile, requested=requested),
+        planted=host.planted,
+        cancelled=guest.cancelled,
+    )
+
+
+def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...]) -> NvmlStandin | None:
     """What the guest's own copy of the stand-in plays: a GPU at each of its devices."""
-    if guest.standin is None:
+    context = guest.host.context
+    if context.standin is None:
         return None
     seen = sorted(d.address for d in devices if not d.companion)
-    tenant = f"{guest.run}/{guest.name}"
-    return NvmlStandin(library=NVML_STANDIN, scenario=scenario_text(guest.standin, seen, tenant=tenant))
+    tenant = f"{context.run}/{guest.name}"
+    return NvmlStandin(library=NVML_STANDIN, scenario=scenario_text(context.standin, seen, tenant=tenant))
 
 
-def _kernel_log(guest: GuestStage, connection: SshTransport) -> None:
-    with stage(guest.recorder, "observe", subject=guest.name):
-        result = connection.run(("sh", "-c", KERNEL_LOG), label=f"{guest.name}-kernel-log")
-        lines = tuple(result.text.splitlines()) if result.status == 0 else None
-        guest.recorder.guest_kernel_log(guest.name, lines)
-
-
-def _release(guest: GuestStage, before: HostState) -> None:
-    """Give the guest back, and once more where a signal or the controller's full disk broke that off.
-
-    A signal arrives once (``harness.stages.session``), and a release may be done twice; with a record that
-    refuses, the guest is ended all the same, and the refusal goes on to end the run.
-    """
-    try:
-        with guest.recorder.stage("release"):
-            _give_back(guest, before)
-    except (KeyboardInterrupt, RecordError):
-        _give_back(guest, before)
-        raise
-
-
-def _give_back(guest: GuestStage, before: HostState) -> None:
-    guest.progress.stage(f"{guest.name}: release")
-    place = guest.place
-    try:
-        guest.lease.regain()
-        provision.serial_log(guest.access.transport, place)
-        evidence = release_guest(
-            guest.access.transport,
-            guest.access.hypervisor(),
-            run=guest.run,
-            guest=guest.name,
-            domain=place.domain,
-            before=before,
-            work_dir=guest.host.work_dir,
-            clock=guest.clock,
-            progress=guest.progress,
-            files=(place.overlay, place.serial),
-            networks=(guest.network.name,),
-        )
-    except HarnessError as error:
-        guest.recorder.error(stage_error(error, "release", guest.name))
+def last_words(guest: GuestLife, *, more_to_come: bool) -> None:
+    """What is done with a guest just before it is given back: its word for the next tenant, if there is one,
+    and its kernel's log. What cannot be read is missing evidence. Nothing of a guest that broke."""
+    if guest.connection is None or guest.broken:
         return
-    if not (evidence.leftover_domains or evidence.leftover_processes):
-        guest.unreleased.discard(guest.name)
-    guest.recorder.released(evidence)
+    if guest.burnt is not None and more_to_come:
+        leave(guest.burnt, guest.connection)
+    recorder = guest.host.context.recorder
+    try:
+        with recorded(recorder, "observe", subject=guest.name):
+            result = guest.connection.run(("sh", "-c", KERNEL_LOG), label=f"{guest.name}-kernel-log")
+            lines = tuple(result.text.splitlines()) if result.status == 0 else None
+            recorder.guest_kernel_log(guest.name, lines)
+    except Stopped:
+        guest.progress("its kernel log could not be read")
+
+
+def serial_console(guest: GuestLife) -> None:
+    """Keep the end of its serial console. Never raises HarnessError."""
+    provision.serial_log(guest.host.access.transport, guest.place)
+
+
+def hang_up(guest: GuestLife) -> None:
+    """End the connection into it; safe to call twice."""
+    if guest.connection is not None:
+        try:
+            guest.connection.close()
+        except HarnessError as error:
+            guest.progress(f"closing the connection: {error.message}")

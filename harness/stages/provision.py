@@ -55,14 +55,21 @@ class GuestPlace:
         return f"{self.directory}/{self.domain}.serial"
 
 
+_LONGEST_NAME = 63
 DOMAIN_PREFIX = "shakedown-"
 """What the names of all our domains begin with."""
 
 
 def guest_place(run: str, guest: str, number: int, work_dir: str) -> GuestPlace:
-    """Names of a guest on the host, derived from the run's key: the same run finds them again."""
+    """Names of a guest on the host, derived from the run's key: the same run finds them again.
+
+    A long name is cut, and told from others by the guest's number.
+    """
+    name = f"{DOMAIN_PREFIX}{run}-{guest}"
+    if len(name) > _LONGEST_NAME:
+        name = f"{DOMAIN_PREFIX}{run}-{number}-{guest}"[:_LONGEST_NAME].rstrip(".-_")
     return GuestPlace(
-        domain=f"{DOMAIN_PREFIX}{run}-{guest}"[:63].rstrip(".-_"),
+        domain=name,
         directory=f"{work_dir.rstrip('/')}/runs/{run}",
         number=number,
     )

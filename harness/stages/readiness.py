@@ -1,4 +1,4 @@
-"""Readiness: ordinary questions to the host, asked through testinfra."""
+"""Readiness: ordinary questions to the host, asked through testinfra, and what refuses it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 from harness.backends.testinfra_backend import TransportBackend, infra_host
 from harness.checks.services import QUESTIONS
-from harness.errors import CommandTimeout
+from harness.errors import CommandTimeout, ProvisionError
 from harness.model.evidence import SystemAnswer
 from harness.ports import Transport
+from harness.stages.claimed_host import ClaimedHost
 
 LIBVIRT_UNITS = ("libvirtd.socket", "virtqemud.socket", "libvirtd.service", "virtqemud.service")
 """Any of them active will do: libvirt is one daemon or modular, started at boot or by its socket."""
@@ -26,6 +27,30 @@ def ask_system(transport: Transport) -> tuple[SystemAnswer, ...]:
     """
     host = infra_host(transport)
     return tuple(_ask(host, question.key) for question in QUESTIONS)
+
+
+def refuse_foreign_domains(host: ClaimedHost) -> None:
+    """Domains that we did not create are never touched; beside them nothing is tried unless allowed.
+
+    Our own are gone by now: the claims are held, and what dead runs left was cleared. Raises ProvisionError.
+    """
+    context, facts = host.context, host.facts
+    if context.host.allow_sharing:
+        return
+    if facts.domains is None:
+        raise ProvisionError(
+            "neither libvirt nor /proc could be asked for running domains, so there may be some",
+            host=context.host.name,
+            remedy="see that the SSH user may run `virsh list`, or set allow_sharing: true in its host file",
+        )
+    if not facts.domains:
+        return
+    names = ", ".join(domain.name for domain in facts.domains[:5])
+    raise ProvisionError(
+        f"{len(facts.domains)} domains are running that this run did not create: {names}",
+        host=context.host.name,
+        remedy="empty the host first, or set allow_sharing: true in its host file",
+    )
 
 
 def _ask(host: Any, key: str) -> SystemAnswer:

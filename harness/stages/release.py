@@ -20,9 +20,10 @@ from harness.stages.host_state import HostState, run_directory, snapshot_host_st
 
 __all__ = [
     "HostState",
+    "Leaving",
     "Leftovers",
     "find_leftovers",
-    "release_guest",
+    "release_guests",
     "run_directory",
     "snapshot_host_state",
     "sweep",
@@ -68,62 +69,97 @@ class _Attempts:
         return True
 
 
-def release_guest(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaving:
+    """A guest that is to be given back."""
+
+    guest: str
+    domain: str
+    devices: tuple[PciAddress, ...]
+    """Every function that was handed to it."""
+    files: tuple[str, ...] = ()
+    """Paths (of files or directories) below the run's directory."""
+
+
+def release_guests(
     transport: Transport,
     hypervisor: Hypervisor,
+    leaving: tuple[Leaving, ...],
     *,
     run: str,
-    guest: str,
-    domain: str,
     before: HostState,
     work_dir: str,
     clock: Clock,
     progress: Callable[[str], None],
-    files: tuple[str, ...] = (),
     networks: tuple[str, ...] = (),
     shutdown_seconds: float = 90.0,
     settle_seconds: float = _SETTLE_SECONDS,
     roots: tuple[str, ...] = CLAIM_ROOTS,
-) -> ReleaseEvidence:
-    """End ``domain`` and give back all it held; then the host as it is, beside ``before``.
+) -> tuple[ReleaseEvidence, ...]:
+    """End guests that lived together and give back all they held; then, for each, the host as it is beside
+    ``before``, when none of them was there.
 
-    ``files`` are paths (of files or directories) below the run's directory. Raises ReleaseError when the
-    domain is not this run's or a path lies elsewhere, and TransportError or ParseError when the host can
-    no longer be asked: then nothing is known, and nothing is claimed.
+    Devices, processes, domains and files are each guest's own; memory, the network and what nobody can be
+    named for are the group's, and stand with every guest of it. Raises ReleaseError when a domain is not this
+    run's or a path lies elsewhere, and TransportError or ParseError when the host can no longer be asked:
+    then nothing is known, and nothing is claimed.
     """
     home = run_directory(work_dir, run)
-    for path in files:
+    for path in (path for guest in leaving for path in guest.files):
         if not path.startswith(f"{home}/") or ".." in path.split("/"):
             raise ReleaseError(f"{path} does not lie below {home} and is not removed", host=transport.name)
+    attempts = {guest.guest: _Attempts(progress) for guest in leaving}
     began = clock.monotonic()
-    attempts = _Attempts(progress)
-    ended_before, forced = _end_domain(hypervisor, attempts, run=run, domain=domain, seconds=shutdown_seconds)
+    ends: dict[str, tuple[bool, bool]] = {}
+    refused: list[HarnessError] = []
+    for guest in leaving:
+        try:
+            ends[guest.guest] = _end_domain(
+                hypervisor, attempts[guest.guest], run=run, domain=guest.domain, seconds=shutdown_seconds
+            )
+        except HarnessError as error:
+            refused.append(error)  # the others are ended all the same
+    if refused:
+        raise refused[0]
     for network in networks:
-        attempts.step(f"stop network {network}", partial(hypervisor.stop_network, network))
-    if files:
-        attempts.step(f"remove {len(files)} files of {guest}", lambda: _remove(transport, files, home))
+        attempts[leaving[0].guest].step(f"stop network {network}", partial(hypervisor.stop_network, network))
+    for guest in leaving:
+        if guest.files:
+            attempts[guest.guest].step(
+                f"remove {len(guest.files)} files of {guest.guest}",
+                partial(_remove, transport, guest.files, home),
+            )
 
     def look() -> HostState:
         devices = tuple(before.devices)
         return snapshot_host_state(transport, devices, run=run, work_dir=work_dir, roots=roots)
 
-    after = _settled(look, before, domain=domain, clock=clock, progress=progress, seconds=settle_seconds)
-    domains = (d.name for d in hypervisor.domains() if d.metadata_run == run and d.name == domain)
-    return ReleaseEvidence(
-        guest=guest,
-        devices=compare_devices(before, after),
-        hugepages_before=before.hugepages,
-        hugepages_after=after.hugepages,
-        leftover_processes=_leftover_processes(before, after, domain),
-        leftover_files=_new(before.files, after.files),
-        leftover_domains=tuple(sorted({*domains, *(d for d in after.domains if d == domain)})),
-        leftover_networks=_new(before.networks, after.networks),
-        leftover_claims=_new(before.claims, after.claims),
-        seconds=clock.monotonic() - began,
-        forced=forced,
-        ended_before=ended_before,
-        problems=tuple(attempts.problems),
+    after = _settled(look, before, leaving, clock=clock, progress=progress, seconds=settle_seconds)
+    domains = {d.name for d in hypervisor.domains() if d.metadata_run == run} | set(after.domains)
+    seconds = clock.monotonic() - began
+    return tuple(
+        ReleaseEvidence(
+            guest=guest.guest,
+            devices=tuple(d for d in compare_devices(before, after) if d.device in guest.devices),
+            hugepages_before=before.hugepages,
+            hugepages_after=after.hugepages,
+            leftover_processes=_leftover_processes(before, after, guest.domain),
+            leftover_files=_not_of_others(_new(before.files, after.files), guest, leaving),
+            leftover_domains=tuple(sorted(domains & {guest.domain})),
+            leftover_networks=_new(before.networks, after.networks),
+            leftover_claims=_new(before.claims, after.claims),
+            seconds=seconds,
+            forced=ends[guest.guest][1],
+            ended_before=ends[guest.guest][0],
+            problems=tuple(attempts[guest.guest].problems),
+        )
+        for guest in leaving
     )
+
+
+def _not_of_others(files: tuple[str, ...], guest: Leaving, leaving: tuple[Leaving, ...]) -> tuple[str, ...]:
+    others = {path for other in leaving if other is not guest for path in other.files}
+    return tuple(path for path in files if path not in others)
 
 
 def compare_devices(before: HostState, after: HostState) -> tuple[DeviceReturn, ...]:
@@ -223,8 +259,8 @@ def _remove(transport: Transport, paths: tuple[str, ...], home: str = "") -> Non
 def _settled(
     look: Callable[[], HostState],
     before: HostState,
+    leaving: tuple[Leaving, ...],
     *,
-    domain: str,
     clock: Clock,
     progress: Callable[[str], None],
     seconds: float,
@@ -236,7 +272,7 @@ def _settled(
         same = (
             after.devices == before.devices
             and after.hugepages == before.hugepages
-            and not _leftover_processes(before, after, domain)
+            and not any(_leftover_processes(before, after, guest.domain) for guest in leaving)
         )
         if same or clock.monotonic() >= until:
             return after

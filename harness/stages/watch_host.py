@@ -13,7 +13,7 @@ from harness.errors import HarnessError, ParseError
 from harness.model.pci import PciAddress
 from harness.model.telemetry import HostTelemetry
 from harness.model.topology import HostFacts
-from harness.stages.attached import Attached
+from harness.stages.claimed_host import ClaimedHost
 from harness.telemetry.host import summarize_host
 from harness.telemetry.host_lines import host_command, read_lines
 
@@ -23,16 +23,16 @@ _LOOK_SECONDS = 15.0
 
 
 @contextmanager
-def watched_host(attached: Attached, dedicated: dict[str, tuple[int, ...]]) -> Iterator[None]:
-    """The follower for the length of a block, in which ``dedicated`` grows by what domains are given.
+def watched_host(host: ClaimedHost) -> Iterator[None]:
+    """The follower for the length of a block, in which domains come and go.
 
     What it saw is recorded at the end. A follower that does not start, or is lost, ends nothing: what is
     missing then is missing in the record.
     """
-    session = attached.session
-    devices = watched_devices(attached.facts, tuple(gpu.address for gpu in attached.gpus))
-    period = session.profile.telemetry.host_period_seconds
-    path = session.recorder.file_path(FILE)
+    context = host.context
+    devices = watched_devices(host.facts, tuple(gpu.address for gpu in host.gpus))
+    period = context.profile.telemetry.host_period_seconds
+    path = context.recorder.file_path(FILE)
     command = host_command(
         secrets.token_hex(8),
         period_seconds=period,
@@ -41,17 +41,17 @@ def watched_host(attached: Attached, dedicated: dict[str, tuple[int, ...]]) -> I
     )
     stream, why = None, ""
     try:
-        stream = attached.access.transport.stream(command, path)
+        stream = host.access.transport.stream(command, path)
     except HarnessError as error:
         why = f"the host cannot be watched: {error.message}"
-        session.progress(why)
+        context.progress(why)
     try:
         yield
     finally:
         if stream is not None:
             why = "" if stream.alive else f"the follower ended by itself: {stream.errors()[:300]}"
             stream.close()
-        session.recorder.host_telemetry(_summed_up(attached, path, devices, dedicated, why))
+        context.recorder.host_telemetry(_summed_up(host, path, devices, why))
 
 
 def watched_devices(facts: HostFacts, gpus: tuple[PciAddress, ...]) -> tuple[PciAddress, ...]:
@@ -60,20 +60,14 @@ def watched_devices(facts: HostFacts, gpus: tuple[PciAddress, ...]) -> tuple[Pci
     return tuple(dict.fromkeys((*gpus, *above)))
 
 
-def _summed_up(
-    attached: Attached,
-    path: Path,
-    devices: tuple[PciAddress, ...],
-    dedicated: dict[str, tuple[int, ...]],
-    why: str,
-) -> HostTelemetry:
-    session = attached.session
-    period = session.profile.telemetry.host_period_seconds
+def _summed_up(host: ClaimedHost, path: Path, devices: tuple[PciAddress, ...], why: str) -> HostTelemetry:
+    context = host.context
+    period = context.profile.telemetry.host_period_seconds
     why_none = why or "nothing came over"
     nothing = HostTelemetry(started=None, ended=None, period_seconds=period, detail=why_none)
     if not path.exists():
         return nothing
-    file = session.recorder.adopt(path)
+    file = context.recorder.adopt(path)
     try:
         with path.open("rb") as lines:
             spool = read_lines(lines)
@@ -83,8 +77,8 @@ def _summed_up(
         spool,
         period_seconds=period,
         devices=devices,
-        dedicated=dedicated,
-        codes=session.codes,
+        dedicated=host.dedicated,
+        codes=context.codes,
     )
     problems = (*found.problems, why) if why else found.problems
     return replace(found, problems=problems, spool=file)

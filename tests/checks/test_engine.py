@@ -12,18 +12,21 @@ import pytest
 
 import harness.checks
 from harness.checks import CHECKS, run_checks
-from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.engine import NO_SUBJECT
+from harness.config import load_profile
 from harness.errors import ParseError
 from harness.model.evidence import Evidence
 from harness.model.guest import GuestRequest
-from harness.model.inventory import GuestSpec
+from harness.model.inventory import GroupSpec
 from harness.model.outcome import CheckResult, Outcome, Severity, SubjectKind, Verdict
 from harness.model.placement import NoPlan, Reason
+from harness.plugin.demand import choose_guests
+from harness.record.assemble import demanded
 from harness.verdict import decide
 from tests.faults import clean
 
-HELPERS = {"base", "answers", "engine", "watched"}
+HELPERS = {"base", "answers", "engine", "ledger", "watched"}
 """Modules of harness.checks that hold no check."""
 
 
@@ -76,8 +79,13 @@ def test_gpus_that_should_be_there_have_places_when_there_are_no_facts() -> None
     assert places == [f"gpu{n} (not found)" for n in range(4)]
 
 
-def test_without_an_expected_number_one_gpu_is_due() -> None:
+def test_without_an_expected_number_the_largest_guest_says_how_many_gpus_are_due() -> None:
     found = judge(replace(clean.evidence(), facts=None), expected_gpus=None)
+    assert [s for check, s in found if check == "gpu.link"] == [f"gpu{n} (not found)" for n in range(4)]
+
+
+def test_without_an_expected_number_and_without_guests_one_gpu_is_due() -> None:
+    found = judge(replace(clean.evidence(), facts=None, guests=()), expected_gpus=None)
     assert [s for check, s in found if check == "gpu.link"] == ["gpu0 (not found)"]
 
 
@@ -100,16 +108,35 @@ def test_gpus_named_by_address_are_subjects_even_when_absent() -> None:
 def test_a_host_with_no_gpu_and_none_expected_covers_no_gpu_check() -> None:
     evidence = clean.evidence()
     none = replace(evidence.facts, pci_devices=())
-    found = judge(replace(evidence, facts=none), expected_gpus=None)
+    found = judge(replace(evidence, facts=none), expected_gpus=0)
     assert found["gpu.link", NO_SUBJECT] == (None, "the host shows no GPU")
+
+
+@pytest.mark.parametrize("guests", [True, False])
+def test_a_host_with_no_gpu_and_no_word_of_how_many_is_missing_each_that_is_needed(guests: bool) -> None:
+    evidence = clean.evidence()
+    none = replace(evidence.facts, pci_devices=())
+    bare = replace(evidence, facts=none, guests=evidence.guests if guests else ())
+    found = judge(bare, expected_gpus=None)
+    places = {subject: outcome for (check, subject), (outcome, _) in found.items() if check == "gpu.link"}
+    assert places == {f"gpu{n} (not found)": None for n in range(4 if guests else 1)}
     assert found["host.gpu_count", "host"][0] is Outcome.FAIL
 
 
-def test_guests_come_from_the_profile_when_none_was_planned() -> None:
+def test_the_guests_that_a_profile_demands_are_asked_about_though_nothing_is_known_of_them() -> None:
+    profile = load_profile("smoke")
+    found = judge(replace(clean.evidence(), guests=demanded(profile, choose_guests(profile, ""))))
+    for guest in ("2x1gpu-a", "2x1gpu-b", "4gpu", "4gpu-second-tenant"):
+        assert found["guest.started", guest][0] is None
+    assert found["workload.answer", "2x1gpu-b/tensor"][0] is None
+    assert found["gpu.model_known", "4gpu/gpu3"][0] is None
+
+
+def test_without_any_guest_each_question_about_guests_stays_open() -> None:
     found = judge(replace(clean.evidence(), guests=()))
-    assert found["guest.started", "g1"][0] is None
-    assert found["guest.started", "g4"][0] is None
-    assert found["workload.answer", "g1/tensor"][0] is None
+    assert found["guest.started", NO_SUBJECT] == (None, "no guest was planned")
+    assert found["gpu.model_known", NO_SUBJECT] == (None, "no guest asked for a GPU")
+    assert found["workload.answer", NO_SUBJECT][0] is None
 
 
 def test_only_the_requested_guests_count_when_there_are_some() -> None:
@@ -145,10 +172,11 @@ def test_a_profile_with_guests_that_want_no_gpu_leaves_gpu_checks_uncovered() ->
         title="?",
         why=".",
         scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
         judge=lambda _case, _subject: pytest.fail("asked"),
     )
     profile = replace(
-        clean.profile(), checks={"guest_gpu.any": Severity.BLOCKER}, guests=(GuestSpec(gpus=0),)
+        clean.profile(), checks={"guest_gpu.any": Severity.BLOCKER}, guests=(GroupSpec(gpus=0),)
     )
     evidence = clean.evidence()
     plain = replace(
@@ -169,7 +197,7 @@ def _raising(error: Exception) -> Check:
     def raises(_case: Case, _subject: Subject) -> CheckResult:
         raise error
 
-    return Check(id="x.y", title="?", why=".", scope=Scope.HOST, judge=raises)
+    return Check(id="x.y", title="?", why=".", scope=Scope.HOST, phase=Phase.READINESS, judge=raises)
 
 
 def test_an_error_of_the_harness_is_an_error_and_missing_evidence_is_missing() -> None:

@@ -118,8 +118,8 @@ def case(guest: GuestEvidence, *errors: StageError, share: float = 0.99) -> Case
 
 def subject(check: Check, guest: GuestEvidence | None, device: PciAddress | None = EDU) -> Subject:
     if check.scope is Scope.GUEST_GPU:
-        return Subject(name=f"g1/{device or 'gpu0'}", guest=guest, device=device)
-    return Subject(name="g1", guest=guest)
+        return Subject(name=f"g1/{device or 'gpu0'}", slot="g1-gpu0", guest=guest, device=device)
+    return Subject(name="g1", slot="g1", guest=guest)
 
 
 def ask(check_id: str, guest: GuestEvidence = GUEST, *errors: StageError, share: float = 0.99) -> Any:

@@ -10,12 +10,12 @@ import pytest
 
 from harness.checks import run_checks
 from harness.commands import compare
-from harness.commands.qualify import VIRTUALIZATION, with_comparison
 from harness.config import load_host, load_profile
 from harness.errors import ConfigError
-from harness.model.guest import AttachMode
+from harness.model.guest import AttachMode, GuestDemand
 from harness.model.inventory import HostFile
 from harness.model.outcome import Outcome, Severity, SubjectKind
+from harness.plugin.demand import VIRTUALIZATION, with_comparison
 from harness.record.judge import finish
 from harness.record.recorder import Recorder
 from tests.fakes import FakeClock
@@ -112,9 +112,15 @@ def a_run(
 ) -> Path:
     """A recorded run of one machine whose one load measured these values, a round each."""
     guest = rates(*values)
-    profile = load_profile("bare")
-    recorder = Recorder.begin(root, host=host, profile=profile, waivers=(), clock=FakeClock(), run_id=name)
-    recorder.guest_requested(guest.request, guest.workloads, attach=attach)
+    recorder = Recorder.begin(
+        root,
+        host=host,
+        profile=dataclasses.replace(load_profile("bare"), attach=attach),
+        waivers=(),
+        guests=(GuestDemand(request=guest.request, workloads=guest.workloads, group=guest.name),),
+        clock=FakeClock(),
+        run_id=name,
+    )
     recorder.bare_devices(guest.name, guest.devices)
     recorder.facts(clean_evidence().facts)
     for number, result in enumerate(guest.results, start=1):

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.cli.lab import HARNESS, call, own_lab
+from tests.plugin.sessions import junit
 
 pytestmark = [pytest.mark.lab, pytest.mark.lab_smoke, pytest.mark.timeout(3000)]
 
@@ -20,28 +21,15 @@ REPORTS = ("report.html", "report.md", "junit.xml", "ocp.jsonl", "metrics.prom")
 
 @pytest.fixture(scope="module")
 def environment() -> Iterator[dict[str, str]]:
-    """A lab of our own, beside any that runs; images and snapshots are shared through the cache."""
-    # Short, because a UNIX socket lies below it.
-    with tempfile.TemporaryDirectory(prefix="shk") as state:
-        chosen = {**os.environ, "XDG_STATE_HOME": state}
+    """A lab of our own."""
+    with own_lab() as chosen:
         yield chosen
-        _shakedown("lab", "down", "--all", environment=chosen, cwd=Path(state))
 
 
 def _shakedown(
     *arguments: str, environment: dict[str, str], cwd: Path, deadline: float = 600.0
 ) -> subprocess.CompletedProcess[str]:
-    # Progress goes where pytest shows it with -s; the answer alone is captured.
-    return subprocess.run(
-        [sys.executable, "-P", "-m", "harness", *arguments],
-        cwd=cwd,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=deadline,
-        check=False,
-    )
+    return call(*HARNESS, *arguments, environment=environment, cwd=cwd, deadline=deadline)
 
 
 def _qualify(
@@ -52,12 +40,13 @@ def _qualify(
     QEMU 10.0 under software emulation sometimes ends in an assertion of its own (``iotlb_to_section``). The
     product answers that as it must, INCONCLUSIVE; it is no news about the product. A NO_GO is never repeated.
     """
-    qualified = _shakedown("qualify", "--json", environment=environment, cwd=cwd, deadline=2700.0)
+    arguments = ("qualify", "--json", "--", "--junitxml=pytest.xml")
+    qualified = _shakedown(*arguments, environment=environment, cwd=cwd, deadline=2700.0)
     answer = json.loads(qualified.stdout)
     if answer["verdict"] == "INCONCLUSIVE":
         print((cwd / answer["run"] / "report.md").read_text(), file=sys.stderr)
         _shakedown("lab", "down", "--all", environment=environment, cwd=cwd)
-        qualified = _shakedown("qualify", "--json", environment=environment, cwd=cwd, deadline=2700.0)
+        qualified = _shakedown(*arguments, environment=environment, cwd=cwd, deadline=2700.0)
         answer = json.loads(qualified.stdout)
     return qualified, answer
 
@@ -75,6 +64,11 @@ def test_the_lab_is_qualified_and_its_record_holds(environment, tmp_path) -> Non
     assert answer["checks"]["error"] == answer["checks"]["missing"] == 0, words
     assert answer["checks"]["pass"] > answer["checks"]["fail"]
     assert all((run / name).stat().st_size > 0 for name in REPORTS)
+
+    # Every cell of the ledger has its test, and the same colour there.
+    pytests, ours = junit(tmp_path / "pytest.xml"), junit(run / "junit.xml")
+    assert len(pytests) == sum(answer["checks"].values())
+    assert pytests.items() <= ours.items()
 
     judged = _shakedown("judge", str(run), "--json", environment=environment, cwd=tmp_path)
     again = json.loads(judged.stdout)

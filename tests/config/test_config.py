@@ -15,6 +15,7 @@ from harness import config
 from harness.config_rules import WORKLOAD_NAMES
 from harness.errors import ConfigError
 from harness.model.inventory import HostFile
+from harness.model.outcome import Severity
 from harness.model.pci import PciAddress
 from harness.yaml_source import MAX_BYTES, parse_yaml
 
@@ -138,6 +139,29 @@ def test_the_known_workloads_are_those_of_the_registry() -> None:
 def test_any_text_is_data_or_a_config_error(text: str) -> None:
     with contextlib.suppress(ConfigError):  # anything else fails the test
         assert parse_yaml(Path("any.yaml"), text).line(()) >= 1
+
+
+GROUPED = """name: grouped
+based_on: smoke
+guests:
+  - {gpus: 1}
+  - together:
+      - {gpus: 1, workloads: [hashing]}
+      - {gpus: 3}
+checks:
+  user.test_my_driver: blocker
+  user.test_fans: advisory
+"""
+
+
+def test_guests_may_live_together_and_tests_of_ones_own_be_demanded(tmp_path: Path) -> None:
+    profile = config.load_profile(write(tmp_path / "p.yaml", GROUPED))
+    alone, pair = profile.guests
+    assert [(guest.gpus, guest.workloads) for guest in alone.members] == [(1, ())]
+    assert [(guest.gpus, guest.workloads) for guest in pair.members] == [(1, ("hashing",)), (3, ())]
+    assert profile.checks["user.test_my_driver"] is Severity.BLOCKER
+    assert profile.checks["user.test_fans"] is Severity.ADVISORY
+    assert set(config.load_profile("smoke").checks) < set(profile.checks)
 
 
 PIECES = st.sampled_from(

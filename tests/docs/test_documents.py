@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.checks import CHECK_IDS
-from harness.config import list_names, load_host, load_waivers
+from harness.config import list_names, load_host, load_profile, load_waivers
 from harness.model.outcome import Verdict
 from harness.workloads import WORKLOADS
 from reports import RENDERERS
@@ -96,6 +96,8 @@ def test_every_inventory_file_that_a_document_shows_can_be_read(tmp_path) -> Non
         path.write_text(text)
         if text.startswith("waivers:"):
             assert load_waivers([path])
+        elif "\nguests:" in text:
+            assert load_profile(path).name
         else:
             assert load_host(path).name
 

@@ -29,13 +29,12 @@ LEVELS: dict[str, int] = {
     "harness.config_rules": 6,
     "harness.config": 6,
     "harness.commands": 6,
-    "harness.candidate": 6,
+    "harness.plugin": 6,
     "harness.cli": 6,
     "harness.cli_status": 6,
     "harness.cli_lab": 6,
     "harness.cli_inventory": 6,
     "harness.cli_rules": 6,
-    "harness.pytest_plugin": 6,
     "harness.__main__": 6,
 }
 """Room to level; ``harness.payload`` has none, since it imports nothing of the harness."""
@@ -47,8 +46,8 @@ _ALLOWED_TO_REPORTS = (
     "harness.serial",
     "harness.record.files",
 )
-_ALLOWED_TO_SUITES = ("harness.model", "harness.candidate")
-"""``harness.candidate`` is the type of their fixture."""
+_ALLOWED_TO_SUITES = ("harness.model", "harness.plugin.cell")
+"""``harness.plugin.cell`` is the type of their fixture."""
 _WORLD = ("libvirt", "testinfra", "paramiko", "requests")
 _IN_GUEST = ("tensorflow", "pynvml", "numpy")
 """What guest images hold beyond Python's own modules."""

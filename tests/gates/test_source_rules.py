@@ -15,7 +15,7 @@ import pytest
 from tests.gates.source import PACKAGES, ROOT, imports, modules, text_files, tree
 
 LONGEST_FILE = 400
-SESSION_BOUNDARY = "harness/stages/session.py"
+SESSION_BOUNDARY = "harness/stages/boundary.py"
 """The one place where any exception at all becomes data."""
 
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
@@ -186,7 +186,7 @@ def test_shell_scripts_are_clean(path: Path) -> None:
 
 def test_every_module_is_imported_by_something() -> None:
     """A module that nothing reaches is a registry line that was forgotten, or code that was left behind."""
-    roots = {"harness.__main__", "harness.pytest_plugin"}
+    roots = {"harness.__main__", "harness.plugin"}
     used = {name for module in modules() for name in imports(module)}
     used |= {".".join(name.split(".")[:n]) for name in used for n in range(1, name.count(".") + 1)}
     by_name = (ROOT / "reports/__init__.py").read_text()

@@ -9,6 +9,7 @@ import pytest
 
 from harness.checks import CHECKS
 from harness.config import list_names, load_host, load_lab, load_profile, load_waivers
+from harness.model.inventory import Profile
 from harness.model.outcome import Severity, SubjectKind
 from harness.workloads import WORKLOADS
 from harness.workloads.mix import loads_of, parameters_in_mix
@@ -65,13 +66,21 @@ def test_other_labs_are_a_matter_of_data() -> None:
     assert len(load_lab("eight-devices").devices) == 8
 
 
+def sizes(profile: Profile) -> list[list[int]]:
+    """GPUs of each guest, those that live at the same time in one list."""
+    return [[guest.gpus for guest in entry.members] for entry in profile.guests]
+
+
+def demanded_by(profile: Profile) -> set[str]:
+    return {workload for entry in profile.guests for guest in entry.members for workload in guest.workloads}
+
+
 def test_smoke_and_nightly_demand_what_the_design_says() -> None:
     smoke, nightly = load_profile("smoke"), load_profile("nightly")
-    assert [guest.gpus for guest in smoke.guests] == [1, 4, 4]
-    assert [guest.gpus for guest in nightly.guests] == [1, 2, 3, 4, 4]
+    assert sizes(smoke) == [[1, 1], [4], [4]]
+    assert sizes(nightly) == [[1], [2], [3], [4], [4], [1, 1, 1, 1], [2, 2], [1, 3]]
     for profile in (smoke, nightly, load_profile("burnin")):
-        demanded = {workload for guest in profile.guests for workload in guest.workloads}
-        assert demanded == {workload.name for workload in WORKLOADS}
+        assert demanded_by(profile) == {workload.name for workload in WORKLOADS}
 
 
 def test_a_profile_on_a_base_differs_by_what_it_says_alone() -> None:
@@ -87,8 +96,8 @@ def test_a_profile_on_a_base_differs_by_what_it_says_alone() -> None:
 def test_a_guests_burnin_and_the_bare_one_are_comparable() -> None:
     """Same loads, same sizes, rounds enough on both sides: else ``--compare`` would decide nothing."""
     guests, bare = load_profile("burnin"), load_profile("bare-burnin")
-    loads = {workload for guest in guests.guests for workload in guest.workloads}
-    assert loads - {"device"} == set(bare.guests[0].workloads)
+    loads = demanded_by(guests)
+    assert loads - {"device"} == demanded_by(bare)
     mixed = {n for n in {*guests.workload_parameters, *bare.workload_parameters} if n.startswith("mix.")}
     for name in loads | mixed:
         assert guests.workload_parameters.get(name, {}) == bare.workload_parameters.get(name, {}), name

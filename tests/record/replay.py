@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.model.evidence import Evidence, GuestEvidence, Note, WorkloadResult
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.guest import AttachMode, GuestDemand, GuestRequest
 from harness.model.inventory import HostFile, Profile
 from harness.record.assemble import assemble
 from harness.record.events import read_events
@@ -26,6 +26,9 @@ def begin(root: Path, evidence: Evidence, *, profile: Profile, host: HostFile) -
         profile=profile,
         waivers=(),
         skus=evidence.skus,
+        guests=tuple(
+            GuestDemand(request=g.request, workloads=g.workloads, group=g.group) for g in evidence.guests
+        ),
         clock=TickingClock(),
         run_id=evidence.run,
     )
@@ -41,8 +44,8 @@ def replay(recorder: Recorder, evidence: Evidence) -> None:
     recorder.system(evidence.system)
     for trial in evidence.resets:
         recorder.reset(trial)
-    for guest in evidence.guests:
-        recorder.guest_requested(guest.request, guest.workloads, attach=guest.attach)
+    if evidence.ledger is not None:
+        recorder.ledger(evidence.ledger)
     for guest in evidence.guests:
         _place(recorder, guest)
         _load(recorder, guest)
@@ -54,6 +57,8 @@ def replay(recorder: Recorder, evidence: Evidence) -> None:
         leave_note(recorder.directory, Note(at=AT, by=BY, text=what, intervention=True))
     for note in evidence.notes:
         leave_note(recorder.directory, note)
+    if evidence.asked:
+        recorder.asked(evidence.asked)
     if evidence.facts_after is not None:
         recorder.facts(evidence.facts_after, after=True)
     for stage, seconds in evidence.seconds.items():

@@ -166,7 +166,7 @@ recorder = records.begin(Path(sys.argv[1]), records.WITH_WAIVERS)
 def child():
     refused(lambda: recorder.save_file("transcripts/x.txt", b"x"), "not by its fork")
     refused(lambda: recorder.file_path("telemetry/x"), "not by its fork")
-    refused(lambda: recorder.intervention("x"), "not by its fork")
+    refused(lambda: recorder.stage_ended("x", 1.0), "not by its fork")
 
 recorder._lock.acquire()
 before = sorted(recorder.path.rglob("*"))
@@ -277,7 +277,7 @@ os.chdir("gone")
 os.rmdir("../gone")
 os.umask(0o777)
 close_all()
-recorder.intervention("a person came by")
+recorder.stage_ended("a stage", 1.0)
 path = recorder.file_path("telemetry/deep/g1.jsonl")
 path.write_bytes(b"")
 assert path.parent.stat().st_mode & 0o700 == 0o700
@@ -286,4 +286,4 @@ recorder.close()
 """
     alone(code, Path(__file__).parents[2], tmp_path)
     (run,) = (tmp_path / "runs").glob("*/*")
-    assert [e.kind for e in read_events(run / "events.jsonl").events] == ["run.start", "intervention", "file"]
+    assert [e.kind for e in read_events(run / "events.jsonl").events] == ["run.start", "stage.end", "file"]

@@ -20,8 +20,8 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
-from harness.model.guest import GuestRequest
-from harness.model.inventory import GuestSpec, HostFile, Profile, Waiver
+from harness.model.guest import GuestDemand, GuestRequest
+from harness.model.inventory import GroupSpec, HostFile, Profile, Waiver
 from harness.model.outcome import (
     Action,
     CheckResult,
@@ -420,8 +420,8 @@ PROFILE = Profile(
         for check, _, _ in CHECKS
     },
     guests=(
-        GuestSpec(gpus=1, workloads=("transcode", "tensor", "hashing", "standin")),
-        GuestSpec(gpus=4, workloads=("hashing", "standin")),
+        GroupSpec(gpus=1, workloads=("transcode", "tensor", "hashing", "standin")),
+        GroupSpec(gpus=4, workloads=("hashing", "standin")),
     ),
 )
 
@@ -466,6 +466,14 @@ def guests_of(shape: Shape) -> tuple[tuple[str, tuple[PciAddress, ...], tuple[st
     return (
         ("g1", (addresses[shape.gpus],), PROFILE.guests[0].workloads),
         ("g4", addresses[:2] + addresses[shape.gpus : shape.gpus + 2], PROFILE.guests[1].workloads),
+    )
+
+
+def demands(shape: Shape) -> tuple[GuestDemand, ...]:
+    """The guests as they are asked for, before anything is known of the host."""
+    return tuple(
+        GuestDemand(request=GuestRequest(name=name, gpus=len(gpus)), workloads=workloads, group=name)
+        for name, gpus, workloads in guests_of(shape)
     )
 
 
@@ -586,7 +594,6 @@ def play(recorder: Recorder, scenario: Scenario) -> None:
         )
     recorder.stage_ended("reset trials", 2.4)
     for name, gpus, workloads in guests_of(shape):
-        recorder.guest_requested(GuestRequest(name=name, gpus=len(gpus)), workloads)
         _play_guest(recorder, scenario, name, gpus, workloads)
         if scenario.stop_after == name:
             return
@@ -799,6 +806,7 @@ def begin(root: Path, scenario: Scenario) -> Recorder:
         host=host_file(scenario),
         profile=PROFILE,
         waivers=scenario.waivers,
+        guests=demands(scenario.shape),
         clock=TickingClock(),
         run_id=RUN,
         command=("shakedown", "qualify", "--host", scenario.shape.name),

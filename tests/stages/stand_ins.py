@@ -9,7 +9,8 @@ from pathlib import Path
 from harness.config import load_host, load_profile
 from harness.errors import ClaimError, TransportError
 from harness.images.guest import GuestImage
-from harness.model.evidence import Evidence
+from harness.model.evidence import Engine, Evidence
+from harness.model.guest import GuestDemand, GuestRequest
 from harness.model.inventory import HostFile, Profile, SshAccess
 from harness.progress import Progress
 from harness.record.assemble import assemble
@@ -21,13 +22,25 @@ from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 RUN = "20260101T000000Z-abcdef"
 
 
-def a_recorder(directory: Path, *, host: HostFile | None = None, profile: Profile | None = None) -> Recorder:
-    """An open record of run ``RUN``."""
+def a_demand(name: str, *workloads: str, gpus: int = 1, group: str = "") -> GuestDemand:
+    """A guest to try, alone unless a group is named."""
+    return GuestDemand(request=GuestRequest(name=name, gpus=gpus), workloads=workloads, group=group or name)
+
+
+def a_recorder(
+    directory: Path,
+    *,
+    host: HostFile | None = None,
+    profile: Profile | None = None,
+    guests: tuple[GuestDemand, ...] = (),
+) -> Recorder:
+    """An open record of run ``RUN``, in which these guests are demanded."""
     return Recorder.begin(
         directory,
         host=host or load_host("lab"),
         profile=profile or load_profile("smoke"),
         waivers=(),
+        guests=guests,
         clock=FakeClock(),
         run_id=RUN,
     )
@@ -67,8 +80,12 @@ class FakeAccess:
     host: FakeHost = field(default_factory=FakeHost)
     libvirt: FakeHypervisor = field(default_factory=FakeHypervisor)
     in_guest: FakeGuest = field(default_factory=FakeGuest)
+    guests: dict[str, FakeGuest] = field(default_factory=dict)
+    """By name, where there is more than one."""
     asked_for: list[SshAccess] = field(default_factory=list)
     name: str = "fake"
+    engine: Engine = Engine(description="a machine in memory")
+    ssh: SshAccess | None = None
 
     @property
     def transport(self) -> FakeTransport:
@@ -79,7 +96,7 @@ class FakeAccess:
 
     def guest(self, access: SshAccess, *, name: str, recorder: object = None) -> FakeGuest:
         self.asked_for.append(access)
-        return self.in_guest
+        return self.guests.get(name, self.in_guest)
 
 
 @dataclass

@@ -13,40 +13,39 @@ import pytest
 from harness.backends.local import LocalTransport
 from harness.config import load_profile
 from harness.errors import ReleaseError, WorkloadError
-from harness.model.evidence import Engine
-from harness.model.guest import AttachMode, GuestRequest
-from harness.model.inventory import GuestSpec, HostControlRef, HostFile
+from harness.model.evidence import Engine, Evidence
+from harness.model.guest import AttachMode
+from harness.model.inventory import GroupSpec, HostControlRef, HostFile
+from harness.model.topology import Domain
 from harness.stages.access import HostAccess
-from harness.stages.attach_bare import bare_place, run_bare, sweep_bare
-from harness.stages.attached import Attached
-from harness.stages.boundary import Stopped
+from harness.stages.attach_bare import BareMachine, bare_place, sweep_bare
 from harness.stages.burn import longest_seconds, require_python
-from harness.stages.given import GuestDemand, Session
+from harness.stages.claimed_host import ClaimedHost
+from harness.stages.context import RunContext
 from harness.workloads import Job, Place, payload_tar, runs
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 from tests.placement import hosts
-from tests.stages.stand_ins import RUN, FakeLease, a_recorder, evidence, quiet
+from tests.stages.stand_ins import RUN, FakeLease, a_demand, a_recorder, evidence, quiet
 
 pytestmark = pytest.mark.skipif(shutil.which("john") is None, reason="no john (apt-get install john)")
 
 
 @pytest.fixture
-def attached(tmp_path):
+def host(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
-    host = HostFile(name="here", control=HostControlRef(kind="local"), work_dir=str(work))
+    described = HostFile(name="here", control=HostControlRef(kind="local"), work_dir=str(work))
     profile = dataclasses.replace(
         load_profile("bare"),
-        guests=(GuestSpec(gpus=0, workloads=("hashing",)),),
+        guests=(GroupSpec(gpus=0, workloads=("hashing",)),),
         workload_parameters={"hashing": {"tool": "john"}},
     )
-    recorder = a_recorder(tmp_path / "runs", host=host, profile=profile)
-    demand = GuestDemand(request=GuestRequest(name="bare", gpus=0), workloads=("hashing",))
-    recorder.guest_requested(demand.request, demand.workloads, attach=AttachMode.BARE)
-    session = Session(
+    demand = a_demand("bare", "hashing", gpus=0)
+    recorder = a_recorder(tmp_path / "runs", host=described, profile=profile, guests=(demand,))
+    context = RunContext(
         run=RUN,
         recorder=recorder,
-        host=host,
+        host=described,
         profile=profile,
         demands=(demand,),
         clock=FakeClock(),
@@ -60,13 +59,23 @@ def attached(tmp_path):
         engine=Engine(),
         hypervisor=lambda: hypervisor,
     )
-    yield Attached(session=session, access=access, facts=hosts.lab_like(), gpus=(), lease=FakeLease())  # type: ignore[arg-type]
+    yield ClaimedHost(context=context, access=access, facts=hosts.lab_like(), gpus=(), lease=FakeLease())  # type: ignore[arg-type]
     recorder.close()
 
 
-def test_loads_run_on_the_machine_itself_and_leave_nothing(attached, tmp_path) -> None:
-    run_bare(attached)
-    (bare,) = evidence(attached.session.recorder).guests
+def ran(host: ClaimedHost, *workloads: str) -> Evidence:
+    """The whole life of a bare run's one guest; what the record says of it."""
+    machine = BareMachine(host, host.context.demands[0])
+    machine.provision()
+    machine.burn({"bare": workloads or ("hashing",)})
+    machine.release(orderly=True)
+    said = evidence(host.context.recorder)
+    assert [error for error in said.errors if error.stage == "harness"] == []
+    return said
+
+
+def test_loads_run_on_the_machine_itself_and_leave_nothing(host, tmp_path) -> None:
+    (bare,) = ran(host).guests
     assert (bare.name, bare.attach, bare.reached, bare.plan) == ("bare", AttachMode.BARE, True, None)
     (result,) = bare.results
     assert (result.workload, result.status, result.engine) == ("hashing", "done", "john")
@@ -79,36 +88,83 @@ def test_loads_run_on_the_machine_itself_and_leave_nothing(attached, tmp_path) -
 @pytest.mark.parametrize(
     ("driver", "runs"), [("vfio-pci", False), ("nouveau", False), ("nvidia", True), (None, True)]
 )
-def test_a_gpu_that_another_driver_holds_is_said_to_be_so_and_not_called_broken(
-    attached, driver, runs
-) -> None:
+def test_a_gpu_that_another_driver_holds_is_said_to_be_so_and_not_called_broken(host, driver, runs) -> None:
     gpu = dataclasses.replace(hosts.lab_like().pci_devices[0], vendor="10de", driver=driver)
-    held = dataclasses.replace(attached, gpus=(gpu,))
+    machine = BareMachine(dataclasses.replace(host, gpus=(gpu,)), host.context.demands[0])
+    machine.provision()
+    assert machine.broken("bare") is not runs
+    assert (machine.connection("bare") is not None) is runs
     if runs:
-        run_bare(dataclasses.replace(held, session=dataclasses.replace(held.session, demands=())))
+        assert evidence(host.context.recorder).errors == ()
         return
-    with pytest.raises(Stopped):
-        run_bare(held)
-    said = evidence(attached.session.recorder)
+    machine.burn({"bare": ("hashing",)})
+    said = evidence(host.context.recorder)
     (error,) = said.errors
     assert (error.stage, error.kind) == ("readiness", "WorkloadError")
     assert f"{gpu.address} ({driver})" in error.message
     assert said.guests[0].results == ()
+    assert said.guests[0].reached is False
 
 
-def test_what_watches_the_loads_ends_by_itself_though_nobody_ends_it(attached) -> None:
+def test_the_gpus_of_the_machine_are_known_before_its_loads(host) -> None:
+    gpu = dataclasses.replace(hosts.lab_like().pci_devices[0], vendor="1002")
+    machine = BareMachine(dataclasses.replace(host, gpus=(gpu,)), host.context.demands[0])
+    machine.provision()
+    (bare,) = evidence(host.context.recorder).guests
+    assert (bare.devices, bare.reached, bare.telemetry) == ((gpu.address,), True, None)
+
+
+def test_domains_of_others_beside_the_loads_are_refused(host) -> None:
+    tenant = Domain(name="tenant", uuid=None, pid=7, running=True)
+    said = ran(dataclasses.replace(host, facts=hosts.lab_like(domains=(tenant,))))
+    (error,) = said.errors
+    assert (error.stage, error.kind) == ("readiness", "ProvisionError")
+    assert "tenant" in error.message
+    assert (said.guests[0].reached, said.guests[0].results) == (False, ())
+
+
+def test_a_run_that_lost_its_lease_puts_nothing_on_the_machine(host, tmp_path) -> None:
+    host.lease.alive = False
+    said = ran(host)
+    assert [(e.stage, e.kind) for e in said.errors] == [("burn", "ClaimError")]
+    assert said.guests[0].results == ()
+    assert not list((tmp_path / "work").rglob("payload"))
+
+
+def test_an_interrupt_while_it_is_given_back_leaves_nothing(host, tmp_path) -> None:
+    struck = []
+
+    class Struck(LocalTransport):
+        def run(self, argv, *, label="", **options):
+            if label == "sweep-bare" and not struck:
+                struck.append(label)
+                raise KeyboardInterrupt
+            return super().run(argv, label=label, **options)
+
+    access = dataclasses.replace(host.access, transport=Struck("here"))
+    machine = BareMachine(dataclasses.replace(host, access=access), host.context.demands[0])
+    machine.provision()
+    machine.burn({"bare": ("hashing",)})
+    assert list((tmp_path / "work").rglob("payload"))
+    with pytest.raises(KeyboardInterrupt):
+        machine.release(orderly=False)
+    assert struck
+    assert list((tmp_path / "work").rglob("*")) == [tmp_path / "work" / "runs"]
+
+
+def test_what_watches_the_loads_ends_by_itself_though_nobody_ends_it(host) -> None:
     """A killed controller ends nothing: its sampler would fill the machine's disk until somebody came."""
-    recorder = attached.session.recorder
+    recorder = host.context.recorder
     real = LocalTransport("here", recorder=recorder)
-    run_bare(dataclasses.replace(attached, access=dataclasses.replace(attached.access, transport=real)))
+    ran(dataclasses.replace(host, access=dataclasses.replace(host.access, transport=real)))
     (started,) = (recorder.path / "transcripts").glob("*-bare-sampler-start.txt")
     (seconds,) = re.findall(r'seconds\\*":([0-9.]+)', started.read_text())
-    assert float(seconds) == longest_seconds(attached.session.profile, ("hashing",))
+    assert float(seconds) == longest_seconds(host.context.profile, ("hashing",))
 
 
 def test_nothing_of_a_burn_takes_longer_than_it_can() -> None:
     profile = load_profile("burnin")
-    loads = profile.guests[0].workloads
+    loads = profile.guests[0].members[0].workloads
     assert longest_seconds(profile, loads) > 14400.0 + len(loads) * profile.workload_deadline_seconds
     assert longest_seconds(load_profile("bare"), ()) > 0, "0 would mean: without end"
 
@@ -142,14 +198,11 @@ def test_a_run_key_that_would_lead_elsewhere_is_refused() -> None:
         sweep_bare(LocalTransport("here"), "../../etc", work_dir="/srv/work")
 
 
-def test_a_tensorflow_that_cannot_be_installed_ends_tensor_alone(attached, tmp_path, monkeypatch) -> None:
+def test_a_tensorflow_that_cannot_be_installed_ends_tensor_alone(host, tmp_path, monkeypatch) -> None:
     blocked = tmp_path / "cache"
     blocked.write_text("a file where the cache should be")
     monkeypatch.setenv("SHAKEDOWN_CACHE", str(blocked))
-    demand = dataclasses.replace(attached.session.demands[0], workloads=("hashing", "tensor"))
-    session = dataclasses.replace(attached.session, demands=(demand,))
-    run_bare(dataclasses.replace(attached, session=session))
-    said = evidence(attached.session.recorder)
+    said = ran(host, "hashing", "tensor")
     assert [(e.stage, e.kind) for e in said.errors] == [("frameworks", "ImageError")]
     statuses = {result.workload: result.status for result in said.guests[0].results}
     assert statuses == {"hashing": "done", "tensor": "lost"}

@@ -11,23 +11,22 @@ from harness.backends.local import LocalTransport
 from harness.config import load_profile
 from harness.images import frameworks
 from harness.model.evidence import Engine, WorkloadResult
-from harness.model.guest import AttachMode, GuestRequest
-from harness.model.inventory import GuestSpec, HostControlRef, HostFile, Profile
+from harness.model.inventory import GroupSpec, HostControlRef, HostFile, Profile
 from harness.model.topology import PciDevice
 from harness.stages.access import HostAccess
-from harness.stages.attach_bare import run_bare, uses_tensorflow
-from harness.stages.attached import Attached
-from harness.stages.given import GuestDemand, Session
+from harness.stages.attach_bare import BareMachine, uses_tensorflow
+from harness.stages.claimed_host import ClaimedHost
+from harness.stages.context import RunContext
 from tests.fakes import FakeClock, FakeHypervisor
 from tests.placement import hosts
-from tests.stages.stand_ins import RUN, FakeLease, a_recorder, evidence, quiet
+from tests.stages.stand_ins import RUN, FakeLease, a_demand, a_recorder, evidence, quiet
 
 
 def profile_of(workloads: tuple[str, ...], **parameters: dict[str, int | float | str | bool]) -> Profile:
     named = {name.replace("_", "."): given for name, given in parameters.items()}
     return dataclasses.replace(
         load_profile("bare"),
-        guests=(GuestSpec(gpus=0, workloads=workloads),),
+        guests=(GroupSpec(gpus=0, workloads=workloads),),
         workload_parameters=named,
     )
 
@@ -74,10 +73,9 @@ def ran(tmp_path: Path, gpus: tuple[PciDevice, ...] = (), *, remote: bool = Fals
     (tmp_path / "work").mkdir()
     host = HostFile(name="here", control=HostControlRef(kind="local"), work_dir=str(tmp_path / "work"))
     profile = profile_of(("tensor",), tensor={"engine": "cpu"})
-    recorder = a_recorder(tmp_path / "runs", host=host, profile=profile)
-    demand = GuestDemand(request=GuestRequest(name="bare", gpus=0), workloads=("tensor",))
-    recorder.guest_requested(demand.request, demand.workloads, attach=AttachMode.BARE)
-    session = Session(
+    demand = a_demand("bare", "tensor", gpus=0)
+    recorder = a_recorder(tmp_path / "runs", host=host, profile=profile, guests=(demand,))
+    context = RunContext(
         run=RUN, recorder=recorder, host=host, profile=profile, demands=(demand,), clock=FakeClock(),
         progress=quiet(),
     )  # fmt: skip
@@ -89,9 +87,13 @@ def ran(tmp_path: Path, gpus: tuple[PciDevice, ...] = (), *, remote: bool = Fals
         engine=Engine(),
         hypervisor=lambda: hypervisor,
     )
-    run_bare(
-        Attached(session=session, access=access, facts=hosts.lab_like(), gpus=gpus, lease=FakeLease())  # type: ignore[arg-type]
+    machine = BareMachine(
+        ClaimedHost(context=context, access=access, facts=hosts.lab_like(), gpus=gpus, lease=FakeLease()),  # type: ignore[arg-type]
+        demand,
     )
+    machine.provision()
+    machine.burn({"bare": demand.workloads})
+    machine.release()
     (bare,) = evidence(recorder).guests
     recorder.close()
     (result,) = bare.results

@@ -1,11 +1,11 @@
-"""The boundary: a broken stage becomes evidence once, and nothing else is swallowed."""
+"""The boundary: a broken stage, or a defect of our own, becomes evidence once; nothing else is swallowed."""
 
 from __future__ import annotations
 
 import pytest
 
-from harness.errors import CommandTimeout, ProvisionError
-from harness.stages.boundary import Stopped, stage, stage_error
+from harness.errors import CommandTimeout, ProvisionError, RecordError
+from harness.stages.boundary import Stopped, contained, recorded, stage, stage_error
 from tests.stages.stand_ins import a_recorder, evidence
 
 
@@ -38,10 +38,62 @@ def test_the_stage_an_error_names_itself_is_kept() -> None:
 
 @pytest.mark.parametrize("other", [KeyboardInterrupt, ZeroDivisionError])
 def test_interrupts_and_our_own_defects_pass(recorder, other) -> None:
-    """They belong to the session, which tells them apart."""
+    """They belong to ``contained`` and to the session, which tell them apart."""
     with pytest.raises(other), stage(recorder, "burn"):
         raise other
     assert evidence(recorder).errors == ()
+
+
+@pytest.mark.parametrize("other", [KeyboardInterrupt, SystemExit, RecordError])
+def test_what_ends_a_run_is_let_through_by_all(recorder, other) -> None:
+    """A run that cannot write must not go on blind."""
+    with pytest.raises(other), contained(recorder, "burn"):
+        raise other("enough")
+    assert evidence(recorder).errors == ()
+
+
+def test_a_broken_stage_is_contained_with_its_subject(recorder) -> None:
+    with contained(recorder, "release", subject="1gpu"):
+        raise ProvisionError("no such domain", remedy="look")
+    (error,) = evidence(recorder).errors
+    assert (error.stage, error.kind, error.subject, error.remedy) == (
+        "release", "ProvisionError", "1gpu", "look",
+    )  # fmt: skip
+
+
+def test_what_is_recorded_further_in_is_contained_and_not_recorded_again(recorder) -> None:
+    reached = []
+    with contained(recorder, "outer"), recorded(recorder, "inner", subject="g1"):
+        raise CommandTimeout("too slow")
+    reached.append(True)
+    assert [(e.stage, e.subject) for e in evidence(recorder).errors] == [("inner", "g1")]
+    assert reached
+
+
+def test_a_defect_of_our_own_becomes_evidence_with_its_traceback(recorder) -> None:
+    with contained(recorder, "burn", subject="1gpu"):
+        raise ZeroDivisionError("division by zero")
+    (error,) = evidence(recorder).errors
+    assert (error.stage, error.kind, error.subject) == ("harness", "ZeroDivisionError", "1gpu")
+    assert "defect of Shakedown" in error.remedy
+    text = (recorder.path / error.transcript).read_text()
+    assert "ZeroDivisionError" in text
+
+
+def test_two_defects_keep_two_tracebacks(recorder) -> None:
+    for defect in (ZeroDivisionError("first"), LookupError("second")):
+        with contained(recorder, "burn"):
+            raise defect
+    first, second = (recorder.path / error.transcript for error in evidence(recorder).errors)
+    assert "first" in first.read_text()
+    assert "second" in second.read_text()
+
+
+def test_a_defect_over_hostile_text_is_contained_like_any_other(recorder) -> None:
+    with contained(recorder, "burn"):
+        raise ValueError("what the host said: \udcff\x1b[31m")
+    (error,) = evidence(recorder).errors
+    assert (error.stage, error.kind) == ("harness", "ValueError")
 
 
 def test_the_time_of_a_stage_is_recorded_however_it_ends(recorder) -> None:

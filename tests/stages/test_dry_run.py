@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,8 @@ from harness.model.inventory import HostControlRef, HostFile
 from harness.model.placement import PlacementPlan
 from harness.placement import planner
 from harness.stages.dry_run import _of_guest, changes
-from harness.stages.given import GuestDemand
 from tests.placement import hosts
+from tests.stages.stand_ins import FakeAccess, a_demand
 
 WORK = "/var/lib/shakedown"
 
@@ -24,7 +26,7 @@ def of_guest(gpus: int, facts=None) -> list[str]:
     facts = facts or hosts.lab_like()
     request = GuestRequest(name=f"g-{gpus}gpu", gpus=gpus)
     answer = planner.plan(facts, request, PlacementPolicy())
-    return _of_guest(GuestDemand(request=request, workloads=()), answer, facts, WORK, "shakedown-1234")
+    return _of_guest(a_demand(request.name, gpus=gpus), answer, facts, WORK, "shakedown-1234")
 
 
 def test_every_function_that_a_guest_takes_is_named_with_its_driver() -> None:
@@ -75,19 +77,38 @@ def _tree(directory: Path) -> list[str]:
 
 def test_a_dry_run_looks_at_a_real_machine_and_changes_nothing(here, tmp_path) -> None:
     before = _tree(tmp_path)
-    demand = GuestDemand(request=GuestRequest(name="g1-16gpu", gpus=16), workloads=())
-    lines = changes(here, (demand,), lambda _text: None)
+    lines = changes(here, (a_demand("16gpu", gpus=16),), lambda _text: None)
     assert _tree(tmp_path) == before
     assert lines[0].startswith("on here: write claims for ")
     assert any(line.startswith("copy the guest image (0 MiB)") for line in lines)
-    assert any(line.startswith("guest g1-16gpu would not be started") for line in lines)
+    assert any(line.startswith("guest 16gpu would not be started") for line in lines)
     assert lines[-1].startswith("give all of it back")
+
+
+def test_guests_that_live_together_are_told_with_devices_and_cpus_of_their_own(here, monkeypatch) -> None:
+    @contextmanager
+    def opened(*_arguments: object, **_options: object) -> Iterator[FakeAccess]:
+        yield FakeAccess()
+
+    monkeypatch.setattr("harness.stages.dry_run.open_host", opened)
+    monkeypatch.setattr("harness.facts.collect", lambda _transport, *, work_dir: (hosts.lab_like(), b""))
+    pair = tuple(a_demand(f"2x2gpu-{letter}", gpus=2, group="2x2gpu") for letter in "ab")
+    alone = a_demand("4gpu", gpus=4)
+    lines = changes(here, (*pair, alone), lambda _text: None)
+    taken = {
+        name: [line.split()[1] for line in lines if line.startswith("take ") and f"for {name}," in line]
+        for name in ("2x2gpu-a", "2x2gpu-b", "4gpu")
+    }
+    assert len(taken["4gpu"]) == 6, "it comes after them, and gets what they gave back"
+    assert taken["2x2gpu-a"]
+    assert taken["2x2gpu-b"]
+    assert not set(taken["2x2gpu-a"]) & set(taken["2x2gpu-b"])
 
 
 def test_a_bare_run_is_told_without_guests_and_needs_no_image(here, tmp_path) -> None:
     before = _tree(tmp_path)
     host = dataclasses.replace(here, guest_image=str(tmp_path / "there is none.qcow2"))
-    demand = GuestDemand(request=GuestRequest(name="bare", gpus=0), workloads=("vram", "pcie"))
+    demand = a_demand("bare", "vram", "pcie", gpus=0)
     lines = changes(host, (demand,), lambda _text: None, attach=AttachMode.BARE)
     assert _tree(tmp_path) == before
     assert lines[0].startswith("on here: write claims for the machine, ")

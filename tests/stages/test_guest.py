@@ -2,107 +2,71 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import shutil
 
 import pytest
 
-from harness.config import load_host, load_profile
 from harness.errors import ProvisionError, RecordError
 from harness.model.evidence import Evidence, GuestEvidence
-from harness.model.guest import GuestRequest
 from harness.model.placement import ObservedGpu, ObservedPlacement
-from harness.stages.boundary import Stopped
-from harness.stages.guest import GuestStage, _burn, _plan, run_guest
-from harness.stages.network import run_network
-from tests.fakes import FakeClock, FakeHypervisor
+from harness.stages.attach_vfio import GuestGroup
+from tests.fakes import FakeHypervisor
 from tests.placement import hosts
-from tests.stages.stand_ins import (
-    HOST_IMAGE,
-    RUN,
-    FakeAccess,
-    FakeGuest,
-    FakeLease,
-    a_recorder,
-    evidence,
-    quiet,
+from tests.stages.groups import (
+    IDLE,
+    a_claimed_host,
+    a_group,
+    a_guest,
+    a_site,
+    an_access,
+    given_back,
+    known,
+    ran,
 )
+from tests.stages.stand_ins import HOST_IMAGE, FakeAccess, FakeGuest, a_demand, a_recorder
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen (openssh-client)")
 
-HEADER = "34 12 e8 11 00 00 10 00 10 00 ff 00 00 00 80 00"
-
-
-def _host_state(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
-    """Every function that is asked about is there, without a driver; 2048 pages are free."""
-    asked = argv[argv.index("--", 3) + 1 :]
-    rows = [f"device\t{address}\t1\t\tbus\t {HEADER}" for address in asked]
-    return 0, "\n".join([*rows, "hugepages\t0\t2048\t2048", "end\n"]).encode(), b""
+DEMAND = a_demand("1gpu")
 
 
 @pytest.fixture
 def access() -> FakeAccess:
-    made = FakeAccess()
-    made.host.on("host-state", _host_state)
-    made.host.on("make-overlay", b"")
-    made.host.on("remove-files", b"")
-    made.host.on("guest-serial", b"[    9.9] Kernel panic\n")
-    return made
+    return an_access("1gpu")
 
 
 @pytest.fixture
 def recorder(tmp_path):
-    opened = a_recorder(tmp_path / "runs")
+    opened = a_recorder(tmp_path / "runs", guests=(DEMAND,))
     yield opened
     opened.close()
 
 
 @pytest.fixture
-def guest(tmp_path, recorder, access) -> GuestStage:
-    """A guest of one GPU on a host like the lab."""
-    request = GuestRequest(name="g1-1gpu", gpus=1)
-    recorder.guest_requested(request, ())
-    profile = dataclasses.replace(load_profile("smoke"), boot_deadline_seconds=10.0)
-    return GuestStage(
-        run=RUN,
-        recorder=recorder,
-        host=dataclasses.replace(load_host("lab"), placement=load_host("example").placement),
-        profile=profile,
-        clock=FakeClock(),
-        progress=quiet(),
-        access=access,
-        facts=hosts.lab_like(),
-        image=HOST_IMAGE,
-        network=run_network(RUN, 1),
-        request=request,
-        workloads=(),
-        number=0,
-        scratch=tmp_path,
-        planted=set(),
-        lease=FakeLease(),
-        unreleased=set(),
-    )
+def group(tmp_path, recorder, access) -> GuestGroup:
+    """A guest of one GPU on a host like the lab, nobody beside it."""
+    return a_group(a_claimed_host(recorder, access, (DEMAND,)), a_site(tmp_path))
 
 
-def _stopped(guest: GuestStage) -> tuple[Evidence, GuestEvidence]:
-    with pytest.raises(Stopped):
-        run_guest(guest)
-    said = evidence(guest.recorder)
+def broke(group: GuestGroup, *workloads: str) -> tuple[Evidence, GuestEvidence]:
+    """The record of a life in which a step broke: none raised for it, and the group says it of the guest."""
+    group.provision()
+    group.burn({guest.name: workloads for guest in group.guests})
+    assert group.broken("1gpu")
+    group.release(orderly=True)
+    said = known(group)
     return said, said.guests[0]
 
 
-def _given_back(access: FakeAccess, seen: GuestEvidence) -> None:
-    assert access.libvirt.domains() == ()
-    assert access.libvirt.networks == {}
-    assert seen.release is not None
-    assert seen.release.problems == ()
-    assert seen.release.hugepages_after == seen.release.hugepages_before == {"0/2097152": 2048}
-    assert all(d.present and d.config_ok for d in seen.release.devices)
+def domain_of(group: GuestGroup) -> str:
+    return group.guests[0].place.domain
 
 
-def test_a_guest_that_cannot_be_placed_touches_nothing(guest, access) -> None:
-    greedy = dataclasses.replace(guest, request=GuestRequest(name="g1-1gpu", gpus=9))
-    said, seen = _stopped(greedy)
+def test_a_guest_that_cannot_be_placed_touches_nothing(tmp_path, recorder, access) -> None:
+    greedy = a_demand("1gpu", gpus=9)
+    said, seen = broke(a_group(a_claimed_host(recorder, access, (greedy,)), a_site(tmp_path)))
     assert seen.no_plan is not None
     assert [r.code for r in seen.no_plan.reasons] != []
     assert said.errors == ()  # an answer, not a broken stage
@@ -110,55 +74,78 @@ def test_a_guest_that_cannot_be_placed_touches_nothing(guest, access) -> None:
     assert (seen.started, seen.release) == (False, None)
 
 
-def test_a_refused_start_is_recorded_and_everything_is_given_back(guest, access) -> None:
-    access.libvirt.refuse[guest.place.domain] = ProvisionError("unable to lock pages", remedy="raise it")
-    said, seen = _stopped(guest)
+def test_a_refused_start_is_recorded_and_everything_is_given_back(group, access) -> None:
+    access.libvirt.refuse[domain_of(group)] = ProvisionError("unable to lock pages", remedy="raise it")
+    said, seen = broke(group)
     assert [(e.stage, e.subject, e.message, e.remedy) for e in said.errors] == [
-        ("provision", "g1-1gpu", "unable to lock pages", "raise it")
+        ("provision", "1gpu", "unable to lock pages", "raise it")
     ]
     assert (seen.started, seen.reached) == (False, False)
-    _given_back(access, seen)
+    given_back(access, seen)
 
 
-def test_a_full_disk_is_recorded_and_everything_is_given_back(guest, access) -> None:
+def test_a_full_disk_is_recorded_and_everything_is_given_back(group, access) -> None:
     access.host.on("make-overlay", b"", status=1, stderr=b"No space left on device")
-    said, seen = _stopped(guest)
+    said, seen = broke(group)
     assert "No space left on device" in said.errors[0].message
-    _given_back(access, seen)
+    given_back(access, seen)
 
 
-def test_a_guest_that_never_answers_is_given_back_with_its_last_words(guest, access) -> None:
-    access.in_guest = FakeGuest(silent=100_000)
-    said, seen = _stopped(guest)
+def test_a_guest_that_never_answers_is_given_back_with_its_last_words(group, access) -> None:
+    access.guests["1gpu"] = FakeGuest(silent=100_000)
+    said, seen = broke(group)
     assert (seen.started, seen.reached) == (True, False)
     assert [e.stage for e in said.errors] == ["boot"]
     assert "Kernel panic" in said.errors[0].message
-    assert access.in_guest.closed == 1
-    _given_back(access, seen)
+    assert access.guests["1gpu"].closed == 1
+    assert group.connection("1gpu") is None
+    given_back(access, seen)
 
 
-def test_an_interrupt_gives_everything_back_before_it_goes_on(guest, access) -> None:
+def test_a_guest_that_broke_runs_no_load(group, access) -> None:
+    access.guests["1gpu"] = FakeGuest(silent=100_000)
+    said, seen = broke(group, "hashing")
+    assert [e.stage for e in said.errors] == ["boot"]
+    assert (seen.results, seen.telemetry, access.guests["1gpu"].host.calls) == ((), None, [])
+
+
+@pytest.mark.parametrize("orderly", [False, True])
+def test_an_interrupt_goes_on_and_the_guest_can_be_given_back(group, access, orderly) -> None:
     class Interrupting(FakeGuest):
         def run(self, argv, **options):
             raise KeyboardInterrupt
 
-    access.in_guest = Interrupting()
+    access.guests["1gpu"] = Interrupting()
     with pytest.raises(KeyboardInterrupt):
-        run_guest(guest)
-    _given_back(access, evidence(guest.recorder).guests[0])
+        group.provision()
+    group.release(orderly=orderly)
+    given_back(access, known(group).guests[0])
+    assert group.host.unreleased == set()
 
 
-def test_a_release_that_cannot_be_done_is_an_error_and_no_evidence_of_one(guest, access) -> None:
+def test_a_release_that_cannot_be_done_is_an_error_and_no_evidence_of_one(group, access) -> None:
     class Cutting(FakeGuest):
         def run(self, argv, **options):
             access.host.down = "connection lost"
             return super().run(argv, **options)
 
-    access.in_guest = Cutting()
-    said, seen = _stopped(guest)
-    assert seen.release is None
+    access.guests["1gpu"] = a_guest("1gpu", Cutting())
+    group.provision()
+    group.release(orderly=True)
+    said = known(group)
+    assert said.guests[0].release is None
     assert [e.stage for e in said.errors][-1] == "release"
-    assert guest.unreleased == {"g1-1gpu"}  # so its claims are kept
+    assert group.host.unreleased == {"1gpu"}  # so its claims are kept
+
+
+def test_a_guest_is_given_back_once_however_often_it_is_asked_for(group, access) -> None:
+    _, (seen,) = ran(group)
+    asked = len(access.host.calls)
+    group.release(orderly=True)
+    group.release(orderly=False)
+    assert len(access.host.calls) == asked
+    given_back(access, seen)
+    assert group.broken("1gpu"), "what was given back is of no use any more"
 
 
 class Once:
@@ -173,7 +160,8 @@ class Once:
             raise error
 
 
-def test_an_interrupt_in_the_middle_of_a_release_does_not_leave_the_guest(guest, access) -> None:
+@pytest.mark.parametrize("orderly", [False, True])
+def test_an_interrupt_in_the_middle_of_a_release_does_not_leave_the_guest(group, access, orderly) -> None:
     strike = Once(KeyboardInterrupt())
 
     class Struck(FakeHypervisor):
@@ -182,127 +170,176 @@ def test_an_interrupt_in_the_middle_of_a_release_does_not_leave_the_guest(guest,
             return super().shutdown(name, deadline=deadline)
 
     access.libvirt = Struck()
-    access.in_guest = FakeGuest(silent=100_000)
+    access.guests["1gpu"] = FakeGuest(silent=100_000)
+    group.provision()
     with pytest.raises(KeyboardInterrupt):
-        run_guest(guest)
-    _given_back(access, evidence(guest.recorder).guests[0])
-    assert guest.unreleased == set()
+        group.release(orderly=orderly)
+    given_back(access, known(group).guests[0])
+    assert group.host.unreleased == set()
 
 
-def test_a_full_disk_of_the_controller_does_not_leave_the_guest(guest, access) -> None:
+def test_an_interrupt_while_its_kernel_log_is_read_does_not_leave_the_guest(group, access) -> None:
+    strike = Once(KeyboardInterrupt())
+
+    class Struck(FakeGuest):
+        def run(self, argv, *, label="", **options):
+            if label == "1gpu-kernel-log":
+                strike()
+            return super().run(argv, label=label, **options)
+
+    access.guests["1gpu"] = a_guest("1gpu", Struck())
+    group.provision()
+    with pytest.raises(KeyboardInterrupt):
+        group.release(orderly=True)
+    given_back(access, known(group).guests[0])
+    assert access.guests["1gpu"].closed == 1
+
+
+def test_a_full_disk_of_the_controller_does_not_leave_the_guest(group, access) -> None:
     class Full(FakeGuest):
         def run(self, argv, **options):
-            guest.recorder.log.close()  # from here on nothing can be written down
+            group.host.context.recorder.log.close()  # from here on nothing can be written down
             raise RecordError("No space left on device")
 
-    access.in_guest = Full()
+    access.guests["1gpu"] = Full()
     with pytest.raises(RecordError):
-        run_guest(guest)
+        group.provision()
+    with pytest.raises(RecordError):
+        group.release(orderly=True)
     assert access.libvirt.domains() == ()
 
 
-def test_a_run_that_lost_its_lease_starts_nothing(guest, access) -> None:
-    guest.lease.alive = False
-    said, _seen = _stopped(guest)
+def test_a_run_that_lost_its_lease_starts_nothing(group, access) -> None:
+    group.host.lease.alive = False
+    said, _seen = broke(group)
     assert [(e.stage, e.kind) for e in said.errors] == [("claim", "ClaimError")]
     assert access.host.calls == []
 
 
-def test_a_lease_that_was_lost_is_taken_again_for_the_release(guest, access) -> None:
+def test_a_lease_that_was_lost_is_taken_again_for_the_release(group, access) -> None:
     class Losing(FakeGuest):
         def run(self, argv, **options):
-            guest.lease.alive = False
+            group.host.lease.alive = False
             return super().run(argv, **options)
 
-    access.in_guest = Losing(silent=100_000)
-    _said, seen = _stopped(guest)
-    _given_back(access, seen)
-    assert guest.lease.regained == 1
+    access.guests["1gpu"] = Losing(silent=100_000)
+    _said, seen = broke(group)
+    given_back(access, seen)
+    assert group.host.lease.regained == 1
 
 
-def test_a_guest_whose_lease_another_run_took_is_that_runs_to_clear(guest, access) -> None:
+def test_a_guest_whose_lease_another_run_took_is_that_runs_to_clear(group, access) -> None:
     class Losing(FakeGuest):
         def run(self, argv, **options):
-            guest.lease.alive, guest.lease.taken = False, True
+            group.host.lease.alive, group.host.lease.taken = False, True
             return super().run(argv, **options)
 
-    access.in_guest = Losing(silent=100_000)
-    said, seen = _stopped(guest)
+    access.guests["1gpu"] = Losing(silent=100_000)
+    said, seen = broke(group)
     assert [e.stage for e in said.errors] == ["boot", "release"]
     assert seen.release is None
-    assert [d.name for d in access.libvirt.domains()] == [guest.place.domain]
-    assert guest.unreleased == {"g1-1gpu"}
+    assert [d.name for d in access.libvirt.domains()] == [domain_of(group)]
+    assert group.host.unreleased == {"1gpu"}
 
 
-def test_the_recorded_definition_holds_the_plan_and_no_private_key(guest, access) -> None:
-    access.libvirt.refuse[guest.place.domain] = ProvisionError("stop here")
-    _said, seen = _stopped(guest)
-    text = (guest.recorder.path / seen.domain_xml).read_text()
+def test_the_recorded_definition_holds_the_plan_and_no_private_key(group, access, tmp_path) -> None:
+    access.libvirt.refuse[domain_of(group)] = ProvisionError("stop here")
+    _said, seen = broke(group)
+    text = (group.host.context.recorder.path / seen.domain_xml).read_text()
     assert seen.xml_problems == ()
     assert "(private key, not recorded)" in text
-    secret = (guest.scratch / "g1-1gpu.host_key").read_text()
-    import base64
-
+    secret = (tmp_path / "1gpu.host_key").read_text()
     assert base64.b64encode(secret.encode()).decode() not in text
     assert seen.plan is not None
     for address in seen.plan.hostdevs:
         assert f'slot="0x{address.device:02x}"' in text
 
 
-def test_a_placement_that_cannot_be_read_is_missing_evidence_and_the_rest_goes_on(guest, access) -> None:
-    access.host.on("g1-1gpu-placement-host", b"", status=1, stderr=b"no such domain")
-    inside = access.in_guest.host
-    inside.on("payload", b"")
-    inside.on("g1-1gpu-sampler-scenario", b"", status=1, stderr=b"Read-only file system")
-    inside.on("g1-1gpu-kernel-log", b"BUG: soft lockup\n")
-    run_guest(guest)
-    said = evidence(guest.recorder)
-    seen = said.guests[0]
+def test_a_placement_that_cannot_be_read_is_missing_evidence_and_the_rest_goes_on(group, access) -> None:
+    access.guests["1gpu"].host.on("1gpu-kernel-log", b"BUG: soft lockup\n")
+    said, (seen,) = ran(group, IDLE)
     assert (seen.started, seen.reached, seen.boot_seconds) == (True, True, 0.0)
     assert seen.observed is None
     assert [(e.stage, e.kind) for e in said.errors] == [("observe", "ProvisionError")]
     assert seen.telemetry is not None
     assert "Read-only file system" in seen.telemetry.detail
     assert seen.kernel_log == ("BUG: soft lockup",)
-    assert access.in_guest.closed == 1
-    _given_back(access, seen)
+    assert access.guests["1gpu"].closed == 1
+    given_back(access, seen)
 
 
-def test_a_payload_that_does_not_arrive_is_an_error_of_the_burn(guest, access) -> None:
-    access.host.on("g1-1gpu-placement-host", b"", status=1)
-    access.in_guest.host.on("payload", b"", status=2, stderr=b"tar: No space left on device")
-    said, seen = _stopped(guest)
+def test_the_kernel_log_is_read_when_all_is_over_and_only_of_a_run_that_was_not_broken_off(
+    group, access
+) -> None:
+    access.guests["1gpu"].host.on("1gpu-kernel-log", b"BUG: soft lockup\n")
+    group.provision()
+    assert known(group).guests[0].kernel_log is None
+    group.release(orderly=False)
+    seen = known(group).guests[0]
+    assert seen.kernel_log is None
+    given_back(access, seen)
+
+
+@pytest.mark.parametrize("how", ["unreadable", "gone"])
+def test_a_kernel_log_that_cannot_be_read_is_missing_evidence_and_the_guest_is_given_back(
+    group, access, how
+) -> None:
+    access.guests["1gpu"].host.on("1gpu-kernel-log", b"", status=1)
+    group.provision()
+    before = known(group).errors  # this fake host tells no placement
+    if how == "gone":
+        access.guests["1gpu"].host.down = "No route to host"
+    group.release(orderly=True)
+    said = known(group)
+    assert said.guests[0].kernel_log is None
+    new = [(e.stage, e.subject) for e in said.errors[len(before) :]]
+    assert new == ([("observe", "1gpu")] if how == "gone" else [])
+    given_back(access, said.guests[0])
+
+
+def test_a_payload_that_does_not_arrive_is_an_error_of_the_burn(group, access) -> None:
+    access.guests["1gpu"].host.on("payload", b"", status=2, stderr=b"tar: No space left on device")
+    said, seen = broke(group, "hashing")
     assert [e.stage for e in said.errors] == ["observe", "burn"]
     assert "No space left" in said.errors[1].message
-    _given_back(access, seen)
+    given_back(access, seen)
 
 
-def test_an_image_of_ones_own_whose_python_is_too_old_runs_no_load(guest, access) -> None:
-    access.host.on("g1-1gpu-placement-host", b"", status=1)
-    access.in_guest.host.on("python", "3 9\n")
+def test_an_image_of_ones_own_whose_python_is_too_old_runs_no_load(tmp_path, recorder, access) -> None:
+    access.guests["1gpu"].host.on("python", "3 9\n")
     own = dataclasses.replace(HOST_IMAGE, kernel=None, initrd=None, command_line="")
-    said, seen = _stopped(dataclasses.replace(guest, image=own))
+    group = a_group(a_claimed_host(recorder, access, (DEMAND,)), a_site(tmp_path, own))
+    said, seen = broke(group, "hashing")
     (told,) = [e for e in said.errors if e.stage == "burn"]
     assert told.message == "/usr/bin/python3 is Python 3.9; the loads need 3.10 or newer"
-    _given_back(access, seen)
+    given_back(access, seen)
 
 
-def test_a_gpu_that_was_opened_since_the_guest_before_is_not_taken(guest, access) -> None:
-    facts = guest.facts
+def test_a_gpu_that_was_opened_since_the_guest_before_is_not_taken(tmp_path, recorder, access) -> None:
+    facts = hosts.lab_like()
     for device in facts.pci_devices:
         facts = hosts.with_device(facts, device.address, driver="nvidia")
-    (gpu,) = _plan(guest).gpus
-    access.host.on("held-gpus", f"held\t{gpu.host}\t/dev/nvidia0\t9\tnv-hostengine\nend\n")
-    said, seen = _stopped(dataclasses.replace(guest, facts=facts))
-    assert [(e.stage, e.subject) for e in said.errors] == [("provision", guest.name)]
+    rows = [f"held\t{device.address}\t/dev/nvidia0\t9\tnv-hostengine" for device in facts.pci_devices]
+
+    def held(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
+        """Of those that are asked about."""
+        asked = [row for row in rows if row.split("\t")[1] in argv]
+        return 0, "\n".join([*asked, "end\n"]).encode(), b""
+
+    access.host.on("held-gpus", held)
+    said, seen = broke(a_group(a_claimed_host(recorder, access, (DEMAND,), facts=facts), a_site(tmp_path)))
+    assert [(e.stage, e.subject) for e in said.errors] == [("provision", "1gpu")]
     assert "nv-hostengine (pid 9)" in said.errors[0].message
     assert (seen.started, access.libvirt.domains()) == (False, ())
 
 
 @pytest.mark.parametrize("last", [False, True])
-def test_a_word_is_left_for_the_next_guest_where_there_is_one(guest, access, last) -> None:
-    plan = _plan(guest)
-    (gpu,) = plan.gpus
+def test_a_word_is_left_for_the_next_guest_where_there_is_one(tmp_path, recorder, access, last) -> None:
+    group = a_group(a_claimed_host(recorder, access, (DEMAND,)), a_site(tmp_path), last=last)
+    group.provision()
+    (guest,) = group.guests
+    assert guest.plan is not None
+    (gpu,) = guest.plan.gpus
     inside = ObservedGpu(
         host=gpu.host,
         alias=None,
@@ -313,7 +350,7 @@ def test_a_word_is_left_for_the_next_guest_where_there_is_one(guest, access, las
         guest_local_cpus=None,
         host_driver=None,
     )
-    observed = ObservedPlacement(
+    guest.observed = ObservedPlacement(
         guest=guest.name,
         pid=1,
         threads=(),
@@ -323,11 +360,13 @@ def test_a_word_is_left_for_the_next_guest_where_there_is_one(guest, access, las
         locked_bytes_limit=None,
         problems=(),
     )
-    access.in_guest.host.on("payload", "")
-    for label in ("sampler-scenario", "device-start", "leave-start"):
-        access.in_guest.host.on(f"{guest.name}-{label}", b"", status=1)
-    one = dataclasses.replace(guest, workloads=("device",), last=last)
-    _burn(one, access.in_guest, plan, observed)
-    labels = [label for _, label in access.in_guest.host.calls]
-    assert "g1-1gpu-device-start" in labels
-    assert ("g1-1gpu-leave-start" in labels) is not last
+    for label in ("device-start", "leave-start"):
+        access.guests["1gpu"].host.on(f"1gpu-{label}", b"", status=1)
+    group.burn({"1gpu": ("device",)})
+    labels = [label for _, label in access.guests["1gpu"].host.calls]
+    assert "1gpu-device-start" in labels
+    assert "1gpu-leave-start" not in labels, "users' own tests come between the loads and the release"
+    group.release(orderly=True)
+    labels = [label for _, label in access.guests["1gpu"].host.calls]
+    assert ("1gpu-leave-start" in labels) is not last
+    assert labels[-1] == "1gpu-kernel-log"

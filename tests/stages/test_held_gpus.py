@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from harness.config import load_host, load_profile
 from harness.errors import ParseError, ProvisionError
 from harness.model.topology import PciDevice
-from harness.stages.attach_vfio import run_guests
-from harness.stages.attached import Attached
+from harness.stages.attach_vfio import guest_site
 from harness.stages.boundary import Stopped
-from harness.stages.given import Session
+from harness.stages.claimed_host import ClaimedHost
+from harness.stages.context import RunContext
 from harness.stages.held_gpus import refuse_held
 from tests.fakes import FakeClock, FakeHost, FakeTransport
 from tests.placement import hosts
@@ -109,7 +109,7 @@ def test_a_run_with_a_gpu_in_use_ends_before_its_reset_and_its_guests(tmp_path: 
     access = FakeAccess()
     access.host.on("held-gpus", f"held\t{ADDRESS}\t/dev/nvidia0\t9\tnv-hostengine\nend\n")
     recorder = a_recorder(tmp_path / "runs")
-    session = Session(
+    context = RunContext(
         run=RUN,
         recorder=recorder,
         host=load_host("example"),
@@ -118,15 +118,15 @@ def test_a_run_with_a_gpu_in_use_ends_before_its_reset_and_its_guests(tmp_path: 
         clock=FakeClock(),
         progress=quiet(),
     )
-    attached = Attached(
-        session=session,
+    host = ClaimedHost(
+        context=context,
         access=access,  # type: ignore[arg-type]
         facts=hosts.lab_like(),
         gpus=(HELD,),
         lease=FakeLease(),  # type: ignore[arg-type]
     )
-    with pytest.raises(Stopped):
-        run_guests(attached, None, unreleased=set(), dedicated={})  # type: ignore[arg-type]
+    with pytest.raises(Stopped), guest_site(host):
+        pytest.fail("it was prepared for guests")
     assert [label for _, label in access.host.calls] == ["held-gpus"]
     (error,) = evidence(recorder).errors
     assert (error.stage, error.kind) == ("readiness", "ProvisionError")

@@ -14,13 +14,12 @@ import pytest
 from harness.backends.local import LocalTransport
 from harness.config import load_profile
 from harness.images.processes import find_by_argument
-from harness.model.guest import AttachMode, GuestRequest
 from harness.stages.burn import Burn, _attempt, leave, put_payload
 from harness.workloads import GuestDevice, Place, residue
 from tests.fakes import FakeClock
 from tests.native import fake
 from tests.native.conftest import gpu
-from tests.stages.stand_ins import RUN, a_recorder, evidence, quiet
+from tests.stages.stand_ins import RUN, a_demand, a_recorder, evidence, quiet
 
 A, B = gpu("0000:01:00.0"), gpu("0000:02:00.0")
 
@@ -38,7 +37,7 @@ def task(tmp_path: Path):
         jobs=str(tmp_path / "jobs"),
         work=str(tmp_path / "work"),
     )
-    recorder = a_recorder(tmp_path / "runs")
+    recorder = a_recorder(tmp_path / "runs", guests=(a_demand("g1", "device"),))
 
     def made(*devices: GuestDevice, more: str = "", workloads: tuple[str, ...] = ("device",)) -> Burn:
         # A job sees nothing of our environment, so its interpreter brings the machine with it.
@@ -90,8 +89,6 @@ def test_only_a_tenants_first_load_can_tell_what_it_was_given(task, workloads, r
     """Later ones look at what the tenant's own loads wrote over it."""
     one = task(A, workloads=workloads)
     one.planted.add(A.host)
-    request = GuestRequest(name=one.guest, gpus=1)
-    one.recorder.guest_requested(request, workloads, attach=AttachMode.VFIO)
     memory = {"total": 100, "bytes": 96, "matching": 0, "proof": residue.PROOF_WORDS}
     observed = {
         "uuid": "GPU-1", "serial": None, "name": "H", "memory_bytes": 1, "driver": "1",

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from harness.backends.testinfra_backend import infra_host
 from harness.checks.services import QUESTIONS
-from harness.errors import CommandTimeout, TransportError
+from harness.errors import CommandTimeout, ProvisionError, TransportError
+from harness.model.topology import Domain
 from harness.ports import CommandResult
-from harness.stages.readiness import ask_system
+from harness.stages.claimed_host import ClaimedHost
+from harness.stages.readiness import ask_system, refuse_foreign_domains
+from tests.placement import hosts
+from tests.stages.groups import a_claimed_host
+from tests.stages.stand_ins import FakeAccess, a_recorder
 
 
 class Scripted:
@@ -115,3 +122,31 @@ def test_arguments_are_quoted_and_hostile_output_is_escaped() -> None:
     done = infra_host(transport).run("echo %s", "; rm -rf /")
     assert transport.asked == ["echo '; rm -rf /'"]
     assert done.stdout == "\\xff\x1b[31m"
+
+
+TENANT = (Domain(name="tenant", uuid=None, pid=7, running=True),)
+
+
+@pytest.fixture
+def host(tmp_path):
+    recorder = a_recorder(tmp_path)
+    yield a_claimed_host(recorder, FakeAccess(), ())
+    recorder.close()
+
+
+def with_domains(host: ClaimedHost, domains: tuple[Domain, ...] | None) -> ClaimedHost:
+    return dataclasses.replace(host, facts=hosts.lab_like(domains=domains))
+
+
+def test_foreign_domains_refuse_the_run_unless_the_host_file_allows_them(host) -> None:
+    with pytest.raises(ProvisionError, match="1 domains are running that this run did not create: tenant"):
+        refuse_foreign_domains(with_domains(host, TENANT))
+    allowed = dataclasses.replace(host.context.host, allow_sharing=True)
+    shared = dataclasses.replace(host, context=dataclasses.replace(host.context, host=allowed))
+    refuse_foreign_domains(with_domains(shared, TENANT))
+    refuse_foreign_domains(with_domains(host, ()))
+
+
+def test_a_host_whose_domains_nobody_could_see_is_refused_too(host) -> None:
+    with pytest.raises(ProvisionError, match="there may be some"):
+        refuse_foreign_domains(with_domains(host, None))

@@ -18,9 +18,10 @@ from harness.stages.host_script import rows
 from harness.stages.host_state import read_host_state
 from harness.stages.release import (
     HostState,
+    Leaving,
     Leftovers,
     find_leftovers,
-    release_guest,
+    release_guests,
     run_directory,
     snapshot_host_state,
     sweep,
@@ -87,18 +88,31 @@ class World:
 
 
 def release(
-    world: World, hypervisor: FakeHypervisor, before: HostState, **options: object
+    world: World,
+    hypervisor: FakeHypervisor,
+    before: HostState,
+    *,
+    files: tuple[str, ...] = (),
+    **options: object,
 ) -> ReleaseEvidence:
+    """One guest, with both functions of the card."""
+    leaving = Leaving(guest="g1", domain="shk-g1", devices=(GPU, AUDIO), files=files)
+    (evidence,) = release_all(world, hypervisor, before, leaving, **options)
+    return evidence
+
+
+def release_all(
+    world: World, hypervisor: FakeHypervisor, before: HostState, *leaving: Leaving, **options: object
+) -> tuple[ReleaseEvidence, ...]:
     settings: dict[str, object] = {
         "run": RUN,
-        "guest": "g1",
-        "domain": "shk-g1",
         "before": before,
         "work_dir": WORK,
         "clock": FakeClock(),
         "progress": lambda _text: None,
     }
-    return release_guest(FakeTransport(world.host), hypervisor, **{**settings, **options})  # type: ignore[arg-type]
+    transport = FakeTransport(world.host)
+    return release_guests(transport, hypervisor, leaving, **{**settings, **options})  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -210,6 +224,41 @@ def test_every_step_is_tried_though_the_one_before_failed(hypervisor: FakeHyperv
     assert evidence.leftover_domains == ("shk-g1",)
     assert "foreign" in hypervisor.networks
     assert world.removed == [(f"{WORK}/runs/{RUN}/disk",), (f"{WORK}/runs/{RUN}",)]
+
+
+ONE = Leaving(guest="g1", domain="shk-g1", devices=(GPU,), files=(f"{WORK}/runs/{RUN}/g1",))
+TWO = Leaving(guest="g2", domain="shk-g2", devices=(AUDIO,), files=(f"{WORK}/runs/{RUN}/g2",))
+
+
+def test_guests_that_lived_together_are_told_apart_by_what_was_theirs(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+    hypervisor.define_and_start(domain("shk-g2"), run=RUN)
+    hypervisor.start_network(f"<network><name>shk-net</name>{mark(RUN)}</network>")
+    hypervisor.immortal.add("shk-g2")
+    world.audio_driver, world.free = "vfio-pci", 1000
+    world.processes[4242] = "qemu-system-x86_64 -name guest=shk-g2,debug-threads=on"
+    one, two = release_all(world, hypervisor, before, ONE, TWO, networks=("shk-net",), settle_seconds=0)
+    assert [(e.guest, [d.device for d in e.devices]) for e in (one, two)] == [("g1", [GPU]), ("g2", [AUDIO])]
+    assert (one.devices[0].driver_after, two.devices[0].driver_after) == (None, "vfio-pci")
+    assert one.hugepages_after == two.hugepages_after == {f"0/{2 << 20}": 1000}
+    assert (one.leftover_domains, two.leftover_domains) == ((), ("shk-g2",))
+    assert (one.leftover_processes, len(two.leftover_processes)) == ((), 1)
+    assert (one.problems, len(two.problems)) == ((), 1)
+    assert "Device or resource busy" in two.problems[0]
+    assert hypervisor.networks == {}
+    assert set(world.removed) == {ONE.files, TWO.files, (f"{WORK}/runs/{RUN}",)}
+
+
+def test_a_file_that_stays_is_told_of_its_guest_and_one_of_nobody_of_all(hypervisor: FakeHypervisor) -> None:
+    world = World()
+    before = world.state()
+    world.host.on("remove-files", b"", status=1, stderr=b"Read-only file system")
+    stray = f"{WORK}/runs/{RUN}/stray"
+    world.names = [("file", name) for name in (*ONE.files, *TWO.files, stray)]
+    one, two = release_all(world, hypervisor, before, ONE, TWO, settle_seconds=0)
+    assert one.leftover_files == (*ONE.files, stray)
+    assert two.leftover_files == (*TWO.files, stray)
 
 
 @pytest.mark.parametrize("run", ["run-2", None])

@@ -14,7 +14,6 @@ from harness.config import load_kernel_codes, load_profile, load_standin
 from harness.errors import TransportError
 from harness.images.standin import ensure_standin, pynvml_file
 from harness.model.evidence import Evidence, WorkloadResult
-from harness.model.guest import AttachMode, GuestRequest
 from harness.model.inventory import HostControlRef, HostFile, TelemetrySpec
 from harness.model.outcome import Outcome, SubjectKind
 from harness.model.pci import PciAddress
@@ -22,7 +21,7 @@ from harness.stages.burn import put_payload
 from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.standin import scenario_text
 from harness.workloads import Place
-from tests.stages.stand_ins import RUN, a_recorder, evidence, quiet
+from tests.stages.stand_ins import RUN, a_demand, a_recorder, evidence, quiet
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to compile the stand-in with")
 
@@ -57,8 +56,8 @@ def clock() -> float:
 @pytest.fixture
 def run(tmp_path, library):
     """Watches a load of so many seconds through the stand-in; returns what the record says."""
-    recorder = a_recorder(tmp_path / "runs", host=HOST, profile=PROFILE)
-    recorder.guest_requested(GuestRequest(name="bare", gpus=2), ("hashing",), attach=AttachMode.BARE)
+    demand = a_demand("bare", "hashing", gpus=2)
+    recorder = a_recorder(tmp_path / "runs", host=HOST, profile=PROFILE, guests=(demand,))
     recorder.bare_devices("bare", GPUS)
 
     def made(scenario, seconds: float, transport=None) -> Evidence:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from harness.model.guest import GuestRequest
+from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile
 from harness.model.kernel_codes import KernelCodes
 from harness.model.sku import Sku
@@ -16,15 +16,7 @@ from harness.stages.access import Labs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GuestDemand:
-    """One guest that the run must try; for a bare run the machine itself."""
-
-    request: GuestRequest
-    workloads: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class RunContext:
     """Everything a run is given."""
 
     run: str

@@ -1,0 +1,113 @@
+"""From a demand to an open run: inventory read, room found, the first event written."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import sys
+from pathlib import Path
+
+from harness import config
+from harness.backends.clock import SystemClock
+from harness.model.guest import most_at_once
+from harness.model.inventory import HostFile, Waiver
+from harness.model.standin import StandinScenario
+from harness.plugin.demand import Demand
+from harness.progress import Progress
+from harness.record.assemble import run_inputs
+from harness.record.events import read_events
+from harness.record.recorder import Recorder
+from harness.record.room import require_room
+from harness.stages.context import RunContext
+
+_WAIT_SECONDS = 24 * 3600.0
+
+
+def begin(
+    demand: Demand, *, runs: Path, progress: Progress, wait: bool
+) -> tuple[RunContext, tuple[Waiver, ...]]:
+    """What the stages are given, with an open record, and the waivers that may carry failures.
+
+    Raises ConfigError, before there is a run, for inventory that is wrong, and RecordError when the record
+    cannot be written or would not have room.
+    """
+    if demand.resume is not None:
+        return _again(demand, demand.resume, progress, wait)
+    clock, host, profile = SystemClock(), demand.host, demand.profile
+    skus, codes, standin = config.load_skus(), config.load_kernel_codes(), _standin(host)
+    waivers = config.load_waivers(host.waivers)
+    gpus = most_at_once((guest.group, guest.request.gpus) for guest in demand.guests)
+    seconds = profile.burn_seconds * len(demand.groups)
+    require_room(runs, seconds=seconds, gpus=max(gpus, host.expected_gpus or 0))
+    recorder = Recorder.begin(
+        runs,
+        host=host,
+        profile=profile,
+        waivers=waivers,
+        skus=skus,
+        guests=demand.guests,
+        clock=clock,
+        command=tuple(sys.argv),
+        versions=_versions(),
+    )
+    progress(f"run {recorder.path}")
+    if demand.reference is not None:
+        recorder.reference(demand.reference)
+    context = RunContext(
+        run=recorder.path.name,
+        recorder=recorder,
+        host=host,
+        profile=profile,
+        demands=demand.guests,
+        clock=clock,
+        progress=progress,
+        skus=skus,
+        codes=codes,
+        standin=standin,
+        labs=config.load_lab,
+        wait_seconds=_WAIT_SECONDS if wait else 0.0,
+    )
+    return context, waivers
+
+
+def _again(
+    demand: Demand, path: Path, progress: Progress, wait: bool
+) -> tuple[RunContext, tuple[Waiver, ...]]:
+    """A killed run: what it was given stands in its first event."""
+    clock = SystemClock()
+    inputs = run_inputs(read_events(path / "events.jsonl").events)
+    codes, standin = config.load_kernel_codes(), _standin(inputs.host)
+    recorder = Recorder.resume(path, clock)
+    left = len(demand.groups) - len(demand.done)
+    progress(f"resuming run {recorder.path}: {left} groups of guests are still to be tried")
+    context = RunContext(
+        run=inputs.run,
+        recorder=recorder,
+        host=inputs.host,
+        profile=inputs.profile,
+        demands=demand.guests,
+        clock=clock,
+        progress=progress,
+        skus=inputs.skus,
+        codes=codes,
+        standin=standin,
+        labs=config.load_lab,
+        wait_seconds=_WAIT_SECONDS if wait else 0.0,
+        resumed=True,
+    )
+    return context, inputs.waivers
+
+
+def _standin(host: HostFile) -> StandinScenario | None:
+    return config.load_standin(host.nvml_standin) if host.nvml_standin else None
+
+
+def _versions() -> dict[str, str]:
+    names = ("shakedown", "libvirt-python", "nvidia-ml-py", "pytest", "pytest-testinfra", "pydantic")
+    found = {"python": platform.python_version(), "controller": platform.platform()}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,44 @@
+"""The evidence of a run that still goes on, read back from disk as it grows: what was not recorded does not
+count. Each event is read once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from harness.errors import RecordError
+from harness.model.evidence import Evidence
+from harness.record.assemble import add, at_start
+from harness.record.events import Event, read_line
+
+
+class Live:
+    """Follows one ``events.jsonl``. Not for runs of others: their last line may be half written."""
+
+    def __init__(self, events: Path) -> None:
+        self._path = events
+        self._offset = 0
+        self._lines = 0
+        self._evidence: Evidence | None = None
+
+    def evidence(self) -> Evidence:
+        """All that was recorded so far. Raises RecordError when it cannot be read."""
+        fresh = self._fresh()
+        if self._evidence is None:
+            self._evidence, fresh = at_start(fresh), fresh[1:]
+        self._evidence = add(self._evidence, fresh)
+        return self._evidence
+
+    def _fresh(self) -> tuple[Event, ...]:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except OSError as error:
+            raise RecordError(f"{self._path} could not be read: {error}") from error
+        whole = content[: content.rfind(b"\n") + 1]
+        self._offset += len(whole)
+        events = []
+        for line in whole.split(b"\n")[:-1]:
+            self._lines += 1
+            events.append(read_line(line, self._lines, self._path))
+        return tuple(events)

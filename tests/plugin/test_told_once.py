@@ -1,0 +1,53 @@
+"""A stage that broke is told once with its cause and not tried again; what misses it names it."""
+
+from __future__ import annotations
+
+import re
+import socket
+
+import pytest
+
+from tests.plugin.sessions import ROOT, session
+
+HOST = """
+name: refusing
+ssh: {address: 127.0.0.1, port: PORT, connect_timeout_seconds: 2.0}
+expected_gpus: 4
+"""
+
+
+@pytest.fixture
+def where(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (tmp_path / "host.yaml").write_text(HOST.replace("PORT", str(port)))
+    (tmp_path / "test_own.py").write_text("def test_own(guest):\n    assert guest\n")
+    return tmp_path
+
+
+def test_a_host_that_refuses_is_told_once_and_every_test_is_an_error_that_names_it(where) -> None:
+    said = session(where, str(ROOT / "suites"), "test_own.py", "--candidate", "./host.yaml")
+    assert (said.status, said.verdict) == (3, "INCONCLUSIVE")
+    errors = said.out.partition("= ERRORS =")[2].partition("= verdict =")[0]
+    # Whole with the first test, and once more as what the check of the run's errors says.
+    assert len(re.findall("remedy: see that sshd runs", errors)) == 2
+    first = "test_readiness[host.no_foreign_domains]"
+    assert (
+        len(
+            re.findall(
+                r"host broke for the host, see \S*readiness/test_readiness.py::" + re.escape(first), errors
+            )
+        )
+        > 300
+    )
+    assert len(list((said.run / "transcripts").glob("*connect*"))) == 1, "it was tried again"
+    # Nothing was skipped, and nothing but the absence of help passed.
+    assert re.search(r"\b1 passed, \d+ errors? in", said.out)
+
+
+def test_words_of_a_host_never_reach_the_terminal_as_they_are(where) -> None:
+    text = (where / "host.yaml").read_text().replace("127.0.0.1", "127.0.0.1\\u202e")
+    (where / "host.yaml").write_text(text.replace("address: ", 'address: "').replace(", port", '", port'))
+    said = session(where, str(ROOT / "suites"), "--candidate", "./host.yaml")
+    assert "\u202e" not in said.out
