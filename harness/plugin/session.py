@@ -136,10 +136,10 @@ class Qualification:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, Any, Any]:
         """Begin the run before the first test, and end it after the last, whatever happened in between."""
-        if session.config.getoption("dry_run"):
+        if _option(session.config, "dry_run", False):
             session.items.clear()
             self._dry_run()
-        if session.config.option.collectonly or session.config.getoption("dry_run"):
+        if session.config.option.collectonly or _option(session.config, "dry_run", False):
             return (yield)
         with self._begun(session):
             return (yield)
@@ -177,9 +177,9 @@ class Qualification:
 
         context, waivers = begin(
             self.demand,
-            runs=self._config.getoption("runs"),
+            runs=_option(self._config, "runs", Path("runs")),
             progress=progress,
-            wait=self._config.getoption("wait"),
+            wait=_option(self._config, "wait", False),
         )
         context.recorder.ledger(ledger(session.items, self._made, self._cells))
         for report in self._uncollected:
@@ -289,7 +289,7 @@ class Qualification:
             session.exitstatus = self.record.decision.verdict.exit_status or int(others)
         elif self.problem is not None:
             session.exitstatus = 4
-        elif self._config.getoption("dry_run"):
+        elif _option(self._config, "dry_run", False):
             session.exitstatus = 0
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

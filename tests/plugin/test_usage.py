@@ -118,3 +118,11 @@ def test_every_check_of_every_profile_has_its_test_in_the_suites() -> None:
         assert {each.check for each in planned} == set(profile.checks)
         for each in planned:
             assert (each.phase.value in ("readiness", "afterwards")) or each.guest, each
+
+
+def test_arguments_from_a_file_begin_a_run_by_the_defaults(where) -> None:
+    """Pytest opens such a file after it has asked plugins for their options: the others are not there."""
+    (where / "arguments.txt").write_text("--candidate\n./host.yaml\n")
+    said = session(where, "@arguments.txt", str(ROOT / "suites"), "--collect-only", "-q")
+    assert said.status == 0, said.out
+    assert "test_placement[4gpu-placement.memory]" in said.out  # smoke, the default
