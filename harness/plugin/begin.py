@@ -5,14 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from harness import config
 from harness.backends.clock import SystemClock
 from harness.model.guest import most_at_once
 from harness.model.inventory import HostFile, Waiver
+from harness.model.kernel_codes import KernelCodes
+from harness.model.sku import Sku
 from harness.model.standin import StandinScenario
 from harness.plugin.demand import Demand
+from harness.ports import Clock
 from harness.progress import Progress
 from harness.record.assemble import run_inputs
 from harness.record.events import read_events
@@ -53,19 +57,8 @@ def begin(
     progress(f"run {recorder.path}")
     if demand.reference is not None:
         recorder.reference(demand.reference)
-    context = RunContext(
-        run=recorder.path.name,
-        recorder=recorder,
-        host=host,
-        profile=profile,
-        demands=demand.guests,
-        clock=clock,
-        progress=progress,
-        skus=skus,
-        codes=codes,
-        standin=standin,
-        labs=config.load_lab,
-        wait_seconds=_WAIT_SECONDS if wait else 0.0,
+    context = _context(
+        demand, recorder, progress, wait=wait, clock=clock, skus=skus, codes=codes, standin=standin
     )
     return context, waivers
 
@@ -80,22 +73,38 @@ def _again(
     recorder = Recorder.resume(path, clock)
     left = len(demand.groups) - len(demand.done)
     progress(f"resuming run {recorder.path}: {left} groups of guests are still to be tried")
-    context = RunContext(
-        run=inputs.run,
+    context = _context(
+        demand, recorder, progress, wait=wait, clock=clock, skus=inputs.skus, codes=codes, standin=standin
+    )
+    # The key is the record's own word: its directory may have been moved.
+    return replace(context, run=inputs.run, resumed=True), inputs.waivers
+
+
+def _context(
+    demand: Demand,
+    recorder: Recorder,
+    progress: Progress,
+    *,
+    wait: bool,
+    clock: Clock,
+    skus: tuple[Sku, ...],
+    codes: KernelCodes,
+    standin: StandinScenario | None,
+) -> RunContext:
+    return RunContext(
+        run=recorder.path.name,
         recorder=recorder,
-        host=inputs.host,
-        profile=inputs.profile,
+        host=demand.host,
+        profile=demand.profile,
         demands=demand.guests,
         clock=clock,
         progress=progress,
-        skus=inputs.skus,
+        skus=skus,
         codes=codes,
         standin=standin,
         labs=config.load_lab,
         wait_seconds=_WAIT_SECONDS if wait else 0.0,
-        resumed=True,
     )
-    return context, inputs.waivers
 
 
 def _standin(host: HostFile) -> StandinScenario | None:

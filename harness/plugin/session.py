@@ -49,7 +49,6 @@ class Qualification:
         self.problem: HarnessError | None = None
         """Why there is no record."""
         self.seconds = 0.0
-        self.progress: Progress | None = None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Qualification:
@@ -146,7 +145,7 @@ class Qualification:
 
     @contextmanager
     def _begun(self, session: pytest.Session) -> Iterator[None]:
-        self.progress = progress = progress_of(self._config)
+        progress = progress_of(self._config)
         try:
             self._begin(session, progress)
         except ConfigError as error:
@@ -162,8 +161,8 @@ class Qualification:
             except (session.Failed, session.Interrupted):
                 broke = False  # -x, --maxfail: whoever asked for it wanted an early end, not a broken one
                 raise
-            except Exception:
-                self._internal_error()
+            except Exception as error:
+                self._internal_error(error)
                 raise
             finally:
                 interrupted = broke or bool(self._signals.came)
@@ -204,28 +203,24 @@ class Qualification:
             run.context.recorder.close()
             self.seconds = clock.monotonic() - run.begun
 
-    def _internal_error(self) -> None:
+    def _internal_error(self, error: Exception) -> None:
         """A defect of pytest, of a plugin or of ours: it becomes evidence before the run ends."""
-        from harness.model.evidence import StageError  # noqa: PLC0415  only defects need it
+        from harness.stages.boundary import record_defect  # noqa: PLC0415  only defects need it
 
-        recorder = self._run.context.recorder
-        text = traceback.format_exc()
-        file = recorder.save_file("transcripts/internal-error.txt", text.encode("utf-8", "backslashreplace"))
-        recorder.error(
-            StageError(
-                stage="session",
-                kind="InternalError",
-                message=f"the test session broke: {text.strip().splitlines()[-1]}",
-                remedy="read the traceback; a plugin or a test may have taken pytest's own files away",
-                transcript=file,
-            )
+        last = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+        record_defect(
+            self._run.context.recorder,
+            stage="session",
+            kind="InternalError",
+            message=f"the test session broke: {last}",
+            remedy="read the traceback; a plugin or a test may have taken pytest's own files away",
         )
 
     def _dry_run(self) -> None:
         from harness.config import load_lab  # noqa: PLC0415  as above
         from harness.stages.dry_run import changes  # noqa: PLC0415
 
-        self.progress = progress = progress_of(self._config)
+        progress = progress_of(self._config)
         asked = self.demand
         try:
             lines = changes(asked.host, asked.guests, progress, attach=asked.profile.attach, labs=load_lab)

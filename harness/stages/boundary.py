@@ -63,15 +63,22 @@ def contained(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[N
     except HarnessError as error:
         recorder.error(stage_error(error, name, subject))
     except Exception as error:  # noqa: BLE001  the boundary: our own defects become evidence too
-        trace = traceback.format_exc().encode("utf-8", "backslashreplace")
-        file = recorder.save_file("transcripts/internal-error.txt", trace)
-        recorder.error(
-            StageError(
-                stage="harness",
-                kind=type(error).__name__,
-                message=f"internal error of Shakedown: {error}",
-                remedy="a defect of Shakedown, not of the host: report it with this run directory",
-                subject=subject,
-                transcript=file,
-            )
+        record_defect(
+            recorder,
+            stage="harness",
+            kind=type(error).__name__,
+            message=f"internal error of Shakedown: {error}",
+            remedy="a defect of Shakedown, not of the host: report it with this run directory",
+            subject=subject,
         )
+
+
+def record_defect(
+    recorder: Recorder, *, stage: str, kind: str, message: str, remedy: str, subject: str = ""
+) -> None:
+    """Record the exception that is being handled, with its traceback as a file of the run."""
+    trace = traceback.format_exc().encode("utf-8", "backslashreplace")
+    file = recorder.save_file("transcripts/internal-error.txt", trace)
+    recorder.error(
+        StageError(stage=stage, kind=kind, message=message, remedy=remedy, subject=subject, transcript=file)
+    )
