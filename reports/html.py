@@ -56,6 +56,7 @@ def render(record: RunRecord) -> str:
         identities={guest.name: landing.identities(guest) for guest in evidence.guests},
         engine=evidence.engine,
         versions=view.versions(record),
+        attempts=view.attempts(record),
         notes=view.notes(record),
         link=functools.partial(_link, frozenset(record.files) | {"run.json", "events.jsonl"}),
         style=Markup(_asset("style.css")),  # noqa: S704  our own file

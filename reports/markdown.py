@@ -44,6 +44,7 @@ def _head(record: RunRecord) -> str:
             f"- profile {markdown(record.profile.name)}, run `{record.run}`",
             f"- began {markdown(evidence.started_at)}",
             f"- ended {markdown(evidence.ended_at or 'never: interrupted')}",
+            *(f"- {markdown(said)}" for said in view.attempts(record)),
             f"- checks: {counts}",
             f"- the verdict stands until {markdown(record.expires_at)}",
             f"- interventions by hand: {_joined(evidence.interventions) or 'none'}",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from harness.checks import attempts
+from harness.checks.attempts import Said
 from harness.checks.base import USER, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.errors import HarnessError
 from harness.model.evidence import Evidence, GuestEvidence
@@ -19,6 +21,9 @@ NO_SUBJECT = "(no subject)"
 """Subject of the cell for a check that nothing was planned for (the same words as ``harness.verdict``)."""
 NO_SLOT = "none"
 """Its slot."""
+
+_Key = tuple[str, str]
+"""Check and name of the subject."""
 
 _NOTHING = {
     Scope.HOST: "there is no host",
@@ -69,39 +74,60 @@ def planned(
 def run(
     checks: Iterable[Check], evidence: Evidence, profile: Profile, host: HostFile
 ) -> tuple[tuple[CheckResult, ...], tuple[CoverageCell, ...]]:
-    """Results and coverage of every check that the profile names, in the profile's order."""
+    """Results and coverage of every check that the profile names, in the profile's order; of a resumed run
+    the worst that any of its attempts showed."""
     known = {check.id: check for check in checks}
-    case = Case(evidence=evidence, profile=profile, host=host)
+    said = dict(_all(known, Case(evidence=evidence, profile=profile, host=host)))
+    before: dict[_Key, list[tuple[int, Said]]] = {}
+    for number, seen in attempts.alone(evidence):
+        for key, answer in _all(known, Case(evidence=seen, profile=profile, host=host)):
+            if key[0] in known and attempts.counts(known[key[0]], answer[1].outcome):
+                before.setdefault(key, []).append((number, answer))
+    for key, answers in before.items():
+        said[key] = attempts.worst(said.get(key), answers)
+    results = tuple(result for result, _ in said.values() if result is not None)
+    return results, tuple(cell for _, cell in said.values())
+
+
+def _all(known: Mapping[str, Check], case: Case) -> Iterator[tuple[_Key, Said]]:
+    """Every check that the profile names, of each of its subjects."""
     subjects = {scope: tuple(_unique(_subjects(scope, case))) for scope in Scope}
-    results: list[CheckResult] = []
-    cells: list[CoverageCell] = []
-    for check_id, severity in profile.checks.items():
+    for check_id, severity in case.profile.checks.items():
         check = known.get(check_id)
         if check_id.startswith(USER):
             continue  # its subjects are the tests that were collected: harness.checks.ledger
         if check is None:
-            cells.append(_cell(check_id, _NOBODY, severity, "this version has no such check"))
-        elif not subjects[check.scope]:
-            cells.append(_cell(check_id, _NOBODY, severity, _NOTHING[check.scope]))
-        else:
-            for subject in subjects[check.scope]:
-                result, cell = _ask(check, severity, case, subject)
-                results += [result] if result is not None else []
-                cells.append(cell)
-    return tuple(results), tuple(cells)
+            cell = _cell(check_id, _NOBODY, severity, "this version has no such check")
+            yield (check_id, NO_SUBJECT), (None, cell)
+            continue
+        if not subjects[check.scope]:
+            cell = _cell(check_id, _NOBODY, severity, _NOTHING[check.scope])
+            yield (check_id, NO_SUBJECT), (None, cell)
+        for subject in subjects[check.scope]:
+            yield (check_id, subject.name), _ask(check, severity, case, subject)
 
 
 def ask(
     check: Check, slot: str, evidence: Evidence, profile: Profile, host: HostFile
 ) -> tuple[CheckResult | None, CoverageCell | None]:
     """What one check says of the subject that now stands in a slot; no cell where nothing does any more."""
-    case = Case(evidence=evidence, profile=profile, host=host)
     severity = profile.checks[check.id]
+    case = Case(evidence=evidence, profile=profile, host=host)
     subjects = tuple(_unique(_subjects(check.scope, case)))
     if not subjects and slot == NO_SLOT:
         return None, _cell(check.id, _NOBODY, severity, _NOTHING[check.scope])
     subject = next((each for each in subjects if each.slot == slot), None)
-    return _ask(check, severity, case, subject) if subject is not None else (None, None)
+    if subject is None:
+        return None, None
+    before = [
+        (number, _ask(check, severity, then, same))
+        for number, seen in attempts.alone(evidence)
+        for then in (Case(evidence=seen, profile=profile, host=host),)
+        for same in _unique(_subjects(check.scope, then))
+        if same.name == subject.name
+    ]
+    counted = [(number, said) for number, said in before if attempts.counts(check, said[1].outcome)]
+    return attempts.worst(_ask(check, severity, case, subject), counted)
 
 
 _NOBODY = Subject(name=NO_SUBJECT, slot=NO_SLOT)
@@ -119,9 +145,7 @@ def _blank(profile: Profile, host: HostFile, guests: tuple[GuestEvidence, ...]) 
     )
 
 
-def _ask(
-    check: Check, severity: Severity, case: Case, subject: Subject
-) -> tuple[CheckResult | None, CoverageCell]:
+def _ask(check: Check, severity: Severity, case: Case, subject: Subject) -> Said:
     try:
         said = check.judge(case, subject)
     except MissingEvidence as missing:

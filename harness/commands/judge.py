@@ -12,6 +12,7 @@ from harness.record.directory import RunDirectory
 from harness.record.judge import Checker, Judgement, rejudge
 from harness.verdict.tally import tally
 from reports.parts.text import clean
+from reports.parts.view import attempts
 
 
 def run(*, run_dir: Path, json_output: bool, checker: Checker | None = None) -> int:
@@ -56,6 +57,7 @@ def _text(judgement: Judgement) -> str:
     lines = [
         f"{record.decision.verdict.value}  {clean(record.host.name)}  (recorded: {was}; {words})",
         f"checks: {counts}",
+        *(clean(said) for said in attempts(record)),
         *(clean(reason) for reason in record.decision.reasons),
         *(f"note: {clean(note)}" for note in judgement.notes),
     ]

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import ConfigError, RecordError
-from harness.model.outcome import Verdict
 from harness.model.record import RunRecord
-from harness.record.directory import RunDirectory
-from harness.record.events import read_events
+from harness.record.directory import RECORD, RunDirectory
 from harness.record.files import safe_name
-from harness.record.judge import file_problems, read_recorded, recorded_files, rejudge
-from harness.record.notes import read_notes, taken_notes
+from harness.record.judge import Checker, rejudge
 from reports import render_all, renderer
 from reports.parts.text import clean
 
 
-def run(*, runs: Sequence[Path], formats: Sequence[str] = (), output: Path | None = None) -> int:
-    """Render each run's ``run.json``; prints the files written, one a line, and returns 0.
+def run(
+    *,
+    runs: Sequence[Path],
+    formats: Sequence[str] = (),
+    output: Path | None = None,
+    checker: Checker | None = None,
+) -> int:
+    """Render each run's record; prints the files written, one a line, and returns 0.
 
-    Reports go beside the record, or into ``output`` (one folder for each run when there are several). No
-    ``formats`` means all that a run writes by itself. A record that was altered, or whose evidence was, is
-    rendered as INCONCLUSIVE with the reason, never with the verdict it claims. One that a note was left for
-    after its end is judged again with it. Raises ConfigError for an
-    unknown format or a directory that is not a run, RecordError for a run without a readable ``run.json``.
+    Every run is decided again from its events first, as ``judge`` does (by ``checker``, or all checks): what
+    ``run.json`` says is not believed. Where the two differ, or evidence was altered, that is said on standard
+    error, and the report is INCONCLUSIVE with the reason. Reports go beside the record, or into ``output``
+    (one folder for each run when there are several). No ``formats`` means all that a run writes by itself.
+    Raises ConfigError for an unknown format or a directory that is not a run, RecordError for a run without a
+    readable ``run.json``.
     """
     if not runs:
         raise ConfigError("no run was named", remedy="name a directory like runs/<host>/<run-id>")
@@ -34,45 +37,25 @@ def run(*, runs: Sequence[Path], formats: Sequence[str] = (), output: Path | Non
         renderer(name)
     for path in runs:
         directory = RunDirectory.open(path)
-        record = load(directory)
+        record = load(directory, checker)
         target = _target(directory, record, output, several=len(runs) > 1)
         for written in render_all(target, record, formats).values():
             sys.stdout.write(f"{written}\n")
     return 0
 
 
-def load(directory: RunDirectory) -> RunRecord:
-    """The recorded run, judged again when notes came after its end; INCONCLUSIVE with the reasons when the
-    directory contradicts its own hashes."""
-    log = read_events(directory.events)
-    record, problems = read_recorded(directory, log)
-    left = read_notes(directory, taken_notes(log.events))
-    altered = file_problems(directory, recorded_files(log.events))
-    problems = (*log.problems, *altered, *problems, *left.problems)
-    if record is None:
-        why = "; ".join(problems) or "run.json was never written: the run was killed"
+def load(directory: RunDirectory, checker: Checker | None = None) -> RunRecord:
+    """The run, decided again. Raises RecordError when it was never decided, or cannot be read."""
+    judgement = rejudge(directory, checker=checker, titles=None if checker is None else ())
+    if judgement.recorded is None:
+        why = "; ".join(judgement.problems) or f"{RECORD} was never written: the run was killed"
         raise RecordError(
             f"{directory.path} has no usable record: {why}",
-            remedy="`shakedown judge` shows what its evidence says",
+            remedy="`shakedown judge` shows what its evidence says; `--resume` takes a killed run up again",
         )
-    if not problems and not log.ended:
-        problems = ("the events have no end",)
-    if left.notes and not problems:
-        return _judged_again(directory)
-    for problem in problems:
-        sys.stderr.write(f"warning: {directory.path}: {clean(problem)}\n")
-    if not problems:
-        return record
-    reasons = tuple(f"the record cannot be trusted: {problem}" for problem in problems)
-    decision = replace(
-        record.decision, verdict=Verdict.INCONCLUSIVE, reasons=(*reasons, *record.decision.reasons)
-    )
-    return replace(record, decision=decision)
-
-
-def _judged_again(directory: RunDirectory) -> RunRecord:
-    judgement = rejudge(directory)
-    for said in (*judgement.problems, *judgement.notes):
+    before, now = judgement.recorded.decision.verdict.value, judgement.record.decision.verdict.value
+    differs = (f"it was recorded as {before} and is {now} now",) if before != now else ()
+    for said in (*differs, *judgement.problems, *judgement.notes):
         sys.stderr.write(f"warning: {directory.path}: {clean(said)}\n")
     return judgement.record
 

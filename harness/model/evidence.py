@@ -302,3 +302,23 @@ class Evidence:
     """What the tests said, in their order."""
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage to seconds."""
+    attempts: tuple[Attempt, ...] = ()
+    """Each stretch of a run that was resumed, side by side; empty for a run that went through in one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """What one controller process did of a run: from its start, or from ``--resume``, to its end."""
+
+    number: int
+    """From 1."""
+    started_at: str
+    ended_at: str
+    """The last thing heard of it (UTC, ISO 8601)."""
+    seconds: float
+    """By the controller's steady clock."""
+    ended: str
+    """How it ended, in words."""
+    shakedown_version: str
+    evidence: Evidence
+    """What it alone recorded; its own ``attempts`` are empty."""

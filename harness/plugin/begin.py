@@ -18,11 +18,12 @@ from harness.model.standin import StandinScenario
 from harness.plugin.demand import Demand
 from harness.ports import Clock
 from harness.progress import Progress
-from harness.record.assemble import run_inputs
+from harness.record.attempts import History
 from harness.record.events import read_events
 from harness.record.recorder import Recorder
 from harness.record.room import require_room
 from harness.stages.context import RunContext
+from harness.stages.recover import recover
 
 _WAIT_SECONDS = 24 * 3600.0
 
@@ -68,9 +69,21 @@ def _again(
 ) -> tuple[RunContext, tuple[Waiver, ...]]:
     """A killed run: what it was given stands in its first event."""
     clock = SystemClock()
-    inputs = run_inputs(read_events(path / "events.jsonl").events)
-    codes, standin = config.load_kernel_codes(), _standin(inputs.host)
     recorder = Recorder.resume(path, clock)
+    # Read once it is ours alone. The last event is its own: what lies before it, the attempts before did.
+    events = read_events(recorder.directory.events).events[:-1]
+    history = History.of(events)
+    inputs = history.inputs
+    codes, standin = config.load_kernel_codes(), _standin(inputs.host)
+    recover(
+        recorder,
+        events,
+        attempt=len(history.stretches),
+        evidence=history.stretches[-1].evidence,
+        host=inputs.host,
+        profile=inputs.profile,
+        codes=codes,
+    )
     left = len(demand.groups) - len(demand.done)
     progress(f"resuming run {recorder.path}: {left} groups of guests are still to be tried")
     context = _context(

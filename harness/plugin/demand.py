@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,8 @@ from harness.model.evidence import Evidence, Reference
 from harness.model.guest import AttachMode, GuestDemand, GuestRequest
 from harness.model.inventory import GuestSpec, HostFile, Profile
 from harness.model.outcome import Severity
-from harness.record.assemble import assemble, run_inputs
+from harness.record.assemble import run_inputs
+from harness.record.attempts import assemble
 from harness.record.directory import RunDirectory
 from harness.record.events import read_events
 from harness.record.reference import read_reference
@@ -72,7 +74,7 @@ def resumed(path: Path) -> Demand:
     directory = RunDirectory.open(path)
     log = read_events(directory.events)
     inputs, evidence = run_inputs(log.events), assemble(log.events)
-    if log.ended:
+    if log.ended or os.path.lexists(directory.record):
         raise ConfigError(f"{path} has ended: there is nothing to resume", remedy="start a new run")
     return Demand(
         host=inputs.host,

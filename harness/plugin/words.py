@@ -9,6 +9,7 @@ from harness.model.outcome import Severity
 from harness.model.record import RunRecord
 from harness.verdict.tally import tally
 from reports.parts.text import clean
+from reports.parts.view import attempts
 
 _LINE = 300
 _REASONS = 12
@@ -41,6 +42,7 @@ def verdict_words(record: RunRecord, path: Path, seconds: float) -> list[str]:
     broke = bool(record.evidence.errors) or record.evidence.interrupted
     missing = sum(1 for cell in decision.coverage if cell.outcome is None)
     told = [r for r in decision.reasons if not (broke and (_MISSING in r or r.startswith("stage ")))]
+    lines += [f"  {plain(said)}" for said in attempts(record)]
     lines += [f"  - {plain(reason)}" for reason in told[:_REASONS]]
     if len(told) > _REASONS:
         lines.append(f"  ... and {len(told) - _REASONS} more reasons in the report")

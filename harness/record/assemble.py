@@ -1,6 +1,6 @@
-"""Events to Evidence: a pure fold, so that a run reads the same on any machine, at any time.
+"""Events of one attempt to Evidence: a pure fold, so that a run reads the same on any machine, at any time.
 
-A killed run is read up to its last whole event and counts as interrupted.
+``harness.record.attempts`` makes a run of its attempts.
 """
 
 from __future__ import annotations
@@ -60,29 +60,18 @@ def run_inputs(events: tuple[Event, ...]) -> RunInputs:
     """The inputs frozen in the first event. Raises RecordError when it is not a ``run.start``."""
     if not events or events[0].kind != Kind.RUN_START:
         raise RecordError("the events do not begin with run.start: what was asked of the host is unknown")
-    return _guarded(events[0], lambda: from_data(RunInputs, events[0].data, source="run.start"))
+    return guarded(events[0], lambda: from_data(RunInputs, events[0].data, source="run.start"))
 
 
-def assemble(events: tuple[Event, ...], *, torn: bool = False) -> Evidence:
-    """All that the events say, as Evidence; ``torn`` tells that an unfinished last line was left out.
-
-    Raises RecordError for an unknown kind, a value that does not fit, or a guest that was never requested.
-    """
-    evidence = add(at_start(events), events[1:])
-    ended = any(event.kind == Kind.RUN_END for event in events)
-    return evidence if ended and not torn else replace(evidence, interrupted=True)
-
-
-def at_start(events: tuple[Event, ...]) -> Evidence:
-    """What the first event says: the host, and the guests that are demanded. Raises RecordError."""
-    inputs = run_inputs(events)
+def at_start(inputs: RunInputs, at: str) -> Evidence:
+    """The evidence of an attempt that began at ``at``: the host, and the guests that are demanded."""
     return Evidence(
         host=inputs.host.name,
         subject=inputs.host.subject,
         profile=inputs.profile.name,
         skus=inputs.skus,
         run=inputs.run,
-        started_at=events[0].at,
+        started_at=at,
         ended_at=None,
         guests=demanded(inputs.profile, inputs.guests),
     )
@@ -102,27 +91,19 @@ def demanded(profile: Profile, guests: Iterable[GuestDemand]) -> tuple[GuestEvid
     )
 
 
-def add(evidence: Evidence, events: Iterable[Event]) -> Evidence:
-    """The evidence with what further events say. Raises RecordError."""
-    for event in events:
-        step = _STEPS.get(event.kind)
-        if step is None:
-            raise RecordError(f"event {event.seq} is of unknown kind {event.kind[:80]!r}")
-        evidence = _guarded(event, partial(step, evidence, event))
-    return evidence
+def with_event(evidence: Evidence, event: Event) -> Evidence:
+    """The evidence of an attempt with what one more of its events says.
+
+    Raises RecordError for an unknown kind, a value that does not fit, or a guest that was never requested.
+    """
+    step = _STEPS.get(event.kind)
+    if step is None:
+        raise RecordError(f"event {event.seq} is of unknown kind {event.kind[:80]!r}")
+    return guarded(event, partial(step, evidence, event))
 
 
-def end_of_run(events: Iterable[Event]) -> str:
-    """When the run ended: its ``run.end``, or the last thing heard of it (UTC, ISO 8601)."""
-    moment = ""
-    for event in events:
-        moment = event.at
-        if event.kind == Kind.RUN_END:
-            break
-    return moment
-
-
-def _guarded(event: Event, step: Callable[[], T]) -> T:
+def guarded(event: Event, step: Callable[[], T]) -> T:
+    """What ``step`` makes of an event. Raises RecordError where the event does not fit."""
     try:
         return step()
     except (ParseError, KeyError, TypeError, ValueError, AttributeError) as error:
@@ -139,7 +120,8 @@ def _texts(values: Any) -> tuple[str, ...]:
     return from_data(tuple[str, ...], values)
 
 
-def _with_guest(evidence: Evidence, name: Any, **changes: Any) -> Evidence:
+def with_guest(evidence: Evidence, name: Any, **changes: Any) -> Evidence:
+    """The evidence with changes to one guest. Raises RecordError for one that was never requested."""
     if not any(guest.name == name for guest in evidence.guests):
         raise RecordError(f"guest {str(name)[:80]!r} was never requested")
     guests = tuple(replace(g, **changes) if g.name == name else g for g in evidence.guests)
@@ -190,42 +172,42 @@ def _asked(evidence: Evidence, event: Event) -> Evidence:
 def _guest_plan(evidence: Evidence, event: Event) -> Evidence:
     data = event.data
     if "plan" in data:
-        return _with_guest(evidence, data["guest"], plan=from_data(PlacementPlan, data["plan"]), no_plan=None)
-    return _with_guest(evidence, data["guest"], no_plan=from_data(NoPlan, data["no_plan"]), plan=None)
+        return with_guest(evidence, data["guest"], plan=from_data(PlacementPlan, data["plan"]), no_plan=None)
+    return with_guest(evidence, data["guest"], no_plan=from_data(NoPlan, data["no_plan"]), plan=None)
 
 
 def _guest_xml(evidence: Evidence, event: Event) -> Evidence:
     data = event.data
-    return _with_guest(
+    return with_guest(
         evidence, data["guest"], domain_xml=str(data["file"]), xml_problems=_texts(data["problems"])
     )
 
 
 def _guest_reached(evidence: Evidence, event: Event) -> Evidence:
     seconds = float(event.data["boot_seconds"])
-    return _with_guest(evidence, event.data["guest"], reached=True, boot_seconds=seconds)
+    return with_guest(evidence, event.data["guest"], reached=True, boot_seconds=seconds)
 
 
 def _guest_observed(evidence: Evidence, event: Event) -> Evidence:
     observed = from_data(ObservedPlacement, event.data["observed"])
     files = _texts(event.data["files"])
-    return _with_guest(evidence, event.data["guest"], observed=observed, observed_files=files)
+    return with_guest(evidence, event.data["guest"], observed=observed, observed_files=files)
 
 
 def _kernel_log(evidence: Evidence, event: Event) -> Evidence:
     lines = event.data["lines"]
-    return _with_guest(evidence, event.data["guest"], kernel_log=None if lines is None else _texts(lines))
+    return with_guest(evidence, event.data["guest"], kernel_log=None if lines is None else _texts(lines))
 
 
 def _workload(evidence: Evidence, event: Event) -> Evidence:
     result = from_data(WorkloadResult, event.data["result"])
     guest = _guest(evidence, result.guest)
-    return _with_guest(evidence, guest.name, results=(*guest.results, result))
+    return with_guest(evidence, guest.name, results=(*guest.results, result))
 
 
 def _telemetry(evidence: Evidence, event: Event) -> Evidence:
     telemetry = from_data(GuestTelemetry, event.data["telemetry"])
-    return _with_guest(evidence, telemetry.guest, telemetry=telemetry)
+    return with_guest(evidence, telemetry.guest, telemetry=telemetry)
 
 
 def _host_telemetry(evidence: Evidence, event: Event) -> Evidence:
@@ -234,18 +216,18 @@ def _host_telemetry(evidence: Evidence, event: Event) -> Evidence:
 
 def _bare_devices(evidence: Evidence, event: Event) -> Evidence:
     devices = from_data(tuple[PciAddress, ...], event.data["devices"])
-    return _with_guest(evidence, event.data["guest"], devices=devices)
+    return with_guest(evidence, event.data["guest"], devices=devices)
 
 
 def _residue(evidence: Evidence, event: Event) -> Evidence:
     guest = _guest(evidence, event.data["guest"])
     trial = from_data(ResidueTrial, event.data["trial"])
-    return _with_guest(evidence, guest.name, residue=(*guest.residue, trial))
+    return with_guest(evidence, guest.name, residue=(*guest.residue, trial))
 
 
 def _release(evidence: Evidence, event: Event) -> Evidence:
     release = from_data(ReleaseEvidence, event.data["release"])
-    return _with_guest(evidence, release.guest, release=release)
+    return with_guest(evidence, release.guest, release=release)
 
 
 def _reset(evidence: Evidence, event: Event) -> Evidence:
@@ -269,15 +251,15 @@ def _engine(evidence: Evidence, event: Event) -> Evidence:
 
 
 def _guest_started(evidence: Evidence, event: Event) -> Evidence:
-    return _with_guest(evidence, event.data["guest"], started=True)
+    return with_guest(evidence, event.data["guest"], started=True)
 
 
 _STEPS: dict[str, Callable[[Evidence, Event], Evidence]] = {
-    Kind.RUN_RESUMED: _keep,
     Kind.RUN_END: _run_end,
     Kind.STAGE_START: _keep,
     Kind.STAGE_END: _stage_end,
     Kind.FILE: _keep,
+    Kind.WATCH: _keep,
     Kind.ENGINE: _engine,
     Kind.FACTS: _facts,
     Kind.REFERENCE: _reference,

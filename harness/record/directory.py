@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +14,18 @@ EVENTS = "events.jsonl"
 RECORD = "run.json"
 TRANSCRIPTS = "transcripts"
 DOMAIN = "domain"
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}", re.ASCII)
 
 
 def new_run_id(now: str) -> str:
     """A run id that sorts by time: ``20260310T120000Z-3f9a1c`` for ``now`` (UTC, ISO 8601)."""
     stamp = "".join(c for c in now.split(".", maxsplit=1)[0].rstrip("Z") if c.isalnum())
     return f"{stamp}Z-{secrets.token_hex(3)}"
+
+
+def is_run_id(name: str) -> bool:
+    """Whether ``new_run_id`` makes names of this form."""
+    return _RUN_ID.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

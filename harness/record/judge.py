@@ -18,8 +18,8 @@ from harness.model.evidence import Evidence, Note
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell, Decision, Severity, Verdict
 from harness.model.record import SCHEMA_VERSION, CheckTitle, RunRecord
-from harness.record.assemble import assemble, end_of_run, run_inputs
-from harness.record.directory import EVENTS, RECORD, RunDirectory
+from harness.record.attempts import History, closed
+from harness.record.directory import EVENTS, RECORD, RunDirectory, is_run_id
 from harness.record.events import Event, EventFile, read_events
 from harness.record.files import sha256_bytes, sha256_of, write_whole
 from harness.record.kinds import Kind
@@ -75,7 +75,7 @@ def finish(
     unread = recorder.absorb_notes()
     log = read_events(directory.events)
     files = recorded_files(log.events)
-    problems = (*log.problems, *file_problems(directory, files), *unread)
+    problems = (*log.problems, *_foreign(directory, log), *file_problems(directory, files), *unread)
     total = recorder.log.total + 2  # `record` and `end` are still to come
     trust = _Trust(files=files, problems=problems, total=total, unfinished=False)
     record = _record(log, trust, checker, titles)
@@ -103,7 +103,8 @@ def rejudge(
     files = recorded_files(log.events)
     recorded, problems = read_recorded(directory, log)
     left = read_notes(directory, taken_notes(log.events))
-    problems = (*log.problems, *file_problems(directory, files), *problems, *left.problems)
+    damaged = (*log.problems, *_foreign(directory, log), *file_problems(directory, files))
+    problems = (*damaged, *problems, *left.problems)
     unfinished = not any(event.kind == Kind.END for event in log.events)
     trust = _Trust(files=files, problems=problems, total=len(log.events), unfinished=unfinished)
     fresh = _record(log, trust, checker, titles)
@@ -169,16 +170,16 @@ def _record(
     *,
     late: tuple[Note, ...] = (),
 ) -> RunRecord:
-    inputs = run_inputs(log.events)
-    evidence = functools.reduce(with_note, late, assemble(log.events, torn=log.torn > 0))
+    history = History.of(log.events)
+    inputs = history.inputs
+    evidence = functools.reduce(with_note, late, closed(history, torn=log.torn > 0))
     results, planned = (checker or _registered_checker())(evidence, inputs.profile, inputs.host)
-    now = end_of_run(log.events)
     decision = decide(
         results,
         planned,
         inputs.waivers,
         subject_kind=inputs.host.subject,
-        now=now,
+        now=history.latest,
         errors=evidence.errors,
         interrupted=evidence.interrupted or trust.unfinished,
         required=[check for check, severity in inputs.profile.checks.items() if severity is Severity.BLOCKER],
@@ -193,7 +194,7 @@ def _record(
         results=results,
         titles=_registered_titles() if titles is None else titles,
         decision=_distrust(decision, trust.problems) if trust.problems else decision,
-        expires_at=_expiry(now, inputs.profile.valid_days),
+        expires_at=_expiry(history.ended_at, inputs.profile.valid_days),
         files=trust.files,
         events=trust.total,
         command=inputs.command,
@@ -234,12 +235,41 @@ def _regular(path: Path) -> Path:
     return path
 
 
+_REPEATED = {
+    "schema_version": "schema version",
+    "shakedown_version": "version of Shakedown",
+    "run": "run",
+    "host": "host",
+    "profile": "profile",
+    "waivers": "waivers",
+    "evidence": "evidence",
+    "expires_at": "validity",
+    "files": "list of evidence files",
+    "events": "number of events",
+    "command": "command line",
+    "versions": "versions of the controller's software",
+}
+"""What ``run.json`` repeats of the events, for readers that have it alone. Its results, titles and decision
+are judgement: compared by what they say, since another version words them anew."""
+
+
 def _contradictions(recorded: RunRecord, fresh: RunRecord) -> tuple[str, ...]:
     """Where this judgement and the recorded one differ: what is wrong with the record, if anything."""
-    lines = _differences(recorded, fresh)
-    if recorded.evidence != fresh.evidence:
-        lines = (*lines, f"the evidence in {RECORD} is not what {EVENTS} says")
-    return lines
+    repeated = tuple(
+        f"the {words} in {RECORD} is not what {EVENTS} says"
+        for field, words in _REPEATED.items()
+        if getattr(recorded, field) != getattr(fresh, field)
+    )
+    return (*_differences(recorded, fresh), *repeated)
+
+
+def _foreign(directory: RunDirectory, log: EventFile) -> tuple[str, ...]:
+    """Whether the events are those of another run than the directory is named after. A name that somebody
+    gave it (``archive/monday``) says nothing."""
+    named, found = directory.path.name, History.of(log.events[:1]).inputs.run
+    if named == found or not is_run_id(named):
+        return ()
+    return (f"the directory is named after run {named}, and its events are those of run {found}",)
 
 
 def _differences(recorded: RunRecord, fresh: RunRecord) -> tuple[str, ...]:
@@ -262,7 +292,8 @@ def _outcomes(record: RunRecord) -> dict[tuple[str, str], str]:
     cells = {}
     for cell in record.decision.coverage:
         outcome = cell.outcome.value if cell.outcome else "missing"
-        cells[cell.check, cell.subject] = f"{outcome} ({cell.severity.value})"
+        waived = f", waived by {cell.waived_by}" if cell.waived_by else ""
+        cells[cell.check, cell.subject] = f"{outcome} ({cell.severity.value}{waived})"
     return cells
 
 

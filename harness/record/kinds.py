@@ -16,6 +16,8 @@ class Kind(StrEnum):
     LEDGER = "ledger"
     ASKED = "asked"
     FILE = "file"
+    WATCH = "watch"
+    RECOVERED = "recovered"
     ENGINE = "engine"
     FACTS = "facts"
     REFERENCE = "reference"

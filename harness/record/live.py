@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.errors import RecordError
 from harness.model.evidence import Evidence
-from harness.record.assemble import add, at_start
+from harness.record.attempts import History
 from harness.record.events import Event, read_line
 
 
@@ -18,15 +18,13 @@ class Live:
         self._path = events
         self._offset = 0
         self._lines = 0
-        self._evidence: Evidence | None = None
+        self._history: History | None = None
 
     def evidence(self) -> Evidence:
         """All that was recorded so far. Raises RecordError when it cannot be read."""
         fresh = self._fresh()
-        if self._evidence is None:
-            self._evidence, fresh = at_start(fresh), fresh[1:]
-        self._evidence = add(self._evidence, fresh)
-        return self._evidence
+        self._history = History.of(fresh) if self._history is None else self._history.after(fresh)
+        return self._history.evidence
 
     def _fresh(self) -> tuple[Event, ...]:
         try:

@@ -6,6 +6,8 @@ Every method returns after the event is on disk. Values go in as they are and co
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,7 +35,7 @@ from harness.model.sku import Sku
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
 from harness.ports import Clock, CommandResult
-from harness.record.directory import DOMAIN, TRANSCRIPTS, RunDirectory, new_run_id
+from harness.record.directory import DOMAIN, RECORD, TRANSCRIPTS, RunDirectory, new_run_id
 from harness.record.events import EventLog, read_events
 from harness.record.files import make_folders, safe_name, sha256_bytes, sha256_of, write_whole
 from harness.record.kinds import Kind
@@ -107,14 +109,20 @@ class Recorder:
 
     @classmethod
     def resume(cls, path: Path, clock: Clock) -> Recorder:
-        """Go on with a killed run.
+        """Go on with a killed run: its next attempt begins.
 
         Raises ConfigError for a foreign directory, RecordError for a run that has ended.
         """
         directory = RunDirectory.open(path)
+        if os.path.lexists(directory.record):
+            raise RecordError(
+                f"{path} has ended: it has a {RECORD}, and a verdict is not taken back",
+                remedy=f"shakedown judge {path}; or start a new run",
+            )
         log, cut = EventLog.reopen(directory.events, clock)
         recorder = cls(directory, log, clock)
-        recorder.log.append(Kind.RUN_RESUMED, {"torn_bytes": cut})
+        data = {"torn_bytes": cut, "shakedown_version": shakedown_version(), "command": list(sys.argv)}
+        recorder.log.append(Kind.RUN_RESUMED, data)
         return recorder
 
     @property
@@ -315,6 +323,17 @@ class Recorder:
     def host_telemetry(self, telemetry: HostTelemetry) -> None:
         """What the host's own side showed while loads ran."""
         self.log.append(Kind.HOST_TELEMETRY, {"telemetry": to_data(telemetry)})
+
+    def watch_begins(self, path: Path, guest: str = "") -> None:
+        """A file of ``file_path`` grows from now on by what is seen of a guest, or of the host; should the
+        controller be killed, a later attempt finds it by this."""
+        file = path.relative_to(self.path).as_posix()
+        self.log.append(Kind.WATCH, {"file": file, "guest": guest})
+
+    def recovered(self, attempt: int, telemetry: GuestTelemetry | HostTelemetry) -> None:
+        """What a killed attempt had watched and could not sum up any more."""
+        field = "telemetry" if isinstance(telemetry, GuestTelemetry) else "host_telemetry"
+        self.log.append(Kind.RECOVERED, {"attempt": attempt, field: to_data(telemetry)})
 
     def bare_devices(self, guest: str, devices: tuple[PciAddress, ...]) -> None:
         """The GPUs that the loads of a bare host work on."""

@@ -123,11 +123,14 @@ class BareMachine:
         context.progress.stage(f"{name}: burn")
         transport = self.host.access.transport
         with contained(context.recorder, "burn", subject=name), stage(context.recorder, "burn", subject=name):
+            self.host.lease.require()
             task = _burn(self.host, self.demand, chosen)
             put_payload(transport, task.place)
             watch = _watch(self.host, name, chosen, task.place, self._gpus)
             with watched(watch, transport, task.results):
                 burn(task, transport)
+            # Without the lease another run may have worked beside the loads, or may have ended them.
+            self.host.lease.regain()
 
     def release(self, *, orderly: bool = True) -> None:
         """End what still runs, and remove its files; an interrupt in its middle does not leave them."""

@@ -53,6 +53,7 @@ owner() {
 take() {
     mine=$1 controller_=$2 started_=$3 grace=$4
     shift 4
+    rm -f "$root"/.new.*  # what killed runs left; ours is the only one that works here now
     blocked=0
     for address in "$@"; do
         [ -e "$root/claims/$address" ] || continue
@@ -64,7 +65,8 @@ take() {
     [ "$blocked" -eq 0 ] || return 0
     for address in "$@"; do
         [ -e "$root/claims/$address" ] && continue
-        new="$root/.new.$$"
+        # A file of its own: one that a killed run left half linked is another's claim by now.
+        new=$(mktemp "$root/.new.XXXXXXXX") || fail "cannot make a file in $root"
         printf '%s\t%s\t%s\n' "$mine" "$controller_" "$started_" > "$new" || fail "cannot write $new"
         ln "$new" "$root/claims/$address" || fail "cannot create $root/claims/$address"
         rm -f "$new"

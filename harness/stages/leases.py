@@ -52,12 +52,12 @@ class HoldingTransport(Transport, Protocol):
 class Lease:
     """The proof on the host that a run's controller lives. Beats by itself until closed."""
 
-    def __init__(self, take: Callable[[], Held], run: str, beat_seconds: float) -> None:
-        """``take`` takes the lease on the host or raises; it is called at once, and by ``regain``."""
+    def __init__(self, take: Callable[[bool], Held], run: str, beat_seconds: float) -> None:
+        """``take`` takes the lease on the host or raises; called at once, and by ``regain`` with True."""
         self.run = run
         self._take = take
         self._beat_seconds = beat_seconds
-        self._begin()
+        self._begin(again=False)
 
     @property
     def alive(self) -> bool:
@@ -73,11 +73,14 @@ class Lease:
             )
 
     def regain(self) -> None:
-        """Take the lease again if it is lost. Raises ClaimError when another process has it by now (which
-        then clears what the run left), TransportError when the host cannot be asked."""
+        """Take the lease again if it is lost, and nobody acted meanwhile as if the run were gone.
+
+        Raises ClaimError when another process has it by now (which then clears what the run left) or had it,
+        TransportError when the host cannot be asked.
+        """
         if not self.alive:
             self.close()
-            self._begin()
+            self._begin(again=True)
 
     def close(self) -> None:
         """Give the lease back; safe to call twice."""
@@ -85,8 +88,8 @@ class Lease:
         self._thread.join(30.0)
         self._held.close()
 
-    def _begin(self) -> None:
-        self._held = self._take()
+    def _begin(self, *, again: bool) -> None:
+        self._held = self._take(again)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name=f"lease {self.run}", daemon=True)
         self._thread.start()
@@ -110,8 +113,9 @@ def hold_lease(
     require_words(run, roots)
     script = resources.files("harness.stages").joinpath("lease.sh").read_text()
 
-    def take() -> Held:
-        held = transport.hold(("sh", "-c", script, "sh", run, f"{lease_seconds:g}", *roots))
+    def take(again: bool) -> Held:
+        mode = "again" if again else "new"
+        held = transport.hold(("sh", "-c", script, "sh", run, f"{lease_seconds:g}", mode, *roots))
         try:
             _require_holding(held, run, transport.name)
         except BaseException:
@@ -129,6 +133,12 @@ def _require_holding(held: Held, run: str, host: str) -> None:
             f"run {run} is already driven by another process",
             host=host,
             remedy="wait for it, or end that process; its lease is then free",
+        )
+    if answer == "cleared":
+        raise ClaimError(
+            f"run {run} lost its lease, and its claims were cleared before it could take it again",
+            host=host,
+            remedy="another run may have had its devices, or the host rebooted: what ran since proves nothing",
         )
     if answer != "holding":
         raise TransportError(

@@ -109,6 +109,8 @@ def watched(watch: Watch, connection: StreamingTransport, results: list[Workload
         why = f"the sampler could not be started: {error.message}"
         watch.progress(why)
     try:
+        if stream is not None:
+            watch.recorder.watch_begins(path, watch.guest)
         yield
     finally:
         if stream is not None:

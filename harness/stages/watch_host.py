@@ -46,6 +46,8 @@ def watched_host(host: ClaimedHost) -> Iterator[None]:
         why = f"the host cannot be watched: {error.message}"
         context.progress(why)
     try:
+        if stream is not None:
+            context.recorder.watch_begins(path)
         yield
     finally:
         if stream is not None:

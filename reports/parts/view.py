@@ -18,6 +18,7 @@ from harness.model.pci import PciAddress
 from harness.model.record import RunRecord
 from harness.model.topology import GPU_CLASSES, PciDevice
 from harness.verdict.disturbance import PREFIX
+from reports.parts.text import duration
 
 STATEMENTS = {
     SubjectKind.LAB: (
@@ -245,6 +246,19 @@ def versions(record: RunRecord) -> tuple[tuple[str, str], ...]:
         ]
     rows += [(f"controller: {name}", value) for name, value in sorted(record.versions.items())]
     return tuple(rows)
+
+
+def attempts(record: RunRecord) -> tuple[str, ...]:
+    """Each attempt of a run that was resumed, and how it ended; nothing for a run that went through in one."""
+    return tuple(
+        f"attempt {each.number}: {each.started_at} to {each.ended_at} ({duration(each.seconds)}), {each.ended}"
+        + (f", by Shakedown {each.shakedown_version}" if _versions(record) > 1 else "")
+        for each in record.evidence.attempts
+    )
+
+
+def _versions(record: RunRecord) -> int:
+    return len({each.shakedown_version for each in record.evidence.attempts})
 
 
 def notes(record: RunRecord) -> tuple[str, ...]:

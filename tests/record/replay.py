@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.model.evidence import Evidence, GuestEvidence, Note, WorkloadResult
 from harness.model.guest import AttachMode, GuestDemand, GuestRequest
 from harness.model.inventory import HostFile, Profile
-from harness.record.assemble import assemble
+from harness.record.attempts import assemble
 from harness.record.events import read_events
 from harness.record.notes import leave_note
 from harness.record.recorder import Recorder

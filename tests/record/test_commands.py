@@ -60,7 +60,7 @@ def test_judge_of_something_else_is_wrong_usage(tmp_path):
 
 
 def test_report_writes_the_named_formats_beside_the_record(run_dir, capsys):
-    assert report.run(runs=(run_dir,), formats=("md", "json"), output=None) == 0
+    assert report.run(checker=example.checker, runs=(run_dir,), formats=("md", "json"), output=None) == 0
     assert capsys.readouterr().out.splitlines() == [str(run_dir / "report.md"), str(run_dir / "report.json")]
     assert judge.run(run_dir=run_dir, json_output=False, checker=example.checker) == 0
 
@@ -68,14 +68,17 @@ def test_report_writes_the_named_formats_beside_the_record(run_dir, capsys):
 def test_report_of_several_runs_keeps_them_apart(run_dir, tmp_path):
     example.record(tmp_path / "runs", example.HARDWARE)
     other = tmp_path / "runs" / "gpu-host-07" / example.RUN
-    assert report.run(runs=(run_dir, other), formats=("md",), output=tmp_path / "out") == 0
+    assert (
+        report.run(checker=example.checker, runs=(run_dir, other), formats=("md",), output=tmp_path / "out")
+        == 0
+    )
     assert len(list((tmp_path / "out").glob("*/report.md"))) == 2
 
 
 def test_report_of_an_altered_record_never_shows_the_verdict_it_claims(run_dir, tmp_path, capsys):
     record = run_dir / "run.json"
     record.write_text(record.read_text().replace('"GO_WITH_WAIVERS"', '"GO"'))
-    report.run(runs=(run_dir,), formats=("md",), output=tmp_path)
+    report.run(checker=example.checker, runs=(run_dir,), formats=("md",), output=tmp_path)
     assert (tmp_path / "report.md").read_text().startswith("# INCONCLUSIVE: lab")
     assert "altered" in capsys.readouterr().err
 
@@ -83,17 +86,17 @@ def test_report_of_an_altered_record_never_shows_the_verdict_it_claims(run_dir, 
 def test_report_without_a_record_says_what_to_do(run_dir):
     (run_dir / "run.json").unlink()
     with pytest.raises(RecordError, match="no usable record"):
-        report.run(runs=(run_dir,), formats=(), output=None)
+        report.run(checker=example.checker, runs=(run_dir,), formats=(), output=None)
 
 
 def test_report_of_an_unknown_format_writes_nothing(run_dir):
     with pytest.raises(ConfigError, match="docx"):
-        report.run(runs=(run_dir,), formats=("html", "docx"), output=None)
+        report.run(checker=example.checker, runs=(run_dir,), formats=("html", "docx"), output=None)
     assert not (run_dir / "report.html").exists()
 
 
 def test_report_of_a_run_whose_evidence_is_gone_is_inconclusive_too(run_dir, tmp_path, capsys):
     next(path for path in sorted((run_dir / "transcripts").iterdir())).unlink()
-    report.run(runs=(run_dir,), formats=("md",), output=tmp_path)
+    report.run(checker=example.checker, runs=(run_dir,), formats=("md",), output=tmp_path)
     assert (tmp_path / "report.md").read_text().startswith("# INCONCLUSIVE: lab")
     assert "is missing" in capsys.readouterr().err

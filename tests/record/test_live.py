@@ -9,7 +9,7 @@ import pytest
 from harness.errors import RecordError
 from harness.model.evidence import Asked, LedgerRow
 from harness.model.outcome import Outcome
-from harness.record.assemble import assemble
+from harness.record.attempts import assemble
 from harness.record.events import read_events
 from harness.record.live import Live
 from harness.record.recorder import Recorder

@@ -18,7 +18,7 @@ from harness.errors import ConfigError
 from harness.model.evidence import Evidence, Note
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell, Severity, Verdict
-from harness.record.assemble import assemble
+from harness.record.attempts import assemble
 from harness.record.directory import RunDirectory
 from harness.record.events import read_events
 from harness.record.judge import finish, rejudge

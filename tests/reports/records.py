@@ -59,7 +59,7 @@ from harness.model.topology import (
     Storage,
     Versions,
 )
-from harness.ports import CommandResult
+from harness.ports import Clock, CommandResult
 from harness.record.judge import finish
 from harness.record.recorder import Recorder
 from tests.reports import watched
@@ -800,14 +800,14 @@ def _guest_results(evidence: Evidence, name: str) -> list[CheckResult]:
     return results
 
 
-def begin(root: Path, scenario: Scenario) -> Recorder:
+def begin(root: Path, scenario: Scenario, *, clock: Clock | None = None) -> Recorder:
     return Recorder.begin(
         root,
         host=host_file(scenario),
         profile=PROFILE,
         waivers=scenario.waivers,
         guests=demands(scenario.shape),
-        clock=TickingClock(),
+        clock=clock or TickingClock(),
         run_id=RUN,
         command=("shakedown", "qualify", "--host", scenario.shape.name),
         versions={"python": "3.11.2"},

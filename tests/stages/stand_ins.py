@@ -13,7 +13,7 @@ from harness.model.evidence import Engine, Evidence
 from harness.model.guest import GuestDemand, GuestRequest
 from harness.model.inventory import HostFile, Profile, SshAccess
 from harness.progress import Progress
-from harness.record.assemble import assemble
+from harness.record.attempts import assemble
 from harness.record.events import read_events
 from harness.record.recorder import Recorder
 from harness.stages.images import HostImage

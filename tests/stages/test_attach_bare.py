@@ -131,6 +131,19 @@ def test_a_run_that_lost_its_lease_puts_nothing_on_the_machine(host, tmp_path) -
     assert not list((tmp_path / "work").rglob("payload"))
 
 
+@pytest.mark.parametrize("taken", [False, True], ids=["nobody came", "another run came"])
+def test_a_lease_that_is_lost_under_the_loads_is_noticed(host, taken) -> None:
+    class Losing(LocalTransport):
+        def run(self, argv, *, label="", **options):
+            if label == "bare-hashing":
+                host.lease.alive, host.lease.taken = False, taken
+            return super().run(argv, label=label, **options)
+
+    said = ran(dataclasses.replace(host, access=dataclasses.replace(host.access, transport=Losing("here"))))
+    assert [(e.stage, e.kind) for e in said.errors] == ([("burn", "ClaimError")] if taken else [])
+    assert host.lease.regained == (not taken)
+
+
 def test_an_interrupt_while_it_is_given_back_leaves_nothing(host, tmp_path) -> None:
     struck = []
 

@@ -334,3 +334,36 @@ def _wait_until_not_live(roots: tuple[str, ...]) -> None:
             return
         SystemClock().sleep(0.05)
     pytest.fail("the lease of a dead controller stayed held")
+
+
+def test_a_claim_is_not_written_over_by_what_a_killed_run_left_linked(roots: tuple[str, ...]) -> None:
+    """Killed between the link and its removal: the other name leads to the claim, whatever its number is."""
+    take("run-a", roots, GPU0)
+    root = Path(roots[0])
+    for number in range(100):
+        (root / f".new.{os.getpid() + number}").hardlink_to(root / "claims" / str(GPU0))
+    take("run-b", roots, GPU1)
+    take("run-c", roots, FAR)
+    assert [(c.device, c.run) for c in holders(LocalTransport(), roots=roots)] == [
+        (GPU0, "run-a"),
+        (GPU1, "run-b"),
+        (FAR, "run-c"),
+    ]
+    assert list(root.glob(".new.*")) == []
+
+
+def test_a_lease_that_was_lost_is_taken_again_only_where_nobody_cleared_the_run(
+    roots: tuple[str, ...],
+) -> None:
+    lease = hold_lease(LocalTransport(), "run-a", roots=roots)
+    take("run-a", roots, GPU0)
+    lease._held.close()
+    assert not lease.alive
+    lease.regain()
+    assert lease.alive
+    lease._held.close()
+    # As a run does that finds this one gone, uses its devices and goes.
+    release_claims(LocalTransport(), "run-a", roots=roots)
+    with pytest.raises(ClaimError, match="its claims were cleared"):
+        lease.regain()
+    lease.close()

@@ -1,0 +1,146 @@
+"""What a killed attempt had watched: its files lie in the run directory, and nobody summed them up.
+
+The run that is taken up again does, before it goes on: an error that the killed attempt saw in its last
+minute is no less of one. Only files that its own events name are read (``Recorder.watch_begins``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from harness.errors import ParseError
+from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.guest import AttachMode
+from harness.model.inventory import HostFile, Profile
+from harness.model.kernel_codes import KernelCodes
+from harness.model.pci import PciAddress
+from harness.model.telemetry import GuestTelemetry, HostTelemetry
+from harness.placement.gpus import select_gpus
+from harness.record.events import Event
+from harness.record.judge import recorded_files
+from harness.record.kinds import Kind
+from harness.record.recorder import Recorder
+from harness.stages.provision import guest_place
+from harness.stages.watch_host import watched_devices
+from harness.telemetry.gaps import windows
+from harness.telemetry.host import summarize_host
+from harness.telemetry.host_lines import read_lines
+from harness.telemetry.spool import read_spool
+from harness.telemetry.summary import summarize
+
+_CUT = "its attempt was killed here"
+_LATE_SECONDS = 30.0
+"""So long after the watch was begun may the host's first sample come, over a slow connection."""
+
+
+def recover(
+    recorder: Recorder,
+    events: tuple[Event, ...],
+    *,
+    attempt: int,
+    evidence: Evidence,
+    host: HostFile,
+    profile: Profile,
+    codes: KernelCodes,
+) -> int:
+    """Record what attempt number ``attempt``, the last of ``events``, had watched; returns of how many files.
+
+    ``evidence`` is what that attempt saw. Raises RecordError.
+    """
+    known = recorded_files(events)
+    begun = max(
+        (n for n, event in enumerate(events) if event.kind in (Kind.RUN_START, Kind.RUN_RESUMED)), default=0
+    )
+    found = 0
+    for event in events[begun:]:
+        file, guest = str(event.data.get("file")), str(event.data.get("guest"))
+        if event.kind != Kind.WATCH or file in known:
+            continue
+        path = recorder.directory.file(file)
+        if not path.is_file() or path.is_symlink():
+            continue
+        recorder.adopt(path)
+        lasted = events[-1].monotonic - event.monotonic
+        if guest:
+            seen = next(each for each in evidence.guests if each.name == guest)
+            recorder.recovered(attempt, _of_guest(path, file, seen, profile, codes))
+        else:
+            telemetry = _of_host(
+                path, file, evidence=evidence, host=host, profile=profile, codes=codes, lasted=lasted
+            )
+            recorder.recovered(attempt, telemetry)
+        found += 1
+    return found
+
+
+def _of_host(
+    path: Path,
+    file: str,
+    *,
+    evidence: Evidence,
+    host: HostFile,
+    profile: Profile,
+    codes: KernelCodes,
+    lasted: float,
+) -> HostTelemetry:
+    period = profile.telemetry.host_period_seconds
+    nothing = HostTelemetry(started=None, ended=None, period_seconds=period, spool=file)
+    try:
+        with path.open("rb") as lines:
+            spool = read_lines(_whole(lines))
+    except (ParseError, OSError) as error:
+        return replace(nothing, detail=f"{_CUT}, and its watch says nothing: {error}")
+    facts = evidence.facts
+    gpus = tuple(g.address for g in select_gpus(facts, host.placement.selector)) if facts is not None else ()
+    seen = summarize_host(
+        spool,
+        period_seconds=period,
+        devices=watched_devices(facts, gpus) if facts is not None else (),
+        dedicated=_dedicated(evidence, host),
+        codes=codes,
+    )
+    # The watch was not stopped, its controller was. It is whole where it reaches up to that moment.
+    reached = (seen.ended or 0.0) - (seen.started or 0.0) >= lasted - _LATE_SECONDS - 2.0 * period
+    return replace(seen, spool=file, closed=seen.closed or (seen.samples > 0 and reached), detail=_CUT)
+
+
+def _of_guest(
+    path: Path, file: str, guest: GuestEvidence, profile: Profile, codes: KernelCodes
+) -> GuestTelemetry:
+    loads = windows(guest.results)
+    nothing = GuestTelemetry(guest=guest.name, source="", loads=loads, spool=file)
+    try:
+        with path.open("rb") as lines:
+            spool = read_spool(_whole(lines))
+    except (ParseError, OSError) as error:
+        return replace(nothing, detail=f"{_CUT}, and its sampler says nothing: {error}")
+    seen = summarize(
+        spool, loads, profile.telemetry, guest=guest.name, addresses=_addresses(guest), codes=codes
+    )
+    # Its guest is tried again: that it was not watched to its end is no fault of the sampler's.
+    return replace(seen, spool=file, closed=True, detail=_CUT)
+
+
+def _whole(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines without a torn last one: it was being written."""
+    return (line for line in lines if line.endswith(b"\n"))
+
+
+def _addresses(guest: GuestEvidence) -> dict[PciAddress, PciAddress] | None:
+    """From the guest's addresses to the host's; None where both are one."""
+    if guest.attach is AttachMode.BARE:
+        return None
+    return {inside: outside for outside, inside in guest.inside.items()}
+
+
+def _dedicated(evidence: Evidence, host: HostFile) -> dict[str, tuple[int, ...]]:
+    """Domain to the CPUs that its guest was given."""
+    return {
+        guest_place(evidence.run, guest.name, number, host.work_dir).domain: tuple(
+            sorted(guest.plan.vcpupin.values())
+        )
+        for number, guest in enumerate(evidence.guests)
+        if guest.plan is not None and guest.started
+    }
