@@ -138,7 +138,7 @@ def _require_holding(held: Held, run: str, host: str) -> None:
         raise ClaimError(
             f"run {run} lost its lease, and its claims were cleared before it could take it again",
             host=host,
-            remedy="another run may have had its devices, or the host rebooted: what ran since proves nothing",
+            remedy="another run may have had its devices, or the host rebooted: what ran proves nothing",
         )
     if answer != "holding":
         raise TransportError(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from harness.errors import ParseError
+from harness.errors import ParseError, RecordError
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile, Profile
@@ -59,8 +59,10 @@ def recover(
         if event.kind != Kind.WATCH or file in known:
             continue
         path = recorder.directory.file(file)
-        if not path.is_file() or path.is_symlink():
-            continue
+        if not path.exists():
+            continue  # nothing had come over yet
+        if path.is_symlink() or not path.is_file():
+            raise RecordError(f"{path} is no regular file: somebody put it there")
         recorder.adopt(path)
         lasted = events[-1].monotonic - event.monotonic
         if guest:

@@ -249,16 +249,13 @@ def versions(record: RunRecord) -> tuple[tuple[str, str], ...]:
 
 
 def attempts(record: RunRecord) -> tuple[str, ...]:
-    """Each attempt of a run that was resumed, and how it ended; nothing for a run that went through in one."""
+    """Each attempt of a resumed run, and how it ended; nothing for a run that went through in one."""
+    versions = {each.shakedown_version for each in record.evidence.attempts}
     return tuple(
-        f"attempt {each.number}: {each.started_at} to {each.ended_at} ({duration(each.seconds)}), {each.ended}"
-        + (f", by Shakedown {each.shakedown_version}" if _versions(record) > 1 else "")
+        f"attempt {each.number}: {each.started_at} to {each.ended_at} ({duration(each.seconds)}), "
+        f"{each.ended}{f', by Shakedown {each.shakedown_version}' if len(versions) > 1 else ''}"
         for each in record.evidence.attempts
     )
-
-
-def _versions(record: RunRecord) -> int:
-    return len({each.shakedown_version for each in record.evidence.attempts})
 
 
 def notes(record: RunRecord) -> tuple[str, ...]:

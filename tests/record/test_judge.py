@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.commands import report
 from harness.errors import ConfigError, RecordError
 from harness.model.outcome import Outcome, Verdict
 from harness.model.record import RunRecord
+from harness.plugin.demand import resumed as resume_demand
 from harness.record.directory import RunDirectory
+from harness.record.files import sha256_bytes
 from harness.record.judge import finish, rejudge
 from harness.record.recorder import Recorder
 from harness.serial import from_json, to_json
+from reports import renderer
+from reports.parts import view
 from tests.reports import records as example
 
 
@@ -216,6 +222,116 @@ def test_a_killed_run_is_resumed_and_finished(tmp_path):
     assert again(RunDirectory.open(recorder.path)).agrees
     with pytest.raises(RecordError, match="has ended"):
         Recorder.resume(recorder.path, example.TickingClock())
+
+
+def resealed(run: RunDirectory, change) -> None:
+    """``run.json`` changed by somebody who also writes the new hashes: of the file, and of the events."""
+    data = json.loads(run.record.read_text())
+    change(data)
+    run.record.write_text(json.dumps(data))
+    lines = [json.loads(line) for line in run.events.read_text().splitlines()]
+    *before, closing, end = lines
+    closing["data"]["sha256"] = sha256_bytes(run.record.read_bytes())
+    closing["data"]["verdict"] = data["decision"]["verdict"]
+    body = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in (*before, closing))
+    end["data"]["sha256"] = sha256_bytes(body.encode())
+    run.events.write_text(body + json.dumps(end) + "\n")
+
+
+def set_to(*path: str | int, value: object):
+    def change(data) -> None:
+        for key in path[:-1]:
+            data = data[key]
+        data[path[-1]] = value
+
+    change.__name__ = ".".join(map(str, path))
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        set_to("decision", "verdict", value="GO"),
+        set_to("run", value="20260101T000000Z-000000"),
+        set_to("host", "name", value="another"),
+        set_to("host", "subject", value="hardware"),
+        set_to("profile", "name", value="nightly"),
+        set_to("profile", "valid_days", value=3650),
+        set_to("waivers", 0, "expires", value="2099-12-31"),
+        set_to("waivers", value=[]),
+        set_to("expires_at", value="2099-01-01T00:00:00.000Z"),
+        set_to("files", value={}),
+        set_to("events", value=7),
+        set_to("command", value=["shakedown", "qualify", "--profile", "other"]),
+        set_to("versions", "python", value="2.7"),
+        set_to("shakedown_version", value="9.9"),
+        set_to("evidence", "interventions", value=["someone at some time: something"]),
+        set_to("decision", "coverage", 0, "severity", value="advisory"),
+    ],
+    ids=lambda change: change.__name__,
+)
+def test_what_run_json_repeats_of_the_events_must_be_what_they_say(run, tmp_path, change):
+    resealed(run, lambda _: None)
+    assert again(run).agrees
+    resealed(run, change)
+    judgement = again(run)
+    assert judgement.record.decision.verdict is Verdict.INCONCLUSIVE
+    assert judgement.problems
+    assert not judgement.agrees
+    report.run(runs=(run.path,), formats=("md",), output=tmp_path / "out", checker=example.checker)
+    assert (tmp_path / "out" / "report.md").read_text().startswith("# INCONCLUSIVE")
+
+
+def test_a_whole_foreign_run_under_this_name_is_noticed(run, tmp_path):
+    foreign = run.path.with_name("20260401T080000Z-0a1b2c")
+    shutil.copytree(run.path, foreign)
+    judgement = again(RunDirectory.open(foreign))
+    assert judgement.record.decision.verdict is Verdict.INCONCLUSIVE
+    assert (
+        f"named after run {foreign.name}, and its events are those of run {example.RUN}"
+        in (judgement.problems[0])
+    )
+
+
+@pytest.mark.parametrize("name", ["monday", "archive-2026", "20260401"])
+def test_a_run_that_was_given_a_name_of_its_own_is_believed(run, name):
+    shutil.copytree(run.path, run.path.with_name(name))
+    assert again(RunDirectory.open(run.path.with_name(name))).agrees
+
+
+@pytest.mark.parametrize("lost", [1, 2, 3, 9], ids=lambda lost: f"{lost} events cut off")
+def test_a_finished_run_is_never_taken_up_again(tmp_path, lost):
+    """Not even where the end of its events is gone: its verdict would be written over."""
+    example.record(tmp_path, example.REFUSED)
+    run = RunDirectory.open(tmp_path / "lab" / example.RUN)
+    lines = run.events.read_bytes().splitlines(keepends=True)
+    run.events.write_bytes(b"".join(lines[:-lost]))
+    before = run.record.read_bytes(), run.events.read_bytes()
+    with pytest.raises(RecordError, match=r"has ended: it has a run\.json"):
+        Recorder.resume(run.path, example.TickingClock())
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        resume_demand(run.path)
+    assert (run.record.read_bytes(), run.events.read_bytes()) == before
+
+
+def test_each_attempt_of_a_resumed_run_is_told_with_its_end(tmp_path):
+    scenario = replace(example.HARDWARE, stop_after="g1")
+    recorder = example.begin(tmp_path, scenario)
+    recorder.log.append("stage.start", {"stage": "soak"})
+    example.play(recorder, scenario)
+    recorder.log.close()
+    resumed = Recorder.resume(recorder.path, example.TickingClock())
+    example.play(resumed, example.HARDWARE)
+    record = finish(resumed, checker=example.checker, titles=example.TITLES)
+    first, second = view.attempts(record)
+    assert first.startswith("attempt 1: 2026-03-10T12:00:00")
+    assert first.endswith("its controller ended without a word during soak")
+    assert second.endswith("ran to its end")
+    for name in ("md", "html"):
+        shown = renderer(name).render(record)
+        assert "ended without a word during soak" in (shown if isinstance(shown, str) else shown.decode())
+    assert len(record.evidence.attempts) == 2
+    assert again(RunDirectory.open(recorder.path)).agrees
 
 
 def test_a_stray_file_is_noted_and_decides_nothing(run):

@@ -1,0 +1,149 @@
+"""What a killed attempt had watched is summed up by the one that takes the run up again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.checks import run_checks
+from harness.config import load_kernel_codes
+from harness.errors import RecordError
+from harness.model.evidence import Evidence
+from harness.model.outcome import Outcome
+from harness.record.attempts import History
+from harness.record.events import read_events
+from harness.record.recorder import Recorder
+from harness.stages.recover import recover
+from tests.faults import clean
+from tests.record.replay import _place, begin
+from tests.reports.records import TickingClock
+from tests.telemetry import spools
+
+GPU = clean.evidence().guests[0].gpus[0]
+NONCE = "0123456789abcdef"
+GUEST = clean.evidence().guests[0].name
+HOST_FILE, GUEST_FILE = "telemetry/host.spool.txt", f"telemetry/{GUEST}.spool.jsonl"
+
+
+def host_spool(last: float, *lines: str) -> bytes:
+    """The follower's output from 100 s to ``last``, every 5 s, and the beginning of one more sample."""
+    text = f"shakedown-host 1 {NONCE}\n{NONCE} self 900 899 100\n"
+    for number, at in enumerate(range(100, int(last) + 1, 5)):
+        body = [f"/proc/uptime:{at:.2f} 1.00", f"{GPU}/vendor:0x10de"]
+        text += "\n".join((f"{NONCE} sample {number}", *body, f"{NONCE} end {number}", ""))
+        if number == 0:
+            text += "".join(f"{line}\n" for line in (f"{NONCE} kernel 1", *lines))
+    return f"{text}{NONCE} sample 99\n/proc/upt".encode()
+
+
+def xid(seq: int, at: float) -> str:
+    said = f"NVRM: Xid (PCI:{GPU}): 94, pid=7, Contained: CE User Channel"
+    return f"4,{seq},{int(at * 1e6)},-;{said}"
+
+
+class Later(TickingClock):
+    """The clock of the controller that comes after."""
+
+    def now(self) -> str:
+        return super().now().replace("T12:", "T13:")
+
+
+def killed(root: Path, files: dict[str, tuple[str, bytes]], *, minutes: int = 0) -> Path:
+    """A run whose controller was killed while it watched; ``files`` are what had come over, by guest."""
+    recorder = begin(root, clean.evidence(), profile=clean.profile(), host=clean.HOST)
+    recorder.facts(clean.facts(), file="")
+    for guest, (name, content) in files.items():
+        path = recorder.file_path(name)
+        recorder.watch_begins(path, guest)
+        path.write_bytes(content)
+    _place(recorder, clean.evidence().guests[0])
+    for _ in range(minutes * 60 * 4):
+        recorder._clock.monotonic()
+    recorder.stage_ended("burn", 1.0)
+    recorder.close()
+    return recorder.path
+
+
+def taken_up(path: Path) -> Evidence:
+    recorder = Recorder.resume(path, Later())
+    events = read_events(recorder.directory.events).events[:-1]
+    history = History.of(events)
+    found = recover(
+        recorder,
+        events,
+        attempt=len(history.stretches),
+        evidence=history.stretches[-1].evidence,
+        host=clean.HOST,
+        profile=clean.profile(),
+        codes=load_kernel_codes(),
+    )
+    recorder.close()
+    evidence = History.of(read_events(recorder.directory.events).events).evidence
+    assert found == sum(each is not None for each in seen(evidence))
+    return evidence
+
+
+def seen(evidence: Evidence):
+    first = evidence.attempts[0].evidence
+    return first.host_telemetry, first.guests[0].telemetry
+
+
+def outcome(evidence: Evidence, check: str) -> set[Outcome | None]:
+    _, cells = run_checks(evidence, clean.profile(), clean.HOST)
+    return {cell.outcome for cell in cells if cell.check == check}
+
+
+def test_an_xid_that_only_the_killed_attempts_follower_had_seen_is_a_failure(tmp_path) -> None:
+    evidence = taken_up(killed(tmp_path, {"": (HOST_FILE, host_spool(160, xid(1, 100.5)))}))
+    host, _ = seen(evidence)
+    assert host is not None
+    assert (host.samples, host.problems, host.spool) == (13, (), HOST_FILE)
+    assert [event.code for event in host.kernel.events] == [94]
+    assert outcome(evidence, "host.gpu_errors") == {Outcome.FAIL}
+
+
+def test_a_quiet_watch_that_was_cut_with_its_attempt_accuses_nobody_and_is_whole(tmp_path) -> None:
+    host, _ = seen(taken_up(killed(tmp_path, {"": (HOST_FILE, host_spool(160))})))
+    assert host is not None
+    assert (host.closed, host.detail) == (True, "its attempt was killed here")
+
+
+def test_a_watch_that_had_fallen_silent_long_before_the_kill_is_not_whole(tmp_path) -> None:
+    host, _ = seen(taken_up(killed(tmp_path, {"": (HOST_FILE, host_spool(160))}, minutes=10)))
+    assert host is not None
+    assert host.closed is False
+
+
+def test_what_a_guests_sampler_had_seen_counts_though_the_guest_is_tried_again(tmp_path) -> None:
+    said = f"6,7,110000000,-;NVRM: Xid (PCI:{GPU}): 48, pid=1, Double Bit ECC Error"
+    lines = [*spools.whole()[:-1], spools.line("kmsg", mono=110.0, text=said), b'{"type":"fa']
+    evidence = taken_up(killed(tmp_path, {GUEST: (GUEST_FILE, b"".join(lines))}))
+    _, guest = seen(evidence)
+    assert guest is not None
+    assert (guest.closed, guest.problems, guest.spool) == (True, (), GUEST_FILE)
+
+
+@pytest.mark.parametrize("content", [b"", b"nothing of ours\n", b"\0" * 4096, b"{}\n" * 9])
+def test_what_cannot_be_understood_is_recorded_as_such(tmp_path, content) -> None:
+    evidence = taken_up(killed(tmp_path, {"": (HOST_FILE, content), GUEST: (GUEST_FILE, content)}))
+    host, guest = seen(evidence)
+    assert "killed here" in host.detail
+    assert "killed here" in guest.detail
+    assert (host.closed, guest.closed) == (False, False)
+
+
+def test_files_that_nobody_was_writing_are_let_be(tmp_path) -> None:
+    path = killed(tmp_path, {})
+    (path / "telemetry").mkdir()
+    (path / HOST_FILE).write_bytes(host_spool(160, xid(1, 100.5)))
+    assert seen(taken_up(path)) == (None, None)
+
+
+@pytest.mark.parametrize("target", ["/etc/hostname", "../events.jsonl", "."])
+def test_a_link_in_the_place_of_a_watch_is_not_followed(tmp_path, target) -> None:
+    path = killed(tmp_path, {"": (HOST_FILE, b"")})
+    (path / HOST_FILE).unlink()
+    (path / HOST_FILE).symlink_to(target)
+    with pytest.raises(RecordError, match=r"no regular file|not lie inside"):
+        taken_up(path)
