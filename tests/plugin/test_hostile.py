@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.plugin.sessions import CANDIDATE, ROOT, prepare, session, suites
+from tests.plugin.sessions import CANDIDATE, HOST, PROFILE, ROOT, prepare, session, suites
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("john") is None, reason="no john (apt-get install john)"),
@@ -112,6 +112,62 @@ def test_a_killed_session_is_resumed_where_it_was(where) -> None:
     cells = {(c["check"], c["subject"]): c for c in record["decision"]["coverage"]}
     assert cells["user.test_dies", "bare"]["outcome"] is None
     assert record["decision"]["verdict"] == "INCONCLUSIVE"
+
+
+XID = """name: played
+description: The first GPU holds back an error, which its driver tells
+faults:
+  - {kind: xid, gpu: 0, at: 0.2, value: 94, what: "pid=7, Contained: CE User Channel"}
+"""
+QUIET = "name: played\ndescription: Two GPUs that are well\n"
+
+
+@pytest.mark.parametrize("burn", [0.0, 600.0], ids=["after its loads", "under its loads"])
+def test_a_fault_that_was_seen_before_the_kill_is_one_after_it(where, burn) -> None:
+    """The machine is well when the run is taken up again; the card is no less broken."""
+    host = HOST.replace("nvml_standin: default", "nvml_standin: ./played.yaml")
+    profile = PROFILE.replace("checks:\n", f"burn_seconds: {burn}\nchecks:\n  guest.gpu_errors: blocker\n")
+    prepare(where, host=host, profile=profile)
+    (where / "played.yaml").write_text(XID)
+    (where / "test_own.py").write_text("import os\ndef test_dies(guest):\n    os.kill(os.getpid(), 9)\n")
+    arguments = (str(ROOT / "suites"), *(() if burn else ("test_own.py",)), *CANDIDATE)
+    if burn:
+        killed_under_its_loads(where, arguments)
+    else:
+        session(where, *arguments)
+    (run,) = (where / "runs" / "here").iterdir()
+    (where / "played.yaml").write_text(QUIET)
+    text = (run / "events.jsonl").read_text()
+    (run / "events.jsonl").write_text(text.replace('"burn_seconds":600.0', '"burn_seconds":0.0', 1))
+    resumed = session(where, str(ROOT / "suites"), "--resume", str(run))
+    record = json.loads((run / "run.json").read_text())
+    cells = {(c["check"], c["subject"]): c for c in record["decision"]["coverage"]}
+    assert cells["guest.gpu_errors", "bare"]["outcome"] == "FAIL", resumed.out
+    assert cells["guest.gpu_errors", "bare"]["reason"].startswith("in attempt 1: ")
+    assert (record["decision"]["verdict"], resumed.status) == ("NO_GO", 1)
+    assert [each["number"] for each in record["evidence"]["attempts"]] == [1, 2]
+
+
+def killed_under_its_loads(where, arguments) -> None:
+    command = (
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "--import-mode=importlib",
+        *arguments,
+    )
+    with subprocess.Popen(command, cwd=where, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as child:
+        for _ in range(600):
+            spools = list(where.glob("runs/here/*/telemetry/bare.spool.jsonl"))
+            if spools and b"Xid" in spools[0].read_bytes():
+                break
+            time.sleep(0.2)
+        else:
+            pytest.fail("the stand-in told nothing")
+        time.sleep(2.0)
+        child.kill()
 
 
 def record_status(record) -> int:
