@@ -15,6 +15,7 @@ from rich.text import Text
 from harness.errors import ConfigError
 from harness.facts import collect, from_sysroot, parse_transcript
 from harness.model.topology import GPU_CLASSES, HostFacts, Link, NumaNode, PciDevice
+from harness.regular import MOST_TEXT, read_regular
 from harness.serial import to_json
 
 _ACCELERATOR_LIKE = (*GPU_CLASSES, "0b40", "00ff")
@@ -66,9 +67,9 @@ def _from_host(name: str) -> tuple[HostFacts, bytes]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, MOST_TEXT, links=True)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
 
 
 def _write_whole(path: Path, content: bytes) -> None:

@@ -20,6 +20,7 @@ from harness.placement.definition import GuestDefinition
 from harness.placement.domxml import render
 from harness.placement.planner import MAX_GPUS, plan
 from harness.placement.xmlcheck import problems
+from harness.regular import MOST_TEXT, read_regular
 from harness.serial import from_json, to_data, to_json
 
 PLANNED, NO_PLAN, WRONG_USAGE = 0, 1, 2
@@ -99,7 +100,7 @@ def _show(
 
 def _read(kind: type[T], path: Path, what: str) -> T:
     try:
-        text = path.read_bytes()
+        text = read_regular(path, MOST_TEXT, links=True)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}", remedy=f"give a file of {what}") from error
     try:

@@ -11,6 +11,7 @@ LEVELS: dict[str, int] = {
     "harness.errors": 0,
     "harness.ports": 0,
     "harness.serial": 0,
+    "harness.regular": 0,
     "harness.facts": 1,
     "harness.placement": 1,
     "harness.workloads": 1,
