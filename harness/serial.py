@@ -82,8 +82,8 @@ def from_json(kind: type[T], text: str | bytes, *, source: str = "input") -> T:
 
 
 def strict_json(text: str | bytes) -> Any:
-    """JSON text of a host, guest or file as data: as ``recorded_json``, but half a pair of surrogates comes as
-    its escape in words, as bytes that are not UTF-8 do elsewhere. Raises ValueError and nothing else."""
+    """JSON text of a host, guest or file as data: as ``recorded_json``, but half a pair of surrogates comes
+    as its escape in words, as bytes that are not UTF-8 do elsewhere. Raises ValueError and nothing else."""
     plain = text.decode("utf-8") if isinstance(text, bytes) else text
     if not plain.isascii():
         plain = plain.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from harness.model.access import fault_of
 from harness.model.guest import AttachMode, PlacementPolicy
 from harness.model.outcome import Severity, SubjectKind
 
@@ -25,7 +26,23 @@ class SshAccess:
     identity_file: str | None = None
     known_hosts: str | None = None
     proxy_jump: str | None = None
+    """``[USER@]HOST[:PORT]``, several with commas between them: machines to go through, in this order."""
+    config: str | None = None
+    """Path of an ssh configuration to heed; without it neither the user's nor the system's is heeded."""
     connect_timeout_seconds: float = 10.0
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        # pydantic's own hook, as in ``PciAddress``.
+        from pydantic_core import core_schema  # noqa: PLC0415
+
+        def usable(value: SshAccess) -> SshAccess:
+            fault = fault_of(value)
+            if fault is not None:
+                raise ValueError(": ".join(fault))
+            return value
+
+        return core_schema.no_info_after_validator_function(usable, handler(source))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
