@@ -31,7 +31,7 @@ from harness.backends.process import (
 from harness.backends.ssh_errors import explain
 from harness.backends.ssh_options import quoted, require_usable, settled, ssh_argv
 from harness.backends.stream import Streamed
-from harness.descriptors import memory_file
+from harness.descriptors import memory_file, written
 from harness.errors import TransportError
 from harness.model.inventory import SshAccess
 from harness.ports import CommandResult
@@ -216,7 +216,7 @@ class SshTransport:
         limit = self.access.connect_timeout_seconds * 3 + 20  # connect, key exchange, authentication
         with memory_file("words") as output:
             finished = run_child(argv, deadline=limit, surroundings=self._surroundings, output=output)
-            words = os.pread(output.number(), 65536, 0).decode("utf-8", "backslashreplace")
+            words = written(output)
         if finished.timed_out:
             words = f"timed out: no connection within {limit:g} s; {words}"
         if finished.status != 0 or finished.timed_out:
