@@ -184,7 +184,8 @@ def _telemetry(profile: Profile, source: YamlSource) -> None:
     # Two samples may not even be due within a shorter time; a longer one hides a reset between two loads.
     _between(spec.max_gap_seconds, 2.0 / spec.fast_hz, 60.0, source, ("telemetry", "max_gap_seconds"))
     spares = profile.virtualization
-    _between(spares.least_runs, 1, 1000, source, ("virtualization", "least_runs"))
+    # One value has no interval, so it could neither keep nor break a floor.
+    _between(spares.least_runs, 2, 1000, source, ("virtualization", "least_runs"))
     for key, share in (("floor", spares.floor), *spares.floors.items()):
         where = ("virtualization", "floor") if key == "floor" else ("virtualization", "floors", key)
         _between(share, 0.5, 1.0, source, where)

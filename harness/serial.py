@@ -10,7 +10,7 @@ import functools
 import json
 import math
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from harness.errors import ParseError
@@ -81,16 +81,19 @@ def from_json(kind: type[T], text: str | bytes, *, source: str = "input") -> T:
     return from_data(kind, data, source=source)
 
 
-def strict_json(text: str | bytes) -> Any:
+def strict_json(text: str | bytes, *, beyond: float | None = None) -> Any:
     """JSON text of a host, guest or file as data: as ``recorded_json``, but half a pair of surrogates comes
-    as its escape in words, as bytes that are not UTF-8 do elsewhere. Raises ValueError and nothing else."""
+    as its escape in words, as bytes that are not UTF-8 do elsewhere. Raises ValueError and nothing else.
+
+    A number out of bounds comes as ``beyond`` where that is given: for texts in which it spoils itself only.
+    """
     plain = text.decode("utf-8") if isinstance(text, bytes) else text
     if not plain.isascii():
         plain = plain.encode("utf-8", "backslashreplace").decode("utf-8")
-    return recorded_json(_HALF.sub(_in_words, plain) if "\\u" in plain else plain)
+    return recorded_json(_HALF.sub(_in_words, plain) if "\\u" in plain else plain, beyond=beyond)
 
 
-def recorded_json(text: str | bytes) -> Any:
+def recorded_json(text: str | bytes, *, beyond: float | None = None) -> Any:
     """JSON text of ours as data, halves of pairs as they were written. Raises ValueError, and nothing else.
 
     Refused is what Python's reader takes beyond the standard, and what nobody can calculate with: NaN and
@@ -101,12 +104,22 @@ def recorded_json(text: str | bytes) -> Any:
         return json.loads(
             text,
             parse_constant=_no_constant,
-            parse_int=whole,
-            parse_float=finite,
+            parse_int=_or(whole, beyond),
+            parse_float=_or(finite, beyond),
             object_pairs_hook=_no_twins,
         )
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
+
+
+def _or(read: Callable[[str], float], beyond: float | None) -> Callable[[str], float]:
+    def lenient(text: str) -> float:
+        try:
+            return read(text)
+        except ValueError:
+            return cast("float", beyond)
+
+    return read if beyond is None else lenient
 
 
 def whole(text: str) -> int:

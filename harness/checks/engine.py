@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import traceback
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.checks.base import USER, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.errors import HarnessError
@@ -72,7 +75,6 @@ def run(
     """Results and coverage of every check that the profile names, in the profile's order."""
     known = {check.id: check for check in checks}
     case = Case(evidence=evidence, profile=profile, host=host)
-    subjects = {scope: tuple(_unique(_subjects(scope, case))) for scope in Scope}
     results: list[CheckResult] = []
     cells: list[CoverageCell] = []
     for check_id, severity in profile.checks.items():
@@ -81,14 +83,23 @@ def run(
             continue  # its subjects are the tests that were collected: harness.checks.ledger
         if check is None:
             cells.append(_cell(check_id, _NOBODY, severity, "this version has no such check"))
-        elif not subjects[check.scope]:
-            cells.append(_cell(check_id, _NOBODY, severity, _NOTHING[check.scope]))
         else:
-            for subject in subjects[check.scope]:
-                result, cell = _ask(check, severity, case, subject)
+            for result, cell in _ask_all(check, severity, case):
                 results += [result] if result is not None else []
                 cells.append(cell)
     return tuple(results), tuple(cells)
+
+
+def _ask_all(check: Check, severity: Severity, case: Case) -> tuple[_Said, ...]:
+    """What a check says of each of its subjects. A defect that keeps them from being told apart is its ERROR
+    too: it may neither end the run nor leave the check without a cell."""
+    try:
+        subjects = tuple(_unique(_subjects(check.scope, case)))
+    except Exception as error:  # noqa: BLE001  the boundary of checks: see _ask
+        return (_errored(check, severity, _NOBODY, _defect(error)),)
+    if not subjects:
+        return ((None, _cell(check.id, _NOBODY, severity, _NOTHING[check.scope])),)
+    return tuple(_ask(check, severity, case, subject) for subject in subjects)
 
 
 def ask(
@@ -97,13 +108,17 @@ def ask(
     """What one check says of the subject that now stands in a slot; no cell where nothing does any more."""
     case = Case(evidence=evidence, profile=profile, host=host)
     severity = profile.checks[check.id]
-    subjects = tuple(_unique(_subjects(check.scope, case)))
+    try:
+        subjects = tuple(_unique(_subjects(check.scope, case)))
+    except Exception as error:  # noqa: BLE001  the boundary of checks: see _ask
+        return _errored(check, severity, replace(_NOBODY, slot=slot), _defect(error))
     if not subjects and slot == NO_SLOT:
         return None, _cell(check.id, _NOBODY, severity, _NOTHING[check.scope])
     subject = next((each for each in subjects if each.slot == slot), None)
     return _ask(check, severity, case, subject) if subject is not None else (None, None)
 
 
+_Said = tuple[CheckResult | None, CoverageCell]
 _NOBODY = Subject(name=NO_SUBJECT, slot=NO_SLOT)
 
 
@@ -119,27 +134,52 @@ def _blank(profile: Profile, host: HostFile, guests: tuple[GuestEvidence, ...]) 
     )
 
 
-def _ask(
-    check: Check, severity: Severity, case: Case, subject: Subject
-) -> tuple[CheckResult | None, CoverageCell]:
+def _ask(check: Check, severity: Severity, case: Case, subject: Subject) -> _Said:
+    """One answer, whatever happens: a defect of ours is this check's ERROR, and all others are asked."""
     try:
         said = check.judge(case, subject)
+        result = replace(said, check=check.id, subject=subject.name)
+        _require_finite(result)
     except MissingEvidence as missing:
         reason = str(missing) or "no evidence"
         return None, _cell(check.id, subject, severity, reason)
     except HarnessError as problem:
-        said = CheckResult(
-            check=check.id,
-            subject=subject.name,
-            outcome=Outcome.ERROR,
-            message=problem.message,
-            remedy=problem.remedy,
-            action=Action.RETEST,
-        )
-    result = replace(said, check=check.id, subject=subject.name)
+        return _errored(check, severity, subject, problem)
+    except Exception as error:  # noqa: BLE001  the boundary of checks, beside that of stages
+        return _errored(check, severity, subject, _defect(error))
     reason = "" if result.outcome is Outcome.PASS else result.message
     cell = replace(_cell(check.id, subject, severity, reason), outcome=result.outcome)
     return result, cell
+
+
+def _require_finite(result: CheckResult) -> None:
+    """Raise ValueError for a measurement that is no number: no record can hold it, no limit judge it."""
+    for each in result.measurements:
+        numbers = (each.value, each.lower, each.upper)
+        if not all(number is None or math.isfinite(number) for number in numbers):
+            raise ValueError(f"{each.name} of {each.subject or result.subject} is no finite number")
+
+
+def _defect(error: Exception) -> HarnessError:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    words = f"{type(error).__name__} in {Path(where.filename).name} line {where.lineno}: {error}"[:300]
+    return HarnessError(
+        f"it could not be judged: internal error of Shakedown ({words})",
+        remedy="a defect of Shakedown, not of the host: report it with this run directory",
+    )
+
+
+def _errored(check: Check, severity: Severity, subject: Subject, problem: HarnessError) -> _Said:
+    result = CheckResult(
+        check=check.id,
+        subject=subject.name,
+        outcome=Outcome.ERROR,
+        message=problem.message,
+        remedy=problem.remedy,
+        action=Action.RETEST,
+    )
+    cell = _cell(check.id, subject, severity, problem.message)
+    return result, replace(cell, outcome=Outcome.ERROR)
 
 
 def _cell(check: str, subject: Subject, severity: Severity, reason: str) -> CoverageCell:
