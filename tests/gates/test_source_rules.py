@@ -108,8 +108,8 @@ _OWN_FILES = {
 
 
 def test_files_are_opened_in_one_way() -> None:
-    """``harness.regular``: no pipe, device or link in a circle, and never more than was agreed. Images and labs
-    are built of our own files, the payload runs elsewhere."""
+    """``harness.regular``: no pipe, device or link in a circle, and never more than was agreed. Images and
+    labs are built of our own files, the payload runs elsewhere."""
     elsewhere = []
     for path in SOURCES:
         name = name_of(path)
@@ -119,8 +119,12 @@ def test_files_are_opened_in_one_way() -> None:
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
+            if any(
+                isinstance(a, ast.Constant) and str(a.value).startswith(("a", "w", "x")) for a in node.args
+            ):
+                continue
             if called.rpartition(".")[2] in _OPENS and not called.startswith(
-                ("resources.", "tarfile.", "open_regular", "RunDirectory", "(resources", "item.", "path.open")
+                ("resources.", "tarfile.", "open_regular", "RunDirectory", "(resources", "item.")
             ):
                 elsewhere.append(f"{name} line {node.lineno}: {called}")
     assert elsewhere == []
