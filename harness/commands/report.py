@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +14,8 @@ from harness.record.events import read_events
 from harness.record.files import safe_name
 from harness.record.judge import file_problems, read_recorded, recorded_files, rejudge
 from harness.record.notes import read_notes, taken_notes
+from harness.shown import say, warn
 from reports import render_all, renderer
-from reports.parts.text import clean
 
 
 def run(*, runs: Sequence[Path], formats: Sequence[str] = (), output: Path | None = None) -> int:
@@ -37,7 +36,7 @@ def run(*, runs: Sequence[Path], formats: Sequence[str] = (), output: Path | Non
         record = load(directory)
         target = _target(directory, record, output, several=len(runs) > 1)
         for written in render_all(target, record, formats).values():
-            sys.stdout.write(f"{written}\n")
+            say(str(written))
     return 0
 
 
@@ -60,7 +59,7 @@ def load(directory: RunDirectory) -> RunRecord:
     if left.notes and not problems:
         return _judged_again(directory)
     for problem in problems:
-        sys.stderr.write(f"warning: {directory.path}: {clean(problem)}\n")
+        warn(f"warning: {directory.path}: {problem}")
     if not problems:
         return record
     reasons = tuple(f"the record cannot be trusted: {problem}" for problem in problems)
@@ -73,7 +72,7 @@ def load(directory: RunDirectory) -> RunRecord:
 def _judged_again(directory: RunDirectory) -> RunRecord:
     judgement = rejudge(directory)
     for said in (*judgement.problems, *judgement.notes):
-        sys.stderr.write(f"warning: {directory.path}: {clean(said)}\n")
+        warn(f"warning: {directory.path}: {said}")
     return judgement.record
 
 

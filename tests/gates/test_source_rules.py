@@ -102,6 +102,7 @@ _OWN_FILES = {
     "harness/backends/parquet.py",  # a directory, to fsync it
     "harness/stages/scratch.py",  # /proc, and a lock of our own
     "harness/stages/claims.py",  # /proc: the boot id
+    "harness/workloads/tensorflow_library.py",  # a library of an image that is being built
     "harness/stages/keys.py",  # keys that ssh-keygen just made in a private directory
 }
 """Modules that open something else than a file which others may have put there."""
@@ -119,9 +120,8 @@ def test_files_are_opened_in_one_way() -> None:
             if not isinstance(node, ast.Call):
                 continue
             called = ast.unparse(node.func)
-            if any(
-                isinstance(a, ast.Constant) and str(a.value).startswith(("a", "w", "x")) for a in node.args
-            ):
+            modes = [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
+            if any(mode.startswith(("a", "w", "x")) for mode in modes):
                 continue
             if called.rpartition(".")[2] in _OPENS and not called.startswith(
                 ("resources.", "tarfile.", "open_regular", "RunDirectory", "(resources", "item.")
@@ -139,6 +139,27 @@ def test_json_is_read_in_one_place() -> None:
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.loads", "json.load")
     ]
+    assert elsewhere == []
+
+
+_PRINTS = ("print", "sys.stdout.write", "sys.stderr.write", "typer.echo", "typer.secho", "click.echo")
+_DRAWS = {"harness/commands/facts.py", "harness/commands/plan_picture.py", "harness/progress.py"}
+"""Where rich draws; each cell and line there is cleaned first (``Text``, never markup)."""
+
+
+def test_foreign_text_has_one_way_out() -> None:
+    """``harness.shown``: all that a command prints passes there, so no file or host speaks to a terminal."""
+    elsewhere = []
+    for path in SOURCES:
+        name = name_of(path)
+        if name.startswith("harness/payload") or name == "harness/shown.py":
+            continue
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                drawn = called.endswith(("console.print", "Console.print")) and name not in _DRAWS
+                if called in _PRINTS or drawn:
+                    elsewhere.append(f"{name} line {node.lineno}: {called}")
     assert elsewhere == []
 
 
