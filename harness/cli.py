@@ -13,6 +13,7 @@ import typer
 
 from harness import cli_inventory, cli_lab, cli_rules
 from harness.cli_status import Defects, Json, end
+from harness.shown import say
 
 app = typer.Typer(
     name="shakedown",
@@ -33,7 +34,7 @@ def _show_version(asked: bool) -> None:
     if asked:
         from importlib.metadata import version  # noqa: PLC0415  20 ms that only this option pays
 
-        typer.echo(f"shakedown {version('shakedown')}")
+        say(f"shakedown {version('shakedown')}")
         raise typer.Exit
 
 

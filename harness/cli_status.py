@@ -13,15 +13,19 @@ from typing import Annotated
 import typer
 
 from harness.errors import ClaimError, ConfigError, HarnessError, ParseError
+from harness.shown import hand_out, warn
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
-def words(error: HarnessError | OSError) -> str:
-    """The error for a terminal: what hosts and files say in it is shown, never sent as it is."""
-    from reports.parts.text import clean  # noqa: PLC0415  only failures need it
+def words(error: HarnessError | OSError) -> list[str]:
+    """The error for a terminal, line by line."""
+    return str(error).split("\n")[:40]
 
-    return "\n".join(clean(line) for line in str(error).split("\n")[:40])
+
+def _complain(error: HarnessError | OSError, kind: str = "") -> None:
+    first, *rest = words(error)
+    warn(f"shakedown: {kind}{first}", *rest)
 
 
 def end(action: Callable[[], int]) -> None:
@@ -29,23 +33,23 @@ def end(action: Callable[[], int]) -> None:
     try:
         status = action()
     except (ConfigError, ParseError) as error:
-        typer.echo(f"shakedown: {words(error)}", err=True)
+        _complain(error)
         status = 2
     except ClaimError as error:
-        typer.echo(f"shakedown: {words(error)}", err=True)
+        _complain(error)
         status = 3
     except HarnessError as error:
-        typer.echo(f"shakedown: {type(error).__name__}: {words(error)}", err=True)
+        _complain(error, f"{type(error).__name__}: ")
         status = 4
     except BrokenPipeError:
         # The reader went away (`| head`): not worth a word.
         sys.stderr.close()
         status = 0
     except OSError as error:
-        typer.echo(f"shakedown: {words(error)}", err=True)
+        _complain(error)
         status = 4
     except KeyboardInterrupt:
-        typer.echo("shakedown: interrupted", err=True)
+        warn("shakedown: interrupted")
         status = 130
     raise typer.Exit(status)
 
@@ -63,8 +67,6 @@ class Defects:
         if isinstance(error, Exception):
             import traceback  # noqa: PLC0415
 
-            traceback.print_exception(kind, error, trace)
-            typer.echo(
-                "shakedown: internal error, a defect of Shakedown: please report the lines above", err=True
-            )
+            hand_out("".join(traceback.format_exception(kind, error, trace)), to=sys.stderr)
+            warn("shakedown: internal error, a defect of Shakedown: please report the lines above")
             raise SystemExit(4) from error

@@ -258,6 +258,9 @@ def _explain(kind: type[Any], source: YamlSource, problem: Any, *, others: int) 
         remedy = f"keys here are {', '.join(keys)}"
     elif problem["type"] in ("missing", "missing_keyword_only_argument"):
         message, remedy = "this key is required and was not given", ""
+    elif problem["type"] == "value_error" and parent_field(kind, loc, problem):
+        loc = (*loc, parent_field(kind, loc, problem))
+        message, remedy = str(problem["ctx"]["error"]).partition(": ")[2], ""
     else:
         message = f"{problem['msg']}; found {_said(problem['input'])}"
         expected = str(problem.get("ctx", {}).get("expected", ""))
@@ -265,6 +268,14 @@ def _explain(kind: type[Any], source: YamlSource, problem: Any, *, others: int) 
     if others:
         message += f" (and {others} more problem{'s' if others > 1 else ''} in this file)"
     return source.error(loc, message, remedy=remedy)
+
+
+def parent_field(kind: type[Any], loc: Loc, problem: Any) -> str:
+    """The field that a whole value's own rule names before a colon; empty when it names none."""
+    owner = _type_at(kind, loc)
+    named = str(problem["ctx"]["error"]).partition(": ")[0]
+    fields = dataclasses.fields(owner) if dataclasses.is_dataclass(owner) else ()
+    return named if named in [field.name for field in fields] else ""
 
 
 def _said(value: Any) -> str:

@@ -89,10 +89,20 @@ def pipe() -> tuple[Descriptor, Descriptor]:
     return Descriptor(reading), Descriptor(writing)
 
 
-def memory_file(name: str) -> Descriptor:
+def memory_file(name: str, most: int = 65536) -> Descriptor:
     """A file without a place on a disk, for what a command prints: no directory need exist for it, and no
-    later file can be taken for it. Raises OSError."""
-    return Descriptor(os.memfd_create(name, os.MFD_CLOEXEC))
+    later file can be taken for it. It takes ``most`` bytes, and who writes more is told so by the kernel: our
+    memory is not theirs to fill. What was not written reads as NUL. Raises OSError."""
+    file = Descriptor(os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+    os.ftruncate(file.number(), most)
+    fcntl.fcntl(file.number(), fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+    return file
+
+
+def written(file: Descriptor) -> str:
+    """The words in a memory file; bytes that are not UTF-8 are shown as escapes. Raises OSError."""
+    data = os.pread(file.number(), os.fstat(file.number()).st_size, 0)
+    return data.rstrip(b"\0").decode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager

@@ -9,19 +9,18 @@ import time
 from typing import Any, TextIO, cast
 
 from harness.descriptors import no_pipe_signal
+from harness.shown import UNSAFE
 
 _QUIET_SECONDS = 10.0
 """Waiting messages that differ only in their numbers are printed at most this often on a plain stream."""
 
 _NUMBERS = re.compile(r"\d+(?:\.\d+)?")
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff]")
-"""Controls, and what turns text round or hides in it; lone surrogates cannot be written at all."""
 _LONGEST = 300
 
 
 def plain(message: str) -> str:
     """The beginning of a message, fit for a terminal whoever wrote it."""
-    return _UNSEEN.sub(" ", message[:_LONGEST])
+    return UNSAFE.sub(" ", message[:_LONGEST])
 
 
 class _Quiet(io.TextIOBase):

@@ -7,12 +7,14 @@ they are how a small file becomes a huge one or a value becomes something else.
 
 from __future__ import annotations
 
-import math
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
+from harness.regular import read_regular
+from harness.serial import finite, whole
 
 MAX_BYTES = 1 << 20
 """Largest inventory file that is read; ours are a few kilobytes."""
@@ -55,12 +57,10 @@ def read_yaml(path: Path) -> YamlSource:
 
 def _read_text(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(MAX_BYTES + 1)
+        raw = read_regular(path, MAX_BYTES, links=True)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(raw) > MAX_BYTES:
-        raise ConfigError(f"{path}: larger than {MAX_BYTES} bytes; this is not an inventory file")
+        larger = "; this is not an inventory file" if error.errno == errno.EFBIG else ""
+        raise ConfigError(f"{path}: cannot be read: {error.strerror or error}{larger}") from error
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -152,6 +152,12 @@ def _mapping(node: Any, loc: Loc, source: YamlSource) -> dict[str, Any]:
     return found
 
 
+def _whole(text: str) -> int:
+    plain = text.replace("_", "")
+    based = plain.lstrip("+-")[:2] in ("0x", "0o") and len(plain) <= 24
+    return whole(str(int(plain, 0)) if based else plain)
+
+
 def _scalar(node: Any, loc: Loc, source: YamlSource) -> Any:
     tag = str(node.tag).removeprefix(_TAG)
     text: str = node.value
@@ -161,12 +167,9 @@ def _scalar(node: Any, loc: Loc, source: YamlSource) -> Any:
         return text.lower() == "true"
     try:
         if tag == "int":
-            return int(text.replace("_", ""), 0) if text.lstrip("+-")[:2] in ("0x", "0o") else int(text)
+            return _whole(text)
         if tag == "float":
-            value = float(text)
-            if not math.isfinite(value):
-                raise source.error(loc, "not a finite number")
-            return value
+            return finite(text)
     except ValueError as error:
         raise source.error(loc, f"not a plain number: {text[:60]!r}") from error
     return text

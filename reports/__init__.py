@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, RecordError
 from harness.model.record import RunRecord
 
 
@@ -54,14 +54,25 @@ def render_all(directory: Path, record: RunRecord, formats: Iterable[str] = ()) 
     """Write reports into ``directory``: those named, or all that come with every run.
 
     Returns format to file. Each file appears whole. Raises ConfigError for an unknown format and
-    RecordError when a file cannot be written.
+    RecordError when a file cannot be written, or made of this record: the others are written before.
     """
     from harness.record.files import write_whole  # noqa: PLC0415  the one place here that touches the disk
 
     chosen = tuple(renderer(name) for name in formats) or tuple(r for r in RENDERERS if r.with_every_run)
     written = {}
+    broken: list[str] = []
     for each in chosen:
         path = directory / each.file
-        write_whole(path, each.render(record).encode("utf-8"))
+        try:
+            text = each.render(record).encode("utf-8")
+        except Exception as error:  # noqa: BLE001  one format that breaks takes no other with it; raised below
+            broken.append(f"{each.format} ({type(error).__name__}: {str(error)[:200]})")
+            continue
+        write_whole(path, text)
         written[each.format] = path
+    if broken:
+        raise RecordError(
+            f"of this record there is no report as {', '.join(broken)}",
+            remedy="a defect of Shakedown, not of the host: report it with this run directory",
+        )
     return written

@@ -41,7 +41,7 @@ def _head(record: RunRecord) -> str:
             f"> **{title}.** {sentence}",
             *(f">\n> **STAND-IN telemetry.** {markdown(said)}" for said in telemetry.standins(record)),
             "",
-            f"- profile {markdown(record.profile.name)}, run `{record.run}`",
+            f"- profile {markdown(record.profile.name)}, run {markdown(record.run)}",
             f"- began {markdown(evidence.started_at)}",
             f"- ended {markdown(evidence.ended_at or 'never: interrupted')}",
             *(f"- {markdown(said)}" for said in view.attempts(record)),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 
 from harness.backends.process import Surroundings, end_group, spawn
-from harness.descriptors import memory_file, pipe
+from harness.descriptors import memory_file, pipe, written
 from harness.errors import CommandTimeout, TransportError
 
 _CHUNK = 65536
@@ -99,10 +99,9 @@ class HeldCommand:
     def errors(self) -> str:
         """What it wrote on standard error so far (at most 64 KiB); empty once that is closed."""
         try:
-            data = os.pread(self._errors.number(), _CHUNK, 0)
+            return written(self._errors).strip()
         except OSError:
             return ""
-        return data.decode("utf-8", "backslashreplace").strip()
 
     def close(self, deadline: float = 10.0) -> None:
         """Close its input and wait; killed after ``deadline`` seconds. Safe twice. A fork ends nothing."""

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecordError
+from harness.serial import strict_json
 from harness.telemetry.series import SENSORS, Sensor
 from harness.telemetry.spool_lines import GpuSpool, Samples, Spool
 
@@ -102,7 +103,7 @@ def describe(path: Path) -> dict[str, Any]:
     from pyarrow import ArrowException, parquet  # noqa: PLC0415
 
     try:
-        said = json.loads((parquet.read_schema(path).metadata or {})[b"shakedown"])
+        said = strict_json((parquet.read_schema(path).metadata or {})[b"shakedown"])
     except (ArrowException, OSError, KeyError, ValueError) as error:
         raise _unreadable(path, error) from error
     if not isinstance(said, dict) or said.get("format") != FORMAT:

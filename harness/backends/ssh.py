@@ -3,19 +3,19 @@
 One master connection (ControlMaster) is opened when it is first needed and shared by every command, by
 libvirt and by the jumps into guests. It ends with ``close``, or by itself after ``_PERSIST`` seconds
 without use if this process was killed. The host key is always checked: against the pinned ``known_hosts``
-when the access names one, else against the user's own.
+when the access names one, else against the user's own. All options are those of ``ssh_options``.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shlex
 import shutil
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from harness.backends.held import HeldCommand
@@ -29,19 +29,16 @@ from harness.backends.process import (
     whole_copy,
 )
 from harness.backends.ssh_errors import explain
+from harness.backends.ssh_options import quoted, require_usable, settled, ssh_argv
 from harness.backends.stream import Streamed
-from harness.descriptors import memory_file
-from harness.errors import ConfigError, TransportError
+from harness.descriptors import memory_file, written
+from harness.errors import TransportError
 from harness.model.inventory import SshAccess
 from harness.ports import CommandResult
 
 _PERSIST = 120
 """Seconds that an idle master outlives its last user: longer than a pause between two stages."""
 
-_ALIVE_INTERVAL, _ALIVE_COUNT = 15, 8
-"""A silent connection is given up after 15 x 8 s. An emulated host pauses up to 30 s for a snapshot."""
-
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:%-]*")
 _LOST = 255
 """ssh's own exit status for everything that is not the remote command's."""
 
@@ -73,12 +70,16 @@ class SshTransport:
     ) -> None:
         """Opens nothing yet. ``through`` is the host whose connection leads to this machine (a guest).
 
-        Raises ConfigError when the address or user could not be one.
+        Raises ConfigError for an access that ssh could misread (``harness.model.access``).
         """
-        for what, value in (("address", access.address), ("user", access.user)):
-            if not _NAME.fullmatch(value):
-                raise ConfigError(f"ssh.{what}: {value!r} is not a host name, address or user name")
-        self.access = access
+        require_usable(access)
+        # Settled now: neither HOME nor the working directory changes a path any more.
+        self.access = replace(
+            access,
+            known_hosts=settled(access.known_hosts),
+            identity_file=settled(access.identity_file),
+            config=settled(access.config),
+        )
         self._name = name or access.address
         self._through = through
         self._recorder = recorder
@@ -89,8 +90,6 @@ class SshTransport:
         self._surroundings: Surroundings = (
             Surroundings.now(LC_ALL="C") if through is None else through._surroundings
         )
-        self._known_hosts = _settled(access.known_hosts)
-        self._identity = _settled(access.identity_file)
 
     @property
     def name(self) -> str:
@@ -217,7 +216,7 @@ class SshTransport:
         limit = self.access.connect_timeout_seconds * 3 + 20  # connect, key exchange, authentication
         with memory_file("words") as output:
             finished = run_child(argv, deadline=limit, surroundings=self._surroundings, output=output)
-            words = os.pread(output.number(), 65536, 0).decode("utf-8", "backslashreplace")
+            words = written(output)
         if finished.timed_out:
             words = f"timed out: no connection within {limit:g} s; {words}"
         if finished.status != 0 or finished.timed_out:
@@ -254,35 +253,15 @@ class SshTransport:
         return run_child(check, deadline=10.0, surroundings=self._surroundings).status == 0
 
     def _ssh(self, directory: Path, *, master: bool = False) -> tuple[str, ...]:
-        access = self.access
-        options = [
-            "BatchMode=yes",
-            "LogLevel=ERROR",
-            "StrictHostKeyChecking=yes",
-            "UpdateHostKeys=no",
-            f"ConnectTimeout={max(1, round(access.connect_timeout_seconds))}",
-            f"ServerAliveInterval={_ALIVE_INTERVAL}",
-            f"ServerAliveCountMax={_ALIVE_COUNT}",
-            f"ControlMaster={'yes' if master else 'no'}",
-            f"ControlPath={_path(str(directory / 'm'))}",
-            f"ControlPersist={_PERSIST}",
-        ]
-        argv = ["ssh", "-T"]
-        if self._known_hosts is not None:
-            pinned = _path(self._known_hosts)
-            options += [f"UserKnownHostsFile={pinned}", "GlobalKnownHostsFile=/dev/null"]
-        if self._identity is not None:
-            options += [f"IdentityFile={_path(self._identity)}", "IdentitiesOnly=yes"]
+        through = None
         if self._through is not None:
-            inner = (*self._through.client(), "-W", "[%h]:%p", "--", self._through.access.address)
-            options.append(f"ProxyCommand={_proxy_command(inner)}")
-        elif access.proxy_jump is not None:
-            options.append(f"ProxyJump={access.proxy_jump}")
-        if access.known_hosts is not None and access.identity_file is not None and not access.proxy_jump:
-            argv += ["-F", "none"]  # fully described: the user's own configuration must not change it
-        for option in options:
-            argv += ["-o", option]
-        return (*argv, "-p", str(access.port), "-l", access.user)
+            through = (*self._through.client(), "-W", "[%h]:%p", "--", self._through.access.address)
+        shared = (
+            f"ControlMaster={'yes' if master else 'no'}",
+            f"ControlPath={quoted(str(directory / 'm'))}",
+            f"ControlPersist={_PERSIST}",
+        )
+        return ssh_argv(self.access, extra=shared, through=through)
 
 
 def remote_line(argv: tuple[str, ...]) -> str:
@@ -292,24 +271,6 @@ def remote_line(argv: tuple[str, ...]) -> str:
     that replaced itself with the command would make ssh say 255, as if the connection had failed.
     """
     return f"{shlex.join(argv)}; exit $?"
-
-
-def _proxy_command(argv: tuple[str, ...]) -> str:
-    # ssh expands % in the command before a shell reads it; only the last two are meant so.
-    quoted = (part if part == "[%h]:%p" else part.replace("%", "%%") for part in argv)
-    return shlex.join(quoted)  # ssh itself puts `exec` before it
-
-
-def _path(text: str) -> str:
-    """A path as the value of an ssh option, where %, quotes and blanks have a meaning of their own."""
-    if any(character in text for character in '"\n\r\\'):
-        raise ConfigError(f"ssh cannot be given the path {text!r}: quote, backslash or newline in it")
-    return '"' + text.replace("%", "%%") + '"'
-
-
-def _settled(path: str | None) -> str | None:
-    """A path that neither HOME nor the working directory changes any more."""
-    return None if path is None else str(Path(path).expanduser().absolute())
 
 
 def _short_directory() -> str:

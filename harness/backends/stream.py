@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.backends.process import Surroundings, await_end, end_group, spawn
-from harness.descriptors import Descriptor, memory_file, pipe
+from harness.descriptors import Descriptor, memory_file, pipe, written
 from harness.errors import TransportError
 
-_CHUNK = 65536
+MOST_STREAMED = 64 << 30
+"""Bytes of one stream in a run directory. A night on eight GPUs makes 0.3 GB, the longest burn (60 days)
+47 GB (``harness.record.room``). No stream takes more than half of what the disk has left either."""
+
+_BLOCK = 512
+_LIMITED = 'ulimit -f "$1" && shift && exec "$@"'
+"""The kernel ends whoever writes a file beyond that many blocks of 512 bytes (POSIX, ulimit)."""
 
 _FOLLOW = """
 tail -c "+$1" -f -- "$2" &
@@ -27,25 +35,36 @@ class Streamed:
 
     It lives until ``close``, or until this process dies: then the kernel closes our end of its standard input
     and it reads end-of-file. It must end by itself at that. What it wrote is appended, so that a stream that
-    broke can be taken up again with ``follow_file`` from the file's size.
+    broke can be taken up again with ``follow_file`` from the file's size. The file never grows beyond
+    ``most`` bytes, whatever the other side sends.
     """
 
     def __init__(
-        self, argv: Sequence[str], path: Path, *, where: str, surroundings: Surroundings | None = None
+        self,
+        argv: Sequence[str],
+        path: Path,
+        *,
+        where: str,
+        surroundings: Surroundings | None = None,
+        most: int = MOST_STREAMED,
     ) -> None:
         """Raises TransportError when the file cannot be opened or the command not started."""
         self.path = path
+        self._most = _limit(path, most)
         self._where = where
         self._closed = False
         self._pid = os.getpid()
+        search = os.environ if surroundings is None else surroundings.environment
         try:
+            if shutil.which(argv[0], path=search.get("PATH", os.defpath)) is None:
+                raise FileNotFoundError(errno.ENOENT, "no such program")
             with contextlib.ExitStack() as undo:
                 reading, self._input = (undo.enter_context(end) for end in pipe())
                 # Not a pipe, which would block a command that says more than it holds.
                 self._errors = undo.enter_context(memory_file("errors"))
                 with _appended(path) as output:
                     self._child = spawn(
-                        argv,
+                        ("sh", "-c", _LIMITED, "sh", str(self._most // _BLOCK), *argv),
                         stdin=reading,
                         stdout=output,
                         stderr=self._errors,
@@ -72,6 +91,11 @@ class Streamed:
         return status if status is None or status >= 0 else 128 - status
 
     @property
+    def full(self) -> bool:
+        """Whether the file holds all that it may: what came after that is lost."""
+        return self.size >= self._most
+
+    @property
     def size(self) -> int:
         """Bytes in the file: where a stream that broke goes on."""
         try:
@@ -82,10 +106,9 @@ class Streamed:
     def errors(self) -> str:
         """What it wrote on standard error so far (at most 64 KiB); empty once that is closed."""
         try:
-            data = os.pread(self._errors.number(), _CHUNK, 0)
+            return written(self._errors).strip()
         except OSError:
             return ""
-        return data.decode("utf-8", "backslashreplace").strip()
 
     def end(self) -> None:
         """Ask it to end, by closing its input, and do not wait."""
@@ -100,6 +123,14 @@ class Streamed:
         await_end(self._child, deadline)
         end_group(self._child)  # what its shell started may still write
         self._errors.close()
+
+
+def _limit(path: Path, most: int) -> int:
+    """How long the file may get, in whole blocks."""
+    with contextlib.suppress(OSError):
+        have = path.stat().st_size if path.exists() else 0
+        most = min(most, have + shutil.disk_usage(path.parent).free // 2)
+    return max(1, most // _BLOCK) * _BLOCK
 
 
 def _appended(path: Path) -> Descriptor:

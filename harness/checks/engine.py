@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from harness.checks import attempts
 from harness.checks.attempts import Said
@@ -91,7 +94,6 @@ def run(
 
 def _all(known: Mapping[str, Check], case: Case) -> Iterator[tuple[_Key, Said]]:
     """Every check that the profile names, of each of its subjects."""
-    subjects = {scope: tuple(_unique(_subjects(scope, case))) for scope in Scope}
     for check_id, severity in case.profile.checks.items():
         check = known.get(check_id)
         if check_id.startswith(USER):
@@ -99,12 +101,21 @@ def _all(known: Mapping[str, Check], case: Case) -> Iterator[tuple[_Key, Said]]:
         if check is None:
             cell = _cell(check_id, _NOBODY, severity, "this version has no such check")
             yield (check_id, NO_SUBJECT), (None, cell)
-            continue
-        if not subjects[check.scope]:
-            cell = _cell(check_id, _NOBODY, severity, _NOTHING[check.scope])
-            yield (check_id, NO_SUBJECT), (None, cell)
-        for subject in subjects[check.scope]:
-            yield (check_id, subject.name), _ask(check, severity, case, subject)
+        else:
+            for said in _ask_all(check, severity, case):
+                yield (check_id, said[1].subject), said
+
+
+def _ask_all(check: Check, severity: Severity, case: Case) -> tuple[Said, ...]:
+    """What a check says of each of its subjects. A defect that keeps them from being told apart is its ERROR
+    too: it may neither end the run nor leave the check without a cell."""
+    try:
+        subjects = tuple(_unique(_subjects(check.scope, case)))
+    except Exception as error:  # noqa: BLE001  the boundary of checks: see _ask
+        return (_errored(check, severity, _NOBODY, _defect(error)),)
+    if not subjects:
+        return ((None, _cell(check.id, _NOBODY, severity, _NOTHING[check.scope])),)
+    return tuple(_ask(check, severity, case, subject) for subject in subjects)
 
 
 def ask(
@@ -113,18 +124,20 @@ def ask(
     """What one check says of the subject that now stands in a slot; no cell where nothing does any more."""
     severity = profile.checks[check.id]
     case = Case(evidence=evidence, profile=profile, host=host)
-    subjects = tuple(_unique(_subjects(check.scope, case)))
+    try:
+        subjects = tuple(_unique(_subjects(check.scope, case)))
+    except Exception as error:  # noqa: BLE001  the boundary of checks: see _ask
+        return _errored(check, severity, replace(_NOBODY, slot=slot), _defect(error))
     if not subjects and slot == NO_SLOT:
         return None, _cell(check.id, _NOBODY, severity, _NOTHING[check.scope])
     subject = next((each for each in subjects if each.slot == slot), None)
     if subject is None:
         return None, None
     before = [
-        (number, _ask(check, severity, then, same))
+        (number, said)
         for number, seen in attempts.alone(evidence)
-        for then in (Case(evidence=seen, profile=profile, host=host),)
-        for same in _unique(_subjects(check.scope, then))
-        if same.name == subject.name
+        for said in _ask_all(check, severity, Case(evidence=seen, profile=profile, host=host))
+        if said[1].subject in (subject.name, NO_SUBJECT)
     ]
     counted = [(number, said) for number, said in before if attempts.counts(check, said[1].outcome)]
     return attempts.worst(_ask(check, severity, case, subject), counted)
@@ -146,24 +159,51 @@ def _blank(profile: Profile, host: HostFile, guests: tuple[GuestEvidence, ...]) 
 
 
 def _ask(check: Check, severity: Severity, case: Case, subject: Subject) -> Said:
+    """One answer, whatever happens: a defect of ours is this check's ERROR, and all others are asked."""
     try:
         said = check.judge(case, subject)
+        result = replace(said, check=check.id, subject=subject.name)
+        _require_finite(result)
     except MissingEvidence as missing:
         reason = str(missing) or "no evidence"
         return None, _cell(check.id, subject, severity, reason)
     except HarnessError as problem:
-        said = CheckResult(
-            check=check.id,
-            subject=subject.name,
-            outcome=Outcome.ERROR,
-            message=problem.message,
-            remedy=problem.remedy,
-            action=Action.RETEST,
-        )
-    result = replace(said, check=check.id, subject=subject.name)
+        return _errored(check, severity, subject, problem)
+    except Exception as error:  # noqa: BLE001  the boundary of checks, beside that of stages
+        return _errored(check, severity, subject, _defect(error))
     reason = "" if result.outcome is Outcome.PASS else result.message
     cell = replace(_cell(check.id, subject, severity, reason), outcome=result.outcome)
     return result, cell
+
+
+def _require_finite(result: CheckResult) -> None:
+    """Raise ValueError for a measurement that is no number: no record can hold it, no limit judge it."""
+    for each in result.measurements:
+        numbers = (each.value, each.lower, each.upper)
+        if not all(number is None or math.isfinite(number) for number in numbers):
+            raise ValueError(f"{each.name} of {each.subject or result.subject} is no finite number")
+
+
+def _defect(error: Exception) -> HarnessError:
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    words = f"{type(error).__name__} in {Path(where.filename).name} line {where.lineno}: {error}"[:300]
+    return HarnessError(
+        f"it could not be judged: internal error of Shakedown ({words})",
+        remedy="a defect of Shakedown, not of the host: report it with this run directory",
+    )
+
+
+def _errored(check: Check, severity: Severity, subject: Subject, problem: HarnessError) -> Said:
+    result = CheckResult(
+        check=check.id,
+        subject=subject.name,
+        outcome=Outcome.ERROR,
+        message=problem.message,
+        remedy=problem.remedy,
+        action=Action.RETEST,
+    )
+    cell = _cell(check.id, subject, severity, problem.message)
+    return result, replace(cell, outcome=Outcome.ERROR)
 
 
 def _cell(check: str, subject: Subject, severity: Severity, reason: str) -> CoverageCell:

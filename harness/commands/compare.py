@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ from harness.record.directory import RunDirectory
 from harness.record.judge import rejudge
 from harness.record.reference import read_reference
 from harness.serial import to_data
+from harness.shown import say, say_json
 from harness.verdict.ratio import Finding
 from harness.verdict.virtualization import Cost, costs, unfit
 
@@ -47,9 +46,9 @@ def run(*, run_dir: Path, bare: Path, json_output: bool) -> int:
             "costs": [{"guest": g, "workload": w, **_data(c)} for g, w, c in rows],
             "exit": status,
         }
-        sys.stdout.write(json.dumps(data, allow_nan=False) + "\n")
+        say_json(data)
     else:
-        sys.stdout.write("\n".join(_lines(record, reference, rows, problems)) + "\n")
+        say(*_lines(record, reference, rows, problems))
     return status
 
 

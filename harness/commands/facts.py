@@ -15,7 +15,9 @@ from rich.text import Text
 from harness.errors import ConfigError
 from harness.facts import collect, from_sysroot, parse_transcript
 from harness.model.topology import GPU_CLASSES, HostFacts, Link, NumaNode, PciDevice
-from harness.serial import to_json
+from harness.regular import MOST_TEXT, read_regular
+from harness.serial import to_data
+from harness.shown import clean, say_json
 
 _ACCELERATOR_LIKE = (*GPU_CLASSES, "0b40", "00ff")
 """GPU classes, co-processors and functions of no class: what may be handed to a guest as an accelerator."""
@@ -47,7 +49,7 @@ def run(
     else:
         facts = parse_transcript(_read(transcript or Path()))
     if json_output:
-        sys.stdout.write(to_json(facts) + "\n")
+        say_json(to_data(facts), indent=2)
     else:
         show(facts, _console())
     return 0
@@ -66,9 +68,9 @@ def _from_host(name: str) -> tuple[HostFacts, bytes]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path, MOST_TEXT, links=True)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
+        raise ConfigError(f"{path}: {error.strerror or error}") from error
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -99,9 +101,8 @@ def show(facts: HostFacts, console: Console) -> None:
 
 
 def _plain(text: str) -> str:
-    """Text with control characters and lone surrogates as escapes, at most 200 characters."""
-    short = text if len(text) <= 200 else text[:200] + "…"
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in short)
+    """Text with control characters and the like as escapes, at most 200 characters."""
+    return clean(text if len(text) <= 200 else text[:200] + "…")
 
 
 def _cell(value: object, style: str = "") -> Text:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness import config
 from harness.errors import ConfigError
+from harness.shown import hand_out, say, say_json
 from harness.verdict.rules import lint_sku
 
 
@@ -17,11 +16,11 @@ def show(kind: str = "", *, as_json: bool = False) -> int:
     kinds = (kind,) if kind else config.KINDS
     found = {k: {name: str(config.find(k, name)) for name in config.list_names(k)} for k in kinds}
     if as_json:
-        sys.stdout.write(json.dumps(found, indent=2) + "\n")
+        say_json(found, indent=2)
         return 0
     for each, names in found.items():
         for name, path in names.items():
-            sys.stdout.write(f"{each:9} {name:20} {path}\n")
+            say(f"{each:9} {name:20} {path}")
     return 0
 
 
@@ -42,9 +41,9 @@ def check(files: Sequence[Path] = (), *, kind: str = "") -> int:
             _LOADERS[each](path)
         except ConfigError as error:
             wrong += 1
-            sys.stdout.write(f"WRONG  {error}\n")
+            hand_out(f"WRONG  {error}")
         else:
-            sys.stdout.write(f"ok     {path}\n")
+            say(f"ok     {path}")
     return 2 if wrong else 0
 
 

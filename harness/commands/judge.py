@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 from harness.errors import RecordError
 from harness.model.outcome import Verdict
 from harness.record.directory import RunDirectory
 from harness.record.judge import Checker, Judgement, rejudge
+from harness.shown import say, say_json
 from harness.verdict.tally import tally
-from reports.parts.text import clean
 from reports.parts.view import attempts
 
 
@@ -28,9 +26,9 @@ def run(*, run_dir: Path, json_output: bool, checker: Checker | None = None) -> 
         _unreadable(run_dir, error, json_output=json_output)
         return Verdict.INCONCLUSIVE.exit_status
     if json_output:
-        sys.stdout.write(json.dumps(_data(run_dir, judgement), allow_nan=False) + "\n")
+        say_json(_data(run_dir, judgement))
     else:
-        sys.stdout.write(_text(judgement))
+        say(*_lines(judgement))
     return judgement.record.decision.verdict.exit_status
 
 
@@ -49,25 +47,24 @@ def _data(run_dir: Path, judgement: Judgement) -> dict[str, object]:
     }
 
 
-def _text(judgement: Judgement) -> str:
+def _lines(judgement: Judgement) -> list[str]:
     record, recorded = judgement.record, judgement.recorded
     counts = ", ".join(f"{count} {key}" for key, count in tally(record.decision.coverage).items())
     was = recorded.decision.verdict.value if recorded else "never recorded"
     words = "agrees" if judgement.agrees else "DIFFERS"
-    lines = [
-        f"{record.decision.verdict.value}  {clean(record.host.name)}  (recorded: {was}; {words})",
+    return [
+        f"{record.decision.verdict.value}  {record.host.name}  (recorded: {was}; {words})",
         f"checks: {counts}",
-        *(clean(said) for said in attempts(record)),
-        *(clean(reason) for reason in record.decision.reasons),
-        *(f"note: {clean(note)}" for note in judgement.notes),
+        *attempts(record),
+        *record.decision.reasons,
+        *(f"note: {note}" for note in judgement.notes),
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _unreadable(run_dir: Path, error: RecordError, *, json_output: bool) -> None:
     verdict = Verdict.INCONCLUSIVE.value
     if json_output:
         data = {"run": str(run_dir), "verdict": verdict, "agrees": False, "problems": [error.message]}
-        sys.stdout.write(json.dumps(data) + "\n")
+        say_json(data)
     else:
-        sys.stdout.write(f"{verdict}  the record cannot be read: {clean(error.message)}\n")
+        say(f"{verdict}  the record cannot be read: {error.message}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,11 +16,12 @@ from harness.lab.state import lab_directory, list_labs
 from harness.model.inventory import SshAccess
 from harness.progress import plain
 from harness.serial import to_data
+from harness.shown import say, say_json, warn
 
 
 def print_progress(message: str) -> None:
     """One plain line on standard error."""
-    print(plain(message), file=sys.stderr, flush=True)
+    warn(plain(message))
 
 
 def up(
@@ -84,12 +83,12 @@ def status(*, as_json: bool = False) -> int:
     """Print every lab of this user. Returns the exit status 0, running or not."""
     found = all_status()
     if as_json:
-        print(json.dumps([_status_data(lab) for lab in found], indent=2))
+        say_json([_status_data(lab) for lab in found], indent=2)
         return 0
     if not found:
-        print("no lab; start one with: shakedown lab up")
+        say("no lab; start one with: shakedown lab up")
     for lab in found:
-        print(_status_line(lab))
+        say(*_status_lines(lab))
     return 0
 
 
@@ -114,18 +113,18 @@ def _status_data(lab: LabStatus) -> dict[str, Any]:
     }
 
 
-def _status_line(lab: LabStatus) -> str:
+def _status_lines(lab: LabStatus) -> list[str]:
     if lab.ssh is None:
-        return f"{lab.name}-{lab.instance}: not running ({lab.directory})"
-    limits = "".join(f"\n  limit: {limit}" for limit in lab.engine.limits)
-    return (
-        f"{lab.name}-{lab.instance}: running since {lab.started_at}, SSH on 127.0.0.1:{lab.ssh.port}\n"
-        f"  {lab.engine.description}{limits}"
-    )
+        return [f"{lab.name}-{lab.instance}: not running ({lab.directory})"]
+    return [
+        f"{lab.name}-{lab.instance}: running since {lab.started_at}, SSH on 127.0.0.1:{lab.ssh.port}",
+        f"  {lab.engine.description}",
+        *(f"  limit: {limit}" for limit in lab.engine.limits),
+    ]
 
 
 def _print_access(name: str, instance: int, reach: SshAccess, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"name": name, "instance": instance, "ssh": to_data(reach)}, indent=2))
+        say_json({"name": name, "instance": instance, "ssh": to_data(reach)}, indent=2)
     else:
-        print(shlex.join(access.ssh_command(reach)))
+        say(shlex.join(access.ssh_command(reach)))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 from harness.backends.clock import SystemClock
@@ -12,7 +10,7 @@ from harness.ports import Clock
 from harness.record.directory import RunDirectory
 from harness.record.notes import leave_note
 from harness.serial import to_data
-from reports.parts.text import clean
+from harness.shown import say, say_json
 
 
 def run(
@@ -28,8 +26,8 @@ def run(
     note = Note(at=at, by=by.strip(), text=text.strip(), intervention=intervention)
     file = leave_note(directory, note)
     if json_output:
-        sys.stdout.write(json.dumps({"run": str(run_dir), "file": file, **to_data(note)}) + "\n")
+        say_json({"run": str(run_dir), "file": file, **to_data(note)})
     else:
         what = "an intervention" if intervention else "a note"
-        sys.stdout.write(f"{what} of {clean(note.by)} at {at}: {clean(str(run_dir / file))}\n")
+        say(f"{what} of {note.by} at {at}: {run_dir / file}")
     return 0

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, TypeVar
 
-from harness.commands.plan_picture import draw, printable
+from harness.commands.plan_picture import draw
 from harness.errors import ConfigError, HarnessError
 from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
 from harness.model.inventory import Profile
@@ -20,7 +20,9 @@ from harness.placement.definition import GuestDefinition
 from harness.placement.domxml import render
 from harness.placement.planner import MAX_GPUS, plan
 from harness.placement.xmlcheck import problems
-from harness.serial import from_json, to_data, to_json
+from harness.regular import MOST_TEXT, read_regular
+from harness.serial import from_json, to_data
+from harness.shown import hand_out, say_json
 
 PLANNED, NO_PLAN, WRONG_USAGE = 0, 1, 2
 """Exit status (DESIGN §4)."""
@@ -77,7 +79,7 @@ def run(
             wrong = problems(domain, facts, others)
             answer = NoPlan(reasons=wrong) if wrong else answer
     except HarnessError as error:
-        print(f"shakedown plan: {printable(str(error))}", file=err)
+        hand_out(f"shakedown plan: {error}", to=err)
         return WRONG_USAGE
     _show(answer, facts, domain=domain, as_json=json_output, out=out)
     return PLANNED if isinstance(answer, PlacementPlan) else NO_PLAN
@@ -88,18 +90,18 @@ def _show(
 ) -> None:
     planned = isinstance(answer, PlacementPlan)
     if as_json and domain and planned:
-        print(to_json({**to_data(answer), "domain_xml": domain}), file=out)
+        say_json({**to_data(answer), "domain_xml": domain}, indent=2, to=out)
     elif as_json:
-        print(to_json(answer), file=out)
+        say_json(to_data(answer), indent=2, to=out)
     elif domain and planned:
-        print(domain, end="", file=out)
+        hand_out(domain, to=out)
     else:
         draw(answer, facts, out)
 
 
 def _read(kind: type[T], path: Path, what: str) -> T:
     try:
-        text = path.read_bytes()
+        text = read_regular(path, MOST_TEXT, links=True)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror or error}", remedy=f"give a file of {what}") from error
     try:

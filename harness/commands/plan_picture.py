@@ -8,14 +8,10 @@ from harness.model.placement import GuestCell, NoPlan, PlacementPlan
 from harness.model.topology import HostFacts
 from harness.placement.memory import page_name
 from harness.placement.ranges import show
+from harness.shown import clean
 
 WIDTH = 100
 """Columns used when not on a terminal."""
-
-
-def printable(text: str) -> str:
-    """The text with everything that could move a cursor or fake a line shown as an escape."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def draw(answer: PlacementPlan | NoPlan, facts: HostFacts, out: TextIO) -> None:
@@ -65,4 +61,4 @@ def _count(number: int, what: str) -> str:
 
 
 def _line(text: str) -> str:
-    return printable(text.replace("\n", "\\n"))
+    return clean(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from harness.plugin.reporter import Quiet
 from harness.plugin.session import Qualification
 from harness.plugin.words import verdict_words
 from harness.progress import Progress
+from harness.shown import hand_out, say, say_json
 from harness.verdict.tally import tally
 
 
@@ -104,9 +104,9 @@ def _ended(quiet: Quiet, status: int, *, json_output: bool) -> int:
         _answer(done, done.record, json_output=json_output)
         return status  # the verdict's, or 1 where a test failed that is not about the candidate
     if done is not None and done.changes:
-        sys.stdout.write("".join(f"{line}\n" for line in done.changes))
+        say(*done.changes)
         return 0
-    sys.stderr.write(quiet.kept.getvalue())
+    hand_out(quiet.kept.getvalue(), to=sys.stderr)
     # Pytest has told what is wrong with its arguments; nothing ran.
     kinds = {
         pytest.ExitCode.USAGE_ERROR: 2,
@@ -126,6 +126,6 @@ def _answer(done: Qualification, record: RunRecord, *, json_output: bool) -> Non
             "checks": tally(record.decision.coverage),
             "seconds": {**seconds, "total": round(done.seconds, 3)},
         }
-        sys.stdout.write(json.dumps(answer) + "\n")
+        say_json(answer)
         return
-    sys.stdout.write("\n" + "".join(f"{line}\n" for line in verdict_words(record, done.path, done.seconds)))
+    say("", *verdict_words(record, done.path, done.seconds))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from harness.model.record import RunRecord
 from harness.record.directory import RECORD, RunDirectory
 from harness.record.files import safe_name
 from harness.record.judge import Checker, rejudge
+from harness.shown import say, warn
 from reports import render_all, renderer
-from reports.parts.text import clean
 
 
 def run(
@@ -40,7 +39,7 @@ def run(
         record = load(directory, checker)
         target = _target(directory, record, output, several=len(runs) > 1)
         for written in render_all(target, record, formats).values():
-            sys.stdout.write(f"{written}\n")
+            say(str(written))
     return 0
 
 
@@ -56,7 +55,7 @@ def load(directory: RunDirectory, checker: Checker | None = None) -> RunRecord:
     before, now = judgement.recorded.decision.verdict.value, judgement.record.decision.verdict.value
     differs = (f"it was recorded as {before} and is {now} now",) if before != now else ()
     for said in (*differs, *judgement.problems, *judgement.notes):
-        sys.stderr.write(f"warning: {directory.path}: {clean(said)}\n")
+        warn(f"warning: {directory.path}: {said}")
     return judgement.record
 
 

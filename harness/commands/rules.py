@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from pathlib import Path
 from harness import config
 from harness.errors import ConfigError
 from harness.model.sku import Sku
+from harness.shown import say, say_json
 from harness.verdict.rules import lint_limits, lint_skus
 from harness.yaml_source import YamlSource, read_yaml
 
@@ -35,15 +34,15 @@ def lint(*, as_json: bool = False) -> int:
     findings = tuple(_findings(checked))
     if as_json:
         answer = {"checked": checked, "findings": [asdict(finding) for finding in findings]}
-        sys.stdout.write(json.dumps(answer, indent=2) + "\n")
+        say_json(answer, indent=2)
         return 2 if findings else 0
     for finding in findings:
         place = finding.file if finding.line is None else f"{finding.file}, line {finding.line}"
-        sys.stdout.write(f"WRONG  {place}: {finding.reason}\n")
+        say(f"WRONG  {place}: {finding.reason}")
         if finding.remedy:
-            sys.stdout.write(f"       {finding.remedy}\n")
+            say(f"       {finding.remedy}")
     counts = ", ".join(f"{len(names)} {kind}" for kind, names in checked.items())
-    sys.stdout.write(f"{len(findings)} wrong rules in {counts}\n")
+    say(f"{len(findings)} wrong rules in {counts}")
     return 2 if findings else 0
 
 

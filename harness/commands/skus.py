@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
-
 from harness import config
 from harness.errors import ConfigError
 from harness.model.sku import Figure, Sku
 from harness.serial import to_data
+from harness.shown import say, say_json
 
 
 def show(name: str = "", *, as_json: bool = False) -> int:
@@ -24,11 +22,11 @@ def show(name: str = "", *, as_json: bool = False) -> int:
         )
     if as_json:
         data = to_data(skus[name]) if name else {each: to_data(sku) for each, sku in skus.items()}
-        sys.stdout.write(json.dumps(data, indent=2) + "\n")
+        say_json(data, indent=2)
     elif name:
-        sys.stdout.write("\n".join(_whole(skus[name])) + "\n")
+        say(*_whole(skus[name]))
     else:
-        sys.stdout.write("\n".join(_line(sku) for sku in skus.values()) + "\n")
+        say(*(_line(sku) for sku in skus.values()))
     return 0
 
 

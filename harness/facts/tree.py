@@ -13,6 +13,7 @@ from harness.facts import ask
 from harness.facts.assemble import assemble
 from harness.facts.frames import Frames
 from harness.model.topology import HostFacts
+from harness.regular import open_regular
 
 _MAX_LINKS = 40
 """As many links in one path as Linux itself follows (``MAXSYMLINKS``)."""
@@ -75,9 +76,7 @@ class Tree:
             return None
         try:
             target = self._root / found.lstrip("/")
-            if not stat.S_ISREG(target.lstat().st_mode):
-                return None
-            with target.open("rb") as file:
+            with open_regular(target) as file:
                 return file.read(limit)
         except OSError:
             return None

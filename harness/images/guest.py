@@ -17,6 +17,8 @@ from harness.errors import ConfigError, ImageError
 from harness.images import cache, debian, frameworks, guest_kernel
 from harness.images.debian import ImageFile
 from harness.images.standin import compile_argv, pynvml_file, standin_sources
+from harness.regular import MOST_TEXT, read_regular
+from harness.serial import strict_json
 
 PYTHON_DIR = "/usr/lib/python3/dist-packages"
 """Where the guest holds ``pynvml.py``, compiled: the sampler is told so."""
@@ -136,7 +138,7 @@ def ensure_guest_image(kind: str, progress: Callable[[str], None], *, root: Path
 def read_image(entry: Path) -> GuestImage:
     """A built image from its directory. Raises ImageError when its manifest is missing or damaged."""
     try:
-        manifest = json.loads((entry / MANIFEST).read_text())
+        manifest = strict_json(read_regular(entry / MANIFEST, MOST_TEXT))
         files = {str(name): str(digest) for name, digest in manifest["files"].items()}
         image = GuestImage(
             kind=str(manifest["kind"]),

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from harness.images.qemu import QemuTool
 from harness.lab.process import boot_id
+from harness.regular import MOST_TEXT, read_regular
+from harness.serial import strict_json
 
 TRIAL_SECONDS = 30.0
 """A kernel needs about 2 s to that panic under working KVM."""
@@ -66,7 +68,7 @@ def choose_accelerator(
 
 def _kept(record: Path, key: str) -> Accelerator | None:
     try:
-        data = json.loads(record.read_bytes())
+        data = strict_json(read_regular(record, MOST_TEXT))
     except (OSError, ValueError):
         return None
     if not isinstance(data, dict) or data.get("key") != key or data.get("name") not in {"kvm", "tcg"}:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.backends.ssh_options import ssh_argv
 from harness.errors import LabError
 from harness.images.processes import require_tool
 from harness.model.inventory import SshAccess
@@ -91,27 +92,14 @@ def pin(keys: LabKeys, port: int, known_hosts: Path) -> SshAccess:
 
 def ssh_command(access: SshAccess, arguments: Sequence[str] = ()) -> tuple[str, ...]:
     """An ssh command line that uses exactly this key and this pinned host key and no user settings."""
-    options = {
-        "BatchMode": "yes",
-        "IdentitiesOnly": "yes",
-        "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": access.known_hosts or "/dev/null",
-        "GlobalKnownHostsFile": "/dev/null",
-        "ConnectTimeout": f"{access.connect_timeout_seconds:.0f}",
-        "LogLevel": "ERROR",
-        "ForwardAgent": "no",
-    }
-    pairs = tuple(part for name, value in options.items() for part in ("-o", f"{name}={value}"))
-    identity = ("-i", access.identity_file) if access.identity_file else ()
-    target = f"{access.user}@{access.address}"
-    return ("ssh", "-F", "/dev/null", *identity, *pairs, "-p", str(access.port), target, *arguments)
+    return (*ssh_argv(access, terminal=True), "--", f"{access.user}@{access.address}", *arguments)
 
 
 def run(access: SshAccess, script: str, *, deadline: float) -> subprocess.CompletedProcess[bytes]:
     """Run a shell script on the lab host. Raises LabError when it does not end within ``deadline``."""
     try:
         return subprocess.run(
-            ssh_command(access, ("sh", "-s")),
+            (*ssh_argv(access), "--", access.address, "sh", "-s"),
             input=script.encode(),
             capture_output=True,
             check=False,

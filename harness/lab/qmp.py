@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness.errors import LabError
+from harness.serial import strict_json
 
 _LONGEST_ANSWER = 16 * 1024 * 1024
 
@@ -93,7 +94,7 @@ class Qmp:
         if not line:
             raise LabError("the monitor closed the connection")
         try:
-            answer = json.loads(line)
+            answer = strict_json(line)
         except ValueError as error:
             raise LabError("the monitor sent something that is not JSON") from error
         if not isinstance(answer, dict):

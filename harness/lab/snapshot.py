@@ -21,6 +21,7 @@ from typing import Any
 
 from harness.errors import LabError
 from harness.lab.qmp import Qmp
+from harness.serial import strict_json
 
 MEMORY = "memory.state"
 DISK = "disk.qcow2"
@@ -55,7 +56,7 @@ def load(monitor: Path, directory: Path, version: tuple[int, int, int]) -> None:
         _prepare(qmp, version)
         qmp.execute("migrate-incoming", uri=_target(directory / MEMORY, version, reading=True))
         qmp.wait_migration(deadline=_MOVE_SECONDS)
-        _restore_configuration(qmp, json.loads((directory / CONFIGURATION).read_text()))
+        _restore_configuration(qmp, strict_json((directory / CONFIGURATION).read_text()))
         qmp.execute("cont")
 
 

@@ -16,6 +16,8 @@ from harness.errors import ConfigError
 from harness.images.locks import locked
 from harness.lab.access import LabKeys, keys_in
 from harness.lab.process import MachineProcess, is_running
+from harness.regular import MOST_TEXT, read_regular
+from harness.serial import strict_json
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,40}\Z")
 _FORMAT = 1
@@ -140,7 +142,7 @@ def write_state(directory: LabDirectory, state: LabState) -> None:
 def read_state(directory: LabDirectory) -> LabState | None:
     """What was started; None when nothing was, or when the file is damaged or of another version."""
     try:
-        data = json.loads(directory.state_file.read_bytes())
+        data = strict_json(read_regular(directory.state_file, MOST_TEXT))
     except (OSError, ValueError):
         return None
     if not isinstance(data, dict) or data.pop("format", None) != _FORMAT:
@@ -153,7 +155,7 @@ def _parse(data: dict[str, Any]) -> LabState | None:
         process = MachineProcess(**data.pop("process"))
         limits = tuple(str(limit) for limit in data.pop("limits"))
         return LabState(process=process, limits=limits, **data)
-    except (TypeError, KeyError):
+    except (TypeError, KeyError, ValueError):
         return None
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from harness.model.bounds import MOST_GPUS, MOST_MIB, bounded
 from harness.model.pci import PciAddress
 
 _STRICT: dict[str, Any] = {"extra": "forbid"}
@@ -34,6 +35,13 @@ class GpuSelector:
     """Functions that are never handed out (a management controller's, a console card)."""
 
 
+@bounded(
+    gpus=(0, MOST_GPUS),
+    vcpus_per_gpu=(1, 1 << 16),
+    memory_mib_per_gpu=(1, MOST_MIB),
+    vcpus=(1, 1 << 16),
+    memory_mib=(1, MOST_MIB),
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestRequest:
     """A guest wanted on a host."""
@@ -76,6 +84,7 @@ def most_at_once(guests: Iterable[tuple[str, int]]) -> int:
     return max(alone, *together.values(), 0)
 
 
+@bounded(reserved_cores_per_node=(0, 1 << 16), reserved_memory_mib_per_node=(0, MOST_MIB))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlacementPolicy:
     """What placement must respect on one host (from the host file and profile)."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from harness.model.access import fault_of
+from harness.model.bounds import LONGEST, MOST_GPUS, MOST_MIB, bounded
 from harness.model.guest import AttachMode, PlacementPolicy
 from harness.model.outcome import Severity, SubjectKind
 
@@ -25,7 +27,23 @@ class SshAccess:
     identity_file: str | None = None
     known_hosts: str | None = None
     proxy_jump: str | None = None
+    """``[USER@]HOST[:PORT]``, several with commas between them: machines to go through, in this order."""
+    config: str | None = None
+    """Path of an ssh configuration to heed; without it neither the user's nor the system's is heeded."""
     connect_timeout_seconds: float = 10.0
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        # pydantic's own hook, as in ``PciAddress``.
+        from pydantic_core import core_schema  # noqa: PLC0415
+
+        def usable(value: SshAccess) -> SshAccess:
+            fault = fault_of(value)
+            if fault is not None:
+                raise ValueError(": ".join(fault))
+            return value
+
+        return core_schema.no_info_after_validator_function(usable, handler(source))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +56,7 @@ class HostControlRef:
     """Name of the description in ``inventory/labs`` when ``kind`` is ``lab``."""
 
 
+@bounded(speed_gts=(0, 1000), width=(0, 64))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExpectedLink:
     """The link a healthy card of this host has (compared with what the host says)."""
@@ -47,6 +66,7 @@ class ExpectedLink:
     width: int | None = None
 
 
+@bounded(expected_gpus=(0, MOST_GPUS))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostFile:
     """``inventory/hosts/NAME.yaml``: one candidate host."""
@@ -86,6 +106,7 @@ class LimitSpec:
     reason: str = ""
 
 
+@bounded(gpus=(0, MOST_GPUS))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GuestSpec:
     """A guest that a profile demands: ``gpus`` devices and the workloads to run in it."""
@@ -95,6 +116,7 @@ class GuestSpec:
     workloads: tuple[str, ...] = ()
 
 
+@bounded(gpus=(0, MOST_GPUS))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupSpec:
     """An entry of a profile's ``guests``: one guest, or some that live at the same time."""
@@ -111,6 +133,12 @@ class GroupSpec:
         return self.together or (GuestSpec(gpus=self.gpus or 0, workloads=self.workloads),)
 
 
+@bounded(
+    fast_hz=(0.001, 1000),
+    slow_hz=(0.001, 1000),
+    max_gap_seconds=(0, LONGEST),
+    host_period_seconds=(0.01, LONGEST),
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySpec:
     """How closely loads are watched."""
@@ -125,6 +153,7 @@ class TelemetrySpec:
     host_period_seconds: float = 5.0
 
 
+@bounded(floor=(0, 1), least_runs=(1, 1000))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualizationSpec:
     """What a guest may lose against the bare machine (``--compare``)."""
@@ -139,6 +168,7 @@ class VirtualizationSpec:
     """Rounds that either side must have measured: one sample decides nothing."""
 
 
+@bounded(floor=(0, 1), least_runs=(1, 1000))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DisturbanceSpec:
     """What a guest may lose to neighbours that are loaded at the same time, against guests like it alone.
@@ -158,6 +188,17 @@ class DisturbanceSpec:
     """Values that either side must have, 2 at least: one sample decides nothing."""
 
 
+@bounded(
+    burn_seconds=(0, LONGEST),
+    workload_deadline_seconds=(0, LONGEST),
+    memory_on_node_share=(0, 1),
+    valid_days=(0, 3660),
+    vcpus_per_gpu=(1, 1 << 16),
+    memory_mib_per_gpu=(1, MOST_MIB),
+    boot_deadline_seconds=(0, LONGEST),
+    boot_deadline_per_gpu_seconds=(0, LONGEST),
+    boot_deadline_per_gib_seconds=(0, LONGEST),
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
     """``inventory/profiles/NAME.yaml``: what we demand of a host."""
@@ -211,6 +252,7 @@ class Waiver:
     """Kinds of subject it may be used on; empty for any."""
 
 
+@bounded(node=(-1, 1 << 16), link_speed_gts=(0, 1000), link_width=(0, 64))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabDevice:
     """One device of a lab and the root port it sits on."""
@@ -227,6 +269,7 @@ class LabDevice:
     label: str = ""
 
 
+@bounded(cores=(0, 4096), memory_mib=(0, MOST_MIB), hugepages_2m=(0, MOST_MIB))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabNode:
     """One NUMA node of a lab."""
@@ -237,6 +280,7 @@ class LabNode:
     hugepages_2m: int = 0
 
 
+@bounded(threads_per_core=(1, 64), distance=(0, 255), disk_gib=(0, 1 << 20))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabFile:
     """``inventory/labs/NAME.yaml``: an emulated candidate host."""

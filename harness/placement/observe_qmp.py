@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
+from harness.serial import strict_json
 
 
 def command(execute: str, **arguments: str) -> str:
@@ -127,8 +128,8 @@ def _answer(answers: Mapping[str, str], query: str) -> Any:
     if query not in answers:
         raise ParseError(f"QEMU was not asked {query}")
     try:
-        data = json.loads(answers[query])
-    except (ValueError, RecursionError) as error:
+        data = strict_json(answers[query])
+    except ValueError as error:
         raise ParseError(f"QEMU's answer to {query} is not JSON") from error
     if not isinstance(data, dict) or "return" not in data:
         raise ParseError(f"QEMU refused {query}: {str(data)[:200]}")

@@ -11,6 +11,7 @@ import pytest
 
 from harness.checks import CHECKS, engine
 from harness.checks.engine import Planned
+from harness.errors import RecordError
 from harness.model.evidence import Asked, Evidence, GuestEvidence, StageError
 from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile, Profile, Waiver
@@ -174,7 +175,10 @@ class Run:
         self.context.progress.stage("judge")
         record = finish(self.context.recorder)
         self.context.progress.stage("report")
-        render_all(self.path, record)
+        try:
+            render_all(self.path, record)
+        except RecordError as error:  # the record itself is whole: `shakedown report` can try again
+            self.context.progress(error.message)
         return record
 
     def _release_open(self, *, orderly: bool = True) -> None:

@@ -106,9 +106,12 @@ def guarded(event: Event, step: Callable[[], T]) -> T:
     """What ``step`` makes of an event. Raises RecordError where the event does not fit."""
     try:
         return step()
-    except (ParseError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except RecordError:
+        raise
+    except Exception as error:
+        said = error.message if isinstance(error, ParseError) else f"{type(error).__name__}: {error}"
         raise RecordError(
-            f"event {event.seq} ({event.kind}) does not hold what it should: {error}"
+            f"event {event.seq} ({event.kind}) does not hold what it should: {said[:300]}"
         ) from error
 
 

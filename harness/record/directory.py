@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.errors import ConfigError, RecordError
 from harness.record.files import check_name
+from harness.regular import open_regular
 
 EVENTS = "events.jsonl"
 RECORD = "run.json"
@@ -59,11 +60,18 @@ class RunDirectory:
     @classmethod
     def open(cls, path: Path) -> RunDirectory:
         """An existing run directory. Raises ConfigError when ``path`` is not one."""
-        if not (path / EVENTS).is_file():
+        try:
+            open_regular(path / EVENTS).close()
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise ConfigError(
                 f"{path} is not a run directory: it has no {EVENTS}",
                 remedy="name a directory like runs/<host>/<run-id>",
-            )
+            ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"{path} is no run directory that can be read: {EVENTS}: {error.strerror or error}",
+                remedy="name a directory like runs/<host>/<run-id> that you may read",
+            ) from error
         try:
             return cls(path.absolute())
         except OSError as error:  # the working directory itself is gone
@@ -82,6 +90,10 @@ class RunDirectory:
     def file(self, relative: str) -> Path:
         """The path of a recorded file. Raises RecordError for a name that leaves the run directory."""
         path = self.path / relative
-        if not relative or not path.resolve().is_relative_to(self.path.resolve()):
+        try:
+            inside = bool(relative) and path.resolve().is_relative_to(self.path.resolve())
+        except (OSError, ValueError, RuntimeError) as error:  # links in a circle, a NUL in the name
+            raise RecordError(f"{relative[:200]!r} leads nowhere: {str(error)[:200]}") from error
+        if not inside:
             raise RecordError(f"{relative[:200]!r} does not lie inside the run directory")
         return path

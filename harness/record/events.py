@@ -20,6 +20,8 @@ from harness.errors import RecordError
 from harness.ports import Clock
 from harness.record.append import AppendFile
 from harness.record.files import sync_directory
+from harness.regular import MOST_RECORD, read_regular
+from harness.serial import recorded_json
 
 END = "end"
 
@@ -96,7 +98,7 @@ class EventLog:
             if known.ended or known.problems:
                 why = "; ".join(known.problems) or "it has ended"
                 raise RecordError(f"{path} cannot be continued: {why}")
-            content = file.path.read_bytes()[: known.whole_bytes]
+            content = read_regular(file.path, MOST_RECORD)[: known.whole_bytes]
             if known.torn:
                 file.cut(known.whole_bytes)
             log = cls(path, clock, seq=len(known.events), digest=hashlib.sha256(content), file=file)
@@ -189,9 +191,9 @@ class EventLog:
 def read_events(path: Path) -> EventFile:
     """Read ``events.jsonl``. Raises RecordError when it cannot be read or a whole line is not an event."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path, MOST_RECORD)
     except OSError as error:
-        raise RecordError(f"{path} could not be read: {error}") from error
+        raise RecordError(f"{path} could not be read: {error.strerror or error}") from error
     whole, newline, tail = content.rpartition(b"\n")
     body = whole + newline
     events: list[Event] = []
@@ -232,12 +234,12 @@ def _check_end(event: Event, number: int, before: bytes) -> list[str]:
 def read_line(line: bytes, number: int, path: Path) -> Event:
     """One line of ``path`` as an event. Raises RecordError when it is none."""
     try:
-        raw = json.loads(line)
+        raw = recorded_json(line)
         event = Event(
             seq=raw["seq"], at=raw["at"], monotonic=raw["monotonic"], kind=raw["kind"], data=raw["data"]
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RecordError(f"line {number} of {path} is not an event: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise RecordError(f"line {number} of {path} is not an event: {str(error)[:200]}") from error
     shapes = (
         (event.seq, int),
         (event.at, str),
@@ -245,6 +247,6 @@ def read_line(line: bytes, number: int, path: Path) -> Event:
         (event.kind, str),
         (event.data, dict),
     )
-    if not all(isinstance(value, kind) for value, kind in shapes):
+    if not all(isinstance(value, kind) and not isinstance(value, bool) for value, kind in shapes):
         raise RecordError(f"line {number} of {path} is not an event: a field has the wrong type")
     return event

@@ -32,12 +32,6 @@ def check_name(name: str, what: str) -> str:
     return name
 
 
-def sha256_of(path: Path) -> str:
-    """``sha256:<hex>`` of a file's bytes. Raises OSError when it cannot be read."""
-    with path.open("rb") as stream:
-        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"
-
-
 def sha256_bytes(data: bytes) -> str:
     """``sha256:<hex>`` of bytes."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"

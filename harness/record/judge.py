@@ -11,7 +11,6 @@ import datetime as dt
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from harness.errors import HarnessError, RecordError
 from harness.model.evidence import Evidence, Note
@@ -21,10 +20,11 @@ from harness.model.record import SCHEMA_VERSION, CheckTitle, RunRecord
 from harness.record.attempts import History, closed
 from harness.record.directory import EVENTS, RECORD, RunDirectory, is_run_id
 from harness.record.events import Event, EventFile, read_events
-from harness.record.files import sha256_bytes, sha256_of, write_whole
+from harness.record.files import sha256_bytes, write_whole
 from harness.record.kinds import Kind
 from harness.record.notes import changed_by, read_notes, taken_notes, told_late, with_note
 from harness.record.recorder import Recorder
+from harness.regular import MOST_RECORD, read_regular, sha256_of
 from harness.serial import from_json, to_json
 from harness.verdict.decide import decide
 
@@ -142,12 +142,12 @@ def read_recorded(directory: RunDirectory, log: EventFile) -> tuple[RunRecord | 
     """``run.json`` and what is wrong with it (its hash is in the events). A killed run may have none."""
     closing = next((e for e in reversed(log.events) if e.kind == Kind.RECORD), None)
     try:
-        data = directory.record.read_bytes()
+        data = read_regular(directory.record, MOST_RECORD)
     except FileNotFoundError:
         missing = f"{RECORD} is missing, though the events say it was written"
         return None, (missing,) if closing or log.ended else ()
     except OSError as error:
-        return None, (f"{RECORD} could not be read: {error}",)
+        return None, (f"{RECORD} could not be read: {error.strerror or error}",)
     problems = []
     if closing is None:
         problems.append(f"{RECORD} is there, but no event says that it was written")
@@ -217,22 +217,17 @@ def file_problems(directory: RunDirectory, files: dict[str, str]) -> tuple[str, 
     problems = []
     for name, digest in files.items():
         try:
-            actual = sha256_of(_regular(directory.file(name)))
+            actual = sha256_of(directory.file(name))
         except FileNotFoundError:
             problems.append(f"evidence file {name} is missing")
-        except (OSError, RecordError) as error:
-            problems.append(f"evidence file {name} could not be read: {error}")
+        except OSError as error:
+            problems.append(f"evidence file {name} could not be read: {error.strerror or error}")
+        except RecordError as error:
+            problems.append(f"evidence file {name} could not be read: {error.message}")
         else:
             if actual != digest:
                 problems.append(f"evidence file {name} differs from its recorded hash: it was altered")
     return tuple(problems)
-
-
-def _regular(path: Path) -> Path:
-    """The path itself. Raises RecordError for a pipe or a device, which may never come to an end."""
-    if path.exists() and not path.is_file():
-        raise RecordError("it is no regular file")
-    return path
 
 
 _REPEATED = {

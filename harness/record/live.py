@@ -9,6 +9,7 @@ from harness.errors import RecordError
 from harness.model.evidence import Evidence
 from harness.record.attempts import History
 from harness.record.events import Event, read_line
+from harness.regular import open_regular
 
 
 class Live:
@@ -28,7 +29,7 @@ class Live:
 
     def _fresh(self) -> tuple[Event, ...]:
         try:
-            with self._path.open("rb") as file:
+            with open_regular(self._path) as file:
                 file.seek(self._offset)
                 content = file.read()
         except OSError as error:

@@ -23,7 +23,8 @@ from harness.record.directory import RunDirectory
 from harness.record.events import Event
 from harness.record.files import BEING_WRITTEN, sha256_bytes, sync_directory, write_whole
 from harness.record.kinds import Kind
-from harness.serial import strict_json, to_json
+from harness.regular import read_regular
+from harness.serial import recorded_json, to_json
 
 NOTES = "notes"
 MOST_NOTES = 1000
@@ -197,15 +198,7 @@ def _regular(path: Path, *, read: bool) -> bytes:
         raise ParseError("it is no regular file")
     if not read:
         return b""
-    # Without waiting, and through no link: what was looked at may have been replaced since.
-    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise ParseError("it is no regular file")
-        data = stream.read(MOST_BYTES + 1)
-    if len(data) > MOST_BYTES:
-        raise ParseError(f"it is larger than {MOST_BYTES >> 10} KiB")
-    return data
+    return read_regular(path, MOST_BYTES)
 
 
 def _parsed(name: str, data: bytes) -> Note:
@@ -213,8 +206,8 @@ def _parsed(name: str, data: bytes) -> Note:
     if not _NAME.fullmatch(name):
         raise ParseError("it is not named like one")
     try:
-        found = strict_json(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        found = recorded_json(data)
+    except ValueError as error:
         raise ParseError(f"it is not strict JSON: {str(error)[:200]}") from error
     fields = {"at": str, "by": str, "text": str, "intervention": bool}
     if not isinstance(found, dict) or set(found) != set(fields):

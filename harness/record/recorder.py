@@ -37,10 +37,11 @@ from harness.model.topology import HostFacts
 from harness.ports import Clock, CommandResult
 from harness.record.directory import DOMAIN, RECORD, TRANSCRIPTS, RunDirectory, new_run_id
 from harness.record.events import EventLog, read_events
-from harness.record.files import make_folders, safe_name, sha256_bytes, sha256_of, write_whole
+from harness.record.files import make_folders, safe_name, sha256_bytes, write_whole
 from harness.record.kinds import Kind
 from harness.record.notes import read_notes, taken_notes
 from harness.record.transcripts import Transcript, to_bytes
+from harness.regular import sha256_of
 from harness.serial import to_data
 
 

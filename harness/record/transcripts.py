@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import ParseError, RecordError
+from harness.serial import recorded_json
 
 _PARTS = ("stdin", "stdout", "stderr")
 
@@ -54,7 +55,7 @@ def from_bytes(data: bytes, *, source: str = "transcript") -> Transcript:
     """Read a transcript back, for replay. Raises ParseError when it is truncated or something else."""
     first, _, rest = data.partition(b"\n")
     try:
-        header: dict[str, Any] = json.loads(first)
+        header: dict[str, Any] = recorded_json(first)
         lengths = [int(n) for n in header["bytes"]]
         parts = _split(rest, lengths)
         return Transcript(
@@ -66,8 +67,8 @@ def from_bytes(data: bytes, *, source: str = "transcript") -> Transcript:
             stdin_bytes=int(header["stdin_bytes"]),
             **dict(zip(_PARTS, parts, strict=True)),
         )
-    except (ValueError, KeyError, TypeError, RecursionError, RecordError) as error:
-        raise ParseError(f"{source} is not a whole transcript: {error}") from error
+    except (ValueError, KeyError, TypeError, OverflowError, RecordError) as error:
+        raise ParseError(f"{source} is not a whole transcript: {str(error)[:200]}") from error
 
 
 def _split(rest: bytes, lengths: list[int]) -> list[bytes]:

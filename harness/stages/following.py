@@ -23,6 +23,10 @@ class Stream(Protocol):
     def alive(self) -> bool:
         """Whether it still runs."""
 
+    @property
+    def full(self) -> bool:
+        """Whether the file holds all that it may."""
+
     def close(self) -> None:
         """End it."""
 
@@ -55,6 +59,11 @@ class Following:
         self._thread = threading.Thread(target=self._look, name=f"following {remote}", daemon=True)
         self._thread.start()
 
+    @property
+    def full(self) -> bool:
+        """Whether the file holds all that it may: what came after that is lost."""
+        return self._stream.full
+
     def close(self) -> None:
         """Let it end; safe to call twice."""
         self._ended.set()
@@ -63,7 +72,7 @@ class Following:
 
     def _look(self) -> None:
         while not self._ended.wait(self._look_seconds):
-            if not self._stream.alive:
+            if not self._stream.alive and not self._stream.full:
                 # What stands in the way now (a full disk, no more descriptors) may be gone next time.
                 with contextlib.suppress(HarnessError, OSError):
                     self._take_up()

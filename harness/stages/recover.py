@@ -6,7 +6,7 @@ minute is no less of one. Only files that its own events name are read (``Record
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from harness.record.events import Event
 from harness.record.judge import recorded_files
 from harness.record.kinds import Kind
 from harness.record.recorder import Recorder
+from harness.regular import LONGEST_LINE, open_regular
 from harness.stages.provision import guest_place
 from harness.stages.watch_host import watched_devices
 from harness.telemetry.gaps import windows
@@ -59,10 +60,9 @@ def recover(
         if event.kind != Kind.WATCH or file in known:
             continue
         path = recorder.directory.file(file)
-        if not path.exists():
+        if not os.path.lexists(path):
             continue  # nothing had come over yet
-        if path.is_symlink() or not path.is_file():
-            raise RecordError(f"{path} is no regular file: somebody put it there")
+        _cut_torn_line(path)
         recorder.adopt(path)
         lasted = events[-1].monotonic - event.monotonic
         if guest:
@@ -90,8 +90,8 @@ def _of_host(
     period = profile.telemetry.host_period_seconds
     nothing = HostTelemetry(started=None, ended=None, period_seconds=period, spool=file)
     try:
-        with path.open("rb") as lines:
-            spool = read_lines(_whole(lines))
+        with open_regular(path) as lines:
+            spool = read_lines(lines)
     except (ParseError, OSError) as error:
         return replace(nothing, detail=f"{_CUT}, and its watch says nothing: {error}")
     facts = evidence.facts
@@ -114,8 +114,8 @@ def _of_guest(
     loads = windows(guest.results)
     nothing = GuestTelemetry(guest=guest.name, source="", loads=loads, spool=file)
     try:
-        with path.open("rb") as lines:
-            spool = read_spool(_whole(lines))
+        with open_regular(path) as lines:
+            spool = read_spool(lines)
     except (ParseError, OSError) as error:
         return replace(nothing, detail=f"{_CUT}, and its sampler says nothing: {error}")
     seen = summarize(
@@ -125,9 +125,17 @@ def _of_guest(
     return replace(seen, spool=file, closed=True, detail=_CUT)
 
 
-def _whole(lines: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines without a torn last one: it was being written."""
-    return (line for line in lines if line.endswith(b"\n"))
+def _cut_torn_line(path: Path) -> None:
+    """Cut off the line that was being written, as is done with the events. Raises RecordError."""
+    try:
+        with open_regular(path) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, size - LONGEST_LINE))
+            end = stream.read(LONGEST_LINE)
+        if b"\n" in end:
+            os.truncate(path, size - len(end) + end.rindex(b"\n") + 1)
+    except OSError as error:
+        raise RecordError(f"{path}, which a killed attempt left: {error.strerror or error}") from error
 
 
 def _addresses(guest: GuestEvidence) -> dict[PciAddress, PciAddress] | None:

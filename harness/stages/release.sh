@@ -33,12 +33,17 @@ for pool in /sys/devices/system/node/node[0-9]*/hugepages/hugepages-*kB; do
     printf 'hugepages\t%s\t%s\t%s\n' "${node%%/*}" "${size%kB}" "$free"
 done
 
-# QEMU processes by name; `comm` is cut to 15 characters.
+# QEMU processes, and which guest each is: a command line also holds keys and secrets of other tenants. `comm`
+# is cut to 15 characters; a process that is exiting has no command line any more.
+guest_of() {
+    { tr '\000\n\t' '\n??' < "/proc/$1/cmdline"; } 2>/dev/null | head -c 65536 | sed -n \
+        -e '1s/^.*$/qemu/p' -e '/^-name$/{' -e 'N' -e 's/\n/ /p' -e '}' | tr '\n' ' ' | cut -c1-300
+}
 for p in /proc/[0-9]*; do
     comm=
     { read -r comm < "$p/comm"; } 2>/dev/null || continue
     case $comm in
-        qemu* | kvm) printf 'process\t%s\t%s\n' "${p#/proc/}" "$(tr '\0\t\n' '   ' < "$p/cmdline" 2>/dev/null | cut -c1-300)" ;;
+        qemu* | kvm) printf 'process\t%s\t%s\n' "${p#/proc/}" "$(guest_of "${p#/proc/}")" ;;
     esac
 done
 

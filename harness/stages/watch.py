@@ -19,6 +19,7 @@ from harness.model.kernel_codes import KernelCodes
 from harness.model.pci import PciAddress
 from harness.model.telemetry import GuestTelemetry
 from harness.record.recorder import Recorder
+from harness.regular import open_regular
 from harness.stages.following import Following, StreamingTransport
 from harness.telemetry.gaps import windows
 from harness.telemetry.spool import read_spool
@@ -173,6 +174,8 @@ def _stop(watch: Watch, connection: StreamingTransport, stream: Following, path:
         )
         stream.close()
         have = path.stat().st_size if path.exists() else 0
+        if stream.full:
+            return f"the spool was cut off after {have} bytes: what the sampler wrote later is lost"
         rest = connection.run(
             rest_of_file(watch.spool, have),
             deadline=_ROUND_TRIP_SECONDS,
@@ -197,7 +200,7 @@ def _summed_up(watch: Watch, path: Path, results: list[WorkloadResult], why: str
         return nothing
     file = watch.recorder.adopt(path)
     try:
-        with path.open("rb") as lines:
+        with open_regular(path) as lines:
             spool = read_spool(lines)
     except ParseError as error:
         return replace(nothing, spool=file, detail=f"{why or 'the spool says nothing'}: {error.message}")

@@ -13,6 +13,7 @@ from harness.errors import HarnessError, ParseError
 from harness.model.pci import PciAddress
 from harness.model.telemetry import HostTelemetry
 from harness.model.topology import HostFacts
+from harness.regular import open_regular
 from harness.stages.claimed_host import ClaimedHost
 from harness.telemetry.host import summarize_host
 from harness.telemetry.host_lines import host_command, read_lines
@@ -52,6 +53,8 @@ def watched_host(host: ClaimedHost) -> Iterator[None]:
     finally:
         if stream is not None:
             why = "" if stream.alive else f"the follower ended by itself: {stream.errors()[:300]}"
+            if stream.full:
+                why = "what the follower printed was cut off: it fills more than its share of the disk"
             stream.close()
         context.recorder.host_telemetry(_summed_up(host, path, devices, why))
 
@@ -71,7 +74,7 @@ def _summed_up(host: ClaimedHost, path: Path, devices: tuple[PciAddress, ...], w
         return nothing
     file = context.recorder.adopt(path)
     try:
-        with path.open("rb") as lines:
+        with open_regular(path) as lines:
             spool = read_lines(lines)
     except ParseError as error:
         return replace(nothing, spool=file, detail=f"{why or 'the follower says nothing'}: {error.message}")

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import resources
+from typing import BinaryIO
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
+from harness.regular import LONGEST_LINE, lines_of
 from harness.telemetry.host_tasks import Look, Task, read_look, read_task
 from harness.telemetry.kernel_log import MOST_LINES, Line, kmsg_record
 
@@ -70,13 +72,14 @@ class HostSpool:
         return column
 
 
-def read_lines(raw: bytes | Iterable[bytes]) -> HostSpool:
-    """The follower's output, whole or as its lines. Raises ParseError when it is none."""
+def read_lines(raw: bytes | BinaryIO) -> HostSpool:
+    """The follower's output, whole or as an open file. Raises ParseError when it is none."""
     reader = _Reader()
-    for number, line in enumerate(io.BytesIO(raw) if isinstance(raw, bytes) else raw, 1):
+    for number, line in enumerate(lines_of(io.BytesIO(raw) if isinstance(raw, bytes) else raw), 1):
         text = line[:_LONGEST].decode("utf-8", "backslashreplace")
         if not line.endswith(b"\n"):
-            reader.problem(number, "the last line is torn")
+            cut = f"a line of more than {LONGEST_LINE} bytes"
+            reader.problem(number, cut if len(line) >= LONGEST_LINE else "the last line is torn")
         else:
             reader.take(number, text.rstrip("\n"))
     return reader.result()

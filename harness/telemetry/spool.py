@@ -9,12 +9,13 @@ from __future__ import annotations
 import io
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sized
 from dataclasses import replace
-from typing import Any
+from typing import Any, BinaryIO
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
+from harness.regular import LONGEST_LINE, lines_of
 from harness.telemetry.kernel_log import MOST_LINES
 from harness.telemetry.series import PROPERTIES, SENSOR
 from harness.telemetry.spool_lines import (
@@ -32,15 +33,16 @@ from harness.telemetry.spool_lines import (
 FORMAT = 1
 """``format`` of the start line that this reads."""
 MAX_GPUS = 256
+MOST_TOLD = 100_000
+"""Things of one kind that are kept of one GPU: losses, late calls, processes, errors."""
 _SHOWN = 20
 """Kinds of problem that are told; of each the first line, and how many more."""
 
 
-def read_spool(raw: bytes | Iterable[bytes]) -> Spool:
-    """The spool, given whole or as its lines. Raises ParseError when no line says how it was begun."""
+def read_spool(raw: bytes | BinaryIO) -> Spool:
+    """The spool, given whole or as an open file. Raises ParseError when no line says how it was begun."""
     reader = _Reader()
-    lines = io.BytesIO(raw) if isinstance(raw, bytes) else raw
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines_of(io.BytesIO(raw) if isinstance(raw, bytes) else raw), 1):
         reader.take(number, line)
     return reader.result()
 
@@ -81,7 +83,8 @@ class _Reader:
             self._problem(number, "an empty line")
             return
         if not line.endswith(b"\n"):
-            self._problem(number, "the last line is torn")
+            cut = f"a line of more than {LONGEST_LINE} bytes"
+            self._problem(number, cut if len(line) >= LONGEST_LINE else "the last line is torn")
             return
         try:
             self._line(decode(line))
@@ -214,17 +217,26 @@ class _Reader:
                 raise Unreadable("a process is no object")
             process = Fields(each)
             if each.get("ours") is not True:
+                self._told(gpu.foreign)
                 gpu.foreign.add(process.text("name") or f"pid {process.integer('pid')}")
 
     def _error(self, fields: Fields) -> None:
+        self._told(self._mentioned(fields).errors)
         self._mentioned(fields).errors[fields.text("name")] = fields.text("error")
+
+    def _told(self, kept: Sized) -> None:
+        """What a GPU or call did may be told so often and no more."""
+        if len(kept) >= MOST_TOLD:
+            raise Unreadable(f"more than {MOST_TOLD} of one kind")
 
     def _lost(self, fields: Fields) -> None:
         why = f"{fields.text('error')} from {fields.text('call')}"
+        self._told(self._mentioned(fields).lost)
         self._mentioned(fields).lost.append((fields.moment(), why))
 
     def _died(self, fields: Fields) -> None:
         why = f"the sampler's process that asked it died ({str(fields.data.get('status'))[:20]})"
+        self._told(self._mentioned(fields).died)
         self._mentioned(fields).died.append((fields.moment(), why))
 
     def _hang(self, fields: Fields) -> None:
@@ -232,6 +244,7 @@ class _Reader:
         call = HungCall(
             at=fields.moment(), call=fields.text("call"), seconds=fields.number("seconds"), gpu=gpu
         )
+        self._told(self._hung)
         self._out[gpu, call.call] = len(self._hung)
         self._hung.append(call)
 

@@ -205,8 +205,8 @@ class Fields:
 def decode(line: bytes) -> Fields:
     """One line as an object of strict JSON. Raises Unreadable."""
     try:
-        data = strict_json(line.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        data = strict_json(line, beyond=math.nan)
+    except ValueError as error:
         raise Unreadable(f"not strict JSON ({str(error)[:80]})") from error
     if not isinstance(data, dict):
         raise Unreadable(f"a {type(data).__name__} instead of an object")

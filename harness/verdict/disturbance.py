@@ -20,7 +20,7 @@ from harness.model.inventory import DisturbanceSpec
 from harness.model.outcome import Measurement
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts
-from harness.verdict.ratio import NOT_ABOVE_ZERO, Finding, ratio, values_of, weighed
+from harness.verdict.ratio import LEAST_RUNS, NOT_ABOVE_ZERO, Finding, ratio, values_of, weighed
 
 PREFIX = "disturbance."
 """What the names of ratios begin with, before the measurement's own."""
@@ -204,7 +204,7 @@ def _row(
     """The figure as far as its values go: weighed, as a mere ratio, or not comparable."""
     floor = spec.floors.get(about.name, spec.floor)
     value = ratio(beside, alone, about.unit)
-    enough = min(len(beside), len(alone)) >= spec.least_runs
+    enough = min(len(beside), len(alone)) >= max(LEAST_RUNS, spec.least_runs)
     held = weighed(beside, alone, about.unit, floor) if enough else None
     finding = Finding.NOT_COMPARABLE if value is None else Finding.TOO_FEW
     if value is None and beside and alone:

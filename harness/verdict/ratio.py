@@ -74,6 +74,10 @@ def values_of(guest: GuestEvidence) -> tuple[ReferenceValue, ...]:
     )
 
 
+LEAST_RUNS = 2
+"""Values that either side must have, whatever a profile says: one has no interval, so it decides nothing."""
+
+
 def ratio(mine: tuple[float, ...], other: tuple[float, ...], unit: str) -> float | None:
     """The ratio of the medians, above 1 where this side does better; None when it cannot be said.
 

@@ -12,7 +12,7 @@ from harness.model.evidence import GuestEvidence, Reference, ReferenceValue
 from harness.model.inventory import VirtualizationSpec
 from harness.model.outcome import SubjectKind, Verdict
 from harness.model.pci import PciAddress
-from harness.verdict.ratio import NOT_ABOVE_ZERO, Finding, values_of, weighed
+from harness.verdict.ratio import LEAST_RUNS, NOT_ABOVE_ZERO, Finding, values_of, weighed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +87,7 @@ def costs(
         why = why if same_load else "the loads' parameters differ"
         if other is None or why:
             found.append(_cost(mine, Finding.NOT_COMPARABLE, floor, detail=why))
-        elif min(len(mine.values), len(other.values)) < spec.least_runs:
+        elif min(len(mine.values), len(other.values)) < max(LEAST_RUNS, spec.least_runs):
             found.append(_cost(mine, Finding.TOO_FEW, floor, other))
         else:
             found.append(_compared(mine, other, floor))

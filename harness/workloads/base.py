@@ -262,7 +262,7 @@ def strict_object(raw: bytes, where: str) -> Observation:
     if not raw.endswith(b"\n") or raw.count(b"\n") != 1:
         raise ParseError(f"{where}: expected exactly one line of JSON, found {raw[-200:]!r}")
     try:
-        data = strict_json(raw.decode("utf-8"))
+        data = strict_json(raw)
     except (ValueError, RecursionError) as error:
         raise ParseError(f"{where}: not strict JSON: {str(error)[:200]}") from error
     return Observation(data, where)

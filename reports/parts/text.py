@@ -4,34 +4,17 @@ from __future__ import annotations
 
 import re
 
+from harness.shown import clean as shown
+
 LIMIT = 2000
 """Longest piece of foreign text a report shows; the rest is in the transcripts."""
 
-# Controls and delete (C0, C1), lone surrogates, what XML 1.0 forbids, and the characters that turn text
-# round or hide in it (Unicode TR 36, "bidirectional text spoofing"; CVE-2021-42574).
-_UNSAFE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\uffff]"
-)
-_NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>()#+!|~&^$@])")
 
 
 def clean(text: str, limit: int = LIMIT) -> str:
-    """``text`` on one line, with every unsafe character shown as an escape, cut after ``limit`` characters.
-
-    The result is valid Unicode and legal in XML 1.0. It still has to be escaped for HTML, XML or Markdown.
-    """
-    cut = len(text) - limit
-    shown = _UNSAFE.sub(_escape, text[:limit] if cut > 0 else text)
-    return f"{shown}… [{cut} more characters]" if cut > 0 else shown
-
-
-def _escape(match: re.Match[str]) -> str:
-    char = match[0]
-    if char in _NAMES:
-        return _NAMES[char]
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    """As ``harness.shown.clean``, by default no longer than a report shows."""
+    return shown(text, limit)
 
 
 def markdown(text: str, limit: int = LIMIT) -> str:

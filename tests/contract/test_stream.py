@@ -14,7 +14,7 @@ import pytest
 
 from harness.backends.local import LocalTransport
 from harness.backends.ssh import SshTransport
-from harness.backends.stream import follow_file, rest_of_file
+from harness.backends.stream import Streamed, follow_file, rest_of_file
 from harness.errors import TransportError
 from tests.contract.private_sshd import private_sshd
 from tests.fakes import FakeTransport
@@ -103,6 +103,28 @@ def test_a_file_that_cannot_be_written_or_a_program_that_is_not_there_is_an_erro
     for argv, path in ((("cat",), tmp_path / "absent" / "out"), (("/no/such/program",), tmp_path / "out")):
         with pytest.raises(TransportError, match="could not be started into"):
             LocalTransport().stream(argv, path)
+
+
+def test_a_file_never_grows_beyond_its_limit_and_says_that_it_is_full(tmp_path: Path) -> None:
+    """Whoever writes on is ended by the kernel, a background process of the command too."""
+    for number, script in enumerate(("yes", "yes x & wait", "head -c 9000 /dev/zero; echo more; cat")):
+        path = tmp_path / str(number)
+        path.write_bytes(b"before\n")
+        stream = Streamed(("sh", "-c", script), path, where="here", most=8192)
+        assert until(lambda stream=stream: stream.full)  # type: ignore[misc]
+        stream.close()
+        assert path.stat().st_size == 8192
+    assert path.read_bytes().startswith(b"before\n\0\0")
+
+
+def test_what_is_said_on_the_side_fills_no_memory(tmp_path: Path) -> None:
+    stream = LocalTransport().stream(
+        ("sh", "-c", "yes sorry | head -c 3000000 >&2; echo done"), tmp_path / "o"
+    )
+    assert until(lambda: not stream.alive)
+    assert stream.errors().startswith("sorry\nsorry")
+    assert len(stream.errors()) <= 65536
+    stream.close()
 
 
 def test_a_stream_that_broke_goes_on_where_it_broke(real: Streaming, tmp_path: Path) -> None:

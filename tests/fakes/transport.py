@@ -114,6 +114,10 @@ class FakeStreamed:
     def size(self) -> int:
         return self.path.stat().st_size
 
+    @property
+    def full(self) -> bool:
+        return False
+
     def errors(self) -> str:
         return self._words
 

@@ -11,6 +11,8 @@ LEVELS: dict[str, int] = {
     "harness.errors": 0,
     "harness.ports": 0,
     "harness.serial": 0,
+    "harness.regular": 0,
+    "harness.shown": 0,
     "harness.facts": 1,
     "harness.placement": 1,
     "harness.workloads": 1,
@@ -45,6 +47,7 @@ _ALLOWED_TO_REPORTS = (
     "harness.errors",
     "harness.serial",
     "harness.record.files",
+    "harness.shown",
 )
 _ALLOWED_TO_SUITES = ("harness.model", "harness.plugin.cell")
 """``harness.plugin.cell`` is the type of their fixture."""

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,12 @@ import pytest
 from tests.gates.source import PACKAGES, ROOT, imports, modules, text_files, tree
 
 LONGEST_FILE = 400
-SESSION_BOUNDARY = "harness/stages/boundary.py"
-"""The one place where any exception at all becomes data."""
+BOUNDARIES = {
+    "harness/stages/boundary.py": 1,
+    "harness/checks/engine.py": 3,
+    "reports/__init__.py": 1,
+}
+"""Where any exception at all becomes data, and how often: of stages, of checks, of report formats."""
 
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 SCRIPTS = sorted(
@@ -69,7 +74,7 @@ def _goes_on(handler: ast.ExceptHandler) -> bool:
     return not any(isinstance(node, ast.Raise) for node in ast.walk(handler))
 
 
-def test_only_the_session_boundary_ends_an_unknown_exception() -> None:
+def test_only_a_boundary_ends_an_unknown_exception() -> None:
     """Elsewhere a clean-up may catch everything if it raises again."""
     ending = []
     for path in SOURCES:
@@ -79,7 +84,83 @@ def test_only_the_session_boundary_ends_an_unknown_exception() -> None:
                 if "raised again" in lines[node.lineno - 1]:
                     continue
                 ending.append(name_of(path))
-    assert ending == [SESSION_BOUNDARY]
+    assert Counter(ending) == BOUNDARIES
+
+
+_OPENS = {"open", "read_text", "read_bytes"}
+_OWN_FILES = {
+    "harness/regular.py",  # the one way
+    "harness/descriptors.py",
+    "harness/backends/process.py",  # /proc/self/status, and the source of a copy
+    "harness/backends/local.py",  # the source of a copy
+    "harness/backends/libvirt_opened.py",  # libvirt.open
+    "harness/backends/libvirt_call.py",  # a pid file of our own private directory, /proc
+    "harness/backends/stream.py",  # opened for writing
+    "harness/record/append.py",  # opened for writing
+    "harness/record/files.py",  # directories, to fsync them
+    "harness/record/directory.py",  # RunDirectory.open
+    "harness/backends/parquet.py",  # a directory, to fsync it
+    "harness/stages/scratch.py",  # /proc, and a lock of our own
+    "harness/stages/claims.py",  # /proc: the boot id
+    "harness/workloads/tensorflow_library.py",  # a library of an image that is being built
+    "harness/stages/keys.py",  # keys that ssh-keygen just made in a private directory
+}
+"""Modules that open something else than a file which others may have put there."""
+
+
+def test_files_are_opened_in_one_way() -> None:
+    """``harness.regular``: no pipe, device or link in a circle, and never more than was agreed. Images and
+    labs are built of our own files, the payload runs elsewhere."""
+    elsewhere = []
+    for path in SOURCES:
+        name = name_of(path)
+        if name in _OWN_FILES or name.startswith(("harness/payload", "harness/images", "harness/lab")):
+            continue
+        for node in ast.walk(tree(path)):
+            if not isinstance(node, ast.Call):
+                continue
+            called = ast.unparse(node.func)
+            modes = [str(each.value) for each in node.args if isinstance(each, ast.Constant)]
+            if any(mode.startswith(("a", "w", "x")) for mode in modes):
+                continue
+            if called.rpartition(".")[2] in _OPENS and not called.startswith(
+                ("resources.", "tarfile.", "open_regular", "RunDirectory", "(resources", "item.")
+            ):
+                elsewhere.append(f"{name} line {node.lineno}: {called}")
+    assert elsewhere == []
+
+
+def test_json_is_read_in_one_place() -> None:
+    """``harness.serial``: numbers have bounds there, and a key is there once."""
+    elsewhere = [
+        f"{name_of(path)} line {node.lineno}"
+        for path in SOURCES
+        if not name_of(path).startswith("harness/payload") and name_of(path) != "harness/serial.py"
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.loads", "json.load")
+    ]
+    assert elsewhere == []
+
+
+_PRINTS = ("print", "sys.stdout.write", "sys.stderr.write", "typer.echo", "typer.secho", "click.echo")
+_DRAWS = {"harness/commands/facts.py", "harness/commands/plan_picture.py", "harness/progress.py"}
+"""Where rich draws; each cell and line there is cleaned first (``Text``, never markup)."""
+
+
+def test_foreign_text_has_one_way_out() -> None:
+    """``harness.shown``: all that a command prints passes there, so no file or host speaks to a terminal."""
+    elsewhere = []
+    for path in SOURCES:
+        name = name_of(path)
+        if name.startswith("harness/payload") or name == "harness/shown.py":
+            continue
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                drawn = called.endswith(("console.print", "Console.print")) and name not in _DRAWS
+                if called in _PRINTS or drawn:
+                    elsewhere.append(f"{name} line {node.lineno}: {called}")
+    assert elsewhere == []
 
 
 def _assigned_mutables(path: Path) -> list[str]:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from harness.errors import ParseError, RecordError
 from harness.ports import CommandResult
 from harness.record.directory import RunDirectory, new_run_id
-from harness.record.files import safe_name, sha256_of
+from harness.record.files import safe_name
 from harness.record.transcripts import from_bytes, to_bytes
+from harness.regular import sha256_of
 from tests.reports import records as example
 
 

@@ -1,0 +1,82 @@
+"""Files that somebody else may have put there: regular ones only, and never more of them than was agreed.
+
+A name in a run directory, an inventory or on a command line may lead to a pipe that nobody writes, a device
+without an end, a link in a circle or a file larger than memory. Everything that a command reads is opened
+here: without waiting, looked at once it is open, and read up to a limit. What cannot be had is an OSError
+whose ``strerror`` is fit for a sentence.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+MOST_TEXT = 16 << 20
+"""Bytes of a file that a person writes or hands in: facts, plans, transcripts. Facts of the largest captured
+machine (896 CPUs) have 1 MB."""
+MOST_RECORD = 512 << 20
+"""Bytes of ``events.jsonl`` or ``run.json``; a night on eight GPUs makes some 5 MB."""
+LONGEST_LINE = 1 << 20
+"""Bytes of one line that a host or guest prints into a stream. A sample of one GPU has 500, a record of the
+kernel's log 1 KB, and the payload's own bound for one call's answer is 64 KB."""
+
+_CHUNK = 1 << 20
+
+
+def open_regular(path: Path, *, links: bool = False) -> BinaryIO:
+    """A regular file for reading; through a link at its end only with ``links``. Raises OSError."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    try:
+        handle = os.open(path, flags)
+    except ValueError as error:  # a NUL, or half a pair of surrogates
+        raise OSError(errno.EINVAL, "its name cannot be that of a file") from error
+    except PermissionError as error:
+        raise OSError(error.errno, "it may not be read by you") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(
+                errno.ELOOP, "it is a link" if path.is_symlink() else "links in a circle"
+            ) from error
+        if error.errno == errno.ENXIO:  # a socket, or a device that is not there
+            raise OSError(errno.ENXIO, "it is no regular file") from error
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file")
+    return os.fdopen(handle, "rb")
+
+
+def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
+    """All of a regular file of at most ``most`` bytes. Raises OSError, EFBIG for a larger one."""
+    with open_regular(path, links=links) as stream:
+        data = stream.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {_size(most)}")
+    return data
+
+
+def sha256_of(path: Path) -> str:
+    """``sha256:<hex>`` of a regular file's bytes. Raises OSError."""
+    with open_regular(path) as stream:
+        return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"  # type: ignore[arg-type]  # BufferedReader
+
+
+def lines_of(stream: BinaryIO, longest: int = LONGEST_LINE) -> Iterator[bytes]:
+    """The lines of a file, each with its newline. One longer than ``longest`` bytes comes without: cut there,
+    so that it reads like a torn one, and its rest is passed over without being kept."""
+    while line := stream.readline(longest):
+        yield line
+        rest = line
+        while rest and not rest.endswith(b"\n"):
+            rest = stream.readline(_CHUNK)
+
+
+def _size(count: int) -> str:
+    return (
+        f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB" if count >= 1024 else f"{count} B"
+    )
