@@ -12,22 +12,30 @@ from typing import Annotated
 
 import typer
 
+from harness.cleanups import notes, told
 from harness.errors import ClaimError, ConfigError, HarnessError, ParseError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def words(error: HarnessError | OSError) -> str:
-    """The error for a terminal: what hosts and files say in it is shown, never sent as it is."""
+    """The error for a terminal, and behind it what failed after it: what hosts and files say in it is shown,
+    never sent as it is."""
     from reports.parts.text import clean  # noqa: PLC0415  only failures need it
 
-    return "\n".join(clean(line) for line in str(error).split("\n")[:40])
+    return "\n".join(clean(line) for line in told(error).split("\n")[:40])
 
 
 def end(action: Callable[[], int]) -> None:
-    """Run a command and leave with its status; errors of ours are told in words, without a traceback."""
+    """Run a command and leave with its status; errors of ours are told in words, without a traceback.
+
+    SIGTERM and SIGHUP end a command as Ctrl-C does: what it made is undone first.
+    """
+    from harness.signals import ending_as_interrupt  # noqa: PLC0415  `--help` needs none of it
+
     try:
-        status = action()
+        with ending_as_interrupt(_say):
+            status = action()
     except (ConfigError, ParseError) as error:
         typer.echo(f"shakedown: {words(error)}", err=True)
         status = 2
@@ -44,10 +52,17 @@ def end(action: Callable[[], int]) -> None:
     except OSError as error:
         typer.echo(f"shakedown: {words(error)}", err=True)
         status = 4
-    except KeyboardInterrupt:
-        typer.echo("shakedown: interrupted", err=True)
+    except KeyboardInterrupt as error:
+        _say("\n".join(("interrupted", *notes(error))))
         status = 130
     raise typer.Exit(status)
+
+
+def _say(text: str) -> None:
+    from reports.parts.text import clean  # noqa: PLC0415  only failures need it
+
+    for line in text.split("\n"):
+        typer.echo(f"shakedown: {clean(line)}", err=True)
 
 
 class Defects:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.backends.process import Surroundings, await_end, end_group, spawn
+from harness.cleanups import Cleanups
 from harness.descriptors import Descriptor, memory_file, pipe
 from harness.errors import TransportError
 
@@ -39,7 +39,7 @@ class Streamed:
         self._closed = False
         self._pid = os.getpid()
         try:
-            with contextlib.ExitStack() as undo:
+            with Cleanups() as undo:
                 reading, self._input = (undo.enter_context(end) for end in pipe())
                 # Not a pipe, which would block a command that says more than it holds.
                 self._errors = undo.enter_context(memory_file("errors"))

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.identity import boot_id
 from harness.images.qemu import QemuTool
-from harness.lab.process import boot_id
 
 TRIAL_SECONDS = 30.0
 """A kernel needs about 2 s to that panic under working KVM."""
