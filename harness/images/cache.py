@@ -168,11 +168,12 @@ def _remove_foreign(path: Path) -> None:
     """Remove what an ordinary user's broken ``mmdebstrap`` left: files of the owners that its user namespace
     maps to sub-ids, which only such a namespace may touch. Raises PermissionError where that fails too."""
     tool = shutil.which("mmdebstrap")
-    if os.geteuid() != 0 and tool is not None:
-        argv = [tool, "--unshare-helper", "rm", "-rf", "--", str(path)]
+    foreign = [str(entry) for entry in path.iterdir() if entry.lstat().st_uid != os.geteuid()]
+    if os.geteuid() != 0 and tool is not None and foreign:
+        # It may empty them and not remove them: the directory that they lie in is ours.
+        argv = [tool, "--unshare-helper", "rm", "-rf", "--", *foreign]
         subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=300)
-    if path.exists():
-        shutil.rmtree(path)
+    shutil.rmtree(path)
 
 
 def _mounts_below(path: Path) -> list[str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from harness.errors import LabError
 from harness.identity import identify, is_dead, is_running
 from harness.lab import process, snapshot
+from harness.lab.machine import monitor_argument
 from harness.lab.qmp import Qmp
 from harness.lab.state import LabDirectory
 from tests.lab.start_fake import FAKE_QEMU, start_fake
@@ -45,6 +48,45 @@ def test_a_machine_that_nobody_recorded_is_found_and_stopped(directory: LabDirec
     running = start_fake(directory)
     process.stop(directory.monitor, None)
     assert not is_running(running)
+
+
+def _beside(lab: LabDirectory, *argv: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([*argv, monitor_argument(lab.monitor)], start_new_session=True)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_whoever_names_the_monitor_in_an_argument_is_left_alone(
+    directory: LabDirectory, recorded: bool
+) -> None:
+    running = start_fake(directory)
+    strangers = [
+        _beside(directory, "sh", "-c", "sleep 60; : $0"),
+        _beside(directory, sys.executable, "-c", "import time; time.sleep(60)", "-qmp"),
+    ]
+    process.stop(directory.monitor, running if recorded else None)
+    assert not is_running(running)
+    assert [each.poll() for each in strangers] == [None, None]
+    for each in strangers:
+        each.kill()
+        each.wait()
+
+
+@pytest.mark.parametrize("change", [{"ticks": 1}, {"namespace": "pid:[1]"}])
+def test_a_machine_that_was_not_started_here_is_told_and_not_stopped(
+    directory: LabDirectory, change: dict[str, object]
+) -> None:
+    """Of a container that shares our directory, or of a Shakedown whose record is lost."""
+    running = start_fake(directory)
+    other = dataclasses.replace(running, **change)
+    born = process.birth_file(directory.monitor)
+    text = born.read_text()
+    born.write_text(
+        text.replace(str(running.ticks), str(other.ticks)).replace(running.namespace, other.namespace)
+    )
+    with pytest.raises(LabError, match="is left alone"):
+        process.stop(directory.monitor, other)
+    assert is_running(running)
+    born.write_text(text)
 
 
 def test_a_machine_that_ignores_everything_is_killed(
