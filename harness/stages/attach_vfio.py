@@ -158,8 +158,9 @@ class GuestGroup:
             with context.recorder.stage("release"):
                 self._give_back()
         except (KeyboardInterrupt, RecordError):
-            self._give_back()
-            raise
+            with Cleanups() as stack:
+                stack.callback(self._give_back)
+                raise
         finally:
             for guest in self.guests:
                 hang_up(guest)
