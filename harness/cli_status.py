@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from harness.cleanups import notes, told
 from harness.errors import ClaimError, ConfigError, HarnessError, ParseError
 from harness.shown import hand_out, warn
 
@@ -19,8 +20,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on sta
 
 
 def words(error: HarnessError | OSError) -> list[str]:
-    """The error for a terminal, line by line."""
-    return str(error).split("\n")[:40]
+    """The error for a terminal, line by line, and behind it what failed after it."""
+    return told(error).split("\n")[:40]
 
 
 def _complain(error: HarnessError | OSError, kind: str = "") -> None:
@@ -29,9 +30,15 @@ def _complain(error: HarnessError | OSError, kind: str = "") -> None:
 
 
 def end(action: Callable[[], int]) -> None:
-    """Run a command and leave with its status; errors of ours are told in words, without a traceback."""
+    """Run a command and leave with its status; errors of ours are told in words, without a traceback.
+
+    SIGTERM and SIGHUP end a command as Ctrl-C does: what it made is undone first.
+    """
+    from harness.signals import ending_as_interrupt  # noqa: PLC0415  `--help` needs none of it
+
     try:
-        status = action()
+        with ending_as_interrupt(lambda text: warn(f"shakedown: {text}")):
+            status = action()
     except (ConfigError, ParseError) as error:
         _complain(error)
         status = 2
@@ -48,8 +55,8 @@ def end(action: Callable[[], int]) -> None:
     except OSError as error:
         _complain(error)
         status = 4
-    except KeyboardInterrupt:
-        warn("shakedown: interrupted")
+    except KeyboardInterrupt as error:
+        warn("shakedown: interrupted", *notes(error))
         status = 130
     raise typer.Exit(status)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 
 from harness.backends.process import Surroundings, end_group, spawn
+from harness.cleanups import Cleanups
 from harness.descriptors import memory_file, pipe, written
 from harness.errors import CommandTimeout, TransportError
 
@@ -32,7 +33,7 @@ class HeldCommand:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         try:
-            with contextlib.ExitStack() as undo:
+            with Cleanups() as undo:
                 reading, self._input = (undo.enter_context(end) for end in pipe())
                 self._output, writing = (undo.enter_context(end) for end in pipe())
                 # Not a pipe, which would block a command that says more than it holds.

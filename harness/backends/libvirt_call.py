@@ -24,6 +24,7 @@ from harness.backends.libvirt_errors import remedy_for
 from harness.backends.libvirt_opened import OpenConnection
 from harness.backends.ssh import SshTransport
 from harness.errors import HarnessError, ProvisionError, TransportError
+from harness.identity import WRITE_DOWN, read_birth, send
 
 T = TypeVar("T")
 
@@ -31,10 +32,10 @@ T = TypeVar("T")
 class Connection:
     """One kept libvirt connection. Thread-safe; calls are made one at a time."""
 
-    def __init__(self, uri: Callable[[], str], *, name: str, pid_file: Path | None = None) -> None:
+    def __init__(self, uri: Callable[[], str], *, name: str, birth: Path | None = None) -> None:
         self._uri = uri
         self._name = name
-        self._pid_file = pid_file
+        self._birth = birth
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._opened: OpenConnection | None = None
@@ -125,15 +126,12 @@ class Connection:
             self._end_ssh()
 
     def _end_ssh(self) -> None:
-        """End the ssh child of this connection. libvirt reaps it only when it closes the connection; where a
-        test did that instead, the number in the file may be another's: so its command line is looked at."""
-        if self._pid_file is None:
-            return
-        with contextlib.suppress(OSError, ValueError):
-            pid = int(self._pid_file.read_text())
-            ours = os.fsencode(self._pid_file.parent.parent)  # the directory of the socket that it uses
-            if ours in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGTERM)
+        """End the ssh child of this connection, as it wrote itself down. libvirt reaps it only when it closes
+        the connection; where a test did that instead, its number may be another's by now."""
+        born = None if self._birth is None else read_birth(self._birth)
+        if born is not None:
+            with contextlib.suppress(OSError):
+                send(born, signal.SIGTERM)
 
 
 def _is_libvirt_error(error: BaseException) -> bool:
@@ -165,21 +163,18 @@ class SshUri:
             self._directory.chmod(0o700)  # whatever the umask is
         except OSError as error:
             raise TransportError(f"no directory for libvirt's ssh: {error}", host=transport.name) from error
-        self.pid_file = self._directory / "pid"
+        self.birth = self._directory / "born"
 
     def __call__(self) -> str:
         """Write the script for the connection as it is now and return the URI. Raises TransportError."""
         script = self._directory / "ssh"
-        pid, client = shlex.quote(str(self.pid_file)), shlex.join(self._transport.client())
+        start = shlex.join(
+            ("exec", "sh", "-c", WRITE_DOWN, str(self.birth), "setsid", *self._transport.client())
+        )
         # libvirt hands on what this process has by now, and a test may have changed it.
         search = shlex.quote(self._transport.search_path)
         # Not the leader of a group here, so that setsid keeps the process id.
-        lines = (
-            "#!/bin/sh",
-            f"cd /; umask 077; PATH={search}; export PATH",
-            f"echo $$ > {pid}",
-            f'exec setsid {client} "$@"',
-        )
+        lines = ("#!/bin/sh", f"cd /; umask 077; PATH={search}; export PATH", f'{start} "$@"')
         try:
             script.write_text("\n".join((*lines, "")))
             script.chmod(0o700)
@@ -192,7 +187,7 @@ class SshUri:
 
     def close(self) -> None:
         """Remove the script; safe to call twice."""
-        for path in (self._directory / "ssh", self.pid_file):
+        for path in (self._directory / "ssh", self.birth):
             path.unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self._directory.rmdir()

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from harness.backends.clock import SystemClock
 from harness.backends.libvirt_call import Connection, SshUri
 from harness.backends.ssh import SshTransport
+from harness.cleanups import Cleanups
 from harness.errors import ProvisionError
 from harness.placement.definition import run_key
 from harness.ports import Clock, DomainState
@@ -67,15 +68,13 @@ class LibvirtHypervisor:
         self._connection = connection
         self._name = name
         self._clock: Clock = clock or SystemClock()
-        self._on_close = contextlib.ExitStack()
+        self._on_close = Cleanups()
 
     @classmethod
     def over_ssh(cls, transport: SshTransport, *, clock: Clock | None = None) -> LibvirtHypervisor:
         """libvirt's system daemon on the machine that ``transport`` leads to, over its connection."""
         uri = SshUri(transport)
-        made = cls(
-            Connection(uri, name=transport.name, pid_file=uri.pid_file), name=transport.name, clock=clock
-        )
+        made = cls(Connection(uri, name=transport.name, birth=uri.birth), name=transport.name, clock=clock)
         made._on_close.callback(uri.close)
         return made
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from harness.cleanups import Cleanups
 from harness.descriptors import Descriptor, pipe
 from harness.errors import CommandTimeout, TransportError
 from harness.ports import CommandResult
@@ -171,13 +172,24 @@ def _statuses_kept() -> Iterator[None]:
 def end_group(child: subprocess.Popen[bytes]) -> None:
     """Kill what is left of the process group that ``child`` leads; it is reaped on return.
 
-    The group is ours alone (``start_new_session``) and its number cannot be reused while a member lives.
+    The group is ours alone (``start_new_session``), and a leader that nobody has waited for keeps its number.
+    Where other code in this process took its status (``os.wait``), the number may be another's by now: then
+    nothing is killed.
     """
     if child.returncode is None:
-        # A leader that nobody has waited for keeps its number, and its group reaches what it left behind.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
+        if _unwaited(child.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+
+
+def _unwaited(pid: int) -> bool:
+    """Whether it is a child of ours whose status nobody has taken."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def await_end(child: subprocess.Popen[bytes], seconds: float) -> None:
@@ -229,9 +241,9 @@ class _Pump:
         self._feed_end: Descriptor | None = None
         self._ends: list[tuple[Descriptor, bytearray]] = []
         self._stdin = stdin if isinstance(stdin, Descriptor) else None
-        self._opened = contextlib.ExitStack()
-        self._theirs = contextlib.ExitStack()
-        with contextlib.ExitStack() as undo:
+        self._opened = Cleanups()
+        self._theirs = Cleanups()
+        with Cleanups() as undo:
             undo.callback(self.close)
             if self._data:
                 self._stdin, self._feed_end = self._pipe()

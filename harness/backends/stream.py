@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.backends.process import Surroundings, await_end, end_group, spawn
+from harness.cleanups import Cleanups
 from harness.descriptors import Descriptor, memory_file, pipe, written
 from harness.errors import TransportError
 
@@ -58,7 +59,7 @@ class Streamed:
         try:
             if shutil.which(argv[0], path=search.get("PATH", os.defpath)) is None:
                 raise FileNotFoundError(errno.ENOENT, "no such program")
-            with contextlib.ExitStack() as undo:
+            with Cleanups() as undo:
                 reading, self._input = (undo.enter_context(end) for end in pipe())
                 # Not a pipe, which would block a command that says more than it holds.
                 self._errors = undo.enter_context(memory_file("errors"))

@@ -1,8 +1,8 @@
 """The cache of built images: one directory per recipe hash, whole or not there at all.
 
-``<cache>/<kind>/<hash>/`` holds a finished build. A build happens in ``<hash>.building`` beside it under a
-lock and is renamed when complete, so a killed build is never used: the next builder kills what is still
-running of it, clears it and starts again.
+``<cache>/<kind>/<hash>/`` holds a finished build. A build happens in ``<hash>.<chance>.building`` beside it
+under a lock and is renamed when complete, so a killed build is never used: the next builder waits until the
+keepers of its commands have ended them (``harness.images.processes``), removes it and starts anew elsewhere.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.cleanups import undone_if_broken
 from harness.errors import ImageError
 from harness.images.locks import locked
-from harness.images.processes import reap
+from harness.images.processes import KEPT, quiet
 
 _MIB = 1024 * 1024
 
@@ -60,7 +63,7 @@ def ensure(
 
     Two builders of one entry never collide: the second waits and takes the result of the first. Raises
     ImageError when fewer than ``need_mib`` MiB are free, and whatever ``build`` raises; nothing of a failed
-    build stays except the names of its processes in the error.
+    build stays, and what of it cannot be removed stands in the notes of that exception.
     """
     entry = (root or cache_root()) / kind / digest
     if entry.is_dir():
@@ -74,17 +77,15 @@ def ensure(
     with locked(entry.with_name(f"{digest}.lock"), waiting):
         if entry.is_dir():
             return entry
-        work = entry.with_name(f"{digest}.building")
-        _clear(work)
+        _clear_remains(entry, progress)
         check_space(entry.parent, need_mib, what=f"building {kind}")
-        work.mkdir(mode=0o700)
-        try:
+        work = _workplace(entry)
+        with undone_if_broken(lambda: _clear(work)):
+            work.mkdir(mode=0o700)
             build(work)
+            (work / KEPT).unlink(missing_ok=True)
             _sync_tree(work)
             work.rename(entry)
-        except BaseException:
-            _clear(work)
-            raise
         _sync(entry.parent)
     return entry
 
@@ -98,9 +99,9 @@ def discard(kind: str, digest: str, progress: Callable[[str], None], *, root: Pa
         progress(f"waiting for another process that uses {kind} {digest} ({seconds:.0f} s)")
 
     with locked(entry.with_name(f"{digest}.lock"), waiting):
+        _clear_remains(entry, progress)
         if entry.is_dir():
-            work = entry.with_name(f"{digest}.building")
-            _clear(work)
+            work = _workplace(entry)
             entry.rename(work)
             _clear(work)
 
@@ -122,13 +123,14 @@ class _HeldError(Exception):
 
 
 def clear_abandoned(progress: Callable[[str], None], *, root: Path | None = None) -> None:
-    """Stop and remove builds whose builder was killed; one that a living process works on is left alone."""
+    """Remove builds whose builder was killed; one that a living process works on is left alone."""
 
     def held(seconds: float) -> None:
         raise _HeldError(seconds)
 
     for work in sorted((root or cache_root()).glob("*/*.building")):
-        with contextlib.suppress(_HeldError), locked(work.with_suffix(".lock"), held):
+        digest = work.name.partition(".")[0]
+        with contextlib.suppress(_HeldError), locked(work.with_name(f"{digest}.lock"), held):
             progress(f"clearing an abandoned build of {work.parent.name}")
             _clear(work)
 
@@ -156,6 +158,21 @@ def remove_tree(path: Path) -> None:
             f"{mounted[0]} is still mounted below {path}, which is to be removed",
             remedy=f"umount {' '.join(mounted)}",
         )
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        _remove_foreign(path)
+
+
+def _remove_foreign(path: Path) -> None:
+    """Remove what an ordinary user's broken ``mmdebstrap`` left: files of the owners that its user namespace
+    maps to sub-ids, which only such a namespace may touch. Raises PermissionError where that fails too."""
+    tool = shutil.which("mmdebstrap")
+    foreign = [str(entry) for entry in path.iterdir() if entry.lstat().st_uid != os.geteuid()]
+    if os.geteuid() != 0 and tool is not None and foreign:
+        # It may empty them and not remove them: the directory that they lie in is ours.
+        argv = [tool, "--unshare-helper", "rm", "-rf", "--", *foreign]
+        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=300)
     shutil.rmtree(path)
 
 
@@ -166,8 +183,27 @@ def _mounts_below(path: Path) -> list[str]:
     return [point for point in points if point.startswith(prefix)]
 
 
+def _workplace(entry: Path) -> Path:
+    """Where a build of ``entry`` happens: a name that no earlier build had, so that none can reach in."""
+    return entry.with_name(f"{entry.name}.{secrets.token_hex(2)}.building")
+
+
+def _clear_remains(entry: Path, progress: Callable[[str], None]) -> None:
+    """Remove what killed builders of ``entry`` left. Remains that cannot be removed are told and stay: they
+    are in nobody's way."""
+    for work in sorted(entry.parent.glob(f"{entry.name}.*building")):
+        try:
+            _clear(work)
+        except (OSError, ImageError) as error:
+            progress(f"{work} of an interrupted build could not be removed: {error}")
+
+
 def _clear(work: Path) -> None:
-    reap(work)
+    if not quiet(work):
+        raise ImageError(
+            f"a command of an interrupted build still works in {work}",
+            remedy=f"look for it (fuser -v {work / KEPT}), end it, and remove {work}",
+        )
     remove_tree(work)
 
 

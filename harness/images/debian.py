@@ -2,7 +2,8 @@
 
 ``mmdebstrap`` makes the tree, ``mke2fs -d`` the file system, ``qemu-img`` the qcow2. As root the tree is a
 directory with real owners; as an ordinary user it is made in a user namespace and its owners are kept in a
-``fakeroot`` state file beside it, which ``make_ext4`` reads.
+``fakeroot`` state file beside it, which ``make_ext4`` reads. What is mounted while a tree is made is mounted
+in a namespace of its own, or not at all.
 """
 
 from __future__ import annotations
@@ -58,11 +59,14 @@ def bootstrap(
     output = target_dir if as_root else target_dir.with_name(f"{target_dir.name}.tar")
     early = _archive(target_dir.with_name(f"{target_dir.name}.early.tar"), early_files)
     late = _archive(target_dir.with_name(f"{target_dir.name}.files.tar"), files)
+    apart = own_namespaces() if as_root else ()
     argv = [
-        *_private_mounts(),
+        *(apart or ()),
         tool,
         f"--mode={'root' if as_root else 'unshare'}",
         f"--format={'directory' if as_root else 'tar'}",
+        # Where it could only mount for this whole machine, it mounts nothing.
+        *(("--skip=chroot/mount",) if apart is None else ()),
         "--variant=minbase",
         f"--components={','.join(components)}",
         f"--include={','.join(packages)}",
@@ -75,6 +79,8 @@ def bootstrap(
         str(output),
     ]
     log = target_dir.with_name(f"{target_dir.name}.log")
+    if apart is None:
+        progress("no mount namespace may be made here (unshare is refused): building without /proc and /sys")
     run_logged(
         argv,
         log=log,
@@ -89,17 +95,20 @@ def bootstrap(
     late.unlink()
 
 
-def _private_mounts() -> tuple[str, ...]:
-    """Words that put a command into a mount namespace of its own, where that is allowed.
+def own_namespaces() -> tuple[str, ...] | None:
+    """Words that put a command of root's into namespaces of its own; None where none may be made.
 
-    As root mmdebstrap mounts /proc and /sys into the tree; a killed one would leave them on this machine, and
-    clearing the tree would then reach into them. In a namespace they vanish with the last process.
+    ``mmdebstrap`` as root mounts /proc and /sys into the tree. In a mount namespace nobody else sees them,
+    and they vanish with the last process; in a pid namespace all processes end with the first one. A
+    container that may not mount /proc anew gets the former only. An ordinary user's ``mmdebstrap`` makes both
+    itself.
     """
-    if os.geteuid() != 0:
-        return ()
     words = (require_tool("unshare", "util-linux"), "--mount", "--propagation", "private")
-    allowed = subprocess.run([*words, "true"], capture_output=True, check=False, timeout=30)
-    return words if allowed.returncode == 0 else ()
+    for more in (("--pid", "--fork", "--kill-child", "--mount-proc"), ()):
+        allowed = subprocess.run([*words, *more, "true"], capture_output=True, check=False, timeout=30)
+        if allowed.returncode == 0:
+            return (*words, *more)
+    return None
 
 
 def _archive(path: Path, files: Sequence[ImageFile]) -> Path:

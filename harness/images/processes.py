@@ -1,25 +1,35 @@
-"""Processes of image and lab builds: run to the end with a log, and found again after a crash.
+"""Commands of image and lab builds: run to the end with a log, and never outliving who started them.
 
-A process is recognised by an argument that holds a path only we use, so that a reused process id is never
-mistaken for ours and a process started by a killed Shakedown is still found.
+Each runs under a keeper (``harness.images.keeper``), which ends whatever the command started as soon as the
+command is over or we are gone. Nothing has to be looked for afterwards; ``quiet`` tells when the keepers of a
+directory are done.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
-import signal
 import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from harness.cleanups import Cleanups
+from harness.descriptors import Descriptor, pipe
 from harness.errors import ImageError
+from harness.images import keeper
 
+KEPT = ".kept"
+"""In a directory that is built in: a file that the keepers of its commands hold a shared lock on."""
+
+_PYTHON = sys.executable
 _LOG_TAIL_BYTES = 4000
 _REMIND_SECONDS = 15.0
-_GONE_SECONDS = 10.0
-_ENDED = ("Z", "X")
+_KEEPER_SECONDS = 15.0
+"""A keeper gives up on what cannot be killed after 10 s."""
+_POLL_SECONDS = 0.02
 
 
 def require_tool(name: str, package: str) -> str:
@@ -43,21 +53,13 @@ def run_logged(
 ) -> None:
     """Run ``argv`` in its own session with output in ``log``; remind of the elapsed time while it runs.
 
-    Raises ImageError with the end of the log when it fails or does not end within ``deadline`` seconds. The
-    whole session is killed when we are interrupted.
+    Raises ImageError with the end of the log when it fails or does not end within ``deadline`` seconds. When
+    this returns or raises, nothing that it started runs any more; when this process is killed, soon after.
     """
     began = time.monotonic()
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=None if environment is None else {**os.environ, **environment},
-            cwd=directory,
-        )
-    try:
+    with Cleanups() as stack:
+        line, process = _kept(stack, argv, log, environment, directory)
+        stack.callback(_let_go, line, process)
         while True:
             left = deadline - (time.monotonic() - began)
             try:
@@ -70,12 +72,70 @@ def run_logged(
                         remedy=f"see {log}; check the network and the load of this machine",
                     ) from None
                 progress(f"{what}: {time.monotonic() - began:.0f} s")
-    finally:
-        if process.poll() is None:
-            kill_session(process.pid)
-            process.wait()
     if status != 0:
         raise ImageError(f"{what} failed with exit status {status}: {tail(log)}", remedy=f"see {log}")
+
+
+def _kept(
+    stack: Cleanups,
+    argv: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None,
+    directory: Path | None,
+) -> tuple[Descriptor, subprocess.Popen[bytes]]:
+    """The command under its keeper, and our end of the line between us and it."""
+    reading, writing = (stack.enter_context(end) for end in pipe())
+    number = os.open(log.parent / KEPT, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    mark = stack.enter_context(Descriptor(number))
+    fcntl.flock(mark.number(), fcntl.LOCK_SH)
+    # The keeper's copy is the same open file, and so is the command's: the lock lasts until they are gone.
+    handed = (reading.number(), mark.number())
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [_PYTHON, "-I", "-S", keeper.__file__, str(handed[0]), str(os.getpid()), *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=None if environment is None else {**os.environ, **environment},
+            cwd=directory,
+            pass_fds=handed,
+        )
+    reading.close()
+    mark.close()
+    return writing, process
+
+
+def _let_go(line: Descriptor, process: subprocess.Popen[bytes]) -> None:
+    """Have the keeper end what still runs, and wait for it."""
+    line.close()
+    try:
+        process.wait(_KEEPER_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def quiet(directory: Path, seconds: float = _KEEPER_SECONDS) -> bool:
+    """Wait until no command works in ``directory`` any more; False when one still does after ``seconds``.
+
+    Those of a Shakedown that was killed are ended by their keepers meanwhile. No directory is fine.
+    """
+    deadline = time.monotonic() + seconds
+    try:
+        number = os.open(directory / KEPT, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return True
+    with Descriptor(number) as mark:
+        while True:
+            try:
+                fcntl.flock(mark.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_POLL_SECONDS)
+            else:
+                return True
 
 
 def tail(log: Path) -> str:
@@ -86,117 +146,3 @@ def tail(log: Path) -> str:
         return ""
     lines = [line for line in data.decode("utf-8", "backslashreplace").splitlines() if line.strip()]
     return " | ".join(lines[-8:])
-
-
-def find_by_argument(text: str) -> tuple[int, ...]:
-    """Process ids of running processes (ourselves excepted) with an argument that contains ``text``."""
-    needle = os.fsencode(text)
-    found = []
-    for pid in _pids():
-        if pid == os.getpid():
-            continue
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except OSError:
-            continue
-        if needle in command and not is_dead(pid):
-            found.append(pid)
-    return tuple(sorted(found))
-
-
-def is_dead(pid: int) -> bool:
-    """True when no such process runs; one that ended and was not collected yet counts as dead."""
-    fields = _stat_fields(pid)
-    return fields is None or fields[0] in _ENDED
-
-
-def start_ticks(pid: int) -> int | None:
-    """When the process started, in clock ticks since boot (proc(5), field 22); None when it is gone."""
-    fields = _stat_fields(pid)
-    return None if fields is None else int(fields[19])
-
-
-def _stat_fields(pid: int) -> list[str] | None:
-    """Fields of ``/proc/PID/stat`` from the third (state) on: the second may hold blanks and brackets."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()
-
-
-def reap(path: Path) -> None:
-    """Kill whatever still works on ``path``: the sessions of processes that name it as an argument.
-
-    Only tools that Shakedown started in sessions of their own can name a path below its own directories;
-    our own session is never touched.
-    """
-    pids = find_by_argument(f"{path}/") + find_by_argument_exact(str(path))
-    for pid in pids:
-        try:
-            session = os.getsid(pid)
-        except ProcessLookupError:
-            continue
-        if session == os.getsid(0):
-            continue
-        kill_session(session)
-        kill(pid)
-    wait_gone(pids, _GONE_SECONDS)
-
-
-def find_by_argument_exact(text: str) -> tuple[int, ...]:
-    """Process ids of running processes that have exactly ``text`` as an argument."""
-    found = []
-    for pid in find_by_argument(text):
-        try:
-            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
-        if os.fsencode(text) in arguments:
-            found.append(pid)
-    return tuple(found)
-
-
-def kill_session(session: int) -> None:
-    """SIGKILL to every process of a session until none runs, for ten seconds at most.
-
-    Again and again, because a process may fork between our look at ``/proc`` and its end, and because a
-    signal is delivered before the process is gone: what follows may rely on its files being closed.
-    """
-    deadline = time.monotonic() + _GONE_SECONDS
-    while (members := _session_members(session)) and time.monotonic() < deadline:
-        for pid in members:
-            kill(pid)
-        time.sleep(0.01)
-
-
-def _session_members(session: int) -> list[int]:
-    """Process ids of the running processes of a session."""
-    return [pid for pid in _pids() if _runs_in(pid, session)]
-
-
-def _runs_in(pid: int, session: int) -> bool:
-    fields = _stat_fields(pid)
-    return fields is not None and int(fields[3]) == session and fields[0] not in _ENDED
-
-
-def _pids() -> Iterator[int]:
-    return (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())
-
-
-def kill(pid: int) -> None:
-    """SIGKILL; a process that is gone already is fine."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-
-
-def wait_gone(pids: Sequence[int], seconds: float) -> bool:
-    """Wait until all of ``pids`` are gone; False when some still run after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while any(not is_dead(pid) for pid in pids):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.identity import boot_id
 from harness.images.qemu import QemuTool
-from harness.lab.process import boot_id
 from harness.regular import MOST_TEXT, read_regular
 from harness.serial import strict_json
 

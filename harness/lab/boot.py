@@ -8,7 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.cleanups import Cleanups, notes, undone_if_broken
 from harness.errors import LabError
+from harness.identity import ProcessId, is_running
 from harness.images import cache
 from harness.images.cache import check_space
 from harness.images.processes import tail
@@ -17,7 +19,6 @@ from harness.lab import access, machine, process, snapshot
 from harness.lab.accel import Accelerator
 from harness.lab.build import HostImage
 from harness.lab.machine import MachinePaths
-from harness.lab.process import MachineProcess
 from harness.lab.state import LabDirectory
 from harness.model.inventory import LabFile, SshAccess
 
@@ -125,15 +126,15 @@ def _boot_and_save(recipe: Recipe, work: LabDirectory, progress: Callable[[str],
     disk = work.path / snapshot.DISK
     work.log.write_bytes(b"")
     _overlay(recipe.tool, recipe.image.disk, disk)
-    started, reach = _start(recipe, work, disk, (), tied=True)
-    try:
-        _boot(recipe, work, started, reach, progress)
-        progress("keeping the booted machine")
-        snapshot.save(work.monitor, work.path, recipe.tool.version)
-    except LabError as error:
-        raise LabError(f"{error.message} ({_last_words(work)})", remedy=error.remedy) from error
-    finally:
-        process.stop(work.monitor, started)
+    with Cleanups() as stack:
+        stack.callback(process.stop, work.monitor)
+        started, reach = _start(recipe, work, disk, (), tied=True)
+        try:
+            _boot(recipe, work, started, reach, progress)
+            progress("keeping the booted machine")
+            snapshot.save(work.monitor, work.path, recipe.tool.version)
+        except LabError as error:
+            raise LabError(f"{error.message} ({_last_words(work)})", remedy=error.remedy) from error
     for secret in (work.keys.identity, work.keys.host_key, work.keys.authorized_key, work.known_hosts):
         secret.unlink()
 
@@ -141,14 +142,14 @@ def _boot_and_save(recipe: Recipe, work: LabDirectory, progress: Callable[[str],
 def _boot(
     recipe: Recipe,
     directory: LabDirectory,
-    running: MachineProcess,
+    running: ProcessId,
     reach: SshAccess,
     progress: Callable[[str], None],
 ) -> None:
     progress(f"the lab host boots under {recipe.accelerator.name} ({recipe.accelerator.reason})")
     access.wait_for_ssh(
         reach,
-        alive=lambda: process.is_running(running),
+        alive=lambda: is_running(running),
         deadline=_BOOT_SECONDS,
         waiting=lambda seconds: progress(f"lab host boots: {seconds:.0f} s"),
     )
@@ -167,7 +168,7 @@ def start(
     recipe: Recipe,
     kept: Path | None,
     directory: LabDirectory,
-    started: Callable[[MachineProcess, int], None],
+    started: Callable[[ProcessId, int], None],
     progress: Callable[[str], None],
     *,
     port: int | None = None,
@@ -183,19 +184,23 @@ def start(
     failure: LabError | None = None
     for attempt, seconds in enumerate(_RESTORED_SECONDS, 1):
         try:
-            return _restore(
-                recipe,
-                kept,
-                directory,
-                started,
-                progress,
-                port=port if attempt == 1 else None,
-                deadline=seconds,
-            )
+            with undone_if_broken(lambda: process.stop(directory.monitor)):
+                return _restore(
+                    recipe,
+                    kept,
+                    directory,
+                    started,
+                    progress,
+                    port=port if attempt == 1 else None,
+                    deadline=seconds,
+                )
         except LabError as error:
             failure = LabError(f"{error.message} ({_last_words(directory)})", remedy=error.remedy)
             progress(f"start {attempt} of {len(_RESTORED_SECONDS)} failed: {failure.message}")
-            process.stop(directory.monitor)
+            for note in notes(error):
+                failure.add_note(note)
+            if notes(error):
+                break  # the machine of this attempt could not be stopped
     raise failure or LabError("no attempt was made")
 
 
@@ -203,7 +208,7 @@ def _restore(
     recipe: Recipe,
     kept: Path | None,
     directory: LabDirectory,
-    started: Callable[[MachineProcess, int], None],
+    started: Callable[[ProcessId, int], None],
     progress: Callable[[str], None],
     *,
     port: int | None,
@@ -225,7 +230,7 @@ def _restore(
     snapshot.plug_nvme(directory.monitor, numbers, {number: directory.nvme(number) for number in numbers})
     access.wait_for_ssh(
         reach,
-        alive=lambda: process.is_running(running),
+        alive=lambda: is_running(running),
         deadline=deadline,
         waiting=lambda seconds: progress(f"lab host continues: {seconds:.0f} s"),
     )
@@ -248,7 +253,7 @@ def _start(
     *,
     tied: bool,
     port: int | None = None,
-) -> tuple[MachineProcess, SshAccess]:
+) -> tuple[ProcessId, SshAccess]:
     keys = directory.keys if directory.keys.identity.exists() else access.make_keys(directory.path)
     recipe.images.mkdir(parents=True, exist_ok=True)
     paths = MachinePaths(

@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import LabError
+from harness.identity import ProcessId
 from harness.images.cache import cache_root, discard, remove_tree
 from harness.images.qemu import find_qemu
 from harness.lab import access, boot, process
 from harness.lab.accel import choose_accelerator
 from harness.lab.boot import Recipe
 from harness.lab.build import ensure_host_image
-from harness.lab.process import MachineProcess
 from harness.lab.state import (
     LabDirectory,
     LabState,
@@ -137,7 +137,7 @@ class LabControl:
             remove_tree(directory.path)
         directory.path.mkdir(mode=0o700, exist_ok=True)
 
-        def started(running: MachineProcess, ssh_port: int) -> None:
+        def started(running: ProcessId, ssh_port: int) -> None:
             write_state(directory, self._state(recipe, running, ssh_port))
 
         reach = boot.start(recipe, kept, directory, started, progress, port=port)
@@ -152,7 +152,7 @@ class LabControl:
         )
         return reach
 
-    def _state(self, recipe: Recipe, running: MachineProcess, port: int) -> LabState:
+    def _state(self, recipe: Recipe, running: ProcessId, port: int) -> LabState:
         emulated = (_EMULATED,) if recipe.accelerator.name == "tcg" else ()
         return LabState(
             name=self._lab.name,

@@ -63,7 +63,7 @@ ANYWHERE = MachinePaths(
 
 
 def monitor_argument(monitor: Path) -> str:
-    """The value of ``-qmp``; also what a running machine is recognised by."""
+    """The value of ``-qmp``."""
     return f"unix:{monitor},server=on,wait=off"
 
 

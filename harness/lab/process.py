@@ -1,4 +1,8 @@
-"""A machine as a process: started in its own session, recognised after a crash, stopped for certain."""
+"""A machine as a process: started in its own session, recognised after a crash, stopped for certain.
+
+A machine writes itself down before it starts (``harness.identity``), in ``qemu.born`` beside its monitor.
+Only the process that stands there is ever stopped; whatever else names these paths is somebody else's.
+"""
 
 from __future__ import annotations
 
@@ -9,64 +13,24 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import LabError
-from harness.images.processes import (
-    find_by_argument_exact,
-    is_dead,
-    kill,
-    require_tool,
-    start_ticks,
-    tail,
-    wait_gone,
-)
-from harness.lab.machine import monitor_argument
+from harness.identity import WRITE_DOWN, ProcessId, is_here, is_running, read_birth, send, wait_ended
+from harness.images.processes import require_tool, tail
 from harness.lab.qmp import Qmp
 
 _LONGEST_SOCKET_PATH = 107
 """sun_path of Linux, less its terminating zero (unix(7))."""
 _START_SECONDS = 20.0
 _QUIT_SECONDS = 3.0
-_ABSENT_SECONDS = 1.0
-"""A process in the middle of execve shows no arguments; only a longer absence means that it ended."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MachineProcess:
-    """A running QEMU; the start time tells it from a later process with the same id."""
-
-    pid: int
-    ticks: int
-    boot_id: str
-
-
-def boot_id() -> str:
-    """The kernel's name for this boot: process ids of another boot mean nothing."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-
-
-def identify(pid: int) -> MachineProcess | None:
-    """The process as recorded; None when it is gone."""
-    ticks = start_ticks(pid)
-    if ticks is None or is_dead(pid):
-        return None
-    return MachineProcess(pid=pid, ticks=ticks, boot_id=boot_id())
-
-
-def is_running(process: MachineProcess) -> bool:
-    """Whether exactly this process still runs."""
-    return (
-        process.boot_id == boot_id()
-        and not is_dead(process.pid)
-        and start_ticks(process.pid) == process.ticks
-    )
+_WRITTEN_SECONDS = 10.0
+"""So soon a machine that was started has written itself down: three short programs, on a busy computer."""
 
 
 def start(
     binary: Path, arguments: Sequence[str], *, monitor: Path, log: Path, die_with_parent: bool = False
-) -> MachineProcess:
+) -> ProcessId:
     """Start QEMU detached from us and wait until its monitor answers.
 
     ``die_with_parent`` ties it to this process instead (for the machine a build boots). Raises LabError with
@@ -77,11 +41,14 @@ def start(
             f"the path {monitor} is too long for a unix socket ({_LONGEST_SOCKET_PATH} bytes)",
             remedy="point XDG_STATE_HOME or SHAKEDOWN_CACHE at a shorter path",
         )
+    birth = birth_file(monitor)
+    birth.unlink(missing_ok=True)
     detach = [require_tool("setsid", "util-linux"), "--fork"]
-    tie = [require_tool("setpriv", "util-linux"), "--pdeathsig", "KILL"] if die_with_parent else detach
+    tie = [require_tool("setpriv", "util-linux"), "--pdeathsig", "KILL"]
+    written = ["sh", "-c", WRITE_DOWN, str(birth)]
     with log.open("ab") as output:
         launched = subprocess.Popen(
-            [*tie, str(binary), *arguments],
+            [*(tie if die_with_parent else detach), *written, str(binary), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -95,71 +62,93 @@ def start(
     return process
 
 
-def _await_monitor(
-    binary: Path, monitor: Path, log: Path, launched: subprocess.Popen[bytes]
-) -> MachineProcess:
-    deadline = time.monotonic() + _START_SECONDS
-    last_seen = time.monotonic()
-    while time.monotonic() < deadline:
+def birth_file(monitor: Path) -> Path:
+    """Where the machine of a monitor writes itself down."""
+    return monitor.with_name("qemu.born")
+
+
+def _await_monitor(binary: Path, monitor: Path, log: Path, launched: subprocess.Popen[bytes]) -> ProcessId:
+    began = time.monotonic()
+    born = None
+    while time.monotonic() - began < _START_SECONDS:
         launched.poll()
-        pids = machines(monitor)
-        if pids and _answers(monitor):
-            process = identify(pids[0])
-            if process is not None:
-                return process
-        if pids:
-            last_seen = time.monotonic()
-        elif time.monotonic() - last_seen > _ABSENT_SECONDS:
+        born = born or read_birth(birth_file(monitor))
+        if born is None:
+            if time.monotonic() - began > _WRITTEN_SECONDS:
+                break
+        elif not is_running(born):
             break
+        elif _listener(monitor) == born.pid:
+            return born
         time.sleep(0.01)
-    for pid in machines(monitor):
-        kill(pid)
+    if born is not None:
+        send(born)
     raise LabError(f"{binary.name} did not start: {tail(log) or 'it printed nothing'}", remedy=f"see {log}")
 
 
-def _answers(monitor: Path) -> bool:
+def _listener(monitor: Path) -> int | None:
+    """The process that listens at a monitor (SO_PEERCRED, unix(7)): 0 for one of a namespace that we cannot
+    see into, None for nobody."""
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with probe:
         probe.settimeout(1.0)
         try:
             probe.connect(str(monitor))
+            credentials = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
         except OSError:
-            return False
-    return True
+            return None
+    return int.from_bytes(credentials[:4], byteorder="little", signed=True)
 
 
-def machines(monitor: Path) -> tuple[int, ...]:
-    """Processes whose monitor is this socket, whoever started them."""
-    return find_by_argument_exact(monitor_argument(monitor))
+def running_machine(monitor: Path) -> ProcessId | None:
+    """The machine of this monitor as it wrote itself down; None when there is none, or it ended."""
+    born = read_birth(birth_file(monitor))
+    return born if born is not None and is_running(born) else None
 
 
-def stop(monitor: Path, recorded: MachineProcess | None = None) -> None:
-    """End every machine of this monitor: asked first, killed after, and gone when this returns.
+def stop(monitor: Path, recorded: ProcessId | None = None) -> None:
+    """End the machine of this monitor: asked first, killed after, and gone when this returns.
 
-    Raises LabError when one cannot be killed. Nothing running is fine.
+    ``recorded`` is what somebody else wrote down of it. Raises LabError when it cannot be killed, and when
+    somebody answers at the monitor who is not that machine: it is not touched. Nothing running is fine.
     """
-    pids = set(machines(monitor))
-    if recorded is not None and is_running(recorded):
-        pids.add(recorded.pid)
-    if pids:
-        _end(monitor, pids)
+    written = {process for process in (read_birth(birth_file(monitor)), recorded) if process is not None}
+    ours = [process for process in written if is_running(process)]
+    if ours:
+        _end(monitor, ours)
+    else:
+        _require_nobody(monitor, written)
     monitor.unlink(missing_ok=True)
+    birth_file(monitor).unlink(missing_ok=True)
 
 
-def _end(monitor: Path, pids: set[int]) -> None:
-    with contextlib.suppress(LabError), Qmp(monitor, timeout=_QUIT_SECONDS) as qmp:
-        qmp.execute("quit")
-    if not wait_gone(sorted(pids), _QUIT_SECONDS):
-        for pid in pids:
-            kill(pid)
-        if not wait_gone(sorted(pids), 10.0):
+def _require_nobody(monitor: Path, written: set[ProcessId]) -> None:
+    listener = _listener(monitor)
+    if listener is None:
+        return
+    elsewhere = any(not is_here(process) for process in written)
+    who = "a machine of another container" if elsewhere or not listener else f"process {listener}"
+    raise LabError(
+        f"{who} answers at {monitor} and is not the machine that was started here: it is left alone",
+        remedy="stop it where it was started, then try again",
+    )
+
+
+def _end(monitor: Path, ours: Sequence[ProcessId]) -> None:
+    if _listener(monitor) in {process.pid for process in ours}:
+        with contextlib.suppress(LabError), Qmp(monitor, timeout=_QUIT_SECONDS) as qmp:
+            qmp.execute("quit")
+    if not wait_ended(ours, _QUIT_SECONDS):
+        for process in ours:
+            send(process)
+        if not wait_ended(ours, 10.0):
             raise LabError(
-                f"QEMU process {sorted(pids)} does not end",
+                f"QEMU process {sorted(process.pid for process in ours)} does not end",
                 remedy=f"it ignores signal {signal.SIGKILL.value}: look at its state in ps",
             )
-    for pid in pids:
+    for process in ours:
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
+            os.waitpid(process.pid, os.WNOHANG)
 
 
 def free_port() -> int:

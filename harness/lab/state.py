@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ConfigError
+from harness.identity import ProcessId, is_running
 from harness.images.locks import locked
 from harness.lab.access import LabKeys, keys_in
-from harness.lab.process import MachineProcess, is_running
 from harness.regular import MOST_TEXT, read_regular
 from harness.serial import strict_json
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,40}\Z")
-_FORMAT = 1
+_FORMAT = 2
 
 
 def labs_root() -> Path:
@@ -37,7 +37,7 @@ class LabState:
     instance: int
     snapshot: str
     """Hash of image, command line and QEMU: which machine this is."""
-    process: MachineProcess
+    process: ProcessId
     port: int
     accelerator: str
     reason: str
@@ -152,7 +152,7 @@ def read_state(directory: LabDirectory) -> LabState | None:
 
 def _parse(data: dict[str, Any]) -> LabState | None:
     try:
-        process = MachineProcess(**data.pop("process"))
+        process = ProcessId(**data.pop("process"))
         limits = tuple(str(limit) for limit in data.pop("limits"))
         return LabState(process=process, limits=limits, **data)
     except (TypeError, KeyError, ValueError):

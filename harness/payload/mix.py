@@ -90,11 +90,18 @@ class Load:
         """Whether its run is over; then it is written down."""
         if not self.pid:
             return True
-        pid, status = os.waitpid(self.pid, os.WNOHANG)
-        if not pid:
+        if not os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             return False
-        self._write_down(os.waitstatus_to_exitcode(status), cut=False)
+        self._write_down(self._collect(), cut=False)
         return True
+
+    def _collect(self) -> int:
+        """End what an ended run left behind in its session, and take its status. In this order: until it is
+        taken, the number is that of this run's group and of no other."""
+        self.signal(signal.SIGKILL)
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.pid = 0
+        return status
 
     def _write_down(self, code: int, *, cut: bool) -> None:
         out = _read(self._path("out"), LONGEST)
@@ -114,8 +121,6 @@ class Load:
                 "said": said.decode("utf-8", "backslashreplace"),
             }
         )
-        self.signal(signal.SIGKILL)  # whatever it left behind in its session
-        self.pid = 0
 
     def signal(self, number: int) -> None:
         """Send a signal to its whole process group."""
@@ -129,8 +134,7 @@ class Load:
         """End a run that did not finish in time; it counts as cut, not as an answer."""
         if self.pid:
             self.signal(signal.SIGCONT)
-            self.signal(signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+            self._collect()
             self._write_down(0, cut=True)
 
 

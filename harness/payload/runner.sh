@@ -26,12 +26,13 @@ number() { case $1 in '' | *[!0-9]* | ?????????*) usage "not a whole number: $1"
 
 uptime_now() { read -r now _ < /proc/uptime; echo "$now"; }
 
-# Field 22 of /proc/PID/stat: when the process started, in clock ticks since boot. With the pid it names
-# one process for good, whatever numbers are reused.
+# Field 22 of /proc/PID/stat: when the process started, in clock ticks since boot. With the pid, the boot and
+# the pid namespace it names one process for good, whatever numbers are reused.
 born() {
     { read -r line < "/proc/$1/stat"; } 2> /dev/null || return 1
     set -- ${line##*) }
-    echo "${20}"
+    { read -r boot < /proc/sys/kernel/random/boot_id; } 2> /dev/null || return 1
+    echo "${20} $boot $(readlink /proc/self/ns/pid)"
 }
 
 slot() { { read -r value < "$dir/$1"; } 2> /dev/null && echo "$value" || echo "$2"; }
@@ -79,6 +80,8 @@ supervise() {
     uptime_now > "$dir/ended"
     echo "$status" > "$dir/status.new"
     mv "$dir/status.new" "$dir/status"
+    # What a stopped job left in its session goes with this shell: 0 is its own group, and nobody else's.
+    if [ -f "$dir/stopped" ]; then kill -s KILL 0; fi
 }
 
 start() {
@@ -114,12 +117,17 @@ collect() {
     return 0
 }
 
+# The session of a job is its supervisor's: while that one lives, no other group can have its number. It is
+# looked at before each signal, since it may have ended meanwhile.
+tell() { held && [ "$(born "$pid")" = "$(slot born '?')" ] && kill -s "$1" -- "-$pid" 2> /dev/null; }
+
 stop() {
-    if held && pid=$(slot pid '') && [ -n "$pid" ] && [ "$(born "$pid")" = "$(slot born '?')" ]; then
+    pid=$(slot pid '')
+    if [ -n "$pid" ] && held && [ "$(born "$pid")" = "$(slot born '?')" ]; then
         : > "$dir/stopped"
-        kill -s TERM -- "-$pid" 2> /dev/null
+        tell TERM
         await "$grace"
-        kill -s KILL -- "-$pid" 2> /dev/null
+        tell KILL
         await 5
     fi
     report false 0 0

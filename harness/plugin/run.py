@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from harness.checks import CHECKS, engine
 from harness.checks.engine import Planned
+from harness.cleanups import Cleanups
 from harness.errors import RecordError
 from harness.model.evidence import Asked, Evidence, GuestEvidence, StageError
 from harness.model.guest import AttachMode
@@ -63,8 +63,8 @@ class Run:
         self._last = last
         self.begun = context.clock.monotonic()
         self._live = Live(context.recorder.directory.events)
-        self._stack = ExitStack()
-        self._watch = ExitStack()
+        self._stack = Cleanups()
+        self._watch = Cleanups()
         self._reached = False
         self._host: ClaimedHost | None = None
         self._prepared = False
@@ -155,7 +155,7 @@ class Run:
         self._settled = True
         recorder = self.context.recorder
         # A record that refuses (a full disk) keeps nothing on the host: each part is tried for itself.
-        with ExitStack() as parts:
+        with Cleanups() as parts:
             parts.push(self._let_go)
             with self._watch:
                 self._release_open(orderly=not interrupted)

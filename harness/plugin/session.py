@@ -28,7 +28,7 @@ from harness.plugin.collection import (
 from harness.plugin.demand import Demand, demand, resumed
 from harness.plugin.reporter import progress_of
 from harness.progress import Progress
-from harness.stages.signals import Endings, ending_as_interrupt
+from harness.signals import Endings, ending_as_interrupt
 
 _PYTESTS_OWN = (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR)
 

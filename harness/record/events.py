@@ -7,7 +7,6 @@ of a killed run, and readers leave it out.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.cleanups import Cleanups
 from harness.errors import RecordError
 from harness.ports import Clock
 from harness.record.append import AppendFile
@@ -91,7 +91,7 @@ class EventLog:
         Returns the log and the number of bytes cut off. Raises RecordError for a log that has ended, is
         damaged or is being written: those are never written to.
         """
-        with contextlib.ExitStack() as undo:
+        with Cleanups() as undo:
             file = AppendFile(path, create=False)
             undo.callback(file.close)
             known = read_events(file.path)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from harness.backends.libvirt_hypervisor import LibvirtHypervisor
 from harness.backends.local import LocalTransport
 from harness.backends.process import Recorder
 from harness.backends.ssh import SshTransport
+from harness.cleanups import Cleanups
 from harness.errors import ConfigError
 from harness.model.evidence import Engine
 from harness.model.inventory import HostFile, LabFile, SshAccess
@@ -90,7 +91,7 @@ def open_host(
     ``control.kind`` chooses who starts it: ``none``, ``lab``, or ``local`` for this machine itself. Raises
     ConfigError, TransportError or LabError.
     """
-    with ExitStack() as stack:
+    with Cleanups() as stack:
         if host.control.kind == _LOCAL:
             local = LocalTransport(host.name, recorder=recorder)
             engine = Engine(description="the machine Shakedown runs on", accelerator="hardware or not known")

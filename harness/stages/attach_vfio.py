@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from harness.cleanups import Cleanups
 from harness.errors import HarnessError, RecordError
 from harness.images.guest import ensure_guest_image
 from harness.model.guest import GuestDemand
@@ -50,7 +51,7 @@ def guest_site(host: ClaimedHost) -> Iterator[GuestSite]:
         refuse_held(host.access.transport, host.gpus)
     _exercise_resets(host)
     image = _image(host)
-    with ExitStack() as stack:
+    with Cleanups() as stack:
         yield GuestSite(
             image=image,
             network=run_network(context.run, len(context.demands)),
@@ -142,7 +143,7 @@ class GuestGroup:
     def release(self, *, orderly: bool = True) -> None:
         """Give all of them back, and once more where a signal or the controller's full disk broke that off.
 
-        A signal arrives once (``harness.stages.signals``), and a release may be done twice; with a record
+        A signal arrives once (``harness.signals``), and a release may be done twice; with a record
         that refuses, the guests are ended all the same, and the refusal goes on to end the run.
         """
         if self.released:
@@ -157,8 +158,9 @@ class GuestGroup:
             with context.recorder.stage("release"):
                 self._give_back()
         except (KeyboardInterrupt, RecordError):
-            self._give_back()
-            raise
+            with Cleanups() as stack:
+                stack.callback(self._give_back)
+                raise
         finally:
             for guest in self.guests:
                 hang_up(guest)

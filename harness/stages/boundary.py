@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from harness.cleanups import notes
 from harness.errors import HarnessError, RecordError
 from harness.model.evidence import StageError
 from harness.record.recorder import Recorder
@@ -23,7 +24,7 @@ def stage_error(error: HarnessError, stage: str, subject: str = "") -> StageErro
     return StageError(
         stage=error.stage or stage,
         kind=type(error).__name__,
-        message=error.message,
+        message="; ".join((error.message, *notes(error))),
         remedy=error.remedy,
         host=error.host,
         subject=subject,

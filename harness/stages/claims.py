@@ -30,6 +30,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.cleanups import Cleanups
 from harness.errors import ClaimError
 from harness.model.pci import PciAddress
 from harness.ports import Clock, Transport
@@ -175,8 +176,15 @@ def claimed(
     ``keep`` is asked at the end: True leaves the claims as such a controller does. For a run that could not
     remove its guests: their devices are not free, and the next run, finding the claims, clears them first.
     """
-    lease = hold_lease(transport, run, roots=roots)
-    try:
+
+    def give_back() -> None:
+        if keep is None or not keep():
+            release_claims(transport, run, roots=roots)
+
+    with Cleanups() as stack:
+        lease = hold_lease(transport, run, roots=roots)
+        stack.callback(lease.close)
+        stack.callback(give_back)
         claim(
             transport,
             run,
@@ -189,12 +197,6 @@ def claimed(
             roots=roots,
         )
         yield lease
-    finally:
-        try:
-            if keep is None or not keep():
-                release_claims(transport, run, roots=roots)
-        finally:
-            lease.close()
 
 
 def _clear(

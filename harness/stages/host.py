@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
+from harness.cleanups import Cleanups
 from harness.model.guest import AttachMode
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts, PciDevice
@@ -32,7 +33,7 @@ def claimed_host(context: RunContext) -> Iterator[ClaimedHost]:
     What earlier runs left on it is cleared first, where they are proven gone. Raises Stopped.
     """
     recorder, progress = context.recorder, context.progress
-    with ExitStack() as stack:
+    with Cleanups() as stack:
         progress.stage("host")
         with stage(recorder, "host"):
             access = stack.enter_context(

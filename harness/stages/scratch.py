@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from harness.cleanups import Cleanups
 from harness.descriptors import Descriptor
+from harness.identity import ProcessId, boot_id, identify, is_here, is_running
 
 PREFIX = "shakedown-keys-"
 _OWNER = "owner"
@@ -29,7 +31,7 @@ def private_directory(parent: Path | None = None) -> Iterator[Path]:
     """
     beside = (Path(tempfile.gettempdir()) if parent is None else parent).absolute()
     _remove_ownerless(beside)
-    with contextlib.ExitStack() as stack:
+    with Cleanups() as stack:
         directory = Path(tempfile.mkdtemp(prefix=PREFIX, dir=beside))
         stack.callback(_remove_here, directory, os.getpid())
         directory.chmod(0o700)  # whatever the umask is
@@ -39,7 +41,9 @@ def private_directory(parent: Path | None = None) -> Iterator[Path]:
         owner.not_for_forks()
         os.fchmod(owner.number(), 0o600)
         fcntl.flock(owner.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        owner.write(_process(os.getpid()).encode())
+        me = identify(os.getpid())
+        assert me is not None  # noqa: S101  it is this process
+        owner.write(f"{me.pid} {me.ticks} {me.boot_id} {me.namespace}".encode())
         unnamed.rename(directory / _OWNER)
         yield directory
 
@@ -49,14 +53,12 @@ def _remove_here(directory: Path, pid: int) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _process(pid: int) -> str:
-    """A process, told from a later one of that number by when it began; empty when it is not there."""
-    try:
-        # The name in brackets may hold anything; behind it, field 22 of proc(5) is the start.
-        fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return f"{pid} {fields[19]}" if fields[0] not in "ZX" else ""
+def _owned_by_the_dead(said: str) -> bool:
+    """Whether the process that a file names has ended; False for one of another container on this machine,
+    whose numbers mean nothing here. Raises ValueError for other text."""
+    pid, ticks, boot, namespace = said.split()
+    owner = ProcessId(pid=int(pid), ticks=int(ticks), boot_id=boot, namespace=namespace)
+    return boot != boot_id() or (is_here(owner) and not is_running(owner))
 
 
 def _remove_ownerless(parent: Path) -> None:
@@ -67,6 +69,5 @@ def _remove_ownerless(parent: Path) -> None:
                 continue
             with Descriptor(os.open(directory / _OWNER, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)) as owner:
                 fcntl.flock(owner.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-                said = owner.read(100).decode("ascii")
-                if not said or said != _process(int(said.split()[0])):
+                if _owned_by_the_dead(owner.read(200).decode("ascii")):
                     shutil.rmtree(directory, ignore_errors=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.backends.held import HeldCommand
-from harness.backends.process import deliver, run_child
+from harness.backends.process import deliver, end_group, run_child
 from harness.errors import CommandTimeout, TransportError
 
 
@@ -49,6 +49,19 @@ def test_the_deadline_ends_the_child_and_its_own_children_only(tmp_path: Path) -
             return
         time.sleep(0.02)
     pytest.fail("the grandchild outlived the deadline")
+
+
+def test_a_group_whose_leader_somebody_else_collected_is_not_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number may be another's by then."""
+    signalled: list[int] = []
+    monkeypatch.setattr(os, "killpg", lambda group, _number: signalled.append(group))
+    taken = subprocess.Popen(["true"], start_new_session=True)
+    os.waitpid(taken.pid, 0)
+    end_group(taken)
+    assert signalled == []
+    kept = subprocess.Popen(["sleep", "0.1"], start_new_session=True)
+    end_group(kept)
+    assert signalled == [kept.pid]
 
 
 def test_a_program_that_cannot_be_started_is_a_transport_error() -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import re
+import platform
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +40,39 @@ _LOUD = """#!/bin/sh
 echo "$(basename "$0") $*" >>"$CALLS"
 exit "${APT_STATUS:-0}"
 """
+
+VERSION = "99.1.2"
+"""Of the stand-in for uv: so high that PyPI's cannot be mistaken for it."""
+
+
+def _lock(*hashes: str, version: str = VERSION) -> str:
+    """A lock file with uv between two others, its wheels of these hashes."""
+    wheels = "".join(
+        f'    {{ url = "https://x/uv-{version}-py3-none-manylinux_{n}.whl", hash = "sha256:{each}" }},\n'
+        for n, each in enumerate(hashes or ("0" * 64,))
+    )
+
+    def package(name: str, of: str) -> str:
+        files = wheels.replace("/uv-", f"/{name}-")
+        sdist = f'sdist = {{ url = "https://x/{name}.tar.gz", hash = "sha256:{"f" * 64}" }}'
+        return f'[[package]]\nname = "{name}"\nversion = "{of}"\n{sdist}\nwheels = [\n{files}]\n\n'
+
+    return "version = 1\n\n" + package("tzdata", "1.0") + package("uv", version) + package("uvicorn", "1.0")
+
+
+def _wheel(folder: Path) -> str:
+    """A wheel of the stand-in for uv in ``folder``; returns its sha256."""
+    folder.mkdir(exist_ok=True)
+    wheel = folder / f"uv-{VERSION}-py3-none-linux_{platform.machine()}.whl"
+    info = f"uv-{VERSION}.dist-info"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        script = zipfile.ZipInfo(f"uv-{VERSION}.data/scripts/uv")
+        script.external_attr = 0o100755 << 16
+        archive.writestr(script, _UV)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: uv\nVersion: {VERSION}\n")
+        archive.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nTag: py3-none-linux_{platform.machine()}\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return hashlib.sha256(wheel.read_bytes()).hexdigest()
 
 
 @dataclass
@@ -91,15 +126,13 @@ def checkout(tmp_path) -> Checkout:
     root.mkdir()
     shutil.copy(ROOT / "shakedown", root / "shakedown")
     (root / "pyproject.toml").write_text("")
-    (root / "uv.lock").write_text("")
-    version = re.search(r"^uv_version=(\S+)$", (root / "shakedown").read_text(), re.MULTILINE)
-    assert version
+    (root / "uv.lock").write_text(_lock())
     made = Checkout(
         root=root, tools=tmp_path / "tools", cache=tmp_path / "cache", calls_file=tmp_path / "calls"
     )
-    uv = made.cache / f"tools/uv-{version[1]}"
+    uv = made.cache / f"tools/uv-{VERSION}"
     _program(uv / "bin/uv", _UV)
-    (uv / ".complete").touch()
+    (uv / ".hashed").touch()
     _program(made.tools / "dpkg-query", _DPKG)
     for name in ("apt-get", "sudo"):
         _program(made.tools / name, _LOUD)
@@ -118,6 +151,55 @@ def test_the_first_start_sets_up_and_says_so_and_the_second_only_hands_over(chec
     assert checkout.calls == ["uv sync --frozen --quiet"]
     assert checkout.run("--help") == (0, "<-P><-m><harness><--help>", "")
     assert len(checkout.calls) == 1
+
+
+def _without_uv(checkout: Checkout, lock: str) -> dict[str, str]:
+    """The environment of a machine whose only index is a folder with the stand-in's wheel."""
+    shutil.rmtree(checkout.cache)
+    (checkout.root / "uv.lock").write_text(lock)
+    return {
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(checkout.tools / "index"),
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+
+
+def test_uv_is_installed_by_the_hash_in_the_lock_file(checkout) -> None:
+    right = _wheel(checkout.tools / "index")
+    environment = _without_uv(checkout, _lock("1" * 64, right))
+    status, out, err = checkout.run("x", **environment)
+    assert (status, out) == (0, "<-P><-m><harness><x>")
+    assert f"installing uv {VERSION}" in err
+    assert checkout.calls == ["uv sync --frozen --quiet"]
+
+
+def test_a_uv_of_another_hash_is_refused_and_nothing_of_it_is_used(checkout) -> None:
+    _wheel(checkout.tools / "index")
+    environment = _without_uv(checkout, _lock("1" * 64, "2" * 64))
+    for _ in range(2):
+        status, out, err = checkout.run("x", **environment)
+        assert (status, out) == (4, "")
+        assert "HASHES" in err
+        assert "what has another hash is never installed" in err
+    assert checkout.calls == []
+
+
+def test_a_uv_that_was_once_installed_without_a_hash_is_installed_anew(checkout) -> None:
+    right = _wheel(checkout.tools / "index")
+    environment = _without_uv(checkout, _lock(right))
+    old = checkout.cache / f"tools/uv-{VERSION}"
+    _program(old / "bin/uv", "#!/bin/sh\nexit 9\n")
+    (old / ".complete").touch()
+    assert checkout.run("x", **environment)[0] == 0
+    assert checkout.calls == ["uv sync --frozen --quiet"]
+
+
+@pytest.mark.parametrize("lock", ["", "version = 1\n", _lock(version="1.0 --pre"), _lock("not a hash")])
+def test_a_lock_file_that_names_no_uv_is_said(checkout, lock: str) -> None:
+    environment = _without_uv(checkout, lock)
+    status, out, err = checkout.run("x", **environment)
+    assert (status, out) == (4, "")
+    assert "does not say which uv to install" in err
 
 
 def test_a_changed_lock_file_sets_up_again(checkout) -> None:

@@ -115,20 +115,30 @@ hypervisor.close()
 
 
 def test_only_the_ssh_of_this_connection_is_ended(tmp_path: Path) -> None:
-    """The number in the file may belong to any process by the time that it is used."""
+    """The number in the file may belong to any process by the time that it is used, one whose arguments name
+    our directory too."""
     code = """
-import subprocess
+import subprocess, time
+from harness.identity import WRITE_DOWN, read_birth
 place = folder / "shk-1" / "libvirt-1"
 place.mkdir(parents=True)
-other = subprocess.Popen(["sleep", "60"])
-(place / "pid").write_text(str(other.pid))
-kept = Connection(lambda: uri, name="gpu07", pid_file=place / "pid")
+def started():
+    (place / "born").unlink(missing_ok=True)
+    child = subprocess.Popen(["sh", "-c", WRITE_DOWN, str(place / "born"), "sleep", "60"])
+    while read_birth(place / "born") is None:
+        time.sleep(0.01)
+    return child
+other = subprocess.Popen([str(folder / "shk-1" / "m"), "60"], executable="/bin/sleep")
+started().kill()
+words = (place / "born").read_text().split(" ")
+words[0], words[21] = str(other.pid), str(int(words[21]) - 1000)
+(place / "born").write_text(" ".join(words))
+kept = Connection(lambda: uri, name="gpu07", birth=place / "born")
 kept.call("ask", lambda conn: conn.getType(), deadline=10)
 close_all()
 kept.close()
 assert other.poll() is None
-own = subprocess.Popen([str(folder / "shk-1" / "m"), "60"], executable="/bin/sleep")
-(place / "pid").write_text(str(own.pid))
+own = started()
 kept.call("ask", lambda conn: conn.getType(), deadline=10)
 close_all()
 kept.close()

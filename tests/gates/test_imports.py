@@ -9,6 +9,7 @@ from tests.gates.source import imports, modules, ours
 LEVELS: dict[str, int] = {
     "harness.model": 0,
     "harness.errors": 0,
+    "harness.cleanups": 0,
     "harness.ports": 0,
     "harness.serial": 0,
     "harness.regular": 0,
@@ -23,6 +24,8 @@ LEVELS: dict[str, int] = {
     "harness.backends": 3,
     "harness.images": 3,
     "harness.descriptors": 3,
+    "harness.identity": 3,
+    "harness.signals": 3,
     "harness.progress": 3,
     "harness.lab": 4,
     "harness.stages": 4,

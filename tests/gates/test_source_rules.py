@@ -43,6 +43,51 @@ def test_no_shipped_file_is_longer_than_a_person_reads() -> None:
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
+_STARTS = frozenset(("subprocess.Popen", "os.fork", "os.posix_spawn", "os.forkpty", "os.spawnv"))
+_SIGNALS = frozenset(("os.kill", "os.killpg", "signal.pidfd_send_signal"))
+_MAY_START = {
+    "harness/backends/process.py": "children that it waits for itself",
+    "harness/images/keeper.py": "children whose keeper it is",
+    "harness/images/processes.py": "keepers",
+    "harness/lab/process.py": "machines, which write themselves down",
+}
+_MAY_SIGNAL = {
+    "harness/identity.py": "exactly the process that was written down",
+    "harness/images/keeper.py": "children that it has not waited for",
+    "harness/backends/process.py": "the group of a child that it has not waited for",
+}
+
+
+def _outside_the_payload() -> list[Path]:
+    """What runs on the controller; a payload signals its own children only, and imports nothing of ours."""
+    return [path for path in SOURCES if not name_of(path).startswith("harness/payload/")]
+
+
+def test_processes_are_started_and_signalled_where_it_is_known_whose_they_are() -> None:
+    """Never by a name or an argument: a stranger may have the same."""
+    started, signalled = set(), set()
+    for path in _outside_the_payload():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                started |= {name_of(path)} if name in _STARTS else set()
+                signalled |= {name_of(path)} if name in _SIGNALS else set()
+    assert started == set(_MAY_START)
+    assert signalled == set(_MAY_SIGNAL)
+    named = re.compile(r"\b(pkill|killall|pgrep|fuser)\b")
+    assert [name_of(path) for path in SCRIPTS if path.exists() and named.search(path.read_text())] == []
+
+
+def test_cleanups_never_hide_a_cause() -> None:
+    """``ExitStack`` lets the last exception win: ``harness.cleanups`` is the one that does not."""
+    found = [
+        name_of(path)
+        for path in _outside_the_payload()
+        if "ExitStack" in path.read_text() and name_of(path) != "harness/cleanups.py"
+    ]
+    assert found == []
+
+
 _EVALUATES = frozenset(
     ("eval", "exec", "os.system", "os.popen", "subprocess.getoutput", "pickle.loads", "pickle.load")
 )

@@ -5,17 +5,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.errors import LabError
-from harness.images.processes import is_dead, wait_gone
+from harness.identity import identify, is_dead, is_running
 from harness.lab import process, snapshot
+from harness.lab.machine import monitor_argument
 from harness.lab.qmp import Qmp
 from harness.lab.state import LabDirectory
 from tests.lab.start_fake import FAKE_QEMU, start_fake
+from tests.processes import wait_gone
 
 VERSION = (10, 0, 2)
 
@@ -30,11 +34,11 @@ def directory(tmp_path: Path) -> Iterator[LabDirectory]:
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_started_machine_runs_in_its_own_session_and_stops(directory: LabDirectory, tied: bool) -> None:
     running = start_fake(directory, tied=tied)
-    assert process.is_running(running)
+    assert is_running(running)
     assert os.getsid(running.pid) != os.getsid(0)
-    assert process.machines(directory.monitor) == (running.pid,)
+    assert process.running_machine(directory.monitor) == running
     process.stop(directory.monitor, running)
-    assert not process.is_running(running)
+    assert not is_running(running)
     assert not directory.monitor.exists()
     process.stop(directory.monitor, running)
 
@@ -43,7 +47,46 @@ def test_a_machine_that_nobody_recorded_is_found_and_stopped(directory: LabDirec
     """Shakedown was killed between starting QEMU and writing down its process id."""
     running = start_fake(directory)
     process.stop(directory.monitor, None)
-    assert not process.is_running(running)
+    assert not is_running(running)
+
+
+def _beside(lab: LabDirectory, *argv: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([*argv, monitor_argument(lab.monitor)], start_new_session=True)
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_whoever_names_the_monitor_in_an_argument_is_left_alone(
+    directory: LabDirectory, recorded: bool
+) -> None:
+    running = start_fake(directory)
+    strangers = [
+        _beside(directory, "sh", "-c", "sleep 60; : $0"),
+        _beside(directory, sys.executable, "-c", "import time; time.sleep(60)", "-qmp"),
+    ]
+    process.stop(directory.monitor, running if recorded else None)
+    assert not is_running(running)
+    assert [each.poll() for each in strangers] == [None, None]
+    for each in strangers:
+        each.kill()
+        each.wait()
+
+
+@pytest.mark.parametrize("change", [{"ticks": 1}, {"namespace": "pid:[1]"}])
+def test_a_machine_that_was_not_started_here_is_told_and_not_stopped(
+    directory: LabDirectory, change: dict[str, object]
+) -> None:
+    """Of a container that shares our directory, or of a Shakedown whose record is lost."""
+    running = start_fake(directory)
+    other = dataclasses.replace(running, **change)
+    born = process.birth_file(directory.monitor)
+    text = born.read_text()
+    born.write_text(
+        text.replace(str(running.ticks), str(other.ticks)).replace(running.namespace, other.namespace)
+    )
+    with pytest.raises(LabError, match="is left alone"):
+        process.stop(directory.monitor, other)
+    assert is_running(running)
+    born.write_text(text)
 
 
 def test_a_machine_that_ignores_everything_is_killed(
@@ -56,13 +99,13 @@ def test_a_machine_that_ignores_everything_is_killed(
 
 
 def test_a_reused_process_id_is_not_mistaken_for_the_machine(directory: LabDirectory) -> None:
-    me = process.identify(os.getpid())
+    me = identify(os.getpid())
     assert me is not None
-    assert process.is_running(me)
+    assert is_running(me)
     other = dataclasses.replace(me, ticks=me.ticks - 1)
     earlier_boot = dataclasses.replace(me, boot_id="another")
-    assert not process.is_running(other)
-    assert not process.is_running(earlier_boot)
+    assert not is_running(other)
+    assert not is_running(earlier_boot)
     process.stop(directory.monitor, other)
     process.stop(directory.monitor, earlier_boot)
     assert not is_dead(os.getpid())
@@ -74,7 +117,7 @@ def test_a_machine_that_does_not_start_says_what_qemu_printed(
     monkeypatch.setenv("FAKE_QEMU", "refuse")
     with pytest.raises(LabError, match="could not set up host forwarding"):
         start_fake(directory)
-    assert process.machines(directory.monitor) == ()
+    assert process.running_machine(directory.monitor) is None
 
 
 def test_a_socket_path_that_is_too_long_is_refused_in_words(tmp_path: Path) -> None:
@@ -87,9 +130,9 @@ def test_a_killed_machine_is_noticed(directory: LabDirectory) -> None:
     running = start_fake(directory)
     os.kill(running.pid, signal.SIGKILL)
     assert wait_gone([running.pid], 5.0)
-    assert not process.is_running(running)
+    assert not is_running(running)
     directory.monitor.unlink()
-    assert process.is_running(start_fake(directory))
+    assert is_running(start_fake(directory))
 
 
 def test_a_refused_command_carries_qemus_words(directory: LabDirectory) -> None:

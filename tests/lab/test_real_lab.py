@@ -206,7 +206,7 @@ def test_up_killed_at_any_moment_is_recovered_by_the_next_up(
     victim.wait()
     second = control.ensure_up(_say)
     assert _ask(second, "echo yes") == "yes"
-    assert len(process.machines(lab_directory(LAB.name, 1, root=state).monitor)) == 1
+    assert process.running_machine(lab_directory(LAB.name, 1, root=state).monitor) is not None
     assert second.port != reach.port
     assert second.identity_file != reach.identity_file
 
@@ -227,7 +227,7 @@ def test_down_leaves_no_process_no_port_and_no_file(state: Path) -> None:
     reach = control.ensure_up(_say)
     directory = lab_directory(LAB.name, 2, root=state)
     control.down(_say)
-    assert process.machines(directory.monitor) == ()
+    assert process.running_machine(directory.monitor) is None
     assert not directory.path.exists()
     assert not list(state.glob("*.lock"))
     with contextlib.closing(socket.socket()) as probe, pytest.raises(ConnectionRefusedError):

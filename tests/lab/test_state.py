@@ -15,10 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import ConfigError
-from harness.lab import process
+from harness.identity import identify, is_running
 from harness.lab.access import make_keys, pin, ssh_command
 from harness.lab.control import all_status, take_down
-from harness.lab.process import identify
 from harness.lab.state import (
     LabDirectory,
     LabState,
@@ -80,7 +79,7 @@ def test_a_damaged_state_means_nothing_runs(tmp_path: Path, content: bytes) -> N
     assert read_state(directory) is None
 
 
-@pytest.mark.parametrize("change", [{"format": 2}, {"process": 7}, {"port": None, "extra": 1}])
+@pytest.mark.parametrize("change", [{"format": 1}, {"process": 7}, {"port": None, "extra": 1}])
 def test_a_state_of_another_shape_means_nothing_runs(tmp_path: Path, change: dict[str, object]) -> None:
     directory = _directory(tmp_path)
     write_state(directory, _state())
@@ -110,7 +109,7 @@ def test_taking_a_lab_down_leaves_no_process_and_no_file(tmp_path: Path) -> None
     write_state(directory, dataclasses.replace(_state(), process=running))
     directory.disk.touch()
     take_down(directory, print)
-    assert not process.is_running(running)
+    assert not is_running(running)
     assert list(tmp_path.iterdir()) == []
     take_down(directory, print)
     assert list(tmp_path.iterdir()) == []
@@ -120,7 +119,7 @@ def test_taking_down_finds_a_machine_without_a_state_file(tmp_path: Path) -> Non
     directory = _directory(tmp_path)
     running = start_fake(directory)
     take_down(directory, print)
-    assert not process.is_running(running)
+    assert not is_running(running)
 
 
 def test_two_processes_do_not_hold_one_lab_at_once(tmp_path: Path) -> None:

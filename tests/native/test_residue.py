@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ParseError
-from harness.images.processes import find_by_argument, wait_gone
 from harness.images.standin import pynvml_file
 from harness.model.evidence import ResidueTrial
 from harness.model.standin import StandinCard, StandinScenario
@@ -26,6 +25,7 @@ from harness.workloads import Job, Place, device, residue
 from tests.native import fake, nvml
 from tests.native.conftest import Ran, gpu, judged, wrong
 from tests.native.ptx import SHIPPED
+from tests.processes import naming, wait_gone
 
 WHERE, OTHER = str(nvml.ADDRESSES[0]), str(nvml.ADDRESSES[1])
 
@@ -63,7 +63,7 @@ class Cards:
         return residue.left(job, ran.output)
 
     def holders(self) -> tuple[int, ...]:
-        return tuple(pid for argument in self.held for pid in find_by_argument(argument))
+        return tuple(pid for argument in self.held for pid in naming(argument))
 
     def look(self, tenant: str, *, planted: bool = True) -> tuple[ResidueTrial, ...]:
         job = self.job(tenant)

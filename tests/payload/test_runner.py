@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import harness.payload
-from harness.images.processes import wait_gone
 from harness.workloads import Job, Place, collect, parse_collected, parse_status, start, stop, wait
+from tests.processes import wait_gone
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
 
@@ -97,6 +97,34 @@ def test_stop_ends_the_whole_session_and_may_be_repeated(job: Job, tmp_path: Pat
     # A signal is delivered before the process is gone.
     assert wait_gone([int(pid) for pid in pids.read_text().split()], 5.0)
     assert parse_status(run(stop(job)), "k1").state == status.state
+
+
+def test_what_outlives_a_stopped_job_in_its_session_goes_with_it(job: Job, tmp_path: Path) -> None:
+    """The job ends at once, and so does its supervisor: then nobody may be signalled by that number."""
+    pid = tmp_path / "pid"
+    began(job, "sh", "-c", f"(trap '' TERM; sleep 60 & echo $! > {pid}; wait) & sleep 60")
+    while not pid.exists() or not pid.read_text().endswith("\n"):
+        time.sleep(0.02)
+    status = parse_status(run(stop(job)), "k1")
+    assert (status.state, status.stopped) == ("done", True)
+    assert wait_gone([int(pid.read_text())], 5.0)
+
+
+@pytest.mark.parametrize("slot", ["born", "pid"])
+def test_a_supervisor_whose_number_is_anothers_is_not_signalled(job: Job, tmp_path: Path, slot: str) -> None:
+    """Its number reused, or the jobs of another container in the same directory."""
+    began(job, "sleep", "20")
+    file = Path(job.place.jobs, "k1", slot)
+    kept = file.read_text()
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
+        words = kept.split()
+        file.write_text(str(stranger.pid) if slot == "pid" else " ".join([*words[:-1], "pid:[1]"]))
+        status = parse_status(run(stop(job, grace=0)), "k1")
+        assert (status.state, status.stopped) == ("running", False)
+        assert stranger.poll() is None
+        stranger.kill()
+    file.write_text(kept)
+    assert parse_status(run(stop(job)), "k1").state == "done"
 
 
 def test_a_job_that_is_told_to_end_leaves_its_status(job: Job) -> None:

@@ -16,8 +16,8 @@ from harness.model.record import RunRecord
 from harness.plugin.demand import Demand
 from harness.plugin.run import Run
 from harness.progress import Progress
+from harness.signals import ending_as_interrupt
 from harness.stages.context import RunContext
-from harness.stages.signals import ending_as_interrupt
 from tests.fakes import FakeClock
 from tests.stages.stand_ins import RUN, a_recorder, evidence, quiet
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from harness.cleanups import add
 from harness.errors import CommandTimeout, ProvisionError, RecordError
 from harness.stages.boundary import Stopped, contained, recorded, stage, stage_error
 from tests.stages.stand_ins import a_recorder, evidence
@@ -34,6 +35,14 @@ def test_a_stop_from_further_in_is_not_recorded_again(recorder) -> None:
 def test_the_stage_an_error_names_itself_is_kept() -> None:
     assert stage_error(ProvisionError("x", stage="deeper"), "outer").stage == "deeper"
     assert stage_error(ProvisionError("x"), "outer").stage == "outer"
+
+
+def test_what_failed_behind_the_cause_is_recorded_behind_it() -> None:
+    error = ProvisionError("QEMU refused", remedy="see its log")
+    add(error, ProvisionError("the directory stays"))
+    made = stage_error(error, "provision")
+    assert made.message == "QEMU refused; cleaning up failed as well: the directory stays"
+    assert made.remedy == "see its log"
 
 
 @pytest.mark.parametrize("other", [KeyboardInterrupt, ZeroDivisionError])

@@ -13,12 +13,12 @@ import pytest
 
 from harness.backends.local import LocalTransport
 from harness.config import load_profile
-from harness.images.processes import find_by_argument
 from harness.stages.burn import Burn, _attempt, leave, put_payload
 from harness.workloads import GuestDevice, Place, residue
 from tests.fakes import FakeClock
 from tests.native import fake
 from tests.native.conftest import gpu
+from tests.processes import naming
 from tests.stages.stand_ins import RUN, a_demand, a_recorder, evidence, quiet
 
 A, B = gpu("0000:01:00.0"), gpu("0000:02:00.0")
@@ -62,7 +62,7 @@ def task(tmp_path: Path):
     put_payload(LocalTransport(), place)
     yield made
     recorder.close()
-    for pid in find_by_argument(f"{place.payload}/leave.py"):
+    for pid in naming(f"{place.payload}/leave.py"):
         os.kill(pid, signal.SIGKILL)
 
 
@@ -70,7 +70,7 @@ def test_every_nvidia_gpu_is_left_with_the_word(task) -> None:
     one = task(A, B)
     leave(one, LocalTransport())
     assert one.planted == {A.host, B.host}
-    assert len(find_by_argument(f"{one.place.payload}/leave.py")) == 2
+    assert len(naming(f"{one.place.payload}/leave.py")) == 2
     assert evidence(one.recorder).errors == ()
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.stages.signals import ending_as_interrupt
+from harness.signals import ending_as_interrupt
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
