@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.regular import open_regular
+
 _ENDED = ("Z", "X")
 _LONGEST_BIRTH = 4096
 _POLL_SECONDS = 0.02
@@ -59,7 +61,7 @@ def identify(pid: int) -> ProcessId | None:
 def read_birth(file: Path) -> ProcessId | None:
     """What a process wrote down by ``WRITE_DOWN``; None when there is no such file, or it is damaged."""
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             lines = stream.read(_LONGEST_BIRTH).decode("utf-8", "replace").splitlines()
         stat, boot, namespace = lines
         return ProcessId(

@@ -197,7 +197,8 @@ def test_foreign_text_has_one_way_out() -> None:
     elsewhere = []
     for path in SOURCES:
         name = name_of(path)
-        if name.startswith("harness/payload") or name == "harness/shown.py":
+        # The keeper is a program of its own, whose words end up in a build log.
+        if name.startswith("harness/payload") or name in ("harness/shown.py", "harness/images/keeper.py"):
             continue
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call):
