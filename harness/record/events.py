@@ -2,7 +2,8 @@
 
 The last event is ``end``; it carries the total and the hash of all bytes before it, so that a lost, added
 or altered line is noticed. A line without its newline was never acknowledged: it is a *torn tail*, the mark
-of a killed run, and readers leave it out.
+of a killed run, and readers leave it out. A line that somebody else added ends nothing: the run goes on
+behind it, and every reader says that it is there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from harness.errors import RecordError
 from harness.ports import Clock
 from harness.record.append import AppendFile
 from harness.record.files import sync_directory
-from harness.regular import MOST_RECORD, read_regular
+from harness.regular import MOST_RECORD, open_regular, read_regular
 from harness.serial import recorded_json
 
 END = "end"
@@ -147,6 +148,7 @@ class EventLog:
         if self._closed:
             raise RecordError(f"{self._file.path} is closed: {kind!r} came too late")
         self._count()
+        behind = self._pass_over()
         event = {
             "seq": self._seq + 1,
             "at": self._clock.now(),
@@ -159,7 +161,7 @@ class EventLog:
         except (ValueError, TypeError, RecursionError) as error:
             raise RecordError(f"event {kind!r} cannot be written as JSON: {error}") from error
         try:
-            self._line = text.encode("ascii")
+            self._line = behind + text.encode("ascii")
             self._file.append(self._line, at=self._size)
         except OSError as error:
             # What reached the disk is unknown: a further append could join two lines into one.
@@ -171,6 +173,22 @@ class EventLog:
         if self._line:
             raise RecordError(f"{self._file.path} does not hold event {self._seq + 1}, which was written")
         return self._seq
+
+    def _pass_over(self) -> bytes:
+        """Take what somebody else wrote to the file as it is; returns what must precede the next line."""
+        size = self._file.size()
+        if size <= self._size:
+            return b""
+        try:
+            with open_regular(self._file.path) as stream:
+                stream.seek(self._size)
+                foreign = stream.read(min(size - self._size, MOST_RECORD))
+        except OSError as error:
+            raise RecordError(f"{self._file.path} could not be read back: {error}") from error
+        digest = self._digest.copy()
+        digest.update(foreign)
+        self._digest, self._size = digest, self._size + len(foreign)
+        return b"" if foreign.endswith(b"\n") else b"\n"
 
     def _count(self) -> None:
         """Count the last line if it is in the file. An interrupt (Ctrl-C) may come between any two steps of
@@ -189,7 +207,10 @@ class EventLog:
 
 
 def read_events(path: Path) -> EventFile:
-    """Read ``events.jsonl``. Raises RecordError when it cannot be read or a whole line is not an event."""
+    """Read ``events.jsonl``. Raises RecordError when it cannot be read.
+
+    A line that is none of the run's next event is a problem, and is passed over.
+    """
     try:
         content = read_regular(path, MOST_RECORD)
     except OSError as error:
@@ -201,15 +222,16 @@ def read_events(path: Path) -> EventFile:
     ended = False
     offset = 0
     for number, line in enumerate(body.split(b"\n")[:-1], start=1):
-        event = read_line(line, number, path)
-        if event.seq != number:
-            problems.append(f"line {number} of {path.name} has sequence number {event.seq}")
-        if ended:
+        due = events[-1].seq + 1 if events else 1
+        event, problem = line_of_run(line, number, due, path)
+        problems += [problem] if problem else []
+        if event is not None and ended:
             problems.append(f"line {number} of {path.name} comes after the end")
-        if event.kind == END:
-            ended = True
-            problems += _check_end(event, number, body[:offset])
-        events.append(event)
+        elif event is not None:
+            if event.kind == END:
+                ended = True
+                problems += _check_end(event, len(events) + 1, body[:offset])
+            events.append(event)
         offset += len(line) + 1
     if ended and tail:
         problems.append(f"{path.name} goes on after its end")
@@ -229,6 +251,21 @@ def _check_end(event: Event, number: int, before: bytes) -> list[str]:
     if event.data.get("sha256") != f"sha256:{hashlib.sha256(before).hexdigest()}":
         problems.append("the events differ from the hash in their end: a line was altered")
     return problems
+
+
+def line_of_run(line: bytes, number: int, due: int, path: Path) -> tuple[Event | None, str]:
+    """The event in a line of ``path``, and what is wrong with it; ``due`` is its sequence number.
+
+    None for what is no event, and for one that was there already. Behind a gap the run goes on.
+    """
+    try:
+        event = read_line(line, number, path)
+    except RecordError as error:
+        return None, error.message
+    if event.seq == due:
+        return event, ""
+    wrong = f"line {number} of {path.name} has sequence number {event.seq}, not {due}"
+    return event if event.seq > due else None, wrong
 
 
 def read_line(line: bytes, number: int, path: Path) -> Event:

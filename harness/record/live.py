@@ -8,7 +8,7 @@ from pathlib import Path
 from harness.errors import RecordError
 from harness.model.evidence import Evidence
 from harness.record.attempts import History
-from harness.record.events import Event, read_line
+from harness.record.events import Event, line_of_run
 from harness.regular import open_regular
 
 
@@ -19,6 +19,7 @@ class Live:
         self._path = events
         self._offset = 0
         self._lines = 0
+        self._seq = 0
         self._history: History | None = None
 
     def evidence(self) -> Evidence:
@@ -37,7 +38,10 @@ class Live:
         whole = content[: content.rfind(b"\n") + 1]
         self._offset += len(whole)
         events = []
-        for line in whole.split(b"\n")[:-1]:
-            self._lines += 1
-            events.append(read_line(line, self._lines, self._path))
+        for number, line in enumerate(whole.split(b"\n")[:-1], start=self._lines + 1):
+            found, _ = line_of_run(line, number, self._seq + 1, self._path)
+            self._lines = number
+            if found is not None:  # what is none is told when the run is judged
+                self._seq = found.seq
+                events.append(found)
         return tuple(events)

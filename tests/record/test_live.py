@@ -8,9 +8,10 @@ import pytest
 
 from harness.errors import RecordError
 from harness.model.evidence import Asked, LedgerRow
-from harness.model.outcome import Outcome
+from harness.model.outcome import Outcome, Verdict
 from harness.record.attempts import assemble
 from harness.record.events import read_events
+from harness.record.judge import finish, rejudge
 from harness.record.live import Live
 from harness.record.recorder import Recorder
 from tests.reports import records as example
@@ -73,12 +74,34 @@ def test_a_line_without_its_end_is_not_there_yet(recorder) -> None:
 def test_a_record_that_cannot_be_read_is_a_record_error(recorder, tmp_path) -> None:
     with pytest.raises(RecordError, match="could not be read"):
         Live(tmp_path / "none.jsonl").evidence()
+
+
+FOREIGN = [
+    b"\xff\n",
+    b"hello",
+    b"{}\n",
+    b'{"seq":1,"at":"","monotonic":0,"kind":"run.resumed","data":{}}\n',
+    b"\n\n",
+]
+
+
+@pytest.mark.parametrize("line", FOREIGN)
+def test_what_somebody_else_wrote_into_the_events_ends_nothing_and_is_told(tmp_path, line) -> None:
+    recorder = example.begin(tmp_path, example.HARDWARE)
     live = Live(recorder.directory.events)
     live.evidence()
     with recorder.directory.events.open("ab") as stream:
-        stream.write(b"\xff\n")
-    with pytest.raises(RecordError, match="is not an event"):
-        live.evidence()
+        stream.write(line)
+    live.evidence()
+    example.play(recorder, example.HARDWARE)
+    assert live.evidence().guests[-1].release is not None
+    record = finish(recorder, checker=example.checker, titles=example.TITLES)
+    assert record.decision.verdict is Verdict.INCONCLUSIVE
+    assert "events.jsonl" in record.decision.reasons[0]
+    judgement = rejudge(recorder.directory, checker=example.checker, titles=example.TITLES)
+    assert judgement.record.decision.verdict is Verdict.INCONCLUSIVE
+    assert judgement.record.evidence == record.evidence
+    assert not any("hash in their end" in problem for problem in judgement.problems)
 
 
 def test_the_ledger_and_its_answers_come_back_as_they_went_in(recorder) -> None:
