@@ -66,6 +66,13 @@ def sha256_of(path: Path) -> str:
         return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"  # type: ignore[arg-type]  # BufferedReader
 
 
+def mode_beside(folder: Path) -> int:
+    """The mode of a file that is made in ``folder``: whoever may list the folder may read it, none but us
+    writes to it, and in a directory that is shared (``/tmp``) it is for us alone. Raises OSError."""
+    mode = folder.stat().st_mode
+    return 0o600 if mode & stat.S_ISVTX else 0o600 | mode & 0o044
+
+
 def lines_of(stream: BinaryIO, longest: int = LONGEST_LINE) -> Iterator[bytes]:
     """The lines of a file, each with its newline. One longer than ``longest`` bytes comes without: cut there,
     so that it reads like a torn one, and its rest is passed over without being kept."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from harness.errors import ParseError, ReleaseError
 from harness.model.pci import PciAddress
 from harness.ports import Transport
+from harness.reading import reader
 from harness.stages.claims import CLAIM_ROOTS
 from harness.stages.host_script import ask
 
@@ -68,6 +69,7 @@ def snapshot_host_state(
         raise
 
 
+@reader("the host's state")
 def read_host_state(rows: tuple[tuple[str, ...], ...], devices: tuple[PciAddress, ...]) -> HostState:
     """The rows of ``release.sh`` as a value. Raises ParseError when a row or an asked device is missing."""
     found: dict[PciAddress, DeviceState] = {}

@@ -14,12 +14,14 @@ from tests.workloads.mutations import places
 NUMBERS = (
     b"-1", b"0", b"1", b"255", b"65536", b"4294967295", b"18446744073709551615", b"18446744073709551616",
     b"1000000000000", b"1" + b"0" * 400, b"9" * 5000, b"1e400", b"-1e400", b"1e308", b"4.9e-324",
-    b"NaN", b"nan", b"Infinity", b"-Infinity", b"inf", b"0x1f", b"1_0", b"true", b"", b"3.5", "\u0663".encode(),
+    b"NaN", b"nan", b"Infinity", b"-Infinity", b"inf", b"0x1f", b"1_0", b"true", b"", b"3.5",
+    "\u0663".encode(),
 )  # fmt: skip
 WORDS = (
     b"0000:00:3f.3", b"0000:ff:1f.7", b"ffffffff:00:00.0", b"0000:00:00.8", b"\x1b[2J", b"\x00", b"\xff\xfe",
     "\u202e".encode(), b"\\ud800", b"\\udc00", b"%YAML 1.9", b"---", b"&a", b"*a", b"!!python/object",
-    b"null", b"x" * 3000, b"0-4294967295", b"0-65535", b"^0", b"{}", b"[]", b'""', b"<a/>", b"&amp;", b"]]>",
+    b"null", b"x" * 3000,
+    b"0-4294967295", b"0-65535", b"^0", b"{}", b"[]", b'""', b"<a/>", b"&amp;", b"]]>",
 )  # fmt: skip
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1.5, 2**63, 2**64, 10**30, 10**12, -(10**12), 1e308, -1e308, 5e-324, "", "nan",
