@@ -1,4 +1,4 @@
-"""Readers of foreign text raise ParseError and nothing else: the one boundary around all of them."""
+"""Readers of foreign text raise one error of ours and nothing else: the boundary around all of them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def reader(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+def reader(what: str, error: type[HarnessError] = ParseError) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """Decorator of a function that reads text of a host, guest, file or user.
 
     What the text brings it to that it did not foresee (a number that is none, a place that is not there)
-    means that it cannot be read, and ends as ParseError with those words; never as a traceback.
+    means that it cannot be read, and ends as ``error`` with those words; never as a traceback.
     """
 
     def around(read: Callable[P, T]) -> Callable[P, T]:
@@ -26,9 +26,9 @@ def reader(what: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
                 return read(*args, **kwargs)
             except HarnessError:
                 raise
-            except Exception as error:
-                words = f"{type(error).__name__}: {error}"[:300]
-                raise ParseError(f"{what} cannot be read: {words}") from error
+            except Exception as unforeseen:
+                words = f"{type(unforeseen).__name__}: {unforeseen}"[:300]
+                raise error(f"{what} cannot be read: {words}") from unforeseen
 
         return bounded
 

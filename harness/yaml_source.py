@@ -84,8 +84,10 @@ def parse_yaml(path: Path, text: str) -> YamlSource:
         node = YAML(typ="safe", pure=True).compose(text)
     except YAMLError as error:
         raise ConfigError(_not_yaml(path, error)) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
+    except ConfigError:
+        raise
+    except Exception as error:  # a reader that asserts (`%YAML 1.9`) or recurses has not read it either
+        raise ConfigError(f"{path}: not YAML: {str(error)[:200] or type(error).__name__}") from error
     if node is None:
         raise ConfigError(f"{path}, line 1: the file is empty")
     lines: dict[Loc, int] = {}
