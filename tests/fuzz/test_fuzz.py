@@ -95,6 +95,7 @@ def test_a_changed_capture_is_read_or_refused(reader: Reader) -> None:
     search(reader, SHARE, random.Random(reader.name))  # noqa: S311  no secret
 
 
+@pytest.mark.slow
 @pytest.mark.fuzz
 def test_many_changed_captures_are_read_or_refused() -> None:
     found = []
