@@ -270,8 +270,8 @@ def _explain(kind: type[Any], source: YamlSource, problem: Any, *, others: int) 
         remedy = f"keys here are {', '.join(keys)}"
     elif problem["type"] in ("missing", "missing_keyword_only_argument"):
         message, remedy = "this key is required and was not given", ""
-    elif problem["type"] == "value_error" and parent_field(kind, loc, problem):
-        loc = (*loc, parent_field(kind, loc, problem))
+    elif problem["type"] == "value_error" and _named_field(kind, loc, problem):
+        loc = (*loc, _named_field(kind, loc, problem))
         message, remedy = str(problem["ctx"]["error"]).partition(": ")[2], ""
     else:
         message = f"{problem['msg']}; found {_said(problem['input'])}"
@@ -282,7 +282,7 @@ def _explain(kind: type[Any], source: YamlSource, problem: Any, *, others: int) 
     return source.error(loc, message, remedy=remedy)
 
 
-def parent_field(kind: type[Any], loc: Loc, problem: Any) -> str:
+def _named_field(kind: type[Any], loc: Loc, problem: Any) -> str:
     """The field that a whole value's own rule names before a colon; empty when it names none."""
     owner = _type_at(kind, loc)
     named = str(problem["ctx"]["error"]).partition(": ")[0]

@@ -49,5 +49,5 @@ if [ -L "$1" ] || [ "$(stat -c %u -- "$1")" != "$(id -u)" ]; then
     echo "$1: it belongs to somebody else, or is a link" >&2
     exit 73
 fi
-exec tar -C "$1" -xf - --no-same-owner --no-same-permissions --unlink-first
+exec tar -C "$1" -xf - --no-same-owner
 """
