@@ -26,6 +26,7 @@ from harness.model.outcome import Action
 from harness.model.sku import Sku
 from harness.model.standin import StandinScenario
 from harness.model.telemetry import Ruling
+from harness.reading import reader
 from harness.verdict.rules import Problem, lint_skus
 from harness.yaml_source import Loc, YamlSource, read_yaml
 
@@ -47,11 +48,13 @@ class _WaiverFile:
     description: str = ""
 
 
+@reader("the host file", ConfigError)
 def load_host(name: str | Path) -> HostFile:
     """The host file of that name or path. Raises ConfigError."""
     return _load(HostFile, "hosts", name, check_host)
 
 
+@reader("the profile", ConfigError)
 def load_profile(name: str | Path) -> Profile:
     """The profile of that name or path; its check ids and workloads are known ones. Raises ConfigError.
 
@@ -61,21 +64,25 @@ def load_profile(name: str | Path) -> Profile:
     return _load(Profile, "profiles", name, check_profile, based=True)
 
 
+@reader("the profile", ConfigError)
 def require_fit(profile: Profile, name: str | Path, host: HostFile) -> None:
     """Raises ConfigError, with file and line, where a group needs more GPUs than the host has."""
     check_fit(profile, host, read_yaml(find("profiles", name)))
 
 
+@reader("the lab description", ConfigError)
 def load_lab(name: str | Path) -> LabFile:
     """The lab description of that name or path. Raises ConfigError."""
     return _load(LabFile, "labs", name, check_lab)
 
 
+@reader("the scenario", ConfigError)
 def load_standin(name: str | Path) -> StandinScenario:
     """The scenario of the NVML stand-in of that name or path. Raises ConfigError."""
     return _load(StandinScenario, "standins", name, check_standin)
 
 
+@reader("the waivers", ConfigError)
 def load_waivers(names: Iterable[str | Path]) -> tuple[Waiver, ...]:
     """All waivers of the named files, in order. Raises ConfigError; two waivers with one id are an error."""
     found: dict[str, Waiver] = {}
@@ -101,6 +108,7 @@ class SkuFile:
         return self.source.error(problem.place, problem.message, remedy=problem.remedy)
 
 
+@reader("the GPU models", ConfigError)
 def load_skus() -> tuple[Sku, ...]:
     """Every GPU model that the inventory describes, by name; a model is right only beside its siblings.
 
@@ -114,6 +122,7 @@ def load_skus() -> tuple[Sku, ...]:
     return skus
 
 
+@reader("the GPU model", ConfigError)
 def load_sku_file(name: str | Path) -> SkuFile:
     """One description, as far as its shape goes. Raises ConfigError."""
     source = read_yaml(find("skus", name))
@@ -123,11 +132,13 @@ def load_sku_file(name: str | Path) -> SkuFile:
     return SkuFile(sku=sku, source=source)
 
 
+@reader("the kernel codes", ConfigError)
 def load_kernel_codes() -> KernelCodes:
     """Xids and SXids with what each means for a verdict. Raises ConfigError."""
     return KernelCodes(xids=load_kernel_code_file("xids"), sxids=load_kernel_code_file("sxids"))
 
 
+@reader("the kernel codes", ConfigError)
 def load_kernel_code_file(name: str | Path) -> dict[int, KernelCode]:
     """One table by code. Raises ConfigError; a code given twice or without a source is an error."""
     source = read_yaml(find("kernel", name))
@@ -172,6 +183,7 @@ def list_names(kind: str) -> tuple[str, ...]:
     return tuple(sorted({p.stem for d in inventory_dirs() for p in (d / kind).glob("*.yaml")}))
 
 
+@reader("the name", ConfigError)
 def find(kind: str, name: str | Path) -> Path:
     """The file for a name, or the path itself when a path is given. Raises ConfigError."""
     text = str(name)
@@ -258,8 +270,8 @@ def _explain(kind: type[Any], source: YamlSource, problem: Any, *, others: int) 
         remedy = f"keys here are {', '.join(keys)}"
     elif problem["type"] in ("missing", "missing_keyword_only_argument"):
         message, remedy = "this key is required and was not given", ""
-    elif problem["type"] == "value_error" and parent_field(kind, loc, problem):
-        loc = (*loc, parent_field(kind, loc, problem))
+    elif problem["type"] == "value_error" and _named_field(kind, loc, problem):
+        loc = (*loc, _named_field(kind, loc, problem))
         message, remedy = str(problem["ctx"]["error"]).partition(": ")[2], ""
     else:
         message = f"{problem['msg']}; found {_said(problem['input'])}"
@@ -270,7 +282,7 @@ def _explain(kind: type[Any], source: YamlSource, problem: Any, *, others: int) 
     return source.error(loc, message, remedy=remedy)
 
 
-def parent_field(kind: type[Any], loc: Loc, problem: Any) -> str:
+def _named_field(kind: type[Any], loc: Loc, problem: Any) -> str:
     """The field that a whole value's own rule names before a colon; empty when it names none."""
     owner = _type_at(kind, loc)
     named = str(problem["ctx"]["error"]).partition(": ")[0]

@@ -21,6 +21,8 @@ MOST_TEXT = 16 << 20
 machine (896 CPUs) have 1 MB."""
 MOST_RECORD = 512 << 20
 """Bytes of ``events.jsonl`` or ``run.json``; a night on eight GPUs makes some 5 MB."""
+MOST_EVIDENCE = 65 << 30
+"""Bytes of a file whose hash is taken: more than the longest stream, ``MOST_STREAMED`` of the backends."""
 LONGEST_LINE = 1 << 20
 """Bytes of one line that a host or guest prints into a stream. A sample of one GPU has 500, a record of the
 kernel's log 1 KB, and the payload's own bound for one call's answer is 64 KB."""
@@ -61,9 +63,19 @@ def read_regular(path: Path, most: int, *, links: bool = False) -> bytes:
 
 
 def sha256_of(path: Path) -> str:
-    """``sha256:<hex>`` of a regular file's bytes. Raises OSError."""
+    """``sha256:<hex>`` of a regular file's bytes. Raises OSError, also for one larger than any stream of ours
+    (a file with holes costs nothing to make, and a day to read)."""
     with open_regular(path) as stream:
+        if os.fstat(stream.fileno()).st_size > MOST_EVIDENCE:
+            raise OSError(errno.EFBIG, f"it is larger than {_size(MOST_EVIDENCE)}")
         return f"sha256:{hashlib.file_digest(stream, 'sha256').hexdigest()}"  # type: ignore[arg-type]  # BufferedReader
+
+
+def mode_beside(folder: Path) -> int:
+    """The mode of a file that is made in ``folder``: whoever may list the folder may read it, none but us
+    writes to it, and in a directory that is shared (``/tmp``) it is for us alone. Raises OSError."""
+    mode = folder.stat().st_mode
+    return 0o600 if mode & stat.S_ISVTX else 0o600 | mode & 0o044
 
 
 def lines_of(stream: BinaryIO, longest: int = LONGEST_LINE) -> Iterator[bytes]:

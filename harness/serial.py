@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from harness.errors import ParseError
+from harness.reading import reader
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -47,6 +48,7 @@ def to_json(value: Any, *, indent: int | None = 2) -> str:
     return json.dumps(to_data(value), indent=indent, allow_nan=False, ensure_ascii=True)
 
 
+@reader("data")
 def from_data(kind: type[T], data: Any, *, source: str = "input") -> T:
     """Data as read from JSON back to a value; raises ParseError naming the place that does not fit."""
     from pydantic import ValidationError  # noqa: PLC0415
@@ -72,6 +74,7 @@ def from_data(kind: type[T], data: Any, *, source: str = "input") -> T:
     return cast("T", value)
 
 
+@reader("JSON")
 def from_json(kind: type[T], text: str | bytes, *, source: str = "input") -> T:
     """JSON text to a value; raises ParseError with the line where the JSON or the shape breaks."""
     try:

@@ -8,6 +8,7 @@ they are how a small file becomes a huge one or a value becomes something else.
 from __future__ import annotations
 
 import errno
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ MAX_BYTES = 1 << 20
 """Largest inventory file that is read; ours are a few kilobytes."""
 MAX_DEPTH = 20
 """Deepest nesting; the deepest inventory file has 4 levels."""
+_HALF = re.compile("[\ud800-\udfff]")
 _TAG = "tag:yaml.org,2002:"
 
 Loc = tuple[str | int, ...]
@@ -77,6 +79,7 @@ def parse_yaml(path: Path, text: str) -> YamlSource:
     from ruamel.yaml import YAML  # noqa: PLC0415  0.1 s, which `--help` must not pay
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
+    _refuse_directives(path, text)
     yaml = YAML(typ="safe", pure=True)
     yaml.version = (1, 2)
     try:
@@ -84,13 +87,24 @@ def parse_yaml(path: Path, text: str) -> YamlSource:
         node = YAML(typ="safe", pure=True).compose(text)
     except YAMLError as error:
         raise ConfigError(_not_yaml(path, error)) from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: not YAML: {error}") from error
+    except ConfigError:
+        raise
+    except Exception as error:  # a reader that asserts (`%YAML 1.9`) or recurses has not read it either
+        raise ConfigError(f"{path}: not YAML: {str(error)[:200] or type(error).__name__}") from error
     if node is None:
         raise ConfigError(f"{path}, line 1: the file is empty")
     lines: dict[Loc, int] = {}
     source = YamlSource(path, None, lines)
     return YamlSource(path, _plain(node, (), source), lines)
+
+
+def _refuse_directives(path: Path, text: str) -> None:
+    """Before the library sees one: of versions that it does not know it gives no place."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("%"):
+            raise ConfigError(f"{path}, line {number}: %-directives are not used in inventory files")
+        if line.strip() and not line.lstrip().startswith("#"):
+            return
 
 
 def _not_yaml(path: Path, error: Exception) -> str:
@@ -142,7 +156,7 @@ def _mapping(node: Any, loc: Loc, source: YamlSource) -> dict[str, Any]:
         key = key_node.value
         here = (*loc, key) if isinstance(key, str) else loc
         line = key_node.start_mark.line + 1
-        if not isinstance(key, str) or key == "<<":
+        if not isinstance(key, str) or key == "<<" or _HALF.search(key):
             raise ConfigError(f"{source.path}, line {line}: a key must be plain text")
         if key in found:
             first = source.lines[here]
@@ -161,6 +175,8 @@ def _whole(text: str) -> int:
 def _scalar(node: Any, loc: Loc, source: YamlSource) -> Any:
     tag = str(node.tag).removeprefix(_TAG)
     text: str = node.value
+    if _HALF.search(text):
+        raise source.error(loc, "holds half of a surrogate pair, which is no character")
     if tag == "null":
         return None
     if tag == "bool":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from harness.model.record import RunRecord
@@ -41,7 +42,7 @@ def _head(record: RunRecord) -> str:
             f"> **{title}.** {sentence}",
             *(f">\n> **STAND-IN telemetry.** {markdown(said)}" for said in telemetry.standins(record)),
             "",
-            f"- profile {markdown(record.profile.name)}, run {markdown(record.run)}",
+            f"- profile {markdown(record.profile.name)}, run {_code(record.run)}",
             f"- began {markdown(evidence.started_at)}",
             f"- ended {markdown(evidence.ended_at or 'never: interrupted')}",
             *(f"- {markdown(said)}" for said in view.attempts(record)),
@@ -51,6 +52,11 @@ def _head(record: RunRecord) -> str:
             *(f"- note: {markdown(said)}" for said in view.notes(record)),
         )
     )
+
+
+def _code(text: str) -> str:
+    """A name as code; whatever else it may hold, as text."""
+    return f"`{text}`" if re.fullmatch(r"[A-Za-z0-9._-]+", text) else markdown(text)
 
 
 def _findings(record: RunRecord) -> str:

@@ -16,8 +16,8 @@ LEFT_OUT = pytest.StashKey[Counter[str]]()
 HOW_TO_RUN = {
     "lab": "./shakedown test -e full        boots the emulated host; the smoke part: -e lab",
     "rehearsal": "./shakedown test -e lab         every load on this machine, without a VM",
-    "slow": "./shakedown test -e full        more than ten seconds each",
     "fuzz": "./shakedown test -e fuzz        ten minutes of changed captures",
+    "slow": "./shakedown test -e full        more than ten seconds each",
     "hardware": "pytest -m hardware              on a machine with a GPU host to spare",
 }
 """Marker to the command that runs it, by the first that a test carries."""

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecordError
+from harness.regular import mode_beside
 from harness.serial import strict_json
 from harness.telemetry.series import SENSORS, Sensor
 from harness.telemetry.spool_lines import GpuSpool, Samples, Spool
@@ -199,7 +200,7 @@ def _whole(path: Path) -> Any:
             yield part
             part.flush()
             os.fsync(part.fileno())
-            Path(part.name).chmod(0o644)
+            Path(part.name).chmod(mode_beside(path.parent))
             Path(part.name).replace(path)
         except BaseException:
             Path(part.name).unlink(missing_ok=True)

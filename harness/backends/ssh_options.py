@@ -34,7 +34,6 @@ _NOTHING_OF_OURS = (
     "Tunnel=no",
     "PermitLocalCommand=no",
     "EscapeChar=none",
-    "RemoteCommand=none",
     "CanonicalizeHostname=no",
 )
 

@@ -13,6 +13,7 @@ from harness.backends.process import Surroundings, await_end, end_group, spawn
 from harness.cleanups import Cleanups
 from harness.descriptors import Descriptor, memory_file, pipe, written
 from harness.errors import TransportError
+from harness.regular import mode_beside
 
 MOST_STREAMED = 64 << 30
 """Bytes of one stream in a run directory. A night on eight GPUs makes 0.3 GB, the longest burn (60 days)
@@ -135,11 +136,11 @@ def _limit(path: Path, most: int) -> int:
 
 
 def _appended(path: Path) -> Descriptor:
-    """``path`` for appending; a new file is for this user alone, whatever the umask is. Raises OSError."""
+    """``path`` for appending; a new file is as open as its folder, whatever the umask is. Raises OSError."""
     new = not path.exists()
     output = Descriptor(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
     if new:
-        os.fchmod(output.number(), 0o600)
+        os.fchmod(output.number(), mode_beside(path.parent))
     return output
 
 

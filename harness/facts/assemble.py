@@ -23,8 +23,10 @@ from harness.facts.system import (
     read_versions,
 )
 from harness.model.topology import HostFacts
+from harness.reading import reader
 
 
+@reader("the transcript of the facts")
 def parse_transcript(raw: bytes) -> HostFacts:
     """The facts in a transcript of ``collect.sh``.
 

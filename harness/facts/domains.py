@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 
@@ -84,7 +85,8 @@ def _domain(pid: int, arguments: list[str]) -> Domain:
     for key, value in pairs:
         match = _VFIO_HOST.search(value) if key == "-device" and "vfio-pci" in value else None
         if match:
-            hosts.append(PciAddress.parse(match[1]))
+            with contextlib.suppress(ValueError):  # of the form of an address, and none that can be
+                hosts.append(PciAddress.parse(match[1]))
     return Domain(
         name=options.get("-name", f"process {pid}").split(",")[0].removeprefix("guest="),
         uuid=uuid if re.fullmatch(_UUID, uuid) else None,

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from harness.errors import ParseError
 from harness.facts import ask
+from harness.reading import reader
 
 _T = TypeVar("_T")
 _FIRST_LINE = re.compile(rb"^shakedown-facts 1 ([0-9a-f]{16,64})$", re.MULTILINE)
@@ -70,6 +71,7 @@ def nonce_of(raw: bytes) -> str | None:
     return None if match is None else match[1].decode("ascii")
 
 
+@reader("the transcript of the facts")
 def read_frames(raw: bytes) -> Frames:
     """The transcript, checked for completeness: every section there once, with all its frames.
 

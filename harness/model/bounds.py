@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-MOST_GPUS = 64
-"""GPUs of one machine, or of one guest; the largest server that is sold has 16."""
+MOST_GPUS = 256
+"""GPUs of one machine, or of one guest, as the planner has it; the largest server that is sold has 16."""
 MOST_MIB = 1 << 30
 """MiB of memory: a petabyte."""
 LONGEST = 366 * 86400.0

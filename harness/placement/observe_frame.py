@@ -8,6 +8,7 @@ from importlib import resources
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
+from harness.reading import reader
 
 _NONCE = re.compile(r"[0-9a-f]{16,64}")
 _FIRST_LINE = re.compile(rb"^shakedown-placement 1 (host|guest) ([0-9a-f]{16,64})\r?$", re.MULTILINE)
@@ -38,6 +39,7 @@ def guest_command(nonce: str) -> tuple[str, ...]:
     return ("sh", "-s", "--", _checked(nonce))
 
 
+@reader("the transcript of a placement")
 def read_parts(raw: bytes, kind: str, nonce: str | None = None) -> dict[str, bytes]:
     """The parts of a transcript by title, content as captured.
 

@@ -11,6 +11,7 @@ from harness.facts.notation import count, hex_digits, id_list, kib
 from harness.model.pci import PciAddress
 from harness.model.placement import GuestNode
 from harness.placement.observe_frame import lines_of, read_parts
+from harness.reading import reader
 
 _ADDRESS = r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 _PATH = re.compile(rf"({_ADDRESS}) /sys/devices/((?:[^/]+/)*)\1")
@@ -39,6 +40,7 @@ class GuestReading:
     nodes: tuple[GuestNode, ...]
 
 
+@reader("the transcript of the guest's placement")
 def parse_guest(raw: bytes, nonce: str | None = None) -> GuestReading:
     """A guest transcript as a value. Raises ParseError when it is incomplete or shows no NUMA node.
 
@@ -55,8 +57,8 @@ def parse_guest(raw: bytes, nonce: str | None = None) -> GuestReading:
     ports = _ports(lines_of(parts["pci.paths"]))
     files: dict[PciAddress, dict[str, str]] = {}
     for line in lines_of(parts["pci.files"]):
-        if match := _PCI_FILE.fullmatch(line):
-            files.setdefault(PciAddress.parse(match[1]), {}).setdefault(match[2], match[3].strip())
+        if (match := _PCI_FILE.fullmatch(line)) and (address := _address(match[1])):
+            files.setdefault(address, {}).setdefault(match[2], match[3].strip())
     return GuestReading(
         functions={address: _function(address, files[address], ports) for address in sorted(files)},
         nodes=nodes,
@@ -68,9 +70,18 @@ def _ports(lines: list[str]) -> dict[PciAddress, PciAddress]:
     for line in lines:
         match = _PATH.fullmatch(line)
         above = match[2].rstrip("/").rpartition("/")[2] if match else ""
-        if match and re.fullmatch(_ADDRESS, above):
-            found[PciAddress.parse(match[1])] = PciAddress.parse(above)
+        address, port = _address(match[1]) if match else None, _address(above)
+        if address is not None and port is not None:
+            found[address] = port
     return found
+
+
+def _address(text: str) -> PciAddress | None:
+    """An address; None for what is none, though it may have the form of one (``0000:00:3f.3``)."""
+    try:
+        return PciAddress.parse(text)
+    except ValueError:
+        return None
 
 
 def _function(

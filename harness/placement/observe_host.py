@@ -9,6 +9,7 @@ from harness.errors import ParseError
 from harness.facts.notation import id_list
 from harness.model.pci import PciAddress
 from harness.placement.observe_frame import lines_of, read_parts
+from harness.reading import reader
 
 _TASK_LINE = re.compile(r"/proc/(\d{1,10})(?:/task/(\d{1,10}))?/(status|cgroup|stat):(.*)", re.DOTALL)
 _CPUSET_V1 = re.compile(r"\d+:(?:[^:]*,)?cpuset(?:,[^:]*)?:(.*)", re.DOTALL)
@@ -82,6 +83,7 @@ class HostReading:
     mappings: tuple[Mapping, ...] = ()
 
 
+@reader("the transcript of the host's placement")
 def parse_host(raw: bytes, nonce: str | None = None) -> HostReading:
     """A host transcript as a value. Raises ParseError when it is incomplete or shows no QEMU process."""
     parts = read_parts(raw, "host", nonce)

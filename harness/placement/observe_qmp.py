@@ -13,6 +13,7 @@ from typing import Any
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
+from harness.reading import reader
 from harness.serial import strict_json
 
 
@@ -110,6 +111,7 @@ def follow_ups(answers: Mapping[str, str]) -> tuple[str, ...]:
     )
 
 
+@reader("QEMU's answer")
 def parse_qmp(answers: Mapping[str, str]) -> QmpReading:
     """The answers as a value. Raises ParseError when one that is always given is absent or misshapen."""
     try:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.placement.ranges import read
+from harness.reading import reader
 
 _UNITS = {
     "b": 1,
@@ -98,6 +99,7 @@ class DomainView:
         return frozenset() if binding is None else binding.nodes
 
 
+@reader("domain XML")
 def read_domain(xml: str) -> DomainView:
     """The domain that ``xml`` describes. Raises ParseError on anything that is not one."""
     if len(xml) > LARGEST_XML:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from harness.descriptors import Descriptor
 from harness.errors import RecordError
+from harness.regular import mode_beside
 
 _FLAGS = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
 _ATTEMPTS = 5
@@ -102,7 +103,10 @@ class AppendFile:
             raise RecordError(f"{self.path} was replaced by another file while the run went on")
 
     def _opened(self, flags: int, *, pauses: int = 0) -> Descriptor:
-        descriptor = Descriptor(os.open(self.path, flags, 0o666)).not_for_forks()
+        new = not self.path.exists()
+        descriptor = Descriptor(os.open(self.path, flags, 0o600)).not_for_forks()
+        if new:
+            os.fchmod(descriptor.number(), mode_beside(self.path.parent))
         try:
             self._lock(descriptor, pauses)
         except BaseException:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ConfigError, RecordError
-from harness.record.files import check_name
+from harness.record.files import check_name, make_folders
 from harness.regular import open_regular
 
 EVENTS = "events.jsonl"
@@ -31,7 +31,11 @@ def is_run_id(name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RunDirectory:
-    """Where one run keeps everything it learned."""
+    """Where one run keeps everything it learned.
+
+    Who may read it is decided once, by the umask when it is made: every folder and file in it is as open as
+    the directory itself (``harness.regular.mode_beside``), so that all who judge it see the same.
+    """
 
     path: Path
     """Absolute, as ``create`` and ``open`` make it: a test may change the working directory."""
@@ -44,8 +48,9 @@ class RunDirectory:
             path = path.absolute()
             path.parent.mkdir(parents=True, exist_ok=True)
             path.mkdir()
-            (path / TRANSCRIPTS).mkdir()
-            (path / DOMAIN).mkdir()
+            path.chmod(path.stat().st_mode & 0o755 | 0o700)
+            for folder in (TRANSCRIPTS, DOMAIN):
+                make_folders(path / folder, like=path)
         except FileExistsError as error:
             raise RecordError(
                 f"{path} exists already, and a run directory is never overwritten",

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from harness.errors import RecordError
+from harness.regular import mode_beside
 
 BEING_WRITTEN = ".writing-"
 """What the name of a file begins with until it is whole."""
@@ -37,13 +38,15 @@ def sha256_bytes(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-def make_folders(path: Path) -> None:
-    """Make ``path`` and what is missing above it, for us to use whatever the umask is. Raises RecordError."""
+def make_folders(path: Path, *, like: Path | None = None) -> None:
+    """Make ``path`` and what is missing above it: as open as ``like``, or as the umask says, but for us to
+    use in any case and for nobody else to write to. Raises RecordError."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     try:
+        mode = None if like is None else like.stat().st_mode & 0o755 | 0o700
         for folder in reversed(missing):
             folder.mkdir(exist_ok=True)
-            folder.chmod(folder.stat().st_mode & 0o7777 | 0o700)
+            folder.chmod(mode if mode is not None else folder.stat().st_mode & 0o755 | 0o700)
     except OSError as error:
         raise RecordError(f"{path} could not be made: {error}") from error
 
@@ -66,7 +69,7 @@ def write_whole(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode_beside(path.parent))
         Path(temporary).replace(path)
         sync_directory(path.parent)
     except OSError as error:

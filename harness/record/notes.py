@@ -21,7 +21,7 @@ from harness.model.evidence import Evidence, Note
 from harness.model.outcome import Verdict
 from harness.record.directory import RunDirectory
 from harness.record.events import Event
-from harness.record.files import BEING_WRITTEN, sha256_bytes, sync_directory, write_whole
+from harness.record.files import BEING_WRITTEN, make_folders, sha256_bytes, sync_directory, write_whole
 from harness.record.kinds import Kind
 from harness.regular import read_regular
 from harness.serial import recorded_json, to_json
@@ -84,7 +84,7 @@ def leave_note(directory: RunDirectory, note: Note) -> str:
         raise ConfigError(f"this cannot be noted: {fault}", remedy="say it in one line of plain text")
     folder = directory.path / NOTES
     try:
-        folder.mkdir(exist_ok=True)
+        make_folders(folder, like=directory.path)
         if folder.is_symlink():
             raise ConfigError(f"{folder} is a link: the run would not read a note there")
         if sum(1 for _ in folder.iterdir()) >= MOST_NOTES:

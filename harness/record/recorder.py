@@ -146,7 +146,7 @@ class Recorder:
         with self._lock:
             relative = self._free_name(relative)
             path = self.directory.file(relative)
-            make_folders(path.parent)
+            make_folders(path.parent, like=self.directory.path)
             write_whole(path, data)
             self.log.append(Kind.FILE, {"file": relative, "sha256": sha256_bytes(data), "bytes": len(data)})
         return relative
@@ -158,7 +158,7 @@ class Recorder:
         """
         self.log.require_writer()
         path = self.directory.file(self._free_name(relative))
-        make_folders(path.parent)
+        make_folders(path.parent, like=self.directory.path)
         return path
 
     def adopt(self, path: Path) -> str:

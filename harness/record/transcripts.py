@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import ParseError, RecordError
+from harness.reading import reader
 from harness.serial import recorded_json
 
 _PARTS = ("stdin", "stdout", "stderr")
@@ -51,6 +52,7 @@ def to_bytes(transcript: Transcript) -> bytes:
     return b"".join(chunks)
 
 
+@reader("the transcript")
 def from_bytes(data: bytes, *, source: str = "transcript") -> Transcript:
     """Read a transcript back, for replay. Raises ParseError when it is truncated or something else."""
     first, _, rest = data.partition(b"\n")

@@ -34,6 +34,7 @@ from harness.cleanups import Cleanups
 from harness.errors import ClaimError
 from harness.model.pci import PciAddress
 from harness.ports import Clock, Transport
+from harness.serial import whole
 from harness.stages.host_script import ask
 from harness.stages.leases import (
     CLAIM_ROOTS,
@@ -240,7 +241,7 @@ def _read_claim(row: tuple[str, ...], host: str) -> Claim:
             controller=controller,
             started_at=started,
             state=state,
-            silent_seconds=int(age) if age else None,
+            silent_seconds=whole(age) if age else None,
         )
     except ValueError as error:
         raise ClaimError(

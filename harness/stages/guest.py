@@ -4,12 +4,12 @@ order."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.backends.ssh import SshTransport
-from harness.errors import HarnessError
+from harness.errors import HarnessError, ParseError
 from harness.images.guest import NVML_STANDIN, PYTHON_DIR
 from harness.model.guest import GuestDemand
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
@@ -29,6 +29,9 @@ from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.standin import scenario_text
 from harness.workloads import GuestDevice
 from harness.workloads.applicable import absence, models
+
+MOST_LINES, LONGEST_LINE = 1000, 4096
+"""What is kept of a guest's kernel log. A guest that does as it is told sends 400 lines of 1000 bytes."""
 
 KERNEL_LOG = (
     'log=$(dmesg --notime) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
@@ -254,10 +257,22 @@ def last_words(guest: GuestLife, *, more_to_come: bool) -> None:
     try:
         with recorded(recorder, "observe", subject=guest.name):
             result = guest.connection.run(("sh", "-c", KERNEL_LOG), label=f"{guest.name}-kernel-log")
-            lines = tuple(result.text.splitlines()) if result.status == 0 else None
-            recorder.guest_kernel_log(guest.name, lines)
+            lines = result.text.splitlines() if result.status == 0 else None
+            recorder.guest_kernel_log(guest.name, None if lines is None else ends_of(lines))
+            if lines is not None and len(lines) > MOST_LINES:
+                raise ParseError(
+                    f"its kernel's log has {len(lines)} lines that matter; {MOST_LINES} of them are kept",
+                    remedy="read the guest's serial console: a kernel that says so much is not well",
+                )
     except Stopped:
         guest.progress("its kernel log could not be read")
+
+
+def ends_of(lines: Sequence[str]) -> tuple[str, ...]:
+    """The first and the last lines, ``MOST_LINES`` in all, each of at most ``LONGEST_LINE`` characters."""
+    half = MOST_LINES // 2
+    kept = lines if len(lines) <= MOST_LINES else (*lines[:half], *lines[-half:])
+    return tuple(line[:LONGEST_LINE] for line in kept)
 
 
 def serial_console(guest: GuestLife) -> None:

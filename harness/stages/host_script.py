@@ -6,6 +6,7 @@ from importlib import resources
 
 from harness.errors import ParseError
 from harness.ports import CommandResult, Transport
+from harness.reading import reader
 
 
 def ask(
@@ -23,6 +24,7 @@ def ask(
     return rows(result, what=script, host=transport.name)
 
 
+@reader("the host's answer")
 def rows(result: CommandResult, *, what: str, host: str = "") -> tuple[tuple[str, ...], ...]:
     """The rows of a finished script. Raises ParseError without the closing ``end`` row."""
     lines = result.text.split("\n")

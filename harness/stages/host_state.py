@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from harness.errors import ParseError, ReleaseError
 from harness.model.pci import PciAddress
 from harness.ports import Transport
+from harness.reading import reader
+from harness.serial import whole
 from harness.stages.claims import CLAIM_ROOTS
 from harness.stages.host_script import ask
 
@@ -68,6 +70,7 @@ def snapshot_host_state(
         raise
 
 
+@reader("the host's state")
 def read_host_state(rows: tuple[tuple[str, ...], ...], devices: tuple[PciAddress, ...]) -> HostState:
     """The rows of ``release.sh`` as a value. Raises ParseError when a row or an asked device is missing."""
     found: dict[PciAddress, DeviceState] = {}
@@ -80,9 +83,9 @@ def read_host_state(rows: tuple[tuple[str, ...], ...], devices: tuple[PciAddress
                 case ("device", address, present, driver, methods, config):
                     found[PciAddress.parse(address)] = _device(present, driver, methods, config)
                 case ("hugepages", node, kib, free):
-                    pages[f"{int(node)}/{int(kib) * 1024}"] = int(free)
+                    pages[f"{whole(node)}/{whole(kib) * 1024}"] = whole(free)
                 case ("process", pid, command):
-                    processes[int(pid)] = command.strip()
+                    processes[whole(pid)] = command.strip()
                 case (("qemu" | "network" | "file" | "claim") as kind, *rest) if rest:
                     named[kind].append("\t".join(rest))
                 case _:  # a file name with a newline in it continues here

@@ -84,7 +84,7 @@ def _find(transport: Transport, image: GuestImage, stores: tuple[str, ...]) -> s
 
 
 def _copy(transport: Transport, image: GuestImage, home: str, progress: Callable[[str], None]) -> None:
-    made = transport.run(("mkdir", "-p", "--", home), label="image-directory")
+    made = transport.run(("mkdir", "-p", "-m", "755", "--", home), label="image-directory")
     if made.status != 0:
         raise ProvisionError(
             f"{home} cannot be made: {made.complaint[:400]}",

@@ -32,7 +32,7 @@ _START_SECONDS = 45
 _ROUND_TRIP_SECONDS = 90.0
 _STOP_GRACE_SECONDS = 10
 
-_MAKE = 'mkdir -p -- "${1%/*}" && umask 077 && cat > "$1"'
+_MAKE = 'umask 077 && mkdir -p -- "${1%/*}" && cat > "$1"'
 _AWAIT = """
 left=$2
 while [ "$left" -gt 0 ]; do

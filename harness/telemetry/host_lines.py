@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
+from harness.reading import reader
 from harness.regular import LONGEST_LINE, lines_of
 from harness.telemetry.host_tasks import Look, Task, read_look, read_task
 from harness.telemetry.kernel_log import MOST_LINES, Line, kmsg_record
@@ -72,6 +73,7 @@ class HostSpool:
         return column
 
 
+@reader("the output of the host's follower")
 def read_lines(raw: bytes | BinaryIO) -> HostSpool:
     """The follower's output, whole or as an open file. Raises ParseError when it is none."""
     reader = _Reader()

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
+from harness.reading import reader
 from harness.regular import LONGEST_LINE, lines_of
 from harness.telemetry.kernel_log import MOST_LINES
 from harness.telemetry.series import PROPERTIES, SENSOR
@@ -39,6 +40,7 @@ _SHOWN = 20
 """Kinds of problem that are told; of each the first line, and how many more."""
 
 
+@reader("the spool")
 def read_spool(raw: bytes | BinaryIO) -> Spool:
     """The spool, given whole or as an open file. Raises ParseError when no line says how it was begun."""
     reader = _Reader()

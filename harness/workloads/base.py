@@ -17,6 +17,7 @@ from harness.errors import ConfigError, ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
 from harness.model.pci import PciAddress
+from harness.reading import reader
 from harness.serial import strict_json
 
 Scalar = int | float | str | bool
@@ -257,6 +258,7 @@ class Observation:
         return {str(name)[:80]: self.text(name)[:200] for name in self._data}
 
 
+@reader("a payload's output")
 def strict_object(raw: bytes, where: str) -> Observation:
     """One JSON object in one line ended by a newline, and nothing else. Raises ParseError."""
     if not raw.endswith(b"\n") or raw.count(b"\n") != 1:
@@ -268,6 +270,7 @@ def strict_object(raw: bytes, where: str) -> Observation:
     return Observation(data, where)
 
 
+@reader("a payload's output")
 def report_of(workload: Workload, stdout: bytes) -> tuple[Observation, str, dict[str, str]]:
     """The payload's final line: observation, engine and versions. Raises ParseError."""
     whole = strict_object(stdout, workload.name)

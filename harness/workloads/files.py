@@ -34,6 +34,20 @@ def payload_tar() -> bytes:
 
 
 def install(place: Place) -> tuple[str, ...]:
-    """The command that unpacks ``payload_tar()`` from its standard input in the guest; safe to repeat."""
-    script = 'mkdir -p "$1" && exec tar -C "$1" -xf - --no-same-owner'
-    return ("/bin/sh", "-c", script, "install", place.payload)
+    """The command that unpacks ``payload_tar()`` from its standard input in the guest; safe to repeat.
+
+    What lies there is run as root, so nobody else may write to the directory: one that another user made or
+    put a link in the place of, in a shared directory for instance, is refused.
+    """
+    return ("/bin/sh", "-c", _INSTALL, "install", place.payload)
+
+
+_INSTALL = """
+umask 022
+mkdir -p -- "$1" && chmod go-w -- "$1" || exit
+if [ -L "$1" ] || [ "$(stat -c %u -- "$1")" != "$(id -u)" ]; then
+    echo "$1: it belongs to somebody else, or is a link" >&2
+    exit 73
+fi
+exec tar -C "$1" -xf - --no-same-owner
+"""

@@ -12,6 +12,7 @@ from statistics import median
 
 from harness.errors import ParseError
 from harness.model.evidence import Answer
+from harness.reading import reader
 from harness.workloads.base import ABSURD, Observation, exact, strict_object
 from harness.workloads.hunts import MODES, Hunt
 
@@ -40,6 +41,7 @@ def _pair(seen: Observation, name: str) -> tuple[int, int]:
     return values[0], values[1]
 
 
+@reader("hashcat's status")
 def read_status(line: str) -> Status:
     """A line of ``--status-json``. Raises ParseError."""
     seen = strict_object(line.encode("utf-8", "backslashreplace") + b"\n", "hashcat status")
@@ -55,6 +57,7 @@ def read_status(line: str) -> Status:
     )
 
 
+@reader("hashcat's finds")
 def read_find(line: str) -> tuple[str, str]:
     """Hash and password of a line of ``--outfile-format 1,3``. Raises ParseError."""
     found = _FIND.fullmatch(line)
@@ -63,6 +66,7 @@ def read_find(line: str) -> tuple[str, str]:
     return found[1], bytes.fromhex(found[2]).decode("utf-8", "backslashreplace")
 
 
+@reader("hashcat's benchmark")
 def read_benchmark(said: str, device: int, mode: int) -> float:
     """Candidates per second of ``-b --machine-readable`` for that device and mode. Raises ParseError."""
     rows = [_BENCHMARK.fullmatch(line.strip()) for line in said.splitlines()]

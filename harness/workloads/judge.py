@@ -10,6 +10,7 @@ from harness.errors import ParseError
 from harness.model.evidence import WorkloadResult
 from harness.model.inventory import LimitSpec
 from harness.model.outcome import Measurement
+from harness.reading import reader
 from harness.workloads.base import Job, Workload, strict_object
 from harness.workloads.runs import Collected, parse_collected
 
@@ -59,7 +60,7 @@ def judge(
     if status != "done":
         return replace(result, status=status, detail=detail)
     try:
-        parsed = workload.parse(job, collected.stdout)
+        parsed = reader(f"the output of {workload.name}")(workload.parse)(job, collected.stdout)
     except ParseError as error:
         return replace(result, detail=error.message)
     if not parsed.answers:

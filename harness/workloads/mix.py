@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.errors import ConfigError, ParseError
 from harness.model.evidence import Answer
+from harness.reading import reader
 from harness.workloads.base import (
     Job,
     Observation,
@@ -231,7 +232,7 @@ def _run(
     if status:
         how = "its engine does not work" if status == ENGINE_BROKEN else f"it ended with status {status}"
         return [exact(f"{where}: ends well", "status 0", how, said)], ""
-    parsed = load.parse(job, output)
+    parsed = reader(f"the output of {load.name}")(load.parse)(job, output)
     if not parsed.answers:
         raise ParseError(f"{where} gave no answers")
     versions.update(parsed.versions)

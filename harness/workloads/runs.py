@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from harness.errors import ConfigError, ParseError
+from harness.reading import reader
 from harness.workloads.base import Job, Observation, strict_object
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
@@ -80,6 +81,7 @@ def _optional(seen: Observation, name: str) -> int | None:
     return seen.whole_or_none(name, bits=32)
 
 
+@reader("a job's status")
 def parse_status(raw: bytes, key: str) -> RunStatus:
     """The line that every verb prints. Raises ParseError, also when it is about another key."""
     seen = strict_object(raw, "job status")
@@ -108,6 +110,7 @@ def parse_status(raw: bytes, key: str) -> RunStatus:
     return status
 
 
+@reader("a job's output")
 def parse_collected(raw: bytes, key: str) -> Collected:
     """What ``collect`` prints: the status line, then exactly the bytes it announces. Raises ParseError."""
     line, newline, rest = raw.partition(b"\n")

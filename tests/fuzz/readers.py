@@ -443,6 +443,7 @@ def readers() -> tuple[Reader, ...]:
 
 WITHIN = {
     "facts.collect.collect": "asks a host, then parse_transcript",
+    "reading.reader": "the boundary itself",
     "record.notes.leave_note": "writes",
     "serial.from_data": "after from_json",
     "stages.held_gpus.refuse_held": "asks a host, then host_script.rows",

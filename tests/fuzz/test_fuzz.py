@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import hashlib
+import importlib
 import os
 import random
 import time
@@ -94,6 +95,7 @@ def test_a_changed_capture_is_read_or_refused(reader: Reader) -> None:
     search(reader, SHARE, random.Random(reader.name))  # noqa: S311  no secret
 
 
+@pytest.mark.slow
 @pytest.mark.fuzz
 def test_many_changed_captures_are_read_or_refused() -> None:
     found = []
@@ -146,6 +148,13 @@ def test_every_reader_is_fuzzed() -> None:
             ):
                 lost += [name] if name not in known else []
     assert lost == []
+
+
+@pytest.mark.parametrize("name", sorted({name for reader in READERS for name in reader.covers}))
+def test_every_reader_has_the_boundary(name: str) -> None:
+    """``harness.reading.reader`` around it: what nobody foresaw is ParseError too."""
+    module, _, function = name.rpartition(".")
+    assert hasattr(getattr(importlib.import_module(f"harness.{module}"), function), "__wrapped__")
 
 
 def test_every_workload_is_fuzzed() -> None:

@@ -13,6 +13,7 @@ LEVELS: dict[str, int] = {
     "harness.ports": 0,
     "harness.serial": 0,
     "harness.regular": 0,
+    "harness.reading": 0,
     "harness.shown": 0,
     "harness.facts": 1,
     "harness.placement": 1,

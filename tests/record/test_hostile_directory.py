@@ -14,7 +14,7 @@ from harness.errors import ConfigError, HarnessError
 from harness.record.directory import RunDirectory
 from harness.record.events import read_events
 from harness.record.judge import rejudge
-from harness.regular import read_regular
+from harness.regular import read_regular, sha256_of
 from tests.cli.commands import shakedown
 
 
@@ -61,6 +61,8 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
         file.truncate(1 << 40)
     with pytest.raises(OSError, match="larger than 1 MiB"):
         read_regular(tmp_path / "x", 1 << 20)
+    with pytest.raises(OSError, match="larger than 66560 MiB"):
+        sha256_of(tmp_path / "x")
 
 
 @pytest.mark.parametrize("kind", KINDS)

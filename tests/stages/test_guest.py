@@ -297,6 +297,19 @@ def test_a_kernel_log_that_cannot_be_read_is_missing_evidence_and_the_guest_is_g
     given_back(access, said.guests[0])
 
 
+@pytest.mark.parametrize("line", [b"BUG: soft lockup\n", b"vfio: " + b"x" * 9000 + b"\n"])
+def test_a_kernel_log_without_end_is_kept_at_its_ends_and_said_to_be_cut(group, access, line) -> None:
+    access.guests["1gpu"].host.on("1gpu-kernel-log", b"BUG: first\n" + line * 5000 + b"BUG: last\n")
+    group.provision()
+    group.release(orderly=True)
+    evidence = known(group)
+    lines = evidence.guests[0].kernel_log
+    assert lines is not None
+    assert (len(lines), lines[0], lines[-1]) == (1000, "BUG: first", "BUG: last")
+    assert max(map(len, lines)) <= 4096
+    assert any("5002 lines that matter" in error.message for error in evidence.errors)
+
+
 def test_a_payload_that_does_not_arrive_is_an_error_of_the_burn(group, access) -> None:
     access.guests["1gpu"].host.on("payload", b"", status=2, stderr=b"tar: No space left on device")
     said, seen = broke(group, "hashing")
