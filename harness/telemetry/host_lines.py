@@ -12,7 +12,8 @@ from importlib import resources
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.telemetry.host_tasks import Look, Task, read_look, read_task
-from harness.telemetry.kernel_log import MOST_LINES, Line, kmsg_record
+from harness.telemetry.kernel_log import MOST_LINES
+from harness.telemetry.kernel_text import Line, kmsg_record
 
 _FIRST = re.compile(r"shakedown-host 1 ([0-9a-f]{16,64})")
 _NONCE = re.compile(r"[0-9a-f]{16,64}")
