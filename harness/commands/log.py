@@ -102,6 +102,10 @@ def run(file: str, *, kmsg: bool, json_output: bool) -> int:
 @contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
     if file == "-":
+        if sys.stdin is None:
+            raise ConfigError(
+                "standard input is closed", remedy="name a file, or give the log on standard input"
+            )
         yield sys.stdin.buffer
         return
     try:

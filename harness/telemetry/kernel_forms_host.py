@@ -25,7 +25,7 @@ MEMORY: tuple[Form, ...] = (
         Family.MCE,
         _RETEST,
         "the host corrected a memory or bus error",
-        r"EDAC \S+: \d+ CE\b",
+        r"EDAC \S+: (?:\d+ )?CE\b",
         r"EDAC DEVICE\d+: CE:|EDAC PCI\d*: CE\b",
         r"RAS: Soft-offlining pfn|Soft offlining pfn|soft offline: ",
     ),
@@ -39,7 +39,7 @@ MEMORY: tuple[Form, ...] = (
         _POISON + r"(?:recovery action for|\S.* page recovery:) ?.*(?:Failed|Ignored)",
         _POISON + r"(?:unhandlable|unknown page state|failed to unmap)",
         r"mce: Uncorrected hardware memory error",
-        r"EDAC \S+: \d+ UE\b|EDAC DEVICE\d+: UE:",
+        r"EDAC \S+: (?:\d+ )?UE\b|EDAC DEVICE\d+: UE:",
         r"(?:kvm|KVM)\S*: .*hardware memory (?:corruption|error)",
     ),
     form(

@@ -149,25 +149,27 @@ class _Reader:
         """Devices whose setting is known to be wrong, and how; None: one that was not named."""
         self._sentence: list[tuple[int, str]] = []
         self._named: PciAddress | None = None
+        self._now: float | None = None
 
     def take(self, number: int, at: float | None, raw: str) -> Iterator[Told]:
         for piece in pieces(raw):
             said = plain(piece)
             if said is not None:
                 self._line(_Place(number, said[0] if at is None else at, raw[:LONGEST]), said[1])
-        return self._released(number, at)
+        return self._released(number)
 
     def end(self) -> Iterator[Told]:
         for group in list(self._open.values()):
             self._close(group)
-        return self._released(0, None)
+        return self._released(0)
 
-    def _released(self, number: int, at: float | None) -> Iterator[Told]:
+    def _released(self, number: int) -> Iterator[Told]:
         if not self._open and not self._ready:
             return
         for group in list(self._open.values()):
             waits = group.key[0] == "wait"
             lines, seconds = (_WAIT_LINES, _WAIT_SECONDS) if waits else (_RECORD_LINES, _RECORD_SECONDS)
+            at = self._now
             late = at is not None and group.here.at is not None and at - group.here.at > seconds
             if number and (number - group.last > lines or late):
                 self._close(group)
@@ -180,6 +182,7 @@ class _Reader:
         heapq.heappush(self._ready, (told.first, self._count, told))
 
     def _line(self, here: _Place, text: str) -> None:
+        self._now = here.at if here.at is not None else self._now
         known = message(text)
         if _ANEW.match(known.body):
             self._causes.clear()

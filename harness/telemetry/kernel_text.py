@@ -26,6 +26,7 @@ _ESCAPES = re.compile(
 )
 _BREAKS = re.compile(r"\r|\\x0a")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _LEVELS = "emerg|alert|crit|err|error|warn|warning|notice|info|debug"
 _FACILITIES = (
@@ -33,17 +34,22 @@ _FACILITIES = (
 )
 _PREFIX = re.compile(
     r"<\d{1,3}>"
-    r"|\[ *(?P<seconds>\d{1,12}\.\d{1,9})\]"
+    r"|\[ *(?P<seconds>\d{1,12}\.\d{1,9})(?: <[ +]*\d{1,12}\.\d{1,9} ?>)?\]"
+    r"|\[ *\+\d{1,12}\.\d{1,9}\]|\[[A-Z][a-z]{2} ?\d{1,2} \d\d:\d\d\]"  # dmesg -e
     r"|\[ *[TC]\d{1,10}\]"  # CONFIG_PRINTK_CALLER
-    rf"|\[(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun) \w{{3}} +\d{{1,2}} {_CLOCK}(?: \w{{1,5}})? \d{{4}}\]"
-    rf"|(?P<wall>\[?\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[+-]\d\d:?\d\d)?(?:\]:?|(?= )))"
+    rf"|\[{_DAY} \w{{3}} +\d{{1,2}} {_CLOCK}(?: \w{{1,5}})? \d{{4}}\]"
+    rf"|(?P<wall>\[?(?:{_DAY} )?\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[+-]\d\d:?\d\d| [A-Z]{{2,5}})?"
+    r"(?:\]:?|(?= ))"
+    r"|\d{9,11}\.\d{6}(?= ))"
     rf"|(?P<syslog>(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d (?:\d{{4}} )?{_CLOCK}(?= ))"
     rf"|(?:{_FACILITIES}) *: *(?:{_LEVELS}) *:"
     r"|[\w.-]{1,100}: (?=kern: )"  # a machine's name before the facility: logs sent over a network
     r"|\d{1,5},\d{1,20},\d{1,18},[^; ]{1,40};"
     r"|kernel: "
 )
-_SENDER = re.compile(r"(?P<host>[\w.:-]{1,255}) (?P<program>[^\s:\[\]]{1,64})(?P<pid>\[\d{1,10}\])?: ?")
+_SENDER = re.compile(
+    r"(?P<host>[\w.-]{1,255}) (?:\w{2,8}\.\w{2,8} )?(?P<program>[^\s:\[\]]{1,64})(?P<pid>\[\d{1,10}\])?: ?"
+)
 _PROMPT = re.compile(r"[^\"'=]{0,80}(?:login|[Pp]assword)?[:#$>] ?(?=\[ *\d{1,12}\.\d{6}\])")
 """What a serial console shows before a kernel's line: nobody pressed return."""
 
