@@ -146,7 +146,6 @@ OTHERS: tuple[Form, ...] = (
         r"ring \S+ (?:test )?(?:timeout|timed out|failed)",
         r"GPU reset(?: ?\(\d+\))? ?(?:begin|succeeded|failed|end)",
         r"GPU (?:Recovery|reset) Failed|GPU recovery disabled",
-        r"(?:MODE\d|BACO) reset(?: failed)?$|GPU mode\d reset",
         r"qcm fence wait loop timeout|Queue preemption time ?out",
         r"The cp might be in an unrecoverable state",
         r"(?:MES|HWS) (?:hang|might be in unrecoverable|failed to respond)",

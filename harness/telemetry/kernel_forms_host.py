@@ -160,7 +160,7 @@ FAILURES: tuple[Form, ...] = (
         rf"(?:blk_update_request: |print_req_error: |end_request: )?(?:I/O|critical \w+) error, dev {_DISKS}",
         rf"Buffer I/O error on dev(?:ice)? {_DISKS}",
         r"(?:EXT4-fs error|BTRFS: error|BTRFS error|XFS \(\S+\): .*(?:I/O error|corruption))",
-        r"ata\d+(?:\.\d+)?: (?:exception Emask|hard resetting link|failed command)",
+        r"ata\d+(?:\.\d+)?: (?:exception Emask|failed command)",
         r"nvme\S*: I/O .*\btimeout|I/O (?:tag )?\d+ .*QID \d+ timeout",
     ),
     form(
