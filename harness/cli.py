@@ -294,6 +294,38 @@ def report(
     end(action)
 
 
+@app.command()
+def log(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A kernel log; - for standard input.")],
+    kmsg: Annotated[
+        bool, typer.Option("--kmsg", help="It holds records of /dev/kmsg (6,812,12345678,-;text).")
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list on standard output, one object an event.")
+    ] = False,
+) -> None:
+    """Say what a kernel log tells of GPUs, PCIe, IOMMU and memory: one row an event.
+
+    It reads what dmesg, journalctl -k or a serial console wrote, as a run reads its own machines' logs.
+    A severity is note, retest, stop, config (a setting, no card) or unknown. Exit status 0 with
+    events or none, 2 for a file that cannot be read.
+
+    \b
+    Examples:
+      shakedown log dmesg.txt
+      shakedown log console.log --json
+      shakedown log --kmsg kmsg.txt
+      shakedown log - < journal.txt
+    """
+
+    def action() -> int:
+        from harness.commands import log as command  # noqa: PLC0415
+
+        return command.run(file, kmsg=kmsg, json_output=json_output)
+
+    end(action)
+
+
 @app.command("test", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def run_tests(
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of tox.")] = None,

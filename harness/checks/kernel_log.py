@@ -8,6 +8,8 @@ none. What a follower read and the log has since lost is judged here too.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from harness.checks.answers import (
     error,
@@ -21,11 +23,13 @@ from harness.checks.answers import (
     why_no_guest,
 )
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.checks.telemetry_kernel import GPU_FAMILIES, driver_events, driver_lines
+from harness.checks.telemetry_kernel import GPU_FAMILIES, driver_events
 from harness.model.guest import AttachMode
+from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
-from harness.telemetry.kernel_log import trouble_of
+from harness.telemetry.kernel_log import Told, tell
+from harness.telemetry.kernel_text import words
 
 _LONGEST = 4096
 """Characters of one line that are shown."""
@@ -33,41 +37,86 @@ _TOLD_APART = 200
 """Characters of a line's words that are compared; the looks at a log cut its lines at 1,000."""
 
 
-def trouble(lines: tuple[str, ...]) -> list[tuple[str, Action, str]]:
-    """Lines that tell of trouble: kind, action and the line, in order."""
-    found = ((trouble_of(line), line) for line in lines)
-    return [(told[0], told[1], line[:_LONGEST]) for told, line in found if told is not None]
+_CODED_ACTIONS = {Family.XID: Action.REPLACE_GPU, Family.SXID: Action.CONTACT_VENDOR}
+"""What to do about a code that no table ruled: nobody followed the log it stands in."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trouble:
+    """What a kernel said that is no mere note."""
+
+    kind: str
+    action: Action
+    line: str
+    config: bool
+    """A wrong setting, or what follows from one: it accuses no device."""
+
+
+def trouble(lines: Iterable[str]) -> list[Trouble]:
+    """The trouble that lines of a log tell of, in order; notes are none."""
+    return _trouble(_told(lines))
+
+
+def _told(lines: Iterable[str]) -> list[Told]:
+    # No tables here: what a code means is ruled where the log was followed.
+    return list(tell(((None, line) for line in lines), KernelCodes()))
+
+
+def _trouble(told: Iterable[Told]) -> list[Trouble]:
+    return [
+        Trouble(
+            kind=each.kind,
+            action=_CODED_ACTIONS.get(each.event.family, each.event.action),
+            line=each.event.line[:_LONGEST],
+            config=each.event.ruling is Ruling.CONFIG,
+        )
+        for each in told
+        if each.event.ruling is not Ruling.NOTE
+    ]
 
 
 def _beside(
-    lines: tuple[str, ...],
+    told: Iterable[Told],
     kept: tuple[str, ...],
     log: KernelLog | None,
     since: float | None,
     ruled: tuple[KernelEvent, ...],
-) -> list[tuple[str, Action, str]]:
-    """Trouble among ``lines`` and in the followed log, less the driver's lines that ``*.gpu_errors`` rules.
+) -> list[Trouble]:
+    """Trouble among what was ``told`` and in the followed log, less the driver's that ``*.gpu_errors`` rules.
 
     ``kept`` is all that the log still held at the end: what is there needs no follower.
     """
-    mine = _unruled(lines, ruled)
+    kinds = {_kind(event) for event in ruled}
+    mine = [each for each in told if each.event.family not in GPU_FAMILIES or _kind(each.event) not in kinds]
     if log is None or log.followed_from is None:
-        return trouble(mine)
-    lost = tuple(
-        event.line
+        return _trouble(mine)
+    lost = [
+        event
         for event in log.events
         if event.family not in GPU_FAMILIES
-        and event.ruling is not Ruling.NOTE
         and (since is None or event.at is None or event.at >= since)
         and not any(event.line in line for line in kept)
+    ]
+    return _trouble(
+        (
+            *mine,
+            *(
+                Told(first=0, last=0, kind=_KINDS.get(event.family, "kernel fault"), event=event)
+                for event in lost
+            ),
+        )
     )
-    return trouble((*mine, *lost))
 
 
-def _unruled(lines: tuple[str, ...], ruled: tuple[KernelEvent, ...]) -> tuple[str, ...]:
-    """The lines without those of the driver's that are ruled, or are of a kind that is ruled."""
-    kinds = {_kind(event) for event in ruled}
-    return tuple(line for line in lines if not any(_kind(event) in kinds for event in driver_lines(line)))
+_KINDS = {
+    Family.XID: "GPU error",
+    Family.SXID: "NVSwitch error",
+    Family.BUS: "PCIe error",
+    Family.AER: "PCIe error",
+    Family.MCE: "machine check",
+    Family.IOMMU: "IOMMU fault",
+}
+"""What a recorded event is called; the kernel's own failures and hung tasks are kernel faults."""
 
 
 def _kind(event: KernelEvent) -> tuple[object, ...]:
@@ -75,7 +124,7 @@ def _kind(event: KernelEvent) -> tuple[object, ...]:
     (a fatal SXid has the code of one that is not) the words."""
     if event.family is Family.XID and event.code is not None:
         return event.code, event.device
-    return (event.line[:_TOLD_APART],)
+    return (words(event.line)[:_TOLD_APART],)
 
 
 def _ruled(log: KernelLog | None, since: float | None) -> tuple[KernelEvent, ...]:
@@ -92,33 +141,45 @@ def _ruled_of_host(case: Case) -> tuple[KernelEvent, ...]:
     return tuple(event for told in seen for event in _ruled(told.kernel, told.started))
 
 
-def _new_lines(before: tuple[str, ...], after: tuple[str, ...]) -> tuple[str, ...]:
+def _fresh(before: tuple[str, ...], after: tuple[str, ...]) -> set[int]:
+    """Numbers of the lines of ``after``, from 1, that ``before`` did not have."""
     known = Counter(before)
-    fresh = []
-    for line in after:
+    fresh = set()
+    for number, line in enumerate(after, 1):
         if known[line] > 0:
             known[line] -= 1
         else:
-            fresh.append(line)
-    return tuple(fresh)
+            fresh.add(number)
+    return fresh
 
 
 def _host_log(case: Case, _subject: Subject) -> CheckResult:
     first, last = host_facts(case), facts_after(case)
     if first.kernel_log is None or last.kernel_log is None:
         raise MissingEvidence("the host's kernel log could not be read")
-    fresh = _new_lines(first.kernel_log, last.kernel_log)
+    fresh = _fresh(first.kernel_log, last.kernel_log)
+    # Read whole: what went wrong before the run may be why a driver complains during it.
+    told = [each for each in _told(last.kernel_log) if each.last in fresh]
     watched = case.evidence.host_telemetry
     log, since = (None, None) if watched is None else (watched.kernel, watched.started)
-    found = _beside(fresh, last.kernel_log, log, since, _ruled_of_host(case))
+    found = _beside(told, last.kernel_log, log, since, _ruled_of_host(case))
     if found:
-        kinds = Counter(kind for kind, _, _ in found)
+        accused = [each for each in found if not each.config] or found
+        kinds = Counter(each.kind for each in accused)
         said = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
+        lines = tuple(seen(case, "kernel_log", each.line, after=True) for each in accused[:20])
+        message = f"the host's kernel reported trouble during the run: {said}; first: {accused[0].line[:200]}"
+        if accused[0].config:
+            return error(
+                f"{message}: a setting, which neither accuses nor clears a card",
+                "correct what the line names, and run again",
+                evidence=lines,
+            )
         return failed(
-            f"the host's kernel reported trouble during the run: {said}; first: {found[0][2][:200]}",
+            message,
             "read the lines around the first one; they name the device",
-            found[0][1],
-            evidence=tuple(seen(case, "kernel_log", line, after=True) for _, _, line in found[:20]),
+            accused[0].action,
+            evidence=lines,
         )
     old = len(trouble(first.kernel_log))
     rest = f" ({old} such lines from before the run)" if old else ""
@@ -146,15 +207,16 @@ def _guest_log(case: Case, subject: Subject) -> CheckResult:
     if evidence.kernel_log is None:
         raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")
     log = evidence.telemetry.kernel if evidence.telemetry is not None else None
-    found = _beside(evidence.kernel_log, evidence.kernel_log, log, None, _ruled(log, None))
+    found = _beside(_told(evidence.kernel_log), evidence.kernel_log, log, None, _ruled(log, None))
     if not found:
         return ok("the guest's kernel reported no trouble")
-    said = f"the guest's kernel reported {found[0][0]}: {listing([line for _, _, line in found], most=3)}"
+    accused = [each for each in found if not each.config] or found
+    said = f"the guest's kernel reported {accused[0].kind}: {listing([e.line for e in accused], most=3)}"
     files = tuple(
-        EvidenceRef(file="run.json", place=f"guests[{evidence.name}].kernel_log", quote=line[:400])
-        for _, _, line in found[:20]
+        EvidenceRef(file="run.json", place=f"guests[{evidence.name}].kernel_log", quote=each.line[:400])
+        for each in accused[:20]
     )
-    if all(action is Action.FIX_CONFIG for _, action, _ in found):
+    if accused[0].config:
         # A driver too old for the card, a module that is not signed, too little memory: ours to mend, and the
         # card is neither accused nor cleared by what ran beside it.
         return error(
@@ -165,7 +227,7 @@ def _guest_log(case: Case, subject: Subject) -> CheckResult:
     return failed(
         said,
         "read the guest's kernel log around the first line, and the host's at the same time",
-        found[0][1],
+        accused[0].action,
         evidence=files,
     )
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.guest import AttachMode
-from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
 from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
-from harness.telemetry.kernel_log import printed_line, read_kernel
 
 GPU_FAMILIES = (Family.XID, Family.SXID, Family.BUS)
 FAILING: dict[Ruling, tuple[str, Action]] = {
@@ -41,14 +39,6 @@ _STOPPING: dict[Action, str] = {
 COMPANION_SECONDS = 60.0
 """How far from a line that only follows another the other may be. NVIDIA's driver writes them together; a
 reset that is tried in between takes some tens of seconds."""
-
-
-def driver_lines(line: str) -> tuple[KernelEvent, ...]:
-    """A line as these checks read it, without its ruling; empty when it is none that they rule."""
-    # Looks at a log leave the times before the lines.
-    said = printed_line(line)
-    found = read_kernel((said,), "", KernelCodes())
-    return tuple(event for event in found if event.family in GPU_FAMILIES)
 
 
 def driver_events(log: KernelLog, since: float | None) -> tuple[KernelEvent, ...]:

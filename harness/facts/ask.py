@@ -17,6 +17,7 @@ DMI = "/sys/class/dmi/id"
 SYSTEM_FILES = (
     "/proc/sys/kernel/hostname",
     "/proc/sys/kernel/osrelease",
+    "/proc/sys/kernel/arch",
     "/proc/sys/kernel/random/boot_id",
     "/proc/sys/kernel/numa_balancing",
     "/proc/uptime",
@@ -40,6 +41,7 @@ CPU_ATTRIBUTES = (
     "online",
     "topology/physical_package_id",
     "topology/core_id",
+    "topology/core_cpus_list",
     "topology/thread_siblings_list",
 )
 NODE_LISTS = ("online", "has_cpu", "has_memory", "has_generic_initiator")
@@ -78,10 +80,25 @@ PCI_ATTRIBUTES = (
 PCI_LINKS = ("driver", "iommu_group", "physfn")
 PCI_MARKS = ("reset", "reset_method", *(f"resource{bar}_resize" for bar in range(6)))
 
-OLDER_CPU_ATTRIBUTES = ("topology/thread_siblings",)
+OLDER_CPU_ATTRIBUTES = ("topology/core_cpus", "topology/thread_siblings")
 """Masks that captured trees of old kernels have instead of lists (``cpulist`` since Linux 2.6.26)."""
 OLDER_NODE_ATTRIBUTES = ("cpumap",)
 OLDER_PCI_ATTRIBUTES = ("local_cpus",)
+
+KERNEL_WORDS = (
+    "iommu|dmar|amd-vi|smmu|remap|vfio|aer[: ]|bus error|dpc:|edr:|eeh:|pciehp|slot[(]|link (down|"
+    "lost|up|layer|train)|retrain|hardware error|machine check|mce|edac|memory failure|poison|"
+    "corrupt|soft.?offlin|nvrm|xid|nvidia|nouveau|amdgpu|i915|gpu|kvm|hugetlb|hugepage|d3cold|d3hot|"
+    "power state|ready [0-9]|config space|rom header|unknown header|reset|adapter removed|(^|"
+    "[^e])bug[: ]|oops|panic|(^|[^e])fault|trap|invalid opcode|unable to handle|internal error|"
+    "serror|lockup|lockdown|hung task|blocked |stall|starved|out of memory|oom|of (unsigned )?module|"
+    "about version of symbol|unknown symbol|version magic|firmware load|memlock|: can.t reserve|"
+    "watchdog|time-?out|timed out|temperature|nmi|nobody cared|i/o error|error, dev|warning: |"
+    "unstable|interrupt took|died|not responding|compromised|unavailable|power on the pcie"
+)
+"""What a line of a kernel log must hold to be looked at, in lower case: an extended regular expression
+without backslashes, which awk, grep and Python read alike. The script has the same. It is wider than the
+forms of ``harness.telemetry.kernel_forms``, which decide."""
 
 LAST_NAMES = frozenset(
     path.rpartition("/")[2]

@@ -48,6 +48,7 @@ def assemble(frames: Frames) -> HostFacts:
         serial=dmi(frames, "product_serial"),
         cpu_model=model.name,
         cpu_vendor=model.vendor,
+        architecture=model.architecture,
         physical_address_bits=model.physical_address_bits,
         virtualization=model.virtualization,
         kvm="/dev/kvm" in frames.present,

@@ -17,13 +17,14 @@
 #   E end of a section and the number of frames in it
 # The parsers lie beside this file; the lists of attributes are also in `ask.py`, and a test compares them.
 
-system_files="/proc/sys/kernel/hostname /proc/sys/kernel/osrelease /proc/sys/kernel/random/boot_id \
+system_files="/proc/sys/kernel/hostname /proc/sys/kernel/osrelease /proc/sys/kernel/arch /proc/sys/kernel/random/boot_id \
 /proc/sys/kernel/numa_balancing /proc/uptime /etc/machine-id /sys/kernel/mm/ksm/run \
 /sys/kernel/mm/transparent_hugepage/enabled"
 dmi_attributes="sys_vendor product_name product_serial board_vendor board_name board_version bios_vendor \
 bios_version bios_date"
 cpu_lists="online offline possible present isolated nohz_full"
-cpu_attributes="online topology/physical_package_id topology/core_id topology/thread_siblings_list"
+cpu_attributes="online topology/physical_package_id topology/core_id \
+topology/core_cpus_list topology/thread_siblings_list"
 node_lists="online has_cpu has_memory has_generic_initiator"
 node_attributes="cpulist distance meminfo"
 pci_attributes="vendor device class subsystem_vendor subsystem_device revision numa_node local_cpulist \
@@ -34,6 +35,17 @@ boot_vga sriov_totalvfs sriov_numvfs label"
 pci_links="driver iommu_group physfn"
 pci_marks="reset reset_method resource0_resize resource1_resize resource2_resize resource3_resize \
 resource4_resize resource5_resize"
+
+# What a line of the kernel log must hold to be told of, in lower case.
+kernel_words='iommu|dmar|amd-vi|smmu|remap|vfio|aer[: ]|bus error|dpc:|edr:|eeh:|pciehp|slot[(]|link (down|'\
+'lost|up|layer|train)|retrain|hardware error|machine check|mce|edac|memory failure|poison|'\
+'corrupt|soft.?offlin|nvrm|xid|nvidia|nouveau|amdgpu|i915|gpu|kvm|hugetlb|hugepage|d3cold|d3hot|'\
+'power state|ready [0-9]|config space|rom header|unknown header|reset|adapter removed|(^|'\
+'[^e])bug[: ]|oops|panic|(^|[^e])fault|trap|invalid opcode|unable to handle|internal error|'\
+'serror|lockup|lockdown|hung task|blocked |stall|starved|out of memory|oom|of (unsigned )?module|'\
+'about version of symbol|unknown symbol|version magic|firmware load|memlock|: can.t reserve|'\
+'watchdog|time-?out|timed out|temperature|nmi|nobody cared|i/o error|error, dev|warning: |'\
+'unstable|interrupt took|died|not responding|compromised|unavailable|power on the pcie'
 
 nl='
 '
@@ -115,6 +127,7 @@ system() {
     capped /etc/os-release 16384
     present /dev/kvm
     present /dev/iommu
+    command_frame uname uname -m
     command_frame date date -u +%Y-%m-%dT%H:%M:%SZ
     where=$work_dir
     while [ ! -d "$where" ]; do
@@ -249,9 +262,9 @@ holders() {
 # The first line tells whether the log still holds the boot; then what concerns passthrough: the first 400
 # lines and the last 400.
 kernel_log() {
-    put "C dmesg" "0$nl$(dmesg | head -c 16777216 | awk '
+    put "C dmesg" "0$nl$(dmesg | head -c 16777216 | awk -v kernel_words="$kernel_words" '
         NR == 1 { print substr($0, 1, 1000); next }
-        tolower($0) ~ /iommu|dmar|amd-vi|vfio|aer[: ]|pcie bus error|hardware error|machine check|mce:|nvrm|xid|nvidia|amdgpu|remap|edac|kvm|hugetlb|hugepage|d3cold|not ready|reset|bug: |oops|panic|protection fault|soft lockup|hung task|blocked for more|stall|out of memory|smmu|dpc:|pciehp|of (unsigned )?module/ {
+        tolower($0) ~ kernel_words {
             seen++
             if (seen <= 400) print substr($0, 1, 1000)
             else last[seen % 400] = substr($0, 1, 1000)

@@ -13,7 +13,12 @@ from harness.model.topology import Cpu, NumaNode
 VIRTUALIZATION_FLAGS = ("vmx", "svm", "ept", "npt", "vpid", "avic", "hypervisor", "la57", "x2apic")
 """CPU flags of ``/proc/cpuinfo`` that decide what guests can be given."""
 
+_SIBLINGS = ("core_cpus", "thread_siblings")
 _CPU_NAME = re.compile(r"cpu(\d{1,5})")
+
+
+X86_VENDORS = ("GenuineIntel", "AuthenticAMD", "HygonGenuine", "CentaurHauls", "Shanghai")
+_ARCHITECTURE = re.compile(r"[A-Za-z0-9_]{2,20}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +30,8 @@ class CpuModel:
     microcode: str | None
     physical_address_bits: int | None
     virtualization: tuple[str, ...]
+    architecture: str | None
+    """As ``uname -m`` names it."""
 
 
 def read_model(frames: Frames) -> CpuModel:
@@ -43,7 +50,23 @@ def read_model(frames: Frames) -> CpuModel:
         microcode=values.get("microcode"),
         physical_address_bits=int(bits[1]) if bits else None,
         virtualization=tuple(name for name in VIRTUALIZATION_FLAGS if name in flags),
+        architecture=_architecture(frames, values),
     )
+
+
+def _architecture(frames: Frames, values: dict[str, str]) -> str | None:
+    """The kernel's own word (since Linux 6.1), ``uname``'s, or what only one architecture's cpuinfo says."""
+    output = frames.commands.get("uname")
+    said = frames.text("/proc/sys/kernel/arch") or (output.text.strip() if output else "")
+    if _ARCHITECTURE.fullmatch(said):
+        return said
+    if values.get("vendor_id") in X86_VENDORS:
+        return "x86_64"
+    if "CPU implementer" in values:
+        return "arm" if values.get("CPU architecture", "").startswith("7") else "aarch64"
+    if values.get("cpu", "").startswith("POWER"):
+        return "ppc64le"
+    return "riscv64" if values.get("isa", "").startswith("rv64") else None
 
 
 def online_cpus(frames: Frames) -> frozenset[int] | None:
@@ -102,9 +125,10 @@ def _online(frames: Frames, path: str, number: int, listed: frozenset[int] | Non
 
 
 def _siblings(frames: Frames, path: str, number: int) -> tuple[int, ...]:
-    found = id_list(frames.text(f"{path}/topology/thread_siblings_list"))
-    if not found:
-        found = id_mask(frames.text(f"{path}/topology/thread_siblings"))
+    # thread_siblings is the older name, and goes away (Documentation/ABI/stable/sysfs-devices-system-cpu).
+    lists = (id_list(frames.text(f"{path}/topology/{name}_list")) for name in _SIBLINGS)
+    masks = (id_mask(frames.text(f"{path}/topology/{name}")) for name in _SIBLINGS)
+    found = next((each for each in (*lists, *masks) if each), ())
     if not found:
         return ()
     if number not in found:

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from harness.errors import ParseError
 from harness.facts import ask
+from harness.facts.notation import bare
 from harness.reading import reader
 
 _T = TypeVar("_T")
@@ -42,7 +43,7 @@ class Frames:
     def text(self, path: str) -> str | None:
         """Content without blanks at its ends, bytes that are not UTF-8 as escapes; None when absent."""
         content = self.files.get(path)
-        return None if content is None else content.decode("utf-8", "backslashreplace").strip()
+        return None if content is None else bare(content.decode("utf-8", "backslashreplace"))
 
     def children(self, parent: str, name: re.Pattern[str]) -> list[tuple[str, re.Match[str]]]:
         """Directories PARENT/NAME that were marked present, with the match of their name, sorted."""

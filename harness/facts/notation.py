@@ -10,13 +10,21 @@ MAX_ID = 1 << 16
 
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9})/(\d{1,9}))?)?", re.ASCII)
 _HEX_WORDS = re.compile(r"(?:0x)?([0-9a-f]{1,16}(?:,[0-9a-f]{1,16})*)", re.IGNORECASE)
+_BLANK = "\0 \t\n\r\v\f"
 _NUMBER = re.compile(r"-?[0-9]{1,19}")
+
+
+def bare(text: str) -> str:
+    """The text without blanks at its ends, nor the NUL that some kernels put behind ``cpulist`` and
+    ``topology/*_list``."""
+    return text.strip(_BLANK)
 
 
 def id_list(text: str | None) -> tuple[int, ...] | None:
     """``0-3,8`` (also ``0-9:1/2``, used/group) as ascending numbers; empty for an empty list."""
     if text is None:
         return None
+    text = bare(text)
     if text in ("", "(null)"):
         return ()
     found: set[int] = set()
@@ -35,7 +43,7 @@ def id_list(text: str | None) -> tuple[int, ...] | None:
 
 def id_mask(text: str | None) -> tuple[int, ...] | None:
     """``ff,00000003``, most significant word first, 32 bits a word, as ascending numbers."""
-    match = _HEX_WORDS.fullmatch(text.strip()) if text is not None else None
+    match = _HEX_WORDS.fullmatch(bare(text)) if text is not None else None
     if match is None:
         return None
     words = match[1].split(",")

@@ -242,6 +242,8 @@ class HostFacts:
     serial: str | None
     cpu_model: str | None
     cpu_vendor: str | None
+    architecture: str | None = None
+    """As ``uname -m`` names it: ``x86_64``, ``aarch64``; None when the host did not say."""
     physical_address_bits: int | None
     virtualization: tuple[str, ...]
     """CPU flags that matter: ``vmx``, ``svm``, ``ept``, ``npt``, ``hypervisor`` ..."""

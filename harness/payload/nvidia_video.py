@@ -23,20 +23,44 @@ _NO_FAULT = (
     ("failed: invalid param (8)", "NVENC refuses what this ffmpeg asks for: take another ffmpeg or driver"),
     ("failed: unsupported param (12)", "NVENC does not know what this ffmpeg asks for"),
     ("failed: invalid version (15)", "this ffmpeg's NVENC is not the driver's"),
+    ("decode surfaces might cause nvdec to fail", "ffmpeg has too many threads for the card's frames"),
+    ("No decoder surfaces left", "ffmpeg has no frame left to decode into: too few surfaces for its threads"),
     ("CUDA_ERROR_OUT_OF_MEMORY", "the card's memory is taken"),
     ("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "library and kernel module are of different driver versions"),
     ("CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE", "a forward-compatibility library is installed here"),
     ("CUDA_ERROR_STUB_LIBRARY", "libcuda is a stub here"),
+    ("CUDA_ERROR_SYSTEM_NOT_READY", "a daemon that the driver needs is not running or not done: with "
+     "NVSwitch the Fabric Manager (nvidia-fabricmanager), on the host when it alone has the switches"),
+    ("CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER", "the driver is too old for this call"),
+    ("CUDA_ERROR_DEVICE_NOT_LICENSED", "a virtual GPU has no licence"),
+    ("CUDA_ERROR_NOT_PERMITTED", "the driver does not permit it here"),
+    ("CUDA_ERROR_MPS_", "the Multi-Process Service of this machine does not serve us"),
+    ("No space left on device", "the disk is full"),
+    ("Cannot allocate memory", "the memory of this machine is taken"),
+    ("Unknown encoder ", "this ffmpeg was built without that encoder"),
+    ("Unrecognized option ", "this ffmpeg does not know what it is asked for"),
 )  # fmt: skip
 """Words of ffmpeg (4.4 to 7.1) and what they mean. None of them proves a defect of the card."""
+
+_FAULT = (
+    "CUDA_ERROR_ECC_UNCORRECTABLE", "CUDA_ERROR_NVLINK_UNCORRECTABLE", "CUDA_ERROR_HARDWARE_STACK_ERROR",
+    "CUDA_ERROR_ILLEGAL_", "CUDA_ERROR_LAUNCH_FAILED", "CUDA_ERROR_LAUNCH_TIMEOUT", "CUDA_ERROR_CONTAINED",
+    "CUDA_ERROR_EXTERNAL_DEVICE",
+)  # fmt: skip
+"""Words that accuse the card, whatever else was said beside them (``cuda.h``, CUresult)."""
 
 
 def no_fault(said: str) -> str:
     """What a failed ffmpeg's words say of machine, model or licence; empty when the card may be to blame."""
+    if any(words in said for words in _FAULT):
+        return ""
     return next((meaning for words, meaning in _NO_FAULT if words in said), "")
 
 
 def telling(said: str, most: int) -> str:
-    """What matters of a failed ffmpeg's words: the line that accuses no card, else the end."""
-    line = next((line for line in said.splitlines() if no_fault(line)), said.strip())
-    return line[-most:]
+    """What matters of a failed ffmpeg's words: the line that accuses the card, else one that accuses none,
+    else the end."""
+    lines = said.splitlines()
+    accusing = (line for line in lines if any(words in line for words in _FAULT))
+    excusing = (line for line in lines if no_fault(line))
+    return next(accusing, next(excusing, said.strip()))[-most:]

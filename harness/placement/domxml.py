@@ -10,6 +10,9 @@ from harness.placement.definition import GuestDefinition, metadata
 from harness.placement.domdevices import add_devices
 from harness.placement.ranges import show
 
+ARCHITECTURE = "x86_64"
+"""The only one whose guests are built: the machine is a q35, its image for x86-64."""
+
 VCPUS_WITHOUT_IOMMU = 255
 """More need x2APIC ids beyond 8 bits, for which QEMU wants an IOMMU in extended interrupt mode."""
 
@@ -108,7 +111,7 @@ def _firmware_window(domain: ET.Element, guest: GuestDefinition) -> None:
 
 def _os(domain: ET.Element, guest: GuestDefinition) -> None:
     element = ET.SubElement(domain, "os", {"firmware": "efi"} if guest.firmware == "efi" else {})
-    _text(element, "type", "hvm", arch="x86_64", machine=guest.machine)
+    _text(element, "type", "hvm", arch=ARCHITECTURE, machine=guest.machine)
     if guest.firmware == "efi":
         firmware = ET.SubElement(element, "firmware")
         ET.SubElement(firmware, "feature", {"enabled": "no", "name": "secure-boot"})

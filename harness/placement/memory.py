@@ -8,9 +8,6 @@ from harness.model.guest import PlacementPolicy
 from harness.model.topology import HugepagePool, NumaNode
 
 MIB = 1 << 20
-GUEST_PAGE_KIB = (1 << 20, 2 << 10)
-"""1 GiB and 2 MiB: the page sizes of x86 that back guests, largest first."""
-
 MINIMUM_MIB = 64
 """Less than this boots no kernel with an initramfs: a plan for it would be a promise nobody can keep."""
 
@@ -56,8 +53,8 @@ def pools(
     """
     found = [
         _huge(page_kib, pool, running.get(page_kib, 0), placed.get(page_kib, 0))
-        for page_kib in GUEST_PAGE_KIB
-        if policy.use_hugepages and (pool := node.hugepages.get(page_kib * 1024)) is not None and pool.total
+        for page_kib, pool in _sizes(node)
+        if policy.use_hugepages and pool.total
     ]
     set_aside = sum(max(size, 0) * max(p.total or 0, 0) for size, p in node.hugepages.items())
     capacity = (max((node.memory_bytes or 0) - set_aside, 0)) // MIB - policy.reserved_memory_mib_per_node
@@ -65,6 +62,13 @@ def pools(
     capacity = max(capacity, 0)
     found.append(Pool(page_kib=None, capacity_mib=capacity, free_mib=max(capacity - used, 0)))
     return tuple(found)
+
+
+def _sizes(node: NumaNode) -> list[tuple[int, HugepagePool]]:
+    """The node's pools by page size in KiB, largest first; memory is dealt out by the MiB, so in no smaller
+    ones. x86 has 1 GiB and 2 MiB, Arm with 64 KiB pages also 512 MiB."""
+    sizes = sorted((size for size in node.hugepages if size > 0 and size % MIB == 0), reverse=True)
+    return [(size // 1024, node.hugepages[size]) for size in sizes]
 
 
 def _huge(page_kib: int, pool: HugepagePool, running: int, placed: int) -> Pool:

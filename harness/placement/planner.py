@@ -9,6 +9,7 @@ from harness.model.placement import GuestCell, NoPlan, PlacementPlan, PlannedGpu
 from harness.model.topology import HostFacts
 from harness.placement.buses import BUSES, expanders
 from harness.placement.choose import LARGEST_SEARCH, SearchTooLarge, choose
+from harness.placement.domxml import ARCHITECTURE
 from harness.placement.explain import explain
 from harness.placement.memory import MINIMUM_MIB
 from harness.placement.ordinary import plan_ordinary
@@ -40,6 +41,9 @@ def plan(
     by (GPUs there), whole cores, and the same part of the node's memory. How GPUs are chosen is said at
     ``harness.placement.choose.choose``.
     """
+    if facts.architecture not in (None, ARCHITECTURE):
+        message = f"the host is {facts.architecture}: guests are made for {ARCHITECTURE} (q35) alone"
+        return NoPlan(reasons=(reason(Code.ARCHITECTURE_UNSUPPORTED, message),))
     held = placed(facts, given)
     wrong = (*_request_reasons(request, policy, held), *held.reasons)
     if wrong:

@@ -12,6 +12,7 @@ class Code(StrEnum):
 
     BAD_REQUEST = "bad_request"
     BAD_POLICY = "bad_policy"
+    ARCHITECTURE_UNSUPPORTED = "architecture_unsupported"
     TOO_FEW_GPUS = "too_few_gpus"
     GPU_LISTED_MISSING = "gpu_listed_missing"
     ALREADY_PLACED = "already_placed"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.backends.ssh import SshTransport
 from harness.errors import HarnessError, ParseError
+from harness.facts.ask import KERNEL_WORDS
 from harness.images.guest import NVML_STANDIN, PYTHON_DIR
 from harness.model.guest import GuestDemand
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
@@ -35,10 +36,7 @@ MOST_LINES, LONGEST_LINE = 1000, 4096
 
 KERNEL_LOG = (
     'log=$(dmesg --notime) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
-    "'DMAR|IO_PAGE_FAULT|smmu|AER:|PCIe Bus Error|DPC:|pciehp|Hardware Error|machine check|mce:|EDAC|"
-    "NVRM|SXid|amdgpu|vfio|D3cold|of (unsigned )?module|BUG:|Oops|panic|protection fault|stall|lockup|"
-    "blocked for more|Out of memory' "
-    "| tail -n 400 | cut -c 1-1000"
+    f"'{KERNEL_WORDS}' | tail -n 400 | cut -c 1-1000"
 )
 """What ``harness.checks.kernel_log`` looks for, filtered where it lies. A log that cannot be read, or holds
 nothing at all, is no quiet log: the status says so."""

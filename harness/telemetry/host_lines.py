@@ -15,7 +15,8 @@ from harness.model.pci import PciAddress
 from harness.reading import reader
 from harness.regular import LONGEST_LINE, lines_of
 from harness.telemetry.host_tasks import Look, Task, read_look, read_task
-from harness.telemetry.kernel_log import MOST_LINES, Line, kmsg_record
+from harness.telemetry.kernel_log import MOST_LINES
+from harness.telemetry.kernel_text import Line, kmsg_record
 
 _FIRST = re.compile(r"shakedown-host 1 ([0-9a-f]{16,64})")
 _NONCE = re.compile(r"[0-9a-f]{16,64}")

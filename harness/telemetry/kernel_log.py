@@ -1,20 +1,27 @@
-"""Lines of a kernel log as events: Xids and SXids by the tables, all else by the kernel's own words."""
+"""Lines of a kernel log as events: Xids and SXids by the tables, all else by the kernel's own words.
+
+There is one reader, by which the spools of a run, the looks at a log before and after it, and
+``shakedown log`` are read.
+"""
 
 from __future__ import annotations
 
+import heapq
 import re
 from collections import Counter, deque
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
-from harness.model.kernel_codes import KernelCode, KernelCodes
+from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, KernelEvent, Ruling
-from harness.telemetry.kernel_forms import LONGEST, form_of
-
-Line = tuple[float | None, str]
-"""Seconds since that kernel's boot, and the text."""
+from harness.telemetry.kernel_coded import coded, is_coded
+from harness.telemetry.kernel_form import Form, Part
+from harness.telemetry.kernel_forms import form_of
+from harness.telemetry.kernel_forms_bus import READY, WAITING
+from harness.telemetry.kernel_records import MOST_TEXT, Mark, mark_of, read_record
+from harness.telemetry.kernel_text import LONGEST, Line, Message, address, message, pieces, plain
 
 MOST_LINES = 1_000_000
 """Lines of one log that are kept: some 300 MB, and ten lines a second for a day. A log that has more is a
@@ -25,25 +32,73 @@ MOST_ALIKE = 100
 OFF_THE_BUS = 79
 """The Xid whose ruling a GPU gets that "has fallen off the bus" without a code."""
 
-_XID = re.compile(r"NVRM: Xid ?\((?P<where>[^()]{0,80})\):? *(?P<code>\d{1,9})\b(?P<rest>.*)")
-_SXID = re.compile(r"SXid ?\((?P<where>[^()]{0,80})\):? *(?P<code>\d{1,9})\b(?P<rest>.*)")
-_CODED = re.compile(r"NVRM: Xid\b|\bSXid\b")
-_WHERE = re.compile(
-    r"(?:PCI:)?(?P<address>(?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}(?:\.[0-7])?)"
-    r"(?:[ ,]+(?P<instance>GPU-.*))?"
-)
-_NVLINK_WORDS = re.compile(r"\(0x(?P<first>[0-9a-fA-F]{1,8})[ )]")
-_NVLINK_CODES = range(144, 151)
-_NONFATAL = re.compile(r"\b[Nn]on-?[Ff]atal\b")
-_FATAL = re.compile(r"(?<![Nn]on-)(?<![Nn]on)\b[Ff]atal\b")
-_ADDRESS = r"(?:[0-9a-fA-F]{4,8}:)?[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7]"
-_ANY_ADDRESS = re.compile(rf"(?:(?<=PCI:)|(?<![0-9a-fA-F:.]))({_ADDRESS})(?![0-9a-fA-F])")
-_SENDER = re.compile(
-    rf"received from ({_ADDRESS})|[Rr]equest(?:er)? device \[({_ADDRESS})\]|device=({_ADDRESS})"
+_RECORD_LINES, _RECORD_SECONDS = 40, 10.0
+"""How far the lines of one hardware-error record may lie apart; the kernel prints them in one go."""
+_WAIT_LINES, _WAIT_SECONDS = 4000, 200.0
+"""How long a device that is waited for stays open; the kernel gives up after 60 s
+(``PCIE_RESET_READY_POLL_MS``)."""
+_DETAIL_LINES = 12
+_MOST_OPEN = 1000
+"""Groups of lines that are open at once; the oldest is closed when a log opens more."""
+_SENTENCE_LINES = 6
+"""Lines over which NVIDIA's driver spreads one sentence."""
+
+_WAITING = re.compile(WAITING, re.IGNORECASE | re.DOTALL)
+_ANSWERED = re.compile(rf"{READY}|not ready \d+ ?ms after .{{1,60}}; giving up", re.IGNORECASE | re.DOTALL)
+_DETAIL = re.compile(
+    r"(?:AER: *)?(?:device \[\w{4}:\w{4}\] error status|\[ ?\d{1,2}\] \w|TLP Header|Error of this Agent)",
+    re.IGNORECASE,
 )
 _GPU_ALONE = re.compile(
     r"NVRM:.*?\b(?:The NVIDIA )?GPU (?:at )?(?:PCI:)?(?P<address>[0-9a-fA-F:]{5,16}(?:\.[0-7])?)"
 )
+_SENTENCE = re.compile(r"NVRM: (?:The NVIDIA |This |\w+ing |request_mem)")
+_ANEW = re.compile(r"NVRM: loading NVIDIA UNIX|Linux version ")
+"""A driver or a kernel that begins: what was wrong with its predecessor is over."""
+_UNFINISHED = Form(
+    kind="device trouble",
+    family=Family.KERNEL,
+    pattern=_WAITING,
+    ruling=Ruling.RETEST,
+    action=Action.RESTART_HOST,
+    meaning="a device was waited for, and the log does not say that it came back",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """An event and where it stands."""
+
+    first: int
+    last: int
+    """Numbers of its first and last line."""
+    kind: str
+    """Name of the trouble, for messages."""
+    event: KernelEvent
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a line stands."""
+
+    number: int
+    at: float | None
+    raw: str
+
+
+@dataclass(slots=True)
+class _Open:
+    """Lines that belong together and are not all there yet."""
+
+    key: tuple[str, ...]
+    first: int
+    here: _Place
+    """Its first line, or the one that was told."""
+    last: int
+    device: PciAddress | None = None
+    texts: list[str] = field(default_factory=list)
+    told: Told | None = None
+    """What it is already, where only its end is not known."""
 
 
 def read_kernel(lines: Iterable[Line], source: str, codes: KernelCodes) -> tuple[KernelEvent, ...]:
@@ -56,138 +111,233 @@ def read_kernel(lines: Iterable[Line], source: str, codes: KernelCodes) -> tuple
     early: list[tuple[int, KernelEvent]] = []
     late: dict[tuple[object, ...], deque[tuple[int, KernelEvent]]] = {}
     seen: Counter[tuple[object, ...]] = Counter()
-    named: PciAddress | None = None
-    for place, (at, raw) in enumerate(lines):
-        text = raw[:LONGEST]
-        gpu = _GPU_ALONE.match(text[text.find("NVRM:") :]) if "NVRM:" in text else None
-        # "The NVIDIA GPU 0000:18:00.0" and, in a line of its own, "(...) fallen off the bus and is not
-        # responding to commands": the driver's longest sentence names its GPU in the first line only.
-        named = (_address(gpu["address"]) or named) if gpu is not None else named
-        event = _event(text, codes)
-        if event is None:
-            continue
-        if event.device is None and event.family is Family.BUS:
-            event = replace(event, device=named)
-        event = replace(event, source=source, at=at)
+    for place, told in enumerate(tell(lines, codes)):
+        event = replace(told.event, source=source)
         kind = (event.family, event.code, event.device, event.ruling)
         seen[kind] += 1
         if seen[kind] <= MOST_ALIKE:
             early.append((place, event))
         else:
             late.setdefault(kind, deque(maxlen=MOST_ALIKE)).append((place, event))
-    told = [*early, *(each for kept in late.values() for each in kept)]
-    return tuple(event for _, event in sorted(told, key=lambda each: each[0]))
+    kept = [*early, *(each for some in late.values() for each in some)]
+    return tuple(event for _, event in sorted(kept, key=lambda each: each[0]))
 
 
-def trouble_of(line: str) -> tuple[str, Action] | None:
-    """What kind of trouble a line tells of and what to do, said without the tables; None for no trouble."""
-    text = line[:LONGEST]
-    if _CODED.search(text):
-        gpu = "NVRM: Xid" in text
-        return ("GPU error", Action.REPLACE_GPU) if gpu else ("NVSwitch error", Action.CONTACT_VENDOR)
-    form = form_of(text)
-    return None if form is None else (form.kind, form.action)
+def tell(lines: Iterable[Line], codes: KernelCodes) -> Iterator[Told]:
+    """Each event of a log with its lines, counted from 1, in the order of their first ones.
+
+    Never raises and holds a bounded part of the log. What several lines say together is one event.
+    """
+    yield from tell_numbered(((number, at, raw) for number, (at, raw) in enumerate(lines, 1)), codes)
 
 
-def _event(text: str, codes: KernelCodes) -> KernelEvent | None:
-    if _CODED.search(text):
-        return _coded(text, codes)
-    form = form_of(text)
-    if form is None:
-        return None
-    ruling, action, meaning = form.ruling, form.action, form.meaning
-    if form.family is Family.BUS and "NVRM:" in text and (known := codes.xids.get(OFF_THE_BUS)):
-        ruling, action, meaning = known.ruling, known.action, known.meaning
-    return KernelEvent(
-        source="",
-        at=None,
-        family=form.family,
-        line=text,
-        device=_device(text),
-        ruling=ruling,
-        action=action,
-        meaning=meaning,
-    )
+def tell_numbered(lines: Iterable[tuple[int, float | None, str]], codes: KernelCodes) -> Iterator[Told]:
+    """As ``tell``, for lines that bring their own ascending numbers."""
+    reader = _Reader(codes)
+    for number, at, raw in lines:
+        yield from reader.take(number, at, raw)
+    yield from reader.end()
 
 
-def _coded(text: str, codes: KernelCodes) -> KernelEvent:
-    match = _XID.search(text)
-    family, table = Family.XID, codes.xids
-    if match is None:
-        match = _SXID.search(text)
-        family, table = Family.SXID, codes.sxids
-    if match is None:
-        family = Family.XID if "NVRM: Xid" in text else Family.SXID
-        return KernelEvent(
+class _Reader:
+    def __init__(self, codes: KernelCodes) -> None:
+        self._codes = codes
+        self._open: dict[tuple[str, ...], _Open] = {}
+        self._ready: list[tuple[int, int, Told]] = []
+        self._count = 0
+        self._causes: dict[PciAddress | None, str] = {}
+        """Devices whose setting is known to be wrong, and how; None: one that was not named."""
+        self._sentence: list[tuple[int, str]] = []
+        self._named: PciAddress | None = None
+        self._now: float | None = None
+
+    def take(self, number: int, at: float | None, raw: str) -> Iterator[Told]:
+        for piece in pieces(raw):
+            said = plain(piece)
+            if said is not None:
+                self._line(_Place(number, said[0] if at is None else at, raw[:LONGEST]), said[1])
+        return self._released(number)
+
+    def end(self) -> Iterator[Told]:
+        for group in list(self._open.values()):
+            self._close(group)
+        return self._released(0)
+
+    def _released(self, number: int) -> Iterator[Told]:
+        if not self._open and not self._ready:
+            return
+        for group in list(self._open.values()):
+            waits = group.key[0] == "wait"
+            lines, seconds = (_WAIT_LINES, _WAIT_SECONDS) if waits else (_RECORD_LINES, _RECORD_SECONDS)
+            at = self._now
+            late = at is not None and group.here.at is not None and at - group.here.at > seconds
+            if number and (number - group.last > lines or late):
+                self._close(group)
+        before = min((group.first for group in self._open.values()), default=None)
+        while self._ready and (before is None or self._ready[0][0] < before):
+            yield heapq.heappop(self._ready)[2]
+
+    def _tell(self, told: Told) -> None:
+        self._count += 1
+        heapq.heappush(self._ready, (told.first, self._count, told))
+
+    def _line(self, here: _Place, text: str) -> None:
+        self._now = here.at if here.at is not None else self._now
+        known = message(text)
+        if _ANEW.match(known.body):
+            self._causes.clear()
+        mark = mark_of(known)
+        if mark is not None:
+            self._recorded(here, mark)
+            return
+        if self._waited(here, known) or self._detailed(here, known):
+            return
+        first, known = self._joined(here.number, known)
+        if is_coded(known.body):
+            event = coded(known.body, self._codes)
+            kind = "NVSwitch error" if event.family is Family.SXID else "GPU error"
+            event = replace(event, at=here.at, line=here.raw)
+            self._tell(Told(first=here.number, last=here.number, kind=kind, event=event))
+            return
+        found = form_of(known)
+        if found is not None:
+            self._sentence.clear()
+            self._formed(first, here, known, found)
+
+    def _formed(self, first: int, here: _Place, known: Message, found: Form) -> None:
+        device = known.device
+        of_nvidia = known.body.startswith("NVRM:")
+        if device is None and of_nvidia and (first < here.number or found.family is Family.BUS):
+            device = self._named
+        ruling, action, meaning = found.ruling, found.action, found.meaning
+        if found.family is Family.BUS and of_nvidia and (table := self._codes.xids.get(OFF_THE_BUS)):
+            ruling, action, meaning = table.ruling, table.action, table.meaning
+        if found.part is Part.CAUSE:
+            self._causes[device] = meaning
+        cause = self._cause_of(device, known.body) if found.part is Part.EFFECT else ""
+        if cause:
+            ruling, action, meaning = (
+                Ruling.CONFIG,
+                Action.FIX_CONFIG,
+                f"follows from a wrong setting: {cause}",
+            )
+        event = KernelEvent(
             source="",
-            at=None,
-            family=family,
-            line=text,
-            ruling=Ruling.UNKNOWN,
-            meaning=f"a line that names an {family.value.upper()} in a form that is not known",
-            action=Action.CONTACT_VENDOR,
+            at=here.at,
+            family=found.family,
+            line=here.raw,
+            device=device,
+            ruling=ruling,
+            action=action,
+            meaning=meaning,
         )
-    code = int(match["code"])
-    ruling, meaning, action = _ruled(table.get(code), family, code, match["rest"])
-    where = _WHERE.fullmatch(match["where"].strip())
-    words = _NVLINK_WORDS.search(match["rest"]) if code in _NVLINK_CODES else None
-    return KernelEvent(
-        source="",
-        at=None,
-        family=family,
-        line=text,
-        code=code,
-        subcode=None if words is None else int(words["first"], 16) >> 20 & 0x3F,
-        device=None if where is None else _address(where["address"]),
-        instance="" if where is None or where["instance"] is None else where["instance"].strip()[:40],
-        ruling=ruling,
-        meaning=meaning,
-        action=action,
-    )
+        told = Told(first=first, last=here.number, kind=found.kind, event=event)
+        if "Bus Error:" in known.body:
+            self._hold(_Open(("detail", str(device)), first, here, here.number, told=told))
+        else:
+            self._tell(told)
 
+    def _cause_of(self, device: PciAddress | None, body: str) -> str:
+        """Why a driver could not take this device, where a line before said so of it. A cause that named no
+        device is why the driver took none, and not why one that it took does not start."""
+        if device is None:
+            return next(iter(self._causes.values()), "")
+        return self._causes.get(device) or (self._causes.get(None, "") if "probe" in body else "")
 
-def _ruled(known: KernelCode | None, family: Family, code: int, rest: str) -> tuple[Ruling, str, Action]:
-    name = "Xid" if family is Family.XID else "SXid"
-    if known is None:
-        return Ruling.UNKNOWN, f"{name} {code} is in no table", Action.CONTACT_VENDOR
-    # A switch that calls its own event fatal knows better than a table that calls the code harmless.
-    if family is Family.SXID and known.ruling is Ruling.NOTE and _FATAL.search(rest):
-        return Ruling.STOP, known.meaning, Action.CONTACT_VENDOR
-    # NVIDIA ignores most of what NVLink 5 calls non-fatal at first (catalogue, resolutions by sub-code).
-    if code in _NVLINK_CODES and family is Family.XID and _NONFATAL.search(rest):
-        return Ruling.RETEST, f"{known.meaning}, called non-fatal", Action.RETEST
-    return known.ruling, known.meaning, known.action
+    def _joined(self, number: int, known: Message) -> tuple[int, Message]:
+        """Where a sentence of NVIDIA's driver that goes over several lines began, and what it says so far."""
+        body = known.body
+        if not body.startswith("NVRM:"):
+            return number, known
+        gpu = _GPU_ALONE.match(body)
+        if gpu is not None:
+            self._named = address(gpu["address"]) or self._named
+        kept = [each for each in self._sentence if number - each[0] < _SENTENCE_LINES]
+        self._sentence = (
+            [(number, body)] if _SENTENCE.match(body) else [*kept, (number, body)] if kept else []
+        )
+        if len(self._sentence) < 2 or is_coded(body) or gpu is not None:
+            return number, known
+        whole = " ".join(["NVRM:", *(text.removeprefix("NVRM:").strip() for _, text in self._sentence)])
+        joined = replace(known, body=whole, known=self._named)
+        return (self._sentence[0][0], joined) if form_of(joined) is not None else (number, known)
 
+    def _waited(self, here: _Place, known: Message) -> bool:
+        """A device that is waited for: nothing when it came back, else one event over all of it."""
+        waits = _WAITING.match(known.body) is not None
+        if not waits and not _ANSWERED.match(known.body):
+            return False
+        key = ("wait", str(known.device))
+        if waits:
+            group = self._open.get(key)
+            if group is None:
+                self._hold(_Open(key, here.number, here, here.number, known.device))
+            else:
+                group.last = here.number
+            return True
+        group = self._open.get(key)
+        if group is None:
+            return False
+        del self._open[key]
+        if known.body.lower().startswith("ready"):
+            return True
+        found = form_of(known)
+        if found is not None:
+            self._formed(group.first, here, known, found)
+        return True
 
-def _device(text: str) -> PciAddress | None:
-    """The function a line is about: the one that sent or asked where it says so, else the first named."""
-    sender = _SENDER.search(text)
-    if sender is not None:
-        return _address(next(group for group in sender.groups() if group))
-    first = _ANY_ADDRESS.search(text)
-    return None if first is None else _address(first[1])
+    def _detailed(self, here: _Place, known: Message) -> bool:
+        """A line that only says more of the PCIe error before it; it has no ruling of its own."""
+        if not _DETAIL.match(known.body) or known.device is None:
+            return False
+        group = self._open.get(("detail", str(known.device)))
+        if group is not None and group.told is not None and here.number - group.last <= _DETAIL_LINES:
+            group.last = here.number
+            group.told = replace(group.told, last=here.number)
+        return True
 
+    def _recorded(self, here: _Place, mark: Mark) -> None:
+        key = ("record", *mark.key)
+        group = self._open.get(key)
+        if group is not None and mark.begins(group.texts):
+            self._close(group)
+            group = None
+        if group is None:
+            group = _Open(key, here.number, here, here.number, mark.device)
+            self._hold(group)
+        group.last = here.number
+        if len(group.texts) < MOST_TEXT:
+            group.texts.append(mark.rest)
 
-def _address(text: str) -> PciAddress | None:
-    """As the kernel and NVIDIA write it, with or without domain and function; None when it is none."""
-    try:
-        return PciAddress.parse(text if "." in text else f"{text}.0")
-    except ValueError:
-        return None
+    def _hold(self, group: _Open) -> None:
+        older = self._open.get(group.key)
+        if older is not None:
+            self._close(older)
+        if len(self._open) >= _MOST_OPEN:
+            self._close(next(iter(self._open.values())))
+        self._open[group.key] = group
 
-
-_KMSG = re.compile(r"(?P<prefix>\d{1,5}),(?P<seq>\d{1,20}),(?P<usec>\d{1,18}),[^;]*;(?P<text>.*)", re.DOTALL)
-_PRINTED = re.compile(r"(?:<\d+>)?\[ *(?P<seconds>\d{1,12}\.\d{1,9})\] ?(?P<text>.*)", re.DOTALL)
-
-
-def kmsg_record(line: str) -> tuple[float, int, str] | None:
-    """Seconds since boot, sequence number and text of one record of /dev/kmsg; None for other lines, of which
-    the continuation lines (`` SUBSYSTEM=pci``) are some (Documentation/ABI/testing/dev-kmsg)."""
-    match = _KMSG.fullmatch(line)
-    return None if match is None else (int(match["usec"]) / 1e6, int(match["seq"]), match["text"])
-
-
-def printed_line(line: str) -> Line:
-    """A line as ``dmesg`` prints it: its time where it is given as seconds since boot, and its text."""
-    match = _PRINTED.fullmatch(line)
-    return (None, line) if match is None else (float(match["seconds"]), match["text"])
+    def _close(self, group: _Open) -> None:
+        self._open.pop(group.key, None)
+        if group.told is not None:
+            self._tell(group.told)
+            return
+        if group.key[0] == "wait":
+            family, kind = _UNFINISHED.family, _UNFINISHED.kind
+            ruling, action, meaning = _UNFINISHED.ruling, _UNFINISHED.action, _UNFINISHED.meaning
+            device = group.device
+        else:
+            record = read_record(group.texts, group.key[1], group.device)
+            family, kind, device = record.family, record.kind, record.device
+            ruling, action, meaning = record.ruling, record.action, record.meaning
+        event = KernelEvent(
+            source="",
+            at=group.here.at,
+            family=family,
+            line=group.here.raw,
+            device=device,
+            ruling=ruling,
+            action=action,
+            meaning=meaning,
+        )
+        self._tell(Told(first=group.first, last=group.last, kind=kind, event=event))

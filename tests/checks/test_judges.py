@@ -207,10 +207,11 @@ def test_a_trial_that_planted_nothing_is_no_trial() -> None:
     [
         ("DMAR: [DMA Read NO_PASID] Request device [41:00.0] fault addr 0xfee00000", "IOMMU fault"),
         ("AMD-Vi: Event logged [IO_PAGE_FAULT device=41:00.0 domain=0x000b]", "IOMMU fault"),
-        ("pcieport 0000:40:00.0: AER: Correctable error message received from 0000:41:00.0", "PCIe error"),
+        ("pcieport 0000:40:00.0: AER: Correctable error message received from 0000:41:00.0", ""),
+        ("pcieport 0000:40:00.0: AER: Uncorrected (Fatal) error received: 0000:41:00.0", "PCIe error"),
         ("mce: [Hardware Error]: CPU 3: Machine Check: 0 Bank 9: bc0000400001014", "machine check"),
         ("NVRM: Xid (PCI:0000:41:00): 79, pid=1, GPU has fallen off the bus.", "GPU error"),
-        ("vfio-pci 0000:41:00.0: not ready 1023ms after bus reset; waiting", "VFIO trouble"),
+        ("vfio-pci 0000:41:00.0: not ready 1023ms after bus reset; waiting", "device trouble"),
         ("BUG: kernel NULL pointer dereference, address: 0000000000000008", "kernel fault"),
         ("DMAR: IOMMU enabled", ""),
         ("DMAR-IR: Enabled IRQ remapping in xapic mode", ""),
@@ -223,7 +224,22 @@ def test_a_trial_that_planted_nothing_is_no_trial() -> None:
     ],
 )
 def test_kernel_lines_are_told_apart(line: str, kind: str) -> None:
-    assert [found[0] for found in trouble((line,))] == ([kind] if kind else [])
+    assert [found.kind for found in trouble((line,))] == ([kind] if kind else [])
+
+
+WRONG_MODULE = (
+    "NVRM: The NVIDIA GPU 0000:05:00.0 (PCI ID: 10de:2b85)",
+    "NVRM: installed in this system requires use of the NVIDIA open kernel modules.",
+    "NVRM: GPU 0000:05:00.0: RmInitAdapter failed! (0x22:0x56:1017)",
+)
+
+
+def test_what_was_set_wrong_before_the_run_still_explains_what_follows_in_it() -> None:
+    evidence = on_facts(kernel_log=WRONG_MODULE[:2])
+    after = replace(evidence, facts_after=replace(evidence.facts_after, kernel_log=WRONG_MODULE))
+    assert said(ask("host.kernel_log", after)).outcome is Outcome.ERROR
+    alone = replace(evidence, facts_after=replace(evidence.facts_after, kernel_log=WRONG_MODULE[2:]))
+    assert said(ask("host.kernel_log", alone)).outcome is Outcome.FAIL
 
 
 def test_old_trouble_in_the_log_is_no_fault_of_this_run() -> None:
@@ -246,6 +262,9 @@ def test_old_trouble_in_the_log_is_no_fault_of_this_run() -> None:
         (("Out of memory: Killed process 812 (python3)",), Outcome.ERROR),
         (("Out of memory: Killed process 812 (python3)", "mce: [Hardware Error]: CPU 3"), Outcome.FAIL),
         (("NVRM: GPU 0000:05:00.0: RmInitAdapter failed! (0x26:0x56:1482)",), Outcome.FAIL),
+        (WRONG_MODULE, Outcome.ERROR),
+        ((*WRONG_MODULE, "NVRM: GPU 0000:06:00.0: RmInitAdapter failed! (0x22:0x56:1017)"), Outcome.FAIL),
+        (("pcieport 0000:40:00.0: AER: Corrected error received: 0000:41:00.0",), Outcome.PASS),
     ],
 )
 def test_what_a_guest_lacks_is_ours_to_mend_and_accuses_no_card(

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 from harness.checks import run_checks
-from harness.checks.telemetry_kernel import driver_lines, judge_log
+from harness.checks.telemetry_kernel import GPU_FAMILIES, judge_log
 from harness.faults.telemetry import watched, with_telemetry
 from harness.model.evidence import Evidence
 from harness.model.guest import AttachMode
+from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, Outcome
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, HostTelemetry, KernelEvent, KernelLog, Ruling
+from harness.telemetry.kernel_log import read_kernel
 from tests.faults import clean
 
 PASS, FAIL, ERROR, MISSING = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, None
@@ -155,8 +157,9 @@ MCE = "mce: [Hardware Error]: CPU 3: Machine Check: 0 Bank 9: bc0000400001014"
     ],
 )
 def test_lines_belong_to_one_check_each(line: str, driver: bool) -> None:
-    assert bool(driver_lines(line)) is driver
-    assert bool(driver_lines(f"[   12.345678] {line}")) is driver
+    for shown in (line, f"[   12.345678] {line}"):
+        found = read_kernel([(None, shown)], "g1", KernelCodes())
+        assert any(event.family in GPU_FAMILIES for event in found) is driver
 
 
 def test_the_drivers_lines_are_judged_once_where_the_log_was_followed() -> None:

@@ -231,3 +231,46 @@ def test_storage_of_the_working_directory() -> None:
     assert (facts.storage[0].total_bytes, facts.storage[0].free_bytes) == (6102624 * 1024, 4866792 * 1024)
     broken = host(commands={"df /x": Output(status=1, text="df: no such file\n")})
     assert broken.storage[0].free_bytes is None
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\n\0", "\0", "\0\n"])
+@pytest.mark.parametrize("name", ["thread_siblings_list", "core_cpus_list"])
+def test_lists_may_end_in_nul_and_siblings_go_by_either_name(name: str, end: str) -> None:
+    facts = host(
+        {
+            f"{CPU}/online": f"0-1{end}",
+            f"{NODE}/online": f"0{end}",
+            f"{NODE}/node0/cpulist": f"0-1{end}",
+            **{f"{CPU}/cpu{cpu}/topology/{name}": f"0-1{end}" for cpu in (0, 1)},
+        },
+        cpus=2,
+        nodes=(0,),
+    )
+    assert facts.numa_nodes[0].cpus == (0, 1)
+    assert [cpu.siblings for cpu in facts.cpus] == [(0, 1), (0, 1)]
+
+
+@pytest.mark.parametrize("name", ["thread_siblings", "core_cpus"])
+def test_a_mask_says_which_threads_share_a_core_where_no_list_does(name: str) -> None:
+    masks = {f"{CPU}/cpu{cpu}/topology/{name}": "00000000,00000005\0" for cpu in (0, 2)}
+    facts = host({f"{CPU}/online": "0-2", **masks}, cpus=3)
+    assert [cpu.siblings for cpu in facts.cpus] == [(0, 2), (), (0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("files", "architecture"),
+    [
+        ({"/proc/sys/kernel/arch": "riscv64\n"}, "riscv64"),
+        ({"/proc/sys/kernel/arch": "aarch64", "/proc/cpuinfo": "vendor_id\t: GenuineIntel\n"}, "aarch64"),
+        ({"/proc/cpuinfo": "processor\t: 0\nvendor_id\t: AuthenticAMD\n"}, "x86_64"),
+        ({"/proc/cpuinfo": "processor\t: 0\nCPU implementer\t: 0x41\nCPU architecture: 8\n"}, "aarch64"),
+        ({"/proc/cpuinfo": "processor\t: 0\ncpu\t\t: POWER9, altivec supported\n"}, "ppc64le"),
+        ({"/proc/cpuinfo": "processor\t: 0\n"}, None),
+        ({"/proc/sys/kernel/arch": "$(reboot)"}, None),
+        ({}, None),
+    ],
+)
+def test_the_architecture_is_the_kernels_word_or_what_only_one_says(
+    files: dict[str, str], architecture: str | None
+) -> None:
+    assert host(files).architecture == architecture

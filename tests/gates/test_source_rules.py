@@ -143,6 +143,7 @@ _OWN_FILES = {
     "harness/backends/stream.py",  # opened for writing
     "harness/record/append.py",  # opened for writing
     "harness/record/files.py",  # directories, to fsync them
+    "harness/identity.py",  # /proc: what tells one process from another
     "harness/record/directory.py",  # RunDirectory.open
     "harness/backends/parquet.py",  # a directory, to fsync it
     "harness/stages/scratch.py",  # /proc, and a lock of our own

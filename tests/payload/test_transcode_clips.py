@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -291,6 +292,27 @@ def test_a_stream_refused_for_what_is_no_fault_keeps_the_words_that_say_so(bench
     assert nvidia["telling"](words, 300) == words.splitlines()[0]
     assert nvidia["telling"]("It broke. " * 100, 30).endswith("It broke.")
     assert not nvidia["no_fault"]("CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_UNKNOWN, map failed (16)")
+
+
+def test_words_that_accuse_the_card_are_not_outdone_by_those_that_accuse_none() -> None:
+    nvidia = runpy.run_path(str(PAYLOAD / "nvidia_video.py"))
+    harmless = "[h264 @ 0x1] Using more than 32 (40) decode surfaces might cause nvdec to fail."
+    broken = "cu->cuCtxCreate failed -> CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error encountered"
+    assert nvidia["no_fault"](f"{harmless}\ncuvidCreateDecoder failed -> CUDA_ERROR_INVALID_VALUE")
+    assert nvidia["no_fault"](f"{harmless}\n{broken}") == ""
+    assert nvidia["telling"](f"{harmless}\n{broken}", 300) == broken
+    for said in (
+        "[hevc @ 0x1] No decoder surfaces left",
+        "CUDA_ERROR_MPS_SERVER_NOT_READY",
+        "Unknown encoder 'x'",
+    ):
+        assert nvidia["no_fault"](said)
+
+
+def test_the_drivers_software_is_told_by_the_same_words_everywhere() -> None:
+    source = (PAYLOAD / "cuda_driver.py").read_text(encoding="utf-8")
+    said = runpy.run_path(str(PAYLOAD / "nvidia_video.py"))["no_fault"]("CUDA_ERROR_SYSTEM_NOT_READY")
+    assert said in " ".join("".join(re.split(r'"\n\s*"', source)).split())
 
 
 @pytest.mark.parametrize("codec", ["hevc10", "av110"])

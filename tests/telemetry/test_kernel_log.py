@@ -15,7 +15,8 @@ from harness.model.outcome import Action
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, KernelEvent, Ruling
 from harness.telemetry.kernel_forms import FORMS
-from harness.telemetry.kernel_log import MOST_ALIKE, kmsg_record, printed_line, read_kernel
+from harness.telemetry.kernel_log import MOST_ALIKE, read_kernel
+from harness.telemetry.kernel_text import kmsg_record, printed_line
 
 CODES = load_kernel_codes()
 CAPTURED = Path(__file__).resolve().parents[3] / "shared/fixtures/kernel-log/dmesg-with-xid-119.log"
@@ -147,7 +148,7 @@ def test_a_switch_that_calls_its_event_fatal_is_believed(line: str, code: int | 
         ),
         (
             "pcieport 0000:40:00.0: AER: Multiple Uncorrected (Fatal) error received: 0000:41:00.0",
-            *(Family.AER, Ruling.STOP, "0000:40:00.0"),
+            *(Family.AER, Ruling.STOP, "0000:41:00.0"),
         ),
         ("pcieport 0000:40:00.0: AER: device recovery failed", Family.AER, Ruling.RETEST, "0000:40:00.0"),
         ("pcieport 0000:40:01.0: pciehp: Slot(1): Link Down", Family.BUS, Ruling.STOP, "0000:40:01.0"),
