@@ -122,6 +122,7 @@ def test_what_a_guests_sampler_had_seen_counts_though_the_guest_is_tried_again(t
     _, guest = seen(evidence)
     assert guest is not None
     assert (guest.closed, guest.problems, guest.spool) == (True, (), GUEST_FILE)
+    assert Outcome.FAIL in outcome(evidence, "guest.gpu_errors")
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of ours\n", b"\0" * 4096, b"{}\n" * 9])
