@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from harness.cli_status import Json, end
+from harness.cli_status import Json, WholeSummaries, end
 
 app = typer.Typer(
+    cls=WholeSummaries,
     help="Hosts, profiles, labs, waivers, kernel codes and GPU models: what there is, and is it right?",
     no_args_is_help=True,
     rich_markup_mode=None,

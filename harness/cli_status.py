@@ -8,13 +8,29 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from harness.errors import ClaimError, ConfigError, HarnessError, ParseError
 
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+class WholeSummaries(TyperGroup):
+    """Commands whose list says of each the whole first sentence of its help: Typer cuts it to the line."""
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the list; a summary that is too long for one line goes on in the next."""
+        for command in self.commands.values():
+            first = " ".join((command.help or "").partition("\n\n")[0].split())
+            sentence, stop, _ = first.partition(". ")
+            command.short_help = sentence + stop.strip()
+        super().format_commands(ctx, formatter)
 
 
 def words(error: HarnessError | OSError) -> str:
@@ -35,7 +51,7 @@ def end(action: Callable[[], int]) -> None:
         typer.echo(f"shakedown: {words(error)}", err=True)
         status = 3
     except HarnessError as error:
-        typer.echo(f"shakedown: {type(error).__name__}: {words(error)}", err=True)
+        typer.echo(f"shakedown: {words(error)}", err=True)
         status = 4
     except BrokenPipeError:
         # The reader went away (`| head`): not worth a word.

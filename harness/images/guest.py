@@ -133,6 +133,17 @@ def ensure_guest_image(kind: str, progress: Callable[[str], None], *, root: Path
     return read_image(entry)
 
 
+def guest_image_here(kind: str, *, root: Path | None = None) -> GuestImage | None:
+    """The image of ``kind`` as far as it is there already: None where a run would build it first.
+
+    Raises as ``ensure_guest_image`` does.
+    """
+    if kind not in KINDS:
+        return _own_image(kind)
+    entry = cache.find(CACHE_KIND, image_digest(kind), root=root)
+    return None if entry is None else read_image(entry)
+
+
 def read_image(entry: Path) -> GuestImage:
     """A built image from its directory. Raises ImageError when its manifest is missing or damaged."""
     try:

@@ -71,6 +71,16 @@ class LabControl:
             kept = boot.ensure_snapshot(recipe, progress, root=self._cache)
             return self._start(recipe, kept, progress)
 
+    def as_it_is(self) -> SshAccess:
+        """How to reach the lab that runs; nothing is built or started. Raises LabError when none does."""
+        found = status_of(self._directory, self._lab.name, self._instance)
+        if found.ssh is None:
+            raise LabError(
+                f"lab {self._lab.name} is not running, and nothing is started or built here",
+                remedy=f"shakedown lab up {self._lab.name}, then again",
+            )
+        return found.ssh
+
     def reset(self, progress: Callable[[str], None]) -> SshAccess:
         """Back to the snapshot, on the same SSH port and with the same keys. Raises LabError."""
         recipe = self._recipe(progress)
