@@ -205,19 +205,23 @@ def plan(
 @app.command()
 def judge(
     run_dir: Annotated[Path, typer.Argument(help="A run directory, runs/HOST/RUN.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="Every reason, and every check that a broken stage left open.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Decide a recorded run again from its evidence; altered or missing evidence never gives GO.
 
     \b
-    Example:
+    Examples:
       shakedown judge runs/lab/20261122T031500Z-3f9a1c
+      shakedown judge runs/lab/20261122T031500Z-3f9a1c --all
     """
 
     def action() -> int:
         from harness.commands import judge as command  # noqa: PLC0415
 
-        return command.run(run_dir=run_dir, json_output=json_output)
+        return command.run(run_dir=run_dir, json_output=json_output, every=every)
 
     end(action)
 

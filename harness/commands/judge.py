@@ -8,14 +8,17 @@ from pathlib import Path
 
 from harness.errors import RecordError
 from harness.model.outcome import Verdict
+from harness.plugin.words import reason_lines
 from harness.record.directory import RunDirectory
 from harness.record.judge import Checker, Judgement, rejudge
 from harness.verdict.tally import tally
 from reports.parts.text import clean
 
 
-def run(*, run_dir: Path, json_output: bool, checker: Checker | None = None) -> int:
+def run(*, run_dir: Path, json_output: bool, every: bool = False, checker: Checker | None = None) -> int:
     """Judge ``run_dir`` and print the verdict with its reasons; returns the verdict's exit status.
+
+    A cause is printed once, with a count of what is open because of it; ``every`` prints those too.
 
     Altered, missing or contradicting evidence is printed and the verdict is INCONCLUSIVE (3), as it is when
     the events cannot be understood at all. Raises ConfigError when ``run_dir`` is not a run directory.
@@ -29,7 +32,7 @@ def run(*, run_dir: Path, json_output: bool, checker: Checker | None = None) -> 
     if json_output:
         sys.stdout.write(json.dumps(_data(run_dir, judgement), allow_nan=False) + "\n")
     else:
-        sys.stdout.write(_text(judgement))
+        sys.stdout.write(_text(judgement, every=every))
     return judgement.record.decision.verdict.exit_status
 
 
@@ -48,7 +51,7 @@ def _data(run_dir: Path, judgement: Judgement) -> dict[str, object]:
     }
 
 
-def _text(judgement: Judgement) -> str:
+def _text(judgement: Judgement, *, every: bool) -> str:
     record, recorded = judgement.record, judgement.recorded
     counts = ", ".join(f"{count} {key}" for key, count in tally(record.decision.coverage).items())
     was = recorded.decision.verdict.value if recorded else "never recorded"
@@ -56,7 +59,7 @@ def _text(judgement: Judgement) -> str:
     lines = [
         f"{record.decision.verdict.value}  {clean(record.host.name)}  (recorded: {was}; {words})",
         f"checks: {counts}",
-        *(clean(reason) for reason in record.decision.reasons),
+        *reason_lines(record, whole=every),
         *(f"note: {clean(note)}" for note in judgement.notes),
     ]
     return "\n".join(lines) + "\n"

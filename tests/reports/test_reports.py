@@ -408,11 +408,47 @@ def test_ocp_ends_say_what_the_verdict_says(recorded):
 
 
 def test_a_missing_required_check_is_a_junit_error(recorded):
-    suite = parse_xml(renderer("junit").render(recorded("inconclusive")))[0]
+    """Its own, or that of the stage that kept it from being asked, which lists it."""
+    record = recorded("inconclusive")
+    suite = parse_xml(renderer("junit").render(record))[0]
     errors = [c for c in suite.findall("testcase") if c.find("error") is not None]
-    assert [c.get("classname") for c in errors].count("guest.placement") == 1
-    assert errors[-1].get("classname") == "verdict"
+    assert [c.get("classname") for c in errors] == ["stage", "verdict"]
+    told = errors[0].find("error").text
+    missing = [c for c in record.decision.coverage if c.outcome is None]
+    assert missing
+    assert all(f"{cell.check} on {cell.subject}: " in told for cell in missing)
     assert suite.get("failures") == "0"
+    unbroken = replace(record, evidence=replace(record.evidence, errors=(), interrupted=False))
+    suite = parse_xml(renderer("junit").render(unbroken))[0]
+    errors = [c.get("classname") for c in suite.findall("testcase") if c.find("error") is not None]
+    assert errors == [*(c.check for c in missing), "verdict"]
+    assert suite.get("tests") == str(len(suite.findall("testcase")))
+
+
+def test_a_go_opens_with_what_was_shown_and_folds_what_decides_nothing(recorded):
+    page = renderer("html").render(recorded("go_with_waivers"))
+    shown, findings = page.index('id="shown"'), page.index('id="findings"')
+    fold = page.index("without a say in the verdict")
+    assert shown < findings < fold
+    assert page.index('<article class="finding ADVISORY"') > page.rindex("<details", 0, fold)
+    assert 'id="shown"' not in renderer("html").render(recorded("no_go"))
+
+
+@pytest.mark.parametrize("name", ["html", "md", "junit", "ocp", "openmetrics"])
+def test_an_inconclusive_verdict_stands_until_nothing(recorded, name):
+    inconclusive, go = recorded("inconclusive"), recorded("go_with_waivers")
+    day = inconclusive.expires_at[:10]
+    assert day
+    stood = renderer(name).render(replace(go, expires_at=inconclusive.expires_at))
+    assert (day in stood) or name == "openmetrics"
+    assert day not in renderer(name).render(inconclusive)
+    assert "expiry" not in renderer(name).render(inconclusive)
+
+
+def test_no_report_sends_anybody_to_find_out_why(recorded):
+    for name in SCENARIOS:
+        for format_ in ("html", "md", "junit", "ocp"):
+            assert "find out why it was never answered" not in renderer(format_).render(recorded(name))
 
 
 def test_a_required_failure_is_a_junit_failure_and_a_waived_one_is_not(recorded):
