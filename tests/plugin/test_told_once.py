@@ -80,4 +80,4 @@ def test_every_way_to_read_the_run_tells_the_cause_once_with_a_count(where) -> N
     assert count in errors[0].find("error").text
     for text in (said.out, judged, every, page):
         assert "TransportError" not in text
-        assert "never answered" not in text
+        assert "find out why" not in text
