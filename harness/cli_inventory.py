@@ -54,7 +54,7 @@ def inventory_check(
         ),
     ] = "",
 ) -> None:
-    """Read inventory files as a run would; say every wrong one, with file, line and nearest name (exit 2).
+    """Say all that a run would refuse in inventory files and what they name, with file and line (exit 2).
 
     \b
     Examples:
@@ -64,7 +64,7 @@ def inventory_check(
     """
 
     def action() -> int:
-        from harness.commands import inventory as command  # noqa: PLC0415
+        from harness.commands import inventory_check as command  # noqa: PLC0415
 
         return command.check(tuple(files or ()), kind=kind)
 

@@ -8,11 +8,11 @@ they are how a small file becomes a huge one or a value becomes something else.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, ConfigErrors
 
 MAX_BYTES = 1 << 20
 """Largest inventory file that is read; ours are a few kilobytes."""
@@ -30,12 +30,24 @@ class YamlSource:
     path: Path
     data: Any
     lines: dict[Loc, int]
+    problems: list[tuple[Loc, ConfigError]] = field(default_factory=list)
+    """What was found wrong so far, and where; ``settle`` raises it."""
 
     def line(self, loc: Loc) -> int:
         """The line of ``loc``, or of the nearest thing around it that has one."""
         while loc and loc not in self.lines:
             loc = loc[:-1]
         return self.lines.get(loc, 1)
+
+    def wrong(self, loc: Loc, message: str, *, remedy: str = "") -> None:
+        """Note that something is wrong there, and go on: whoever mends a file wants to hear all of it."""
+        self.problems.append((loc, self.error(loc, message, remedy=remedy)))
+
+    def settle(self) -> None:
+        """Raises ConfigError, or ConfigErrors for several, where anything was found wrong."""
+        found = tuple({str(problem): problem for _, problem in self.problems}.values())
+        if found:
+            raise found[0] if len(found) == 1 else ConfigErrors(found)
 
     def error(self, loc: Loc, message: str, *, remedy: str = "") -> ConfigError:
         """A ConfigError that names the file, the line and the key."""

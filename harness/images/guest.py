@@ -191,7 +191,11 @@ def _native(name: str) -> str:
     return (resources.files("harness") / "native" / name).read_text()
 
 
-def _own_image(kind: str) -> GuestImage:
+def require_own_image(kind: str) -> Path:
+    """The path of a person's own image, as far as its first bytes say what it is.
+
+    Raises ConfigError for what is no such path, ImageError for a file that cannot be read or is no qcow2.
+    """
     path = Path(kind).expanduser().absolute()
     if path.suffix != ".qcow2":
         raise ConfigError(
@@ -201,7 +205,15 @@ def _own_image(kind: str) -> GuestImage:
         with path.open("rb") as file:
             if file.read(4) != b"QFI\xfb":
                 raise ImageError(f"{path} is not a qcow2 image", remedy="convert it with qemu-img")
-            file.seek(0)
+    except OSError as error:
+        raise ImageError(f"guest image {path} cannot be read: {error}") from error
+    return path
+
+
+def _own_image(kind: str) -> GuestImage:
+    path = require_own_image(kind)
+    try:
+        with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ImageError(f"guest image {path} cannot be read: {error}") from error
