@@ -115,6 +115,9 @@ class HostControl(Protocol):
     def engine(self) -> Engine:
         """How the host runs and what that cannot show."""
 
+    def stays(self) -> str:
+        """What is left running when all is done, and how to stop it; empty for nothing."""
+
 
 class Clock(Protocol):
     """Time, so that tests need not wait."""

@@ -17,6 +17,7 @@ from harness.errors import ConfigError, ImageError
 from harness.images import cache, debian, frameworks, guest_kernel
 from harness.images.debian import ImageFile
 from harness.images.standin import compile_argv, pynvml_file, standin_sources
+from harness.progress import step
 
 PYTHON_DIR = "/usr/lib/python3/dist-packages"
 """Where the guest holds ``pynvml.py``, compiled: the sampler is told so."""
@@ -27,6 +28,9 @@ MANIFEST = "manifest.json"
 _SUITE = "bookworm"
 _RECIPE = 3
 """Raise it when the code that builds images changes what is in them."""
+_STEPS = 4
+_TAKES = {"cpu": "about three minutes", "nvidia": "five to twenty minutes, most of them in step 2"}
+"""Seen on two to sixteen cores; NVIDIA's kernel modules are compiled there."""
 _BOOTSTRAP_SECONDS = 3600.0
 """The nvidia kind compiles NVIDIA's kernel modules, on a busy machine for a quarter of an hour."""
 _DRIVER_DIR = "/usr/src/shakedown"
@@ -231,10 +235,11 @@ def _own_image(kind: str) -> GuestImage:
 def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) -> None:
     spec = KINDS[kind]
     progress(
-        f"building the {kind} guest image: ffmpeg, john, TensorFlow on Debian {_SUITE}; about three minutes"
+        f"building the {kind} guest image in {_STEPS} steps: TensorFlow, Debian {_SUITE} with ffmpeg, john "
+        f"and others, its disk, and that as qcow2; {_TAKES[kind]}"
     )
     python_dir = work / "tensorflow"
-    frameworks.install(python_dir, spec.framework, work / "tensorflow.log", progress)
+    frameworks.install(python_dir, spec.framework, work / "tensorflow.log", step(progress, 1, _STEPS))
     rootfs = work / "rootfs"
     debian.bootstrap(
         rootfs,
@@ -243,16 +248,17 @@ def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) 
         components=spec.components,
         files=_root_files(),
         customize=_customize(python_dir, keep_compiler=kind == "nvidia"),
-        progress=progress,
+        progress=step(progress, 2, _STEPS),
         deadline=_BOOTSTRAP_SECONDS,
     )
     cache.remove_tree(python_dir)
     _kernel(rootfs, work)
     raw = work / "disk.raw"
-    progress("making the guest's disk")
-    debian.make_ext4(rootfs, raw, spec.disk_mib, "guest", progress=progress, journal=False)
+    disk = step(progress, 3, _STEPS)
+    disk("making the guest's disk")
+    debian.make_ext4(rootfs, raw, spec.disk_mib, "guest", progress=disk, journal=False)
     cache.remove_tree(rootfs)
-    debian.to_qcow2(raw, work / "disk.qcow2", progress=progress)
+    debian.to_qcow2(raw, work / "disk.qcow2", progress=step(progress, 4, _STEPS))
     raw.unlink()
     _manifest(work, kind, digest, spec)
 

@@ -103,6 +103,11 @@ class LabControl:
         """How the lab runs and what that cannot show; says so when it is not running."""
         return engine_of(running_state(self._directory))
 
+    def stays(self) -> str:
+        """A lab stays up for the next run, which then takes seconds to reach it."""
+        name, number = self._lab.name, f" --instance {self._instance}" if self._instance else ""
+        return f"lab {name} stays up for the next run; stop it with: shakedown lab down {name}{number}"
+
     def _recipe(self, progress: Callable[[str], None]) -> Recipe:
         tool = find_qemu(progress, root=self._cache)
         image = ensure_host_image(self._lab.disk_gib, progress, root=self._cache)

@@ -58,6 +58,10 @@ class _Present:
         """Nothing is known of how it runs beyond what its facts say."""
         return Engine(description="a machine of its own", accelerator="hardware or not known")
 
+    def stays(self) -> str:
+        """Nothing of ours."""
+        return ""
+
 
 def _none(host: HostFile, _labs: Labs | None) -> HostControl:
     if host.ssh is None:
@@ -112,6 +116,8 @@ def open_host(
             raise ConfigError(f"host {host.name}: control.kind {host.control.kind!r} is not one of {known}")
         control = makers[host.control.kind](host, labs)
         access = control.ensure_up(progress) if start else control.as_it_is()
+        if start and control.stays():
+            stack.callback(progress, control.stays())
         transport = SshTransport(access, name=host.name, recorder=recorder)
         stack.callback(transport.close)
         transport.connect()
