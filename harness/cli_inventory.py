@@ -73,7 +73,9 @@ def inventory_check(
 
 @app.command("skus")
 def inventory_skus(
-    name: Annotated[str, typer.Argument(help="A GPU model; none for a line of each.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="A GPU model, or how some begin (h200); none for a line of each.")
+    ] = "",
     json_output: Json = False,
 ) -> None:
     """Say what a GPU model should do: each number with its source, and which are unknown.

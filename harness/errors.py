@@ -113,3 +113,14 @@ class ImageError(HarnessError):
 
 class RecordError(HarnessError):
     """A run directory is damaged, truncated or of an unknown version."""
+
+
+def why(error: BaseException) -> str:
+    """What a foreign exception says, in words: its class is for tracebacks, not for who reads a message."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or "no reason was given"
