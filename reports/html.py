@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from harness.model.inventory import Waiver
-from harness.model.outcome import Outcome, Severity, Verdict
+from harness.model.outcome import CoverageCell, Severity, Verdict
 from harness.model.record import RunRecord
 from harness.verdict.causes import Cause
 from harness.verdict.tally import tally
@@ -163,23 +163,26 @@ def _moment(when: str) -> str:
 
 
 def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
-    """Name, figure and tone of each tile; a failure that decides nothing is counted but not red."""
-    counts = tally(record.decision.coverage)
-    failed = [cell for cell in record.decision.coverage if cell.outcome is Outcome.FAIL]
-    waived = sum(bool(cell.waived_by) for cell in failed)
-    advisory = sum(cell.severity is Severity.ADVISORY for cell in failed)
-    notes = [f"{count} {word}" for count, word in ((waived, "waived"), (advisory, "advisory")) if count]
+    """Name, figure and tone of each tile; what decides nothing is counted, and not coloured."""
+    coverage = record.decision.coverage
     tiles = []
-    for key, count in counts.items():
-        name, tone = _NAMES[key], _TONES[key] if count else ""
-        if key == "fail":
-            name += f" ({', '.join(notes)})" if notes else ""
-            tone = "hot" if count > waived + advisory else ""
-        tiles.append((name, str(count), tone))
+    for key, count in tally(coverage).items():
+        cells = [cell for cell in coverage if _key(cell) == key] if key != "pass" else []
+        waived = sum(bool(cell.waived_by) for cell in cells)
+        advisory = sum(cell.severity is Severity.ADVISORY for cell in cells)
+        notes = [
+            f"{number} {word}" for number, word in ((waived, "waived"), (advisory, "advisory")) if number
+        ]
+        name = f"{_NAMES[key]} ({', '.join(notes)})" if notes else _NAMES[key]
+        tiles.append((name, str(count), _TONES[key] if count > waived + advisory else ""))
     evidence = record.evidence
     tiles.append(("guests reached", f"{sum(g.reached for g in evidence.guests)}/{len(evidence.guests)}", ""))
     tiles.append(("interventions by hand", str(len(evidence.interventions)), ""))
     return tiles
+
+
+def _key(cell: CoverageCell) -> str:
+    return next(key for key, count in tally((cell,)).items() if count)
 
 
 def _waivers(record: RunRecord) -> list[tuple[Waiver, str]]:

@@ -184,13 +184,22 @@ def shown(record: RunRecord) -> tuple[str, ...]:
             continue
         right = sum(answer.ok for result in done for answer in result.answers)
         answers = sum(len(result.answers) for result in done)
-        loads = ", ".join(dict.fromkeys(f"{result.workload} by {result.engine}" for result in done))
+        # A mix names the engine of each of its loads, which stand here by themselves.
+        loads = ", ".join(
+            dict.fromkeys(
+                result.workload if "+" in result.engine else f"{result.workload} by {result.engine}"
+                for result in done
+            )
+        )
         where = "the machine itself" if guest.name == "bare" else f"guest {guest.name}"
         lines.append(f"{where}: {right} of {answers} known answers right ({loads})")
     seconds = sum(result.seconds or 0.0 for guest in evidence.guests for result in guest.results)
-    watched = [guest.name for guest in evidence.guests if guest.telemetry is not None]
+    watched = sum(guest.telemetry is not None for guest in evidence.guests)
     if seconds:
-        lines.append(f"{duration(seconds)} of load in all, watched in {', '.join(watched) or 'no guest'}")
+        beside = (
+            f"watched in {watched} of {many(len(evidence.guests), 'guest')}" if watched else "not watched"
+        )
+        lines.append(f"{duration(seconds)} of load in all, {beside}")
     return tuple(lines)
 
 

@@ -101,7 +101,7 @@ def checkout(tmp_path) -> Checkout:
     _program(uv / "bin/uv", _UV)
     (uv / ".complete").touch()
     _program(made.tools / "dpkg-query", _DPKG)
-    for name in ("apt-get", "sudo"):
+    for name in ("apt-get", "sudo", "systemctl"):
         _program(made.tools / name, _LOUD)
     # Any Python of the test will do; the one of the system may be without headers.
     python = f'#!/bin/sh\n[ "$2" = -c ] && echo "{sys.executable}"\n'
@@ -233,7 +233,7 @@ def test_who_only_asks_gets_nothing_installed_beyond_the_python_environment(chec
         (REHEARSAL, "hashcat"),
         (("qualify", "--host=local", "--profile=bare-burnin"), "hashcat"),
         (BARE, "mmdebstrap hashcat"),  # the default host is the lab
-        (("test", "-e", "py311"), "mmdebstrap openssh-server g++"),
+        (("test", "-e", "py311"), "mmdebstrap hashcat openssh-server g++"),
     ],
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
@@ -271,3 +271,14 @@ def test_no_apt_only_names_them_and_goes_on(checkout) -> None:
     assert "not installed because of SHAKEDOWN_NO_APT: gcc" in err
     assert "not installed because of SHAKEDOWN_NO_APT: mmdebstrap" in err
     assert not any("apt-get" in call for call in checkout.calls)
+
+
+def test_the_ssh_server_that_tests_use_is_neither_started_nor_enabled(checkout) -> None:
+    checkout.run("test", MISSING="openssh-server")
+    words = [call.removeprefix("sudo -n ").split() for call in checkout.calls]
+    acts = [w[2] if w[0] == "systemctl" else w[-1] for w in words if w[0] in ("systemctl", "apt-get")]
+    assert acts == ["mask", "update", "openssh-server", "unmask", "disable"]
+    checkout.calls_file.unlink()
+    (checkout.root / ".venv/.shakedown-test-tools").unlink()
+    checkout.run("test", MISSING="g++")
+    assert not [call for call in checkout.calls if "systemctl" in call]

@@ -24,7 +24,7 @@ from referencing import Registry, Resource
 
 from harness.errors import ConfigError
 from harness.model.evidence import Answer, Engine, Note, StageError
-from harness.model.outcome import Verdict
+from harness.model.outcome import Severity, Verdict
 from harness.model.record import RunRecord
 from harness.model.telemetry import (
     Family,
@@ -429,6 +429,20 @@ def test_a_go_opens_with_what_was_shown_and_folds_what_decides_nothing(recorded)
     assert shown < findings < fold
     assert page.index('<article class="finding ADVISORY"') > page.rindex("<details", 0, fold)
     assert 'id="shown"' not in renderer("html").render(recorded("no_go"))
+
+
+def test_a_tile_has_a_colour_only_for_what_has_a_say(recorded):
+    record = recorded("go_with_waivers")
+    first = record.decision.coverage[:2]
+    cells = [replace(c, severity=Severity.ADVISORY, outcome=None, waived_by="") for c in first]
+    decision = replace(record.decision, coverage=(*cells, *record.decision.coverage[2:]))
+    page = renderer("html").render(replace(record, decision=decision))
+    assert '<div class="tile "><b>2</b><span>missing (2 advisory)</span></div>' in page
+    required = replace(
+        decision, coverage=(replace(cells[0], severity=Severity.BLOCKER), *decision.coverage[1:])
+    )
+    page = renderer("html").render(replace(record, decision=required))
+    assert '<div class="tile unsure"><b>2</b><span>missing (1 advisory)</span></div>' in page
 
 
 @pytest.mark.parametrize("name", ["html", "md", "junit", "ocp", "openmetrics"])
