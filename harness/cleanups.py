@@ -65,7 +65,7 @@ def told(error: BaseException) -> str:
 
 def _sentence(error: BaseException) -> str:
     text = " ".join(str(error).split("\n"))
-    return text or type(error).__name__
+    return text or "no reason was given"
 
 
 def _chain(trouble: BaseException, cause: BaseException) -> Iterator[BaseException]:

@@ -12,10 +12,11 @@ from typing import Annotated
 import typer
 
 from harness import cli_inventory, cli_lab, cli_rules
-from harness.cli_status import Defects, Json, end
+from harness.cli_status import Defects, Json, WholeSummaries, end
 from harness.shown import say
 
 app = typer.Typer(
+    cls=WholeSummaries,
     name="shakedown",
     help="Qualify GPU passthrough hosts: GO, NO_GO or INCONCLUSIVE, with the evidence.",
     no_args_is_help=True,
@@ -53,7 +54,10 @@ def qualify(
     host: HostName = "lab",
     profile: Annotated[
         str,
-        typer.Option("--profile", help="smoke, nightly, bare, or a profile's path (default: smoke or bare)."),
+        typer.Option(
+            "--profile",
+            help="A profile of `shakedown inventory list profiles`, or its path (default: smoke, or bare).",
+        ),
     ] = "",
     attach: Annotated[
         str,
@@ -72,7 +76,11 @@ def qualify(
     runs: Annotated[Path, typer.Option("--runs", help="Where run directories go.")] = Path("runs"),
     json_output: Json = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List every change that would be made on the host, make none.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="List every change that would be made, make none: nothing is built or installed.",
+        ),
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait for GPUs that another run holds.")] = False,
     resume: Annotated[
@@ -170,7 +178,7 @@ def plan(
 
     \b
     Example:
-      shakedown plan --facts facts.json --gpus 2 --json
+      shakedown plan --facts facts.json --gpus 2 --host rack12
     """
 
     def action() -> int:
@@ -198,19 +206,23 @@ def plan(
 @app.command()
 def judge(
     run_dir: Annotated[Path, typer.Argument(help="A run directory, runs/HOST/RUN.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="Every reason, and every check that a broken stage left open.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
     """Decide a recorded run again from its evidence; altered or missing evidence never gives GO.
 
     \b
-    Example:
+    Examples:
       shakedown judge runs/lab/20261122T031500Z-3f9a1c
+      shakedown judge runs/lab/20261122T031500Z-3f9a1c --all
     """
 
     def action() -> int:
         from harness.commands import judge as command  # noqa: PLC0415
 
-        return command.run(run_dir=run_dir, json_output=json_output)
+        return command.run(run_dir=run_dir, json_output=json_output, every=every)
 
     end(action)
 
@@ -276,14 +288,19 @@ def report(
         str, typer.Option("--format", help="html, md, json, junit, ocp, openmetrics (default: all).")
     ] = "",
     output: Annotated[
-        Path | None, typer.Option("--output", help="Write there, not beside the record.")
+        Path | None,
+        typer.Option(
+            "--output",
+            help="Write there, not beside the record: a folder, or (one run, one format) the file itself.",
+        ),
     ] = None,
 ) -> None:
     """Render recorded runs.
 
     \b
-    Example:
+    Examples:
       shakedown report runs/lab/20261122T031500Z-3f9a1c --format html,junit
+      shakedown report runs/lab/20261122T031500Z-3f9a1c --output lab.html
     """
 
     def action() -> int:
@@ -340,6 +357,26 @@ def run_tests(
 
     def action() -> int:
         from harness.commands import test as command  # noqa: PLC0415
+
+        return command.run(tuple(arguments or ()))
+
+    end(action)
+
+
+@app.command("pytest", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run_pytest(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of pytest.")] = None,
+) -> None:
+    """Hand over to the pytest of Shakedown's environment.
+
+    \b
+    Examples:
+      shakedown pytest suites --candidate lab --profile smoke
+      shakedown pytest tests/placement -k oracle
+    """
+
+    def action() -> int:
+        from harness.commands import session as command  # noqa: PLC0415
 
         return command.run(tuple(arguments or ()))
 

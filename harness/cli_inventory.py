@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from harness.cli_status import Json, end
+from harness.cli_status import Json, WholeSummaries, end
 
 app = typer.Typer(
+    cls=WholeSummaries,
     help="Hosts, profiles, labs, waivers, kernel codes and GPU models: what there is, and is it right?",
     no_args_is_help=True,
     rich_markup_mode=None,
@@ -53,7 +54,7 @@ def inventory_check(
         ),
     ] = "",
 ) -> None:
-    """Read inventory files as a run would; say every wrong one, with file, line and nearest name (exit 2).
+    """Say all that a run would refuse in inventory files and what they name, with file and line (exit 2).
 
     \b
     Examples:
@@ -63,7 +64,7 @@ def inventory_check(
     """
 
     def action() -> int:
-        from harness.commands import inventory as command  # noqa: PLC0415
+        from harness.commands import inventory_check as command  # noqa: PLC0415
 
         return command.check(tuple(files or ()), kind=kind)
 
@@ -72,7 +73,9 @@ def inventory_check(
 
 @app.command("skus")
 def inventory_skus(
-    name: Annotated[str, typer.Argument(help="A GPU model; none for a line of each.")] = "",
+    name: Annotated[
+        str, typer.Argument(help="A GPU model, or how some begin (h200); none for a line of each.")
+    ] = "",
     json_output: Json = False,
 ) -> None:
     """Say what a GPU model should do: each number with its source, and which are unknown.

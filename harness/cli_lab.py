@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from harness.cli_status import Json, end
+from harness.cli_status import Json, WholeSummaries, end
 
 app = typer.Typer(
+    cls=WholeSummaries,
     help="The emulated candidate host: a whole passthrough host in QEMU, no GPU needed.",
     no_args_is_help=True,
     rich_markup_mode=None,

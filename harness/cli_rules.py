@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import typer
 
-from harness.cli_status import Json, end
+from harness.cli_status import Json, WholeSummaries, end
 
 app = typer.Typer(
+    cls=WholeSummaries,
     help="The rules that runs are judged by: whether each of them can do its work.",
     no_args_is_help=True,
     rich_markup_mode=None,

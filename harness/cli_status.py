@@ -8,15 +8,31 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer.core import TyperGroup
 
 from harness.cleanups import notes, told
 from harness.errors import ClaimError, ConfigError, HarnessError, ParseError
 from harness.shown import hand_out, warn
 
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+class WholeSummaries(TyperGroup):
+    """Commands whose list says of each the whole first sentence of its help: Typer cuts it to the line."""
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the list; a summary that is too long for one line goes on in the next."""
+        for command in self.commands.values():
+            first = " ".join((command.help or "").partition("\n\n")[0].split())
+            sentence, stop, _ = first.partition(". ")
+            command.short_help = sentence + stop.strip()
+        super().format_commands(ctx, formatter)
 
 
 def words(error: HarnessError | OSError) -> list[str]:
@@ -24,9 +40,9 @@ def words(error: HarnessError | OSError) -> list[str]:
     return told(error).split("\n")[:40]
 
 
-def _complain(error: HarnessError | OSError, kind: str = "") -> None:
+def _complain(error: HarnessError | OSError) -> None:
     first, *rest = words(error)
-    warn(f"shakedown: {kind}{first}", *rest)
+    warn(f"shakedown: {first}", *rest)
 
 
 def end(action: Callable[[], int]) -> None:
@@ -46,7 +62,7 @@ def end(action: Callable[[], int]) -> None:
         _complain(error)
         status = 3
     except HarnessError as error:
-        _complain(error, f"{type(error).__name__}: ")
+        _complain(error)
         status = 4
     except BrokenPipeError:
         # The reader went away (`| head`): not worth a word.

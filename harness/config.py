@@ -7,6 +7,7 @@ unknown, the nearest one that exists.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import json
@@ -67,7 +68,9 @@ def load_profile(name: str | Path) -> Profile:
 @reader("the profile", ConfigError)
 def require_fit(profile: Profile, name: str | Path, host: HostFile) -> None:
     """Raises ConfigError, with file and line, where a group needs more GPUs than the host has."""
-    check_fit(profile, host, read_yaml(find("profiles", name)))
+    source = read_yaml(find("profiles", name))
+    check_fit(profile, host, source)
+    source.settle()
 
 
 @reader("the lab description", ConfigError)
@@ -88,11 +91,15 @@ def load_waivers(names: Iterable[str | Path]) -> tuple[Waiver, ...]:
     found: dict[str, Waiver] = {}
     for name in names:
         source = read_yaml(find("waivers", name))
-        for index, waiver in enumerate(_validate(_WaiverFile, source).waivers):
-            check_waiver(waiver, source, ("waivers", index))
-            if waiver.id in found:
-                raise source.error(("waivers", index, "id"), f"waiver {waiver.id!r} is given twice")
-            found[waiver.id] = waiver
+
+        def rules(file: _WaiverFile, source: YamlSource) -> None:
+            for index, waiver in enumerate(file.waivers):
+                check_waiver(waiver, source, ("waivers", index))
+                if waiver.id in found:
+                    source.wrong(("waivers", index, "id"), f"waiver {waiver.id!r} is given twice")
+                found[waiver.id] = waiver
+
+        _checked(_WaiverFile, source, rules)
     return tuple(found.values())
 
 
@@ -126,10 +133,13 @@ def load_skus() -> tuple[Sku, ...]:
 def load_sku_file(name: str | Path) -> SkuFile:
     """One description, as far as its shape goes. Raises ConfigError."""
     source = read_yaml(find("skus", name))
-    sku = _validate(Sku, source)
-    if sku.name != source.path.stem:
-        raise source.error(("name",), f"the file is called {source.path.stem!r}", remedy="give both one name")
-    return SkuFile(sku=sku, source=source)
+
+    def named_like_its_file(sku: Sku, source: YamlSource) -> None:
+        if sku.name != source.path.stem:
+            called = f"the file is called {source.path.stem!r}"
+            source.wrong(("name",), called, remedy="give both one name")
+
+    return SkuFile(sku=_checked(Sku, source, named_like_its_file), source=source)
 
 
 @reader("the kernel codes", ConfigError)
@@ -141,30 +151,32 @@ def load_kernel_codes() -> KernelCodes:
 @reader("the kernel codes", ConfigError)
 def load_kernel_code_file(name: str | Path) -> dict[int, KernelCode]:
     """One table by code. Raises ConfigError; a code given twice or without a source is an error."""
-    source = read_yaml(find("kernel", name))
-    file = _validate(KernelCodeFile, source)
     found: dict[int, KernelCode] = {}
-    for index, entry in enumerate(file.codes):
-        _check_kernel_code(entry, file, source, ("codes", index))
-        if entry.code in found:
-            raise source.error(("codes", index, "code"), f"code {entry.code} is given twice")
-        found[entry.code] = entry
-    if not found:
-        raise source.error(("codes",), "a table without codes would call every event unknown")
+
+    def rules(file: KernelCodeFile, source: YamlSource) -> None:
+        for index, entry in enumerate(file.codes):
+            _check_kernel_code(entry, file, source, ("codes", index))
+            if entry.code in found:
+                source.wrong(("codes", index, "code"), f"code {entry.code} is given twice")
+            found[entry.code] = entry
+        if not found:
+            source.wrong(("codes",), "a table without codes would call every event unknown")
+
+    _checked(KernelCodeFile, read_yaml(find("kernel", name)), rules)
     return found
 
 
 def _check_kernel_code(entry: KernelCode, file: KernelCodeFile, source: YamlSource, loc: Loc) -> None:
     unnamed = sorted(set(entry.sources) - set(file.references))
     if entry.ruling is Ruling.UNKNOWN:
-        raise source.error((*loc, "ruling"), "what is in the table is ruled; leave out what is unknown")
+        source.wrong((*loc, "ruling"), "what is in the table is ruled; leave out what is unknown")
     if (entry.action is Action.NONE) != (entry.ruling in (Ruling.LINK, Ruling.NOTE)):
-        raise source.error((*loc, "action"), "an action is due for stop, retest and config, and only there")
+        source.wrong((*loc, "action"), "an action is due for stop, retest and config, and only there")
     if not entry.sources or unnamed:
         strangers = f"sources not among the references: {', '.join(unnamed)}"
-        raise source.error((*loc, "sources"), strangers if unnamed else "no source is given")
+        source.wrong((*loc, "sources"), strangers if unnamed else "no source is given")
     if not entry.meaning.strip() or entry.code < 1:
-        raise source.error(loc, "a code is a number from 1 and has a meaning")
+        source.wrong(loc, "a code is a number from 1 and has a meaning")
 
 
 def inventory_dirs(environment: Mapping[str, str] | None = None) -> tuple[Path, ...]:
@@ -223,9 +235,55 @@ def _load(
     source = read_yaml(find(folder, name))
     if based and isinstance(source.data, dict) and _BASED_ON in source.data:
         source = _on_base(folder, source)
-    value = _validate(kind, source)
-    rules(value, source)
+    return _checked(kind, source, rules)
+
+
+def _checked(kind: type[T], source: YamlSource, rules: Callable[[T, YamlSource], None]) -> T:
+    """The value. Raises ConfigError with all that is wrong: its shape, and by the rules what has a shape."""
+    value, bad = _shaped(kind, source)
+    if bad:
+        value, _ = _shaped(kind, _without(kind, source, bad))
+    if value is not None:
+        ruled = dataclasses.replace(source, problems=[])
+        try:
+            rules(value, ruled)
+        except ConfigError as error:
+            ruled.problems.append(((), error))
+        # What the rules say of a place that was taken out would say of nothing.
+        source.problems.extend(
+            (loc, problem) for loc, problem in ruled.problems if not any(_overlap(loc, b) for b in bad)
+        )
+    source.settle()
+    assert value is not None  # noqa: S101  without a value there was a problem
     return value
+
+
+def _overlap(one: Loc, other: Loc) -> bool:
+    shorter = min(len(one), len(other))
+    return one[:shorter] == other[:shorter]
+
+
+_PLACEHOLDERS: dict[Any, Any] = {str: "placeholder", int: 1, float: 1.0}
+
+
+def _without(kind: type[Any], source: YamlSource, places: Iterable[Loc]) -> YamlSource:
+    """The same with what stands at these places taken out, or replaced where a plain value has to be; its
+    problems are its own."""
+    data = copy.deepcopy(source.data)
+    for place in places:
+        here, holder, path = data, None, place
+        for depth, step in enumerate(place, 1):
+            if isinstance(here, dict):
+                holder, path = here, place[:depth]
+            try:
+                here = here[step]
+            except (LookupError, TypeError):
+                break
+        if holder is not None and path[-1] in holder:
+            value = _PLACEHOLDERS.get(_type_at(kind, path))
+            holder.pop(path[-1])
+            holder |= {} if value is None else {path[-1]: value}
+    return dataclasses.replace(source, data=data, problems=[])
 
 
 def _on_base(folder: str, source: YamlSource) -> YamlSource:
@@ -248,6 +306,11 @@ def _on_base(folder: str, source: YamlSource) -> YamlSource:
 
 
 def _validate(kind: type[T], source: YamlSource) -> T:
+    return _checked(kind, source, lambda _value, _source: None)
+
+
+def _shaped(kind: type[T], source: YamlSource) -> tuple[T | None, tuple[Loc, ...]]:
+    """The value, or every place where the data have another shape than it; those are noted in ``source``."""
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  0.1 s, which `--help` must not pay
 
     if not isinstance(source.data, dict):
@@ -255,13 +318,15 @@ def _validate(kind: type[T], source: YamlSource) -> T:
     try:
         # Through JSON because only there is pydantic strict about scalars ("4" is not 4) and lax about
         # shapes (a list becomes a tuple).
-        return TypeAdapter(kind).validate_json(json.dumps(source.data), strict=True)
+        return TypeAdapter(kind).validate_json(json.dumps(source.data), strict=True), ()
     except ValidationError as error:
         problems = error.errors()
-        raise _explain(kind, source, problems[0], others=len(problems) - 1) from error
+        for problem in problems:
+            _explain(kind, source, problem)
+        return None, tuple(tuple(problem["loc"]) for problem in problems)
 
 
-def _explain(kind: type[Any], source: YamlSource, problem: Any, *, others: int) -> ConfigError:
+def _explain(kind: type[Any], source: YamlSource, problem: Any) -> None:
     loc: Loc = tuple(problem["loc"])
     parent = _type_at(kind, loc[:-1])
     keys = [f.name for f in dataclasses.fields(parent)] if dataclasses.is_dataclass(parent) else []
@@ -277,9 +342,7 @@ def _explain(kind: type[Any], source: YamlSource, problem: Any, *, others: int) 
         message = f"{problem['msg']}; found {_said(problem['input'])}"
         expected = str(problem.get("ctx", {}).get("expected", ""))
         remedy = f"use one of {expected}" if problem["type"] in ("enum", "literal_error") else ""
-    if others:
-        message += f" (and {others} more problem{'s' if others > 1 else ''} in this file)"
-    return source.error(loc, message, remedy=remedy)
+    source.wrong(loc, message, remedy=remedy)
 
 
 def _named_field(kind: type[Any], loc: Loc, problem: Any) -> str:

@@ -1,4 +1,4 @@
-"""What must hold in an inventory file beyond its shape. Each rule raises ConfigError with file and line."""
+"""What must hold in an inventory file beyond its shape. Rules note all that is wrong, with file and line."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ import the workloads."""
 _ATTACH = {check.id: check.attach for check in CHECKS}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+GUEST_IMAGES = ("cpu", "nvidia")
+"""Kinds of ``harness.images.guest``; a test compares the two, as with the workloads."""
 _CONTROLS = ("none", "lab", "local")
 """Who starts a host: nobody, the lab, or it is this machine itself (``harness.stages.access``)."""
 _DEVICE_KINDS = ("edu", "nvme", "virtio-rng")
@@ -69,16 +71,18 @@ def check_host(host: HostFile, source: YamlSource) -> None:
     _name(host.name, source)
     _known(host.control.kind, _CONTROLS, source, ("control", "kind"), "control")
     if host.control.kind == "none" and host.ssh is None:
-        raise source.error(("ssh",), "how to reach the host is missing", remedy="add ssh: {address: ...}")
+        source.wrong(("ssh",), "how to reach the host is missing", remedy="add ssh: {address: ...}")
     if host.control.kind == "lab" and not host.control.lab:
-        raise source.error(("control", "lab"), "the name of a lab description is missing")
+        source.wrong(("control", "lab"), "the name of a lab description is missing")
     _gpus(host, source)
     if host.nvml_standin and host.subject is SubjectKind.HARDWARE:
         message = "a host whose subject is hardware cannot be watched through a stand-in"
-        raise source.error(("nvml_standin",), message, remedy="set subject: standin, or take the line out")
+        source.wrong(("nvml_standin",), message, remedy="set subject: standin, or take the line out")
+    if not host.guest_image.endswith(".qcow2"):
+        _known(host.guest_image, GUEST_IMAGES, source, ("guest_image",), "guest image")
     for key, texts in (("work_dir", (host.work_dir,)), ("image_dirs", host.image_dirs)):
         if any(not text.startswith("/") or not text.isprintable() for text in texts):
-            raise source.error((key,), "paths on the host are absolute")
+            source.wrong((key,), "paths on the host are absolute")
 
 
 def _gpus(host: HostFile, source: YamlSource) -> None:
@@ -87,13 +91,13 @@ def _gpus(host: HostFile, source: YamlSource) -> None:
     for index, text in enumerate(host.placement.selector.ids):
         if not _PCI_ID.fullmatch(text):
             place = ("placement", "selector", "ids", index)
-            raise source.error(place, f"not vendor:device in lower-case hex: {text[:40]!r}")
+            source.wrong(place, f"not vendor:device in lower-case hex: {text[:40]!r}")
     for key in ("reserved_cores_per_node", "reserved_memory_mib_per_node"):
         _between(getattr(host.placement, key), 0, 1 << 30, source, ("placement", key))
     if host.expected_link is not None:
         link = host.expected_link
         if link.speed_gts is None and link.width is None:
-            raise source.error(("expected_link",), "gives neither speed_gts nor width")
+            source.wrong(("expected_link",), "gives neither speed_gts nor width")
         _link(link.speed_gts, link.width, source, ("expected_link",), ("speed_gts", "width"))
 
 
@@ -105,16 +109,16 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
             _user_test(check, source)
             continue
         _known(check, CHECK_IDS, source, ("checks", check), "check")
-        if profile.attach not in _ATTACH[check]:
+        if profile.attach not in _ATTACH.get(check, (profile.attach,)):
             message = f"{check} cannot be asked in attach mode {profile.attach.value}"
-            raise source.error(("checks", check), message, remedy="take the line out")
+            source.wrong(("checks", check), message, remedy="take the line out")
     if Severity.BLOCKER not in profile.checks.values():
-        raise source.error(("checks",), "no blocker: such a profile would pass any host")
+        source.wrong(("checks",), "no blocker: such a profile would pass any host")
     if not profile.guests:
-        raise source.error(("guests",), "no guest is demanded")
+        source.wrong(("guests",), "no guest is demanded")
     if profile.attach is AttachMode.BARE and [(g.gpus, g.together) for g in profile.guests] != [(0, ())]:
         message = "a bare profile has one entry, of 0 GPUs: the machine itself, with all it has"
-        raise source.error(("guests",), message)
+        source.wrong(("guests",), message)
     _telemetry(profile, source)
     _disturbance(profile, source)
     for index, entry in enumerate(profile.guests):
@@ -143,11 +147,11 @@ def _group(entry: GroupSpec, source: YamlSource, loc: Loc) -> None:
     """An entry is one guest or at least two that live together, never both."""
     if (entry.gpus is None) == (not entry.together):
         message = "a guest has `gpus`; guests that live at the same time are listed in `together`"
-        raise source.error(loc, f"gives {'both' if entry.together else 'neither'}: {message}")
+        source.wrong(loc, f"gives {'both' if entry.together else 'neither'}: {message}")
     if entry.together and entry.workloads:
-        raise source.error((*loc, "workloads"), "each guest of a group has its own workloads")
+        source.wrong((*loc, "workloads"), "each guest of a group has its own workloads")
     if len(entry.together) == 1:
-        raise source.error((*loc, "together"), "one guest has no neighbours: write `gpus` alone")
+        source.wrong((*loc, "together"), "one guest has no neighbours: write `gpus` alone")
     for at, spec in enumerate(entry.members):
         place = (*loc, "together", at) if entry.together else loc
         _between(spec.gpus, 0, 16, source, (*place, "gpus"))
@@ -160,7 +164,7 @@ def check_fit(profile: Profile, host: HostFile, source: YamlSource) -> None:
     for index, entry in enumerate(profile.guests):
         total = sum(spec.gpus for spec in entry.members)
         if entry.together and host.expected_gpus is not None and total > host.expected_gpus:
-            raise source.error(
+            source.wrong(
                 ("guests", index, "together"),
                 f"these guests need {total} GPUs at the same time, and host {host.name} has "
                 f"{host.expected_gpus} (expected_gpus)",
@@ -171,7 +175,7 @@ def check_fit(profile: Profile, host: HostFile, source: YamlSource) -> None:
 def _user_test(check: str, source: YamlSource) -> None:
     name = check.removeprefix(USER)
     if not name.isidentifier() or not name.startswith("test"):
-        raise source.error(
+        source.wrong(
             ("checks", check), f"not the name of a test: {name[:60]!r}", remedy="write user.test_my_driver"
         )
 
@@ -182,7 +186,9 @@ def _telemetry(profile: Profile, source: YamlSource) -> None:
     _between(spec.slow_hz, 0.05, spec.fast_hz, source, ("telemetry", "slow_hz"))
     _between(spec.host_period_seconds, 0.5, 60.0, source, ("telemetry", "host_period_seconds"))
     # Two samples may not even be due within a shorter time; a longer one hides a reset between two loads.
-    _between(spec.max_gap_seconds, 2.0 / spec.fast_hz, 60.0, source, ("telemetry", "max_gap_seconds"))
+    _between(
+        spec.max_gap_seconds, 2.0 / max(spec.fast_hz, 0.1), 60.0, source, ("telemetry", "max_gap_seconds")
+    )
     spares = profile.virtualization
     # One value has no interval, so it could neither keep nor break a floor.
     _between(spares.least_runs, 2, 1000, source, ("virtualization", "least_runs"))
@@ -201,7 +207,8 @@ def _disturbance(profile: Profile, source: YamlSource) -> None:
         where = ("disturbance", "floors", name)
         workload, dot, _ = name.partition(".")
         if not dot:
-            raise source.error(where, "not the name of a measurement", remedy="write WORKLOAD.FIGURE")
+            source.wrong(where, "not the name of a measurement", remedy="write WORKLOAD.FIGURE")
+            continue
         _known(workload, WORKLOAD_NAMES, source, where, "workload")
         _share(share, source, where)
 
@@ -211,12 +218,12 @@ def check_waiver(waiver: Waiver, source: YamlSource, loc: Loc) -> None:
     _known(waiver.check, CHECK_IDS, source, (*loc, "check"), "check")
     for key in ("id", "owner", "reason", "subject"):
         if not getattr(waiver, key).strip():
-            raise source.error((*loc, key), "is empty")
+            source.wrong((*loc, key), "is empty")
     try:
         date.fromisoformat(waiver.expires)
     except ValueError:
         message = f"not a date: {waiver.expires[:40]!r}"
-        raise source.error((*loc, "expires"), message, remedy="write YYYY-MM-DD") from None
+        source.wrong((*loc, "expires"), message, remedy="write YYYY-MM-DD")
 
 
 def check_lab(lab: LabFile, source: YamlSource) -> None:
@@ -247,17 +254,17 @@ def check_standin(scenario: StandinScenario, source: YamlSource) -> None:
     texts = {("driver",): scenario.driver, ("nvml",): scenario.nvml, ("card", "name"): scenario.card.name}
     for loc, text in texts.items():
         if not text or len(text) > 40 or not text.isprintable():
-            raise source.error(loc, f"not a usable text of up to 40 characters: {text[:60]!r}")
+            source.wrong(loc, f"not a usable text of up to 40 characters: {text[:60]!r}")
     for key in ("pci_id", "subsystem"):
         if not _PCI_ID.fullmatch(getattr(scenario.card, key)):
-            raise source.error(("card", key), "a PCI id is vendor:device in hexadecimal, quoted")
+            source.wrong(("card", key), "a PCI id is vendor:device in hexadecimal, quoted")
     for index, load in enumerate(scenario.load):
         _between(load.share, 0.0, 1.0, source, ("load", index, "share"))
         if load.at < (scenario.load[index - 1].at if index else 0.0):
-            raise source.error(("load", index, "at"), "loads are given in order of time")
+            source.wrong(("load", index, "at"), "loads are given in order of time")
     for key, given, most in (("load", scenario.load, MOST_LOADS), ("faults", scenario.faults, MOST_FAULTS)):
         if len(given) > most:
-            raise source.error((key,), f"{len(given)} are more than the {most} that fit")
+            source.wrong((key,), f"{len(given)} are more than the {most} that fit")
     for index, fault in enumerate(scenario.faults):
         _standin_fault(fault, source, ("faults", index))
 
@@ -266,17 +273,17 @@ def _standin_fault(fault: StandinFault, source: YamlSource, loc: Loc) -> None:
     if fault.gpu is not None:
         _between(fault.gpu, 0, MOST_GPUS - 1, source, (*loc, "gpu"))
     if fault.at < 0 or (fault.until is not None and fault.until <= fault.at):
-        raise source.error((*loc, "at"), "a fault begins at 0 s or later, and before it is over")
+        source.wrong((*loc, "at"), "a fault begins at 0 s or later, and before it is over")
     pattern = _STANDIN_WHAT.get(fault.kind, "")
     if len(fault.what) > 150 or not fault.what.isprintable() or not re.fullmatch(pattern, fault.what):
         remedy = f"for {fault.kind} it has the form {pattern}" if pattern else f"{fault.kind} takes none"
-        raise source.error((*loc, "what"), f"not understood: {fault.what[:60]!r}", remedy=remedy)
+        source.wrong((*loc, "what"), f"not understood: {fault.what[:60]!r}", remedy=remedy)
 
 
 def _name(name: str, source: YamlSource) -> None:
     # Names become directories under runs/.
     if not _NAME.fullmatch(name) or ".." in name:
-        raise source.error(("name",), f"not a usable name: {name[:60]!r}", remedy="letters, digits, . _ -")
+        source.wrong(("name",), f"not a usable name: {name[:60]!r}", remedy="letters, digits, . _ -")
 
 
 def _known(name: str, known: Iterable[str], source: YamlSource, loc: Loc, what: str) -> None:
@@ -284,17 +291,17 @@ def _known(name: str, known: Iterable[str], source: YamlSource, loc: Loc, what: 
     if name not in names:
         close = difflib.get_close_matches(name[:80], names, n=1, cutoff=0.4)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise source.error(loc, f"unknown {what} {name[:60]!r}{hint}", remedy=f"known: {', '.join(names)}")
+        source.wrong(loc, f"unknown {what} {name[:60]!r}{hint}", remedy=f"known: {', '.join(names)}")
 
 
 def _between(value: float, low: float, high: float, source: YamlSource, loc: Loc) -> None:
     if not low <= value <= high:
-        raise source.error(loc, f"{value} is not between {low} and {high}")
+        source.wrong(loc, f"{value} is not between {low} and {high}")
 
 
 def _share(value: float, source: YamlSource, loc: Loc) -> None:
     if not 0.0 < value <= 1.0:
-        raise source.error(loc, f"{value} is not a share above 0 and at most 1")
+        source.wrong(loc, f"{value} is not a share above 0 and at most 1")
 
 
 def _link(
@@ -302,13 +309,13 @@ def _link(
 ) -> None:
     for value, allowed, key in ((speed, _SPEEDS, keys[0]), (width, _WIDTHS, keys[1])):
         if value is not None and value not in allowed:
-            raise source.error((*loc, key), f"{value} is none of {', '.join(f'{a:g}' for a in allowed)}")
+            source.wrong((*loc, key), f"{value} is none of {', '.join(f'{a:g}' for a in allowed)}")
 
 
 def _limit(limit: LimitSpec, source: YamlSource, loc: Loc) -> None:
     if limit.lower is None and limit.upper is None:
-        raise source.error(loc, "has neither lower nor upper: it would accept anything")
+        source.wrong(loc, "has neither lower nor upper: it would accept anything")
     if limit.lower is not None and limit.upper is not None and limit.lower > limit.upper:
-        raise source.error(loc, f"lower {limit.lower} is above upper {limit.upper}: nothing could pass")
+        source.wrong(loc, f"lower {limit.lower} is above upper {limit.upper}: nothing could pass")
     if not limit.reason.strip():
-        raise source.error(loc, "gives no reason for its number")
+        source.wrong(loc, "gives no reason for its number")

@@ -7,6 +7,7 @@ could not do or read something; it becomes an ERROR in one place (``harness.stag
 
     HarnessError                 everything below; carries stage, host, transcript, remedy
     ├── ConfigError              inventory, profile, waiver or command line is wrong        (exit 2)
+    │   └── ConfigErrors         ... in several places of one file
     ├── TransportError           a host or guest could not be reached, or a command broke off
     │   └── CommandTimeout       ... within its deadline
     ├── ParseError               a transcript does not say what its parser needs
@@ -57,6 +58,19 @@ class ConfigError(HarnessError):
     """An inventory file, profile, waiver or argument is wrong; the message names file, line and key."""
 
 
+class ConfigErrors(ConfigError):
+    """Everything that is wrong with one file, so that it can be mended in one go."""
+
+    def __init__(self, each: tuple[ConfigError, ...]) -> None:
+        rest = len(each) - 1
+        more = f" (and {rest} more problem{'s' if rest > 1 else ''} in this file)"
+        super().__init__(each[0].message + more, remedy=each[0].remedy)
+        self.each = each
+
+    def __str__(self) -> str:
+        return "\n".join(str(error) for error in self.each)
+
+
 class TransportError(HarnessError):
     """A host or guest could not be reached, or a command broke off before it ended."""
 
@@ -99,3 +113,14 @@ class ImageError(HarnessError):
 
 class RecordError(HarnessError):
     """A run directory is damaged, truncated or of an unknown version."""
+
+
+def why(error: BaseException) -> str:
+    """What a foreign exception says, in words: its class is for tracebacks, not for who reads a message."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error) or "no reason was given"

@@ -109,8 +109,14 @@ class HostControl(Protocol):
     def ensure_up(self, progress: Callable[[str], None]) -> SshAccess:
         """Make the host answer SSH and say how to reach it. Raises LabError or TransportError."""
 
+    def as_it_is(self) -> SshAccess:
+        """How to reach a host that is up already; starts and builds nothing. Raises LabError if it is not."""
+
     def engine(self) -> Engine:
         """How the host runs and what that cannot show."""
+
+    def stays(self) -> str:
+        """What is left running when all is done, and how to stop it; empty for nothing."""
 
 
 class Clock(Protocol):

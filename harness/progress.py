@@ -6,6 +6,7 @@ import io
 import re
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, TextIO, cast
 
 from harness.descriptors import no_pipe_signal
@@ -57,6 +58,23 @@ class _Quiet(io.TextIOBase):
             with no_pipe_signal():
                 self._stream.write(text)
                 self._stream.flush()
+
+
+class _Live:
+    """A line that is made anew each time a terminal draws it: its clock moves while nothing is said."""
+
+    def __init__(self, words: Callable[[], str]) -> None:
+        self._words = words
+
+    def __rich__(self) -> Any:
+        from rich.text import Text  # noqa: PLC0415  only terminals need it
+
+        return Text(self._words())
+
+
+def step(progress: Callable[[str], None], number: int, of: int) -> Callable[[str], None]:
+    """The same, with how far a work of several steps is before each message."""
+    return lambda message: progress(f"step {number} of {of}: {message}")
 
 
 class Progress:
@@ -113,10 +131,11 @@ class Progress:
             self._status = None
 
     def _show(self, text: str) -> None:
-        from rich.markup import escape  # noqa: PLC0415
+        self._status.update(_Live(lambda: self._now(text)))
 
+    def _now(self, text: str) -> str:
         total, here = time.monotonic() - self._begun, time.monotonic() - self._stage_begun
-        self._status.update(escape(f"[{_clock(total)}] {self._stage} ({here:.0f} s) {text}"))
+        return f"[{_clock(total)}] {self._stage} ({here:.0f} s) {text}"
 
     def _note(self, text: str) -> None:
         from rich.markup import escape  # noqa: PLC0415

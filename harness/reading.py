@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from harness.errors import HarnessError, ParseError
+from harness.errors import HarnessError, ParseError, why
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,7 +27,7 @@ def reader(what: str, error: type[HarnessError] = ParseError) -> Callable[[Calla
             except HarnessError:
                 raise
             except Exception as unforeseen:
-                words = f"{type(unforeseen).__name__}: {unforeseen}"[:300]
+                words = why(unforeseen)[:300]
                 raise error(f"{what} cannot be read: {words}") from unforeseen
 
         return bounded

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ConfigError
+from harness.errors import ConfigError, ConfigErrors, why
 from harness.regular import read_regular
 from harness.serial import finite, whole
 
@@ -34,12 +34,24 @@ class YamlSource:
     path: Path
     data: Any
     lines: dict[Loc, int]
+    problems: list[tuple[Loc, ConfigError]] = field(default_factory=list)
+    """What was found wrong so far, and where; ``settle`` raises it."""
 
     def line(self, loc: Loc) -> int:
         """The line of ``loc``, or of the nearest thing around it that has one."""
         while loc and loc not in self.lines:
             loc = loc[:-1]
         return self.lines.get(loc, 1)
+
+    def wrong(self, loc: Loc, message: str, *, remedy: str = "") -> None:
+        """Note that something is wrong there, and go on: whoever mends a file wants to hear all of it."""
+        self.problems.append((loc, self.error(loc, message, remedy=remedy)))
+
+    def settle(self) -> None:
+        """Raises ConfigError, or ConfigErrors for several, where anything was found wrong."""
+        found = tuple({str(problem): problem for _, problem in self.problems}.values())
+        if found:
+            raise found[0] if len(found) == 1 else ConfigErrors(found)
 
     def error(self, loc: Loc, message: str, *, remedy: str = "") -> ConfigError:
         """A ConfigError that names the file, the line and the key."""
@@ -90,7 +102,7 @@ def parse_yaml(path: Path, text: str) -> YamlSource:
     except ConfigError:
         raise
     except Exception as error:  # a reader that asserts (`%YAML 1.9`) or recurses has not read it either
-        raise ConfigError(f"{path}: not YAML: {str(error)[:200] or type(error).__name__}") from error
+        raise ConfigError(f"{path}: not YAML: {why(error)[:200]}") from error
     if node is None:
         raise ConfigError(f"{path}, line 1: the file is empty")
     lines: dict[Loc, int] = {}

@@ -50,6 +50,15 @@ def renderer(name: str) -> Renderer:
     return found
 
 
+def render_one(file: Path, record: RunRecord, name: str) -> Path:
+    """Write one report as ``file``, whole; returns it. Raises as ``render_all`` does."""
+    from harness.record.files import write_whole  # noqa: PLC0415  as below
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, renderer(name).render(record).encode("utf-8"))
+    return file
+
+
 def render_all(directory: Path, record: RunRecord, formats: Iterable[str] = ()) -> dict[str, Path]:
     """Write reports into ``directory``: those named, or all that come with every run.
 

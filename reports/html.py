@@ -14,8 +14,9 @@ import jinja2
 from markupsafe import Markup
 
 from harness.model.inventory import Waiver
-from harness.model.outcome import Outcome, Severity, Verdict
+from harness.model.outcome import CoverageCell, Severity, Verdict
 from harness.model.record import RunRecord
+from harness.verdict.causes import Cause
 from harness.verdict.tally import tally
 from reports.parts import landing, neighbours, telemetry, view
 from reports.parts.charts import against_limits, timings
@@ -29,9 +30,15 @@ _TONES = {"pass": "fine", "fail": "hot", "error": "unsure", "skip": "unsure", "m
 _NAMES = {"pass": "passed", "fail": "failed", "error": "errors", "skip": "skipped", "missing": "missing"}
 
 
+_GOOD = (Verdict.GO, Verdict.GO_WITH_WAIVERS)
+_DECIDES_NOTHING = ("ADVISORY",)
+
+
 def render(record: RunRecord) -> str:
     """The page as HTML."""
     evidence = record.evidence
+    findings, ledger, broken = view.findings(record), view.ledger(record), view.broken(record)
+    required = [row for row in ledger if row.severity is Severity.BLOCKER]
     planned = [guest.name for guest in evidence.guests if guest.plan]
     return _template().render(
         record=record,
@@ -39,13 +46,19 @@ def render(record: RunRecord) -> str:
         verdict_words=record.decision.verdict.value.replace("_", " "),
         mark=_MARKS[record.decision.verdict],
         meaning=view.MEANINGS[record.decision.verdict.value],
-        statement=view.STATEMENTS[evidence.subject],
+        statement=view.statement(record),
+        stands_until=view.stands_until(record),
         tiles=_tiles(record),
-        findings=view.findings(record),
+        shown=view.shown(record) if record.decision.verdict in _GOOD else (),
+        broken=[(cause, _by_reason(cause)) for cause in broken],
+        findings=[found for found in findings if found.word not in _DECIDES_NOTHING],
+        advisory=[found for found in findings if found.word in _DECIDES_NOTHING],
         waivers=_waivers(record),
         host_svg=Markup(host_drawing(record)),  # noqa: S704  built by ElementTree, which escapes
         planned_index={name: index for index, name in enumerate(planned)},
-        ledger=view.ledger(record),
+        ledger=[row for row in required if not _open(row, broken)],
+        ledger_open=[row for row in required if _open(row, broken)],
+        ledger_advisory=[row for row in ledger if row.severity is Severity.ADVISORY],
         strays=view.stray_results(record),
         measurements=[(m, Markup(against_limits(m))) for m in view.measurements(record)],  # noqa: S704
         beside=neighbours.beside(record),
@@ -55,12 +68,26 @@ def render(record: RunRecord) -> str:
         landing={guest.name: landing.rows(guest) for guest in evidence.guests},
         identities={guest.name: landing.identities(guest) for guest in evidence.guests},
         engine=evidence.engine,
+        reasons=view.reasons(record),
         versions=view.versions(record),
         attempts=view.attempts(record),
         notes=view.notes(record),
         link=functools.partial(_link, frozenset(record.files) | {"run.json", "events.jsonl"}),
         style=Markup(_asset("style.css")),  # noqa: S704  our own file
     )
+
+
+def _open(row: view.LedgerRow, broken: tuple[Cause, ...]) -> bool:
+    """Whether nothing is known of a check on anything, because of what broke."""
+    return all(any(cell in cause.cells for cause in broken) for cell in row.cells)
+
+
+def _by_reason(cause: Cause) -> list[tuple[str, str]]:
+    """The cells that a cause left open: each reason, and all that has it."""
+    found: dict[str, list[str]] = {}
+    for cell in cause.cells:
+        found.setdefault(cell.reason, []).append(f"{cell.check} on {cell.subject}")
+    return [(reason, ", ".join(cells)) for reason, cells in found.items()]
 
 
 def _telemetry(record: RunRecord) -> dict[str, object]:
@@ -100,7 +127,12 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
     )
     environment.globals.update(
-        duration=duration, number=number, word=view.word, guest_class=guest_class, moment=_moment
+        duration=duration,
+        number=number,
+        many=view.many,
+        word=view.word,
+        guest_class=guest_class,
+        moment=_moment,
     )
     return environment.from_string(_asset("report.html.j2"))
 
@@ -132,23 +164,26 @@ def _moment(when: str) -> str:
 
 
 def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
-    """Name, figure and tone of each tile; a failure that decides nothing is counted but not red."""
-    counts = tally(record.decision.coverage)
-    failed = [cell for cell in record.decision.coverage if cell.outcome is Outcome.FAIL]
-    waived = sum(bool(cell.waived_by) for cell in failed)
-    advisory = sum(cell.severity is Severity.ADVISORY for cell in failed)
-    notes = [f"{count} {word}" for count, word in ((waived, "waived"), (advisory, "advisory")) if count]
+    """Name, figure and tone of each tile; what decides nothing is counted, and not coloured."""
+    coverage = record.decision.coverage
     tiles = []
-    for key, count in counts.items():
-        name, tone = _NAMES[key], _TONES[key] if count else ""
-        if key == "fail":
-            name += f" ({', '.join(notes)})" if notes else ""
-            tone = "hot" if count > waived + advisory else ""
-        tiles.append((name, str(count), tone))
+    for key, count in tally(coverage).items():
+        cells = [cell for cell in coverage if _key(cell) == key] if key != "pass" else []
+        waived = sum(bool(cell.waived_by) for cell in cells)
+        advisory = sum(cell.severity is Severity.ADVISORY for cell in cells)
+        notes = [
+            f"{number} {word}" for number, word in ((waived, "waived"), (advisory, "advisory")) if number
+        ]
+        name = f"{_NAMES[key]} ({', '.join(notes)})" if notes else _NAMES[key]
+        tiles.append((name, str(count), _TONES[key] if count > waived + advisory else ""))
     evidence = record.evidence
     tiles.append(("guests reached", f"{sum(g.reached for g in evidence.guests)}/{len(evidence.guests)}", ""))
     tiles.append(("interventions by hand", str(len(evidence.interventions)), ""))
     return tiles
+
+
+def _key(cell: CoverageCell) -> str:
+    return next(key for key, count in tally((cell,)).items() if count)
 
 
 def _waivers(record: RunRecord) -> list[tuple[Waiver, str]]:

@@ -3,7 +3,8 @@
 The colours are pytest's (``harness.verdict.colour``), so its ``--junitxml`` says the same: a failed required
 check is a ``<failure>``; an errored, skipped or missing one an ``<error>``, so that no CI can take it for a
 pass. A waived failure is ``<skipped>`` with the waiver named: it was neither passed nor may it turn the
-build red. The same for advisory failures, and for what there was nothing to ask of.
+build red. The same for advisory failures, and for what there was nothing to ask of. What could not be asked
+because a stage broke is one ``<error>``, of that stage, whose text lists it: a cause is told once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 from harness.model.outcome import CoverageCell, Verdict
 from harness.model.record import RunRecord
+from harness.verdict.causes import Cause
 from harness.verdict.colour import Colour, carried_by, colour
 from reports.parts import telemetry, view
 from reports.parts.text import clean
@@ -34,12 +36,17 @@ def render(record: RunRecord) -> str:
         ET.SubElement(properties, "property", {"name": clean(name, 100), "value": clean(value, 500)})
     counts = dict.fromkeys(("failure", "error", "skipped"), 0)
     named = view.titles(record)
-    cells = record.decision.coverage
+    broken = view.broken(record)
+    open_ = {(cell.check, cell.subject) for cause in broken for cell in cause.cells}
+    cells = [cell for cell in record.decision.coverage if (cell.check, cell.subject) not in open_]
+    for cause in broken:
+        _broken(suite, cause)
+        counts["error"] += 1
     for cell in cells:
         tag = _case(suite, record, cell, named.get(cell.check, (cell.check, ""))[0])
         if tag:
             counts[tag] += 1
-    known = {(cell.check, cell.slot) for cell in cells}
+    known = {(cell.check, cell.slot) for cell in record.decision.coverage}
     told = {(each.check, each.slot): each for each in record.evidence.asked if each.not_applicable}
     idle = [asked for key, asked in told.items() if key not in known]
     for asked in idle:
@@ -50,7 +57,7 @@ def render(record: RunRecord) -> str:
     if extra:
         counts[extra] += 1
     suite.attrib |= {
-        "tests": str(len(cells) + len(idle) + 1),
+        "tests": str(len(cells) + len(broken) + len(idle) + 1),
         "failures": str(counts["failure"]),
         "errors": str(counts["error"]),
         "skipped": str(counts["skipped"]),
@@ -68,10 +75,10 @@ def _properties(record: RunRecord) -> list[tuple[str, str]]:
     return [
         ("verdict", record.decision.verdict.value),
         ("subject", record.evidence.subject.value),
-        ("statement", ". ".join(view.STATEMENTS[record.evidence.subject])),
+        ("statement", ". ".join(view.statement(record))),
         *(("stand-in", sentence) for sentence in telemetry.standins(record)),
         ("run", record.run),
-        ("expires", record.expires_at),
+        *((("expires", until),) if (until := view.stands_until(record)) else ()),
         *(("intervention", said) for said in record.evidence.interventions),
         *(("note", said) for said in view.notes(record)),
         *view.versions(record),
@@ -86,6 +93,17 @@ def _testcase(suite: ET.Element, check: str, title: str, subject: str) -> ET.Ele
     for key, value in (("check", check), ("subject", subject)):
         ET.SubElement(properties, "property", {"name": key, "value": clean(value)})
     return case
+
+
+def _broken(suite: ET.Element, cause: Cause) -> None:
+    """A broken stage as a case: its message, what to do, and what is not known because of it."""
+    case = ET.SubElement(
+        suite, "testcase", {"classname": "stage", "name": clean(cause.title, 300), "time": "0"}
+    )
+    element = ET.SubElement(case, "error", {"message": clean(cause.error.message, 500), "type": "BROKE"})
+    said = [cause.error.remedy, cause.error.transcript, cause.count]
+    said += [f"{cell.check} on {cell.subject}: {cell.reason}" for cell in cause.cells]
+    element.text = "\n".join(clean(line, 500) for line in said if line)
 
 
 def _case(suite: ET.Element, record: RunRecord, cell: CoverageCell, title: str) -> str:
@@ -113,8 +131,9 @@ def _verdict_case(suite: ET.Element, record: RunRecord) -> str:
     case = ET.SubElement(suite, "testcase", {"classname": "verdict", "name": verdict.value, "time": "0"})
     tag = {Verdict.NO_GO: "failure", Verdict.INCONCLUSIVE: "error"}.get(verdict, "")
     if tag:
-        first = record.decision.reasons[0] if record.decision.reasons else view.MEANINGS[verdict.value]
+        reasons = view.reasons(record)
+        first = reasons[0] if reasons else view.MEANINGS[verdict.value]
         ET.SubElement(case, tag, {"message": clean(first, 500), "type": verdict.value}).text = "\n".join(
-            clean(reason, 500) for reason in record.decision.reasons[:200]
+            clean(reason, 500) for reason in reasons[:200]
         )
     return tag

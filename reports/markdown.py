@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from harness.model.outcome import Verdict
 from harness.model.record import RunRecord
 from harness.verdict.tally import tally
 from reports.parts import landing, neighbours, telemetry, view
@@ -15,9 +16,10 @@ def render(record: RunRecord) -> str:
     """The report as GitHub-flavoured Markdown."""
     parts = (
         _head(record),
+        _shown(record),
+        _broken(record),
         _findings(record),
         _waivers(record),
-        _errors(record),
         _coverage(record),
         _measurements(record),
         _neighbours(record),
@@ -31,7 +33,8 @@ def render(record: RunRecord) -> str:
 
 def _head(record: RunRecord) -> str:
     evidence, verdict = record.evidence, record.decision.verdict.value
-    title, sentence = view.STATEMENTS[evidence.subject]
+    title, sentence = view.statement(record)
+    until = view.stands_until(record)
     counts = ", ".join(f"{count} {key}" for key, count in tally(record.decision.coverage).items())
     return "\n".join(
         (
@@ -47,7 +50,7 @@ def _head(record: RunRecord) -> str:
             f"- ended {markdown(evidence.ended_at or 'never: interrupted')}",
             *(f"- {markdown(said)}" for said in view.attempts(record)),
             f"- checks: {counts}",
-            f"- the verdict stands until {markdown(record.expires_at)}",
+            *((f"- the verdict stands until {markdown(until)}",) if until else ()),
             f"- interventions by hand: {_joined(evidence.interventions) or 'none'}",
             *(f"- note: {markdown(said)}" for said in view.notes(record)),
         )
@@ -59,24 +62,57 @@ def _code(text: str) -> str:
     return f"`{text}`" if re.fullmatch(r"[A-Za-z0-9._-]+", text) else markdown(text)
 
 
-def _findings(record: RunRecord) -> str:
+def _shown(record: RunRecord) -> str:
+    if record.decision.verdict not in (Verdict.GO, Verdict.GO_WITH_WAIVERS):
+        return ""
+    return _section("What was shown", [f"- {markdown(line)}" for line in view.shown(record)])
+
+
+def _broken(record: RunRecord) -> str:
     lines = []
-    for finding in view.findings(record):
-        subjects = _joined(finding.subjects, ", ")
-        lines.append(
-            f"- **{finding.word}** {markdown(finding.title)} ({markdown(finding.check)} on {subjects})"
-        )
-        lines.append(f"  - {markdown(finding.message)}")
-        if finding.waived_by:
-            lines.append(f"  - carried by waiver {markdown(finding.waived_by)}")
-        if finding.remedy or finding.action.value != "NONE":
-            lines.append(
-                f"  - do: {markdown(finding.remedy or 'see the action')} ({markdown(finding.action.value)})"
-            )
-        for ref in finding.evidence:
-            place = ", ".join(markdown(part) for part in (ref.file, ref.place, ref.quote) if part)
-            lines.append(f"  - evidence: {place}")
+    for cause in view.broken(record):
+        lines.append(f"- **BROKE** {markdown(cause.title)}: {markdown(cause.error.message)}")
+        if cause.error.remedy:
+            lines.append(f"  - do: {markdown(cause.error.remedy)}")
+        if cause.error.transcript:
+            lines.append(f"  - command and output: {markdown(cause.error.transcript)}")
+        if cause.cells:
+            cells = [f"{cell.check} on {cell.subject}: {cell.reason}" for cell in cause.cells]
+            lines += _folded(cause.count, [f"- {markdown(cell)}" for cell in cells])
+    return _section("What broke", lines)
+
+
+def _findings(record: RunRecord) -> str:
+    found = view.findings(record)
+    lines = [line for each in found if each.word != "ADVISORY" for line in _finding(each)]
+    advisory = [each for each in found if each.word == "ADVISORY"]
+    if advisory:
+        title = f"{view.many(len(advisory), 'advisory finding')}, without a say in the verdict"
+        lines += _folded(title, [line for each in advisory for line in _finding(each)])
     return _section("What failed, and what to do", lines)
+
+
+def _finding(finding: view.Finding) -> list[str]:
+    subjects = _joined(finding.subjects, ", ")
+    lines = [
+        f"- **{finding.word}** {markdown(finding.title)} ({markdown(finding.check)} on {subjects})",
+        f"  - {markdown(finding.message)}",
+    ]
+    if finding.waived_by:
+        lines.append(f"  - carried by waiver {markdown(finding.waived_by)}")
+    if finding.remedy or finding.action.value != "NONE":
+        lines.append(
+            f"  - do: {markdown(finding.remedy or 'see the action')} ({markdown(finding.action.value)})"
+        )
+    for ref in finding.evidence:
+        place = ", ".join(markdown(part) for part in (ref.file, ref.place, ref.quote) if part)
+        lines.append(f"  - evidence: {place}")
+    return lines
+
+
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    """What is shown only to who asks for it; our own words as title."""
+    return ["", f"<details><summary>{title}</summary>", "", *lines, "", "</details>", ""]
 
 
 def _waivers(record: RunRecord) -> str:
@@ -87,16 +123,6 @@ def _waivers(record: RunRecord) -> str:
     )
     lines += ["", *(f"- not used: {markdown(line)}" for line in record.decision.waivers_unused)]
     return _section("Waivers", lines if used or record.decision.waivers_unused else [])
-
-
-def _errors(record: RunRecord) -> str:
-    rows = [
-        (e.stage, e.subject or e.host, f"{e.kind}: {e.message}", e.remedy, e.transcript)
-        for e in record.evidence.errors
-    ]
-    return _section(
-        "What broke in the harness", _table(("Stage", "Where", "What", "Remedy", "Transcript"), rows)
-    )
 
 
 def _coverage(record: RunRecord) -> str:

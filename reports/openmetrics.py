@@ -73,7 +73,7 @@ def _families(record: RunRecord) -> list[tuple[str, str, str, list[Sample]]]:
             "shakedown_expiry_timestamp_seconds",
             "seconds",
             "Until when the verdict stands.",
-            _when(record.expires_at),
+            _when(view.stands_until(record)),
         ),
         (
             "shakedown_checks",

@@ -1,11 +1,13 @@
-"""Captured trees of real machines, which lie outside the project (see CONTRIBUTING.md)."""
+"""Captured trees of real machines (tests/captures)."""
 
 from __future__ import annotations
 
 import tarfile
 from pathlib import Path
 
-HWLOC = Path(__file__).resolve().parents[1].parent / "shared" / "fixtures" / "hwloc"
+CAPTURES = Path(__file__).resolve().parent / "captures"
+"""What other projects captured or publish, with their licences."""
+HWLOC = CAPTURES / "hwloc"
 TREES = sorted(HWLOC.glob("*.tar.bz2"))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.checks import attempts
 from harness.checks.attempts import Said
 from harness.checks.base import USER, Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.errors import HarnessError
+from harness.errors import HarnessError, why
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import AttachMode, most_at_once
 from harness.model.inventory import HostFile, Profile
@@ -186,7 +186,7 @@ def _require_finite(result: CheckResult) -> None:
 
 def _defect(error: Exception) -> HarnessError:
     where = traceback.extract_tb(error.__traceback__)[-1]
-    words = f"{type(error).__name__} in {Path(where.filename).name} line {where.lineno}: {error}"[:300]
+    words = f"{why(error)[:250]}, {Path(where.filename).name} line {where.lineno}"
     return HarnessError(
         f"it could not be judged: internal error of Shakedown ({words})",
         remedy="a defect of Shakedown, not of the host: report it with this run directory",

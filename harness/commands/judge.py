@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.errors import RecordError
 from harness.model.outcome import Verdict
+from harness.plugin.words import reason_lines
 from harness.record.directory import RunDirectory
 from harness.record.judge import Checker, Judgement, rejudge
 from harness.shown import say, say_json
@@ -13,8 +14,10 @@ from harness.verdict.tally import tally
 from reports.parts.view import attempts
 
 
-def run(*, run_dir: Path, json_output: bool, checker: Checker | None = None) -> int:
+def run(*, run_dir: Path, json_output: bool, every: bool = False, checker: Checker | None = None) -> int:
     """Judge ``run_dir`` and print the verdict with its reasons; returns the verdict's exit status.
+
+    A cause is printed once, with a count of what is open because of it; ``every`` prints those too.
 
     Altered, missing or contradicting evidence is printed and the verdict is INCONCLUSIVE (3), as it is when
     the events cannot be understood at all. Raises ConfigError when ``run_dir`` is not a run directory.
@@ -28,7 +31,7 @@ def run(*, run_dir: Path, json_output: bool, checker: Checker | None = None) -> 
     if json_output:
         say_json(_data(run_dir, judgement))
     else:
-        say(*_lines(judgement))
+        say(*_lines(judgement, every=every))
     return judgement.record.decision.verdict.exit_status
 
 
@@ -47,7 +50,7 @@ def _data(run_dir: Path, judgement: Judgement) -> dict[str, object]:
     }
 
 
-def _lines(judgement: Judgement) -> list[str]:
+def _lines(judgement: Judgement, *, every: bool) -> list[str]:
     record, recorded = judgement.record, judgement.recorded
     counts = ", ".join(f"{count} {key}" for key, count in tally(record.decision.coverage).items())
     was = recorded.decision.verdict.value if recorded else "never recorded"
@@ -56,7 +59,7 @@ def _lines(judgement: Judgement) -> list[str]:
         f"{record.decision.verdict.value}  {record.host.name}  (recorded: {was}; {words})",
         f"checks: {counts}",
         *attempts(record),
-        *record.decision.reasons,
+        *reason_lines(record, whole=every),
         *(f"note: {note}" for note in judgement.notes),
     ]
 

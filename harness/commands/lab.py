@@ -42,6 +42,7 @@ def up(
     if fresh:
         control.discard_snapshot(progress)
     reach = control.ensure_up(progress)
+    progress(control.stays())
     _print_access(lab.name, instance, reach, as_json=as_json)
     return 0
 

@@ -18,6 +18,7 @@ from harness.model.topology import HostFacts
 from harness.placement.buses import pci_hole64_kib
 from harness.placement.definition import GuestDefinition
 from harness.placement.domxml import render
+from harness.placement.gpus import select_gpus
 from harness.placement.planner import MAX_GPUS, plan
 from harness.placement.xmlcheck import problems
 from harness.regular import MOST_TEXT, read_regular
@@ -28,6 +29,10 @@ PLANNED, NO_PLAN, WRONG_USAGE = 0, 1, 2
 """Exit status (DESIGN §4)."""
 
 T = TypeVar("T")
+_NO_GPU = (
+    "shakedown plan: none of the facts' devices is of a GPU's class\n"
+    "  remedy: --host NAME, whose file says what its GPUs are, or --gpu ADDRESS or --gpu VENDOR:DEVICE"
+)
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -82,6 +87,8 @@ def run(
         hand_out(f"shakedown plan: {error}", to=err)
         return WRONG_USAGE
     _show(answer, facts, domain=domain, as_json=json_output, out=out)
+    if isinstance(answer, NoPlan) and host is None and not gpu and not select_gpus(facts, GpuSelector()):
+        hand_out(_NO_GPU, to=err)
     return PLANNED if isinstance(answer, PlacementPlan) else NO_PLAN
 
 

@@ -11,7 +11,7 @@ from harness.record.directory import RECORD, RunDirectory
 from harness.record.files import safe_name
 from harness.record.judge import Checker, rejudge
 from harness.shown import say, warn
-from reports import render_all, renderer
+from reports import RENDERERS, render_all, render_one, renderer
 
 
 def run(
@@ -26,21 +26,46 @@ def run(
     Every run is decided again from its events first, as ``judge`` does (by ``checker``, or all checks): what
     ``run.json`` says is not believed. Where the two differ, or evidence was altered, that is said on standard
     error, and the report is INCONCLUSIVE with the reason. Reports go beside the record, or into ``output``
-    (one folder for each run when there are several). No ``formats`` means all that a run writes by itself.
-    Raises ConfigError for an unknown format or a directory that is not a run, RecordError for a run without a
+    (one folder for each run when there are several); an ``output`` whose name ends as a format's file does is
+    that file, of one run and one format. No ``formats`` means all that a run writes by itself. Raises
+    ConfigError for an unknown format or a directory that is not a run, RecordError for a run without a
     readable ``run.json``.
     """
     if not runs:
         raise ConfigError("no run was named", remedy="name a directory like runs/<host>/<run-id>")
     for name in formats:
         renderer(name)
+    file = _file(output, formats, runs)
     for path in runs:
         directory = RunDirectory.open(path)
         record = load(directory, checker)
+        if file is not None:
+            say(str(render_one(file, record, _format(file))))
+            continue
         target = _target(directory, record, output, several=len(runs) > 1)
         for written in render_all(target, record, formats).values():
             say(str(written))
     return 0
+
+
+def _format(file: Path) -> str:
+    """The format whose files end like this one; empty for none."""
+    ends = {".jsonl": "ocp"} | {f".{Path(each.file).suffix.lstrip('.')}": each.format for each in RENDERERS}
+    return ends.get(file.suffix.lower(), "")
+
+
+def _file(output: Path | None, formats: Sequence[str], runs: Sequence[Path]) -> Path | None:
+    """``output`` where it is to be a file. Raises ConfigError where it could be only one of several."""
+    if output is None or output.is_dir() or not _format(output):
+        return None
+    if len(runs) > 1:
+        raise ConfigError(f"--output {output} is one file, and {len(runs)} runs were named")
+    if tuple(formats) not in ((), (_format(output),)):
+        raise ConfigError(
+            f"--output {output} would be {_format(output)}, and --format says {','.join(formats)}",
+            remedy="leave --format out, or name a folder",
+        )
+    return output
 
 
 def load(directory: RunDirectory, checker: Checker | None = None) -> RunRecord:

@@ -10,24 +10,32 @@ from harness.shown import say, say_json
 
 
 def show(name: str = "", *, as_json: bool = False) -> int:
-    """Print one model with the source of each number, or all in a line each; returns 0.
+    """Print one model with the source of each number, or several in a line each; returns 0.
 
-    Raises ConfigError for a name that does not exist, and for files that are wrong.
+    ``name`` is a model, or what some models' names begin with (``h200``); empty for all. Raises ConfigError
+    for a name that does not exist, and for files that are wrong.
     """
     skus = {sku.name: sku for sku in config.load_skus()}
-    if name and name not in skus:
+    whole = name in skus
+    chosen = {each: sku for each, sku in skus.items() if (each == name if whole else _begins(each, name))}
+    if not chosen:
         config.find("skus", name)  # says the nearest name
         raise ConfigError(
             f"{name!r} is a file; give the name of a model", remedy=f"one of: {', '.join(skus)}"
         )
     if as_json:
-        data = to_data(skus[name]) if name else {each: to_data(sku) for each, sku in skus.items()}
+        data = to_data(skus[name]) if whole else {each: to_data(sku) for each, sku in chosen.items()}
         say_json(data, indent=2)
-    elif name:
+    elif whole:
         say(*_whole(skus[name]))
     else:
-        say(*(_line(sku) for sku in skus.values()))
+        say(*(_line(sku) for sku in chosen.values()))
     return 0
+
+
+def _begins(model: str, name: str) -> bool:
+    """Whether a model is one of those that people call ``name`` for short."""
+    return not name or model.startswith(f"{name.lower()}-")
 
 
 def _line(sku: Sku) -> str:

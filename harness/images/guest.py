@@ -17,6 +17,7 @@ from harness.errors import ConfigError, ImageError
 from harness.images import cache, debian, frameworks, guest_kernel
 from harness.images.debian import ImageFile
 from harness.images.standin import compile_argv, pynvml_file, standin_sources
+from harness.progress import step
 from harness.regular import MOST_TEXT, read_regular
 from harness.serial import strict_json
 
@@ -29,6 +30,9 @@ MANIFEST = "manifest.json"
 _SUITE = "bookworm"
 _RECIPE = 3
 """Raise it when the code that builds images changes what is in them."""
+_STEPS = 4
+_TAKES = {"cpu": "about three minutes", "nvidia": "five to twenty minutes, most of them in step 2"}
+"""Seen on two to sixteen cores; NVIDIA's kernel modules are compiled there."""
 _BOOTSTRAP_SECONDS = 3600.0
 """The nvidia kind compiles NVIDIA's kernel modules, on a busy machine for a quarter of an hour."""
 _DRIVER_DIR = "/usr/src/shakedown"
@@ -135,6 +139,17 @@ def ensure_guest_image(kind: str, progress: Callable[[str], None], *, root: Path
     return read_image(entry)
 
 
+def guest_image_here(kind: str, *, root: Path | None = None) -> GuestImage | None:
+    """The image of ``kind`` as far as it is there already: None where a run would build it first.
+
+    Raises as ``ensure_guest_image`` does.
+    """
+    if kind not in KINDS:
+        return _own_image(kind)
+    entry = cache.find(CACHE_KIND, image_digest(kind), root=root)
+    return None if entry is None else read_image(entry)
+
+
 def read_image(entry: Path) -> GuestImage:
     """A built image from its directory. Raises ImageError when its manifest is missing or damaged."""
     try:
@@ -182,7 +197,11 @@ def _native(name: str) -> str:
     return (resources.files("harness") / "native" / name).read_text()
 
 
-def _own_image(kind: str) -> GuestImage:
+def require_own_image(kind: str) -> Path:
+    """The path of a person's own image, as far as its first bytes say what it is.
+
+    Raises ConfigError for what is no such path, ImageError for a file that cannot be read or is no qcow2.
+    """
     path = Path(kind).expanduser().absolute()
     if path.suffix != ".qcow2":
         raise ConfigError(
@@ -192,7 +211,15 @@ def _own_image(kind: str) -> GuestImage:
         with path.open("rb") as file:
             if file.read(4) != b"QFI\xfb":
                 raise ImageError(f"{path} is not a qcow2 image", remedy="convert it with qemu-img")
-            file.seek(0)
+    except OSError as error:
+        raise ImageError(f"guest image {path} cannot be read: {error}") from error
+    return path
+
+
+def _own_image(kind: str) -> GuestImage:
+    path = require_own_image(kind)
+    try:
+        with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ImageError(f"guest image {path} cannot be read: {error}") from error
@@ -210,10 +237,11 @@ def _own_image(kind: str) -> GuestImage:
 def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) -> None:
     spec = KINDS[kind]
     progress(
-        f"building the {kind} guest image: ffmpeg, john, TensorFlow on Debian {_SUITE}; about three minutes"
+        f"building the {kind} guest image in {_STEPS} steps: TensorFlow, Debian {_SUITE} with ffmpeg, john "
+        f"and others, its disk, and that as qcow2; {_TAKES[kind]}"
     )
     python_dir = work / "tensorflow"
-    frameworks.install(python_dir, spec.framework, work / "tensorflow.log", progress)
+    frameworks.install(python_dir, spec.framework, work / "tensorflow.log", step(progress, 1, _STEPS))
     rootfs = work / "rootfs"
     debian.bootstrap(
         rootfs,
@@ -222,16 +250,17 @@ def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) 
         components=spec.components,
         files=_root_files(),
         customize=_customize(python_dir, keep_compiler=kind == "nvidia"),
-        progress=progress,
+        progress=step(progress, 2, _STEPS),
         deadline=_BOOTSTRAP_SECONDS,
     )
     cache.remove_tree(python_dir)
     _kernel(rootfs, work)
     raw = work / "disk.raw"
-    progress("making the guest's disk")
-    debian.make_ext4(rootfs, raw, spec.disk_mib, "guest", progress=progress, journal=False)
+    disk = step(progress, 3, _STEPS)
+    disk("making the guest's disk")
+    debian.make_ext4(rootfs, raw, spec.disk_mib, "guest", progress=disk, journal=False)
     cache.remove_tree(rootfs)
-    debian.to_qcow2(raw, work / "disk.qcow2", progress=progress)
+    debian.to_qcow2(raw, work / "disk.qcow2", progress=step(progress, 4, _STEPS))
     raw.unlink()
     _manifest(work, kind, digest, spec)
 

@@ -14,6 +14,7 @@ from harness.images import cache, debian
 from harness.images.debian import ImageFile
 from harness.images.processes import require_tool, run_logged
 from harness.lab.machine import HOST_KEY_BLOB, KEY_BLOB
+from harness.progress import step
 
 SUITE = "bookworm"
 PACKAGES = (
@@ -200,7 +201,9 @@ def ensure_host_image(
 def _build(work: Path, disk_gib: int, progress: Callable[[str], None]) -> None:
     rootfs = work / "rootfs"
     guard = ImageFile(path="/usr/local/sbin/lapic_guard", content=_compile_guard(work, progress), mode=0o755)
-    progress(f"building the lab host's image: Debian {SUITE}, about two minutes")
+    progress(
+        f"building the lab host's image in 3 steps: Debian {SUITE}, its disk, and that as qcow2; two minutes"
+    )
     debian.bootstrap(
         rootfs,
         SUITE,
@@ -208,15 +211,15 @@ def _build(work: Path, disk_gib: int, progress: Callable[[str], None]) -> None:
         files=(*_FILES, guard),
         early_files=_EARLY_FILES,
         customize=_CUSTOMIZE,
-        progress=progress,
+        progress=step(progress, 1, 3),
     )
     shutil.copyfile(_only(rootfs / "boot", "vmlinuz-*"), work / "vmlinuz")
     shutil.copyfile(_only(rootfs / "boot", "initrd.img-*"), work / "initrd.img")
     shutil.copyfile(rootfs / "usr/share/shakedown-packages.txt", work / "packages.txt")
     raw = work / "host.raw"
-    progress("making the lab host's disk")
-    debian.make_ext4(rootfs, raw, disk_gib * 1024, "labhost", progress=progress, journal=False)
-    debian.to_qcow2(raw, work / "host.qcow2", progress=progress)
+    step(progress, 2, 3)("making the lab host's disk")
+    debian.make_ext4(rootfs, raw, disk_gib * 1024, "labhost", progress=step(progress, 2, 3), journal=False)
+    debian.to_qcow2(raw, work / "host.qcow2", progress=step(progress, 3, 3))
     raw.unlink()
     cache.remove_tree(rootfs)
 

@@ -71,6 +71,16 @@ class LabControl:
             kept = boot.ensure_snapshot(recipe, progress, root=self._cache)
             return self._start(recipe, kept, progress)
 
+    def as_it_is(self) -> SshAccess:
+        """How to reach the lab that runs; nothing is built or started. Raises LabError when none does."""
+        found = status_of(self._directory, self._lab.name, self._instance)
+        if found.ssh is None:
+            raise LabError(
+                f"lab {self._lab.name} is not running, and nothing is started or built here",
+                remedy=f"shakedown lab up {self._lab.name}, then again",
+            )
+        return found.ssh
+
     def reset(self, progress: Callable[[str], None]) -> SshAccess:
         """Back to the snapshot, on the same SSH port and with the same keys. Raises LabError."""
         recipe = self._recipe(progress)
@@ -92,6 +102,11 @@ class LabControl:
     def engine(self) -> Engine:
         """How the lab runs and what that cannot show; says so when it is not running."""
         return engine_of(running_state(self._directory))
+
+    def stays(self) -> str:
+        """A lab stays up for the next run, which then takes seconds to reach it."""
+        name, number = self._lab.name, f" --instance {self._instance}" if self._instance else ""
+        return f"lab {name} stays up for the next run; stop it with: shakedown lab down {name}{number}"
 
     def _recipe(self, progress: Callable[[str], None]) -> Recipe:
         tool = find_qemu(progress, root=self._cache)

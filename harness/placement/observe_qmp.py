@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from harness.errors import ParseError
+from harness.errors import ParseError, why
 from harness.model.pci import PciAddress
 from harness.reading import reader
 from harness.serial import strict_json
@@ -123,7 +123,7 @@ def parse_qmp(answers: Mapping[str, str]) -> QmpReading:
             hostdevs={i: _host_address(answers, i) for i in _hostdev_ids(_answer(answers, DEVICES))},
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise ParseError(f"QEMU's answer has another shape than expected: {error!r}"[:300]) from error
+        raise ParseError(f"QEMU's answer has another shape than expected: {why(error)}"[:300]) from error
 
 
 def _answer(answers: Mapping[str, str], query: str) -> Any:

@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from harness.errors import ParseError
+from harness.errors import ParseError, why
 from harness.model.pci import PciAddress
 from harness.placement.ranges import read
 from harness.reading import reader
@@ -112,7 +112,7 @@ def read_domain(xml: str) -> DomainView:
             raise ParseError(f"not a domain: the XML's root is {root.tag[:80]!r}")
         return _view(root)
     except (ET.ParseError, ValueError, KeyError, OverflowError, RecursionError) as error:
-        raise ParseError(f"domain XML cannot be read: {type(error).__name__}: {error}") from error
+        raise ParseError(f"domain XML cannot be read: {why(error)}") from error
 
 
 def _view(root: ET.Element) -> DomainView:

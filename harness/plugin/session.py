@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import ConfigError, HarnessError, RecordError
+from harness.errors import ConfigError, HarnessError, RecordError, why
 from harness.model.record import RunRecord
 from harness.plugin.answers import CARRIED, Answers
 from harness.plugin.collection import (
@@ -207,12 +206,11 @@ class Qualification:
         """A defect of pytest, of a plugin or of ours: it becomes evidence before the run ends."""
         from harness.stages.boundary import record_defect  # noqa: PLC0415  only defects need it
 
-        last = "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
         record_defect(
             self._run.context.recorder,
             stage="session",
             kind="InternalError",
-            message=f"the test session broke: {last}",
+            message=f"the test session broke: {why(error)}",
             remedy="read the traceback; a plugin or a test may have taken pytest's own files away",
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from harness.model.evidence import StageError
 from harness.model.outcome import Severity
 from harness.model.record import RunRecord
+from harness.verdict.causes import Cause, causes, own_reasons
 from harness.verdict.tally import tally
 from reports.parts.text import clean
 from reports.parts.view import attempts
@@ -14,8 +15,6 @@ from reports.parts.view import attempts
 _LINE = 300
 _REASONS = 12
 _ERRORS = 5
-_MISSING = " is missing: "
-"""How ``harness.verdict.decide`` words a required check without an answer."""
 
 
 def broken_words(error: StageError, host: str = "") -> list[str]:
@@ -35,23 +34,42 @@ def verdict_words(record: RunRecord, path: Path, seconds: float) -> list[str]:
     decision = record.decision
     counts = tally(decision.coverage)
     lines = [f"{decision.verdict.value}  {record.host.name} ({record.host.subject.value})"]
-    for error in record.evidence.errors[:_ERRORS]:
-        first, *rest = broken_words(error, record.host.name)
-        lines += [f"  - {first}", *(f"  {line}" for line in rest)]
-    # What a broken or interrupted stage left unanswered is one line, not a hundred: the report lists each.
-    broke = bool(record.evidence.errors) or record.evidence.interrupted
-    missing = sum(1 for cell in decision.coverage if cell.outcome is None)
-    told = [r for r in decision.reasons if not (broke and (_MISSING in r or r.startswith("stage ")))]
     lines += [f"  {plain(said)}" for said in attempts(record)]
-    lines += [f"  - {plain(reason)}" for reason in told[:_REASONS]]
-    if len(told) > _REASONS:
-        lines.append(f"  ... and {len(told) - _REASONS} more reasons in the report")
-    if broke and missing:
-        lines.append(f"  - {missing} checks were left without an answer")
+    lines += reason_lines(record)
     lines.append("checks: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
     required = sum(1 for cell in decision.coverage if cell.severity is Severity.BLOCKER)
     lines.append(f"        {required} of {len(decision.coverage)} required; {seconds:.0f} s in all")
     lines.append(f"report: {path / 'report.html'}")
+    return lines
+
+
+def reason_lines(record: RunRecord, *, whole: bool = False) -> list[str]:
+    """Why the verdict is what it is: each cause once, with what is open because of it as a count.
+
+    ``whole`` unfolds the counts and leaves no reason out.
+    """
+    found = causes(record.evidence, record.decision.coverage)
+    shown = found if whole else found[:_ERRORS]
+    lines = [line for cause in shown for line in _cause_lines(cause, record.host.name, whole=whole)]
+    if len(found) > len(shown):
+        lines.append(f"  ... and {len(found) - len(shown)} more that broke, in the report")
+    told = own_reasons(record.decision, found)
+    lines += [f"  - {plain(reason)}" for reason in (told if whole else told[:_REASONS])]
+    if not whole and len(told) > _REASONS:
+        lines.append(f"  ... and {len(told) - _REASONS} more reasons in the report")
+    return lines
+
+
+def _cause_lines(cause: Cause, host: str, *, whole: bool) -> list[str]:
+    if cause.error.stage:
+        first, *rest = broken_words(cause.error, host)
+    else:
+        first, *rest = plain(cause.error.message), f"  remedy: {cause.error.remedy}"
+    lines = [f"  - {first}", *(f"  {line}" for line in rest)]
+    if cause.cells:
+        lines.append(f"    {cause.count}{':' if whole else ''}")
+    if whole:
+        lines += [f"      {plain(f'{c.check} on {c.subject}: {c.reason}')}" for c in cause.cells]
     return lines
 
 

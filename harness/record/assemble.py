@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from harness.errors import ParseError, RecordError
+from harness.errors import ParseError, RecordError, why
 from harness.model.evidence import (
     Asked,
     Engine,
@@ -109,7 +109,7 @@ def guarded(event: Event, step: Callable[[], T]) -> T:
     except RecordError:
         raise
     except Exception as error:
-        said = error.message if isinstance(error, ParseError) else f"{type(error).__name__}: {error}"
+        said = error.message if isinstance(error, ParseError) else why(error)
         raise RecordError(
             f"event {event.seq} ({event.kind}) does not hold what it should: {said[:300]}"
         ) from error

@@ -51,9 +51,17 @@ class _Present:
         progress(f"connecting to {self._access.user}@{self._access.address} port {self._access.port}")
         return self._access
 
+    def as_it_is(self) -> SshAccess:
+        """The same: there is nothing to start."""
+        return self._access
+
     def engine(self) -> Engine:
         """Nothing is known of how it runs beyond what its facts say."""
         return Engine(description="a machine of its own", accelerator="hardware or not known")
+
+    def stays(self) -> str:
+        """Nothing of ours."""
+        return ""
 
 
 def _none(host: HostFile, _labs: Labs | None) -> HostControl:
@@ -85,11 +93,13 @@ def open_host(
     recorder: Recorder | None = None,
     labs: Labs | None = None,
     clock: Clock | None = None,
+    start: bool = True,
 ) -> Iterator[HostAccess]:
     """Make ``host`` answer, and yield how to work with it; connections end with the block.
 
-    ``control.kind`` chooses who starts it: ``none``, ``lab``, or ``local`` for this machine itself. Raises
-    ConfigError, TransportError or LabError.
+    ``control.kind`` chooses who starts it: ``none``, ``lab``, or ``local`` for this machine itself. Where
+    ``start`` is false, a host that is not up is an error: nothing is built or started. Raises ConfigError,
+    TransportError or LabError.
     """
     with Cleanups() as stack:
         if host.control.kind == _LOCAL:
@@ -106,7 +116,9 @@ def open_host(
             known = ", ".join(sorted((*makers, _LOCAL)))
             raise ConfigError(f"host {host.name}: control.kind {host.control.kind!r} is not one of {known}")
         control = makers[host.control.kind](host, labs)
-        access = control.ensure_up(progress)
+        access = control.ensure_up(progress) if start else control.as_it_is()
+        if start and control.stays():
+            stack.callback(progress, control.stays())
         transport = SshTransport(access, name=host.name, recorder=recorder)
         stack.callback(transport.close)
         transport.connect()

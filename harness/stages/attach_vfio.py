@@ -49,6 +49,8 @@ def guest_site(host: ClaimedHost) -> Iterator[GuestSite]:
     with stage(context.recorder, "readiness"):
         refuse_foreign_domains(host)
         refuse_held(host.access.transport, host.gpus)
+        # Without libvirt there will be no guest: found before an image is built for it, not after.
+        host.access.hypervisor().version()
     _exercise_resets(host)
     image = _image(host)
     with Cleanups() as stack:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.cleanups import notes
-from harness.errors import HarnessError, RecordError
+from harness.errors import HarnessError, RecordError, why
 from harness.model.evidence import StageError
 from harness.record.recorder import Recorder
 
@@ -68,7 +68,7 @@ def contained(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[N
             recorder,
             stage="harness",
             kind=type(error).__name__,
-            message=f"internal error of Shakedown: {error}",
+            message=f"internal error of Shakedown: {why(error)}",
             remedy="a defect of Shakedown, not of the host: report it with this run directory",
             subject=subject,
         )

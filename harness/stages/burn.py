@@ -90,7 +90,11 @@ def burn(task: Burn, connection: Transport) -> None:
         if task.profile.burn_seconds:
             spent = task.clock.monotonic() - begun
             task.progress(f"round {number}, {spent:.0f} s of {task.profile.burn_seconds:.0f} s")
-        tried = [_attempt(task, connection, name, number) for name in task.workloads]
+        tried = []
+        for at, name in enumerate(task.workloads, 1):
+            left = f"; then {', '.join(task.workloads[at:])}" if task.workloads[at:] else ""
+            task.progress(f"load {at} of {len(task.workloads)}: {name}{left}")
+            tried.append(_attempt(task, connection, name, number))
         found = [result for result in tried if result is not None]
         # A round in which nothing ran would come again at once, for hours.
         whole = len(found) == len(tried) and any(result.status == "done" for result in found)

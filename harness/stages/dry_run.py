@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness import facts as host_facts
-from harness.images.guest import ensure_guest_image
+from harness.images.guest import KINDS, guest_image_here
 from harness.model.guest import AttachMode, GuestDemand
 from harness.model.inventory import HostFile
 from harness.model.placement import NoPlan, PlacementPlan
@@ -31,14 +31,12 @@ def changes(
 ) -> tuple[str, ...]:
     """What a run would change on the host, one sentence each, in order; ``RUN`` stands for the run's key.
 
-    Asks the host (read only) and, for guests, builds their image on this machine when it is not there yet.
-    Raises ConfigError, TransportError, LabError, ImageError or ParseError.
+    Asks the host, read only, and nothing else: no image is built, no lab is started. Raises
+    ConfigError, TransportError, LabError, ImageError or ParseError.
     """
     if attach is AttachMode.BARE:
         return _of_machine(host, demands, progress, labs)
-    image = ensure_guest_image(host.guest_image, progress)
-    with open_host(host, progress, labs=labs) as access:
-        facts, _ = host_facts.collect(access.transport, work_dir=host.work_dir)
+    facts = _facts(host, progress, labs)
     gpus = select_gpus(facts, host.placement.selector)
     lines = [
         f"on {host.name}: write claims for {len(gpus)} GPUs and their companion functions, and a lease, "
@@ -47,7 +45,7 @@ def changes(
             f"reset {gpu.address} through sysfs ({', '.join(gpu.reset_methods) or 'no method listed'})"
             for gpu in gpus
         ),
-        *images.changes(image, host.work_dir),
+        *_of_image(host),
     ]
     network = run_network(_RUN, len(demands))
     beside: dict[str, tuple[PlacementPlan, ...]] = {}
@@ -63,14 +61,30 @@ def changes(
     return tuple(lines)
 
 
+def _facts(host: HostFile, progress: Callable[[str], None], labs: Labs | None) -> HostFacts:
+    with open_host(host, progress, labs=labs, start=False) as access:
+        facts, _ = host_facts.collect(access.transport, work_dir=host.work_dir)
+    return facts
+
+
+def _of_image(host: HostFile) -> tuple[str, ...]:
+    image = guest_image_here(host.guest_image)
+    if image is not None:
+        return images.changes(image, host.work_dir)
+    return (
+        f"build the guest image {host.guest_image} on this machine (minutes, and up to "
+        f"{2 * KINDS[host.guest_image].disk_mib >> 10} GiB of disk meanwhile), and copy it to "
+        f"{host.work_dir}/images",
+    )
+
+
 def _of_machine(
     host: HostFile,
     demands: tuple[GuestDemand, ...],
     progress: Callable[[str], None],
     labs: Labs | None,
 ) -> tuple[str, ...]:
-    with open_host(host, progress, labs=labs) as access:
-        facts, _ = host_facts.collect(access.transport, work_dir=host.work_dir)
+    facts = _facts(host, progress, labs)
     gpus = select_gpus(facts, host.placement.selector)
     place = bare_place(host.work_dir, _RUN)
     home = place.payload.rpartition("/")[0]

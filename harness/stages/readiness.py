@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.backends.testinfra_backend import TransportBackend, infra_host
 from harness.checks.services import QUESTIONS
-from harness.errors import CommandTimeout, ProvisionError
+from harness.errors import CommandTimeout, ProvisionError, why
 from harness.model.evidence import SystemAnswer
 from harness.ports import Transport
 from harness.stages.claimed_host import ClaimedHost
@@ -61,7 +61,7 @@ def _ask(host: Any, key: str) -> SystemAnswer:
     except CommandTimeout as error:
         ok, detail = None, error.message
     except _UNCLEAR as error:
-        ok, detail = None, f"{type(error).__name__}: {error}"
+        ok, detail = None, why(error)
     return SystemAnswer(question=key, ok=ok, detail=detail[:1000], transcript=backend.transcript)
 
 

@@ -145,16 +145,24 @@ def _names(status: WaiverStatus, cell: CoverageCell) -> bool:
 def _unknown(judged: tuple[_Judged, ...], errors: tuple[StageError, ...], interrupted: bool) -> list[str]:
     """Every reason why the evidence does not reach a verdict."""
     reasons = ["the run was interrupted"] if interrupted else []
-    reasons += [f"stage {error.stage or '?'} broke ({error.kind}): {error.message}" for error in errors]
+    reasons += [stage_broke(error) for error in errors]
     if not any(j.required for j in judged):
         reasons.append("no check was required, so nothing was proven")
-    words = {None: "is missing", Outcome.ERROR: "could not be judged", Outcome.SKIP: "was skipped"}
-    reasons += [
-        f"{j.where} {words[j.cell.outcome]}: {j.message}"
-        for j in judged
-        if j.required and j.cell.outcome in words
-    ]
+    reasons += [left_open(j.cell) for j in judged if j.required and j.cell.outcome in _OPEN]
     return reasons
+
+
+_OPEN = {None: "is missing", Outcome.ERROR: "could not be judged", Outcome.SKIP: "was skipped"}
+
+
+def stage_broke(error: StageError) -> str:
+    """The reason that a broken stage is."""
+    return f"stage {error.stage or '?'} broke: {error.message}"
+
+
+def left_open(cell: CoverageCell) -> str:
+    """The reason that a required cell is of which nothing is known; a cell that passed or failed has none."""
+    return f"{cell.check} on {cell.subject} {_OPEN[cell.outcome]}: {cell.reason}"
 
 
 def _notes(judged: tuple[_Judged, ...], results: tuple[CheckResult, ...]) -> list[str]:

@@ -13,10 +13,12 @@ from harness.model.outcome import (
     Outcome,
     Severity,
     SubjectKind,
+    Verdict,
 )
 from harness.model.pci import PciAddress
 from harness.model.record import RunRecord
 from harness.model.topology import GPU_CLASSES, PciDevice
+from harness.verdict.causes import Cause, causes, own_reasons
 from harness.verdict.disturbance import PREFIX
 from reports.parts.text import duration
 
@@ -37,6 +39,7 @@ STATEMENTS = {
     ),
 }
 """What a verdict may be said of, in plain words: a title and a sentence."""
+_UNPROVEN = "Nothing is said of this host, good or bad, and so nothing expires."
 
 MEANINGS = {
     "GO": "Every required check ran and passed.",
@@ -76,6 +79,18 @@ class LedgerRow:
     cells: tuple[CoverageCell, ...]
 
 
+def statement(record: RunRecord) -> tuple[str, str]:
+    """What this verdict may be said of: a title and a sentence."""
+    title, sentence = STATEMENTS[record.evidence.subject]
+    hardware = record.evidence.subject is SubjectKind.HARDWARE
+    return title, sentence if stands_until(record) or not hardware else _UNPROVEN
+
+
+def stands_until(record: RunRecord) -> str:
+    """When the verdict expires (UTC, ISO 8601); empty for INCONCLUSIVE, which decides nothing."""
+    return "" if record.decision.verdict is Verdict.INCONCLUSIVE else record.expires_at
+
+
 _RANK = {"FAIL": 0, "ERROR": 1, "MISSING": 2, "SKIP": 3, "WAIVED": 4, "ADVISORY": 5}
 _SERIOUS = {Outcome.FAIL: 0, Outcome.ERROR: 1, Outcome.SKIP: 2, Outcome.PASS: 3}
 
@@ -98,12 +113,26 @@ def result_for(record: RunRecord, cell: CoverageCell) -> CheckResult | None:
     return min(mine, key=lambda r: _SERIOUS[r.outcome], default=None) if cell.outcome else None
 
 
+def broken(record: RunRecord) -> tuple[Cause, ...]:
+    """What broke, each once, with the cells that have no answer because of it."""
+    return causes(record.evidence, record.decision.coverage)
+
+
+def reasons(record: RunRecord) -> tuple[str, ...]:
+    """Why the verdict is what it is, each thing once: what broke, with its count, before all else."""
+    found = broken(record)
+    causes_ = tuple(f"{cause.reason}{f' ({cause.count})' if cause.cells else ''}" for cause in found)
+    return (*causes_, *own_reasons(record.decision, found))
+
+
 def findings(record: RunRecord) -> tuple[Finding, ...]:
-    """All cells that did not pass: what decides first, what is only advisory last."""
+    """All cells that did not pass and that nothing ``broken`` explains: what decides first, what is only
+    advisory last."""
     named = titles(record)
+    explained = {(cell.check, cell.subject) for cause in broken(record) for cell in cause.cells}
     found: list[Finding] = []
     for cell in record.decision.coverage:
-        if cell.outcome is Outcome.PASS:
+        if cell.outcome is Outcome.PASS or (cell.check, cell.subject) in explained:
             continue
         result = result_for(record, cell)
         title, why = named.get(cell.check, (cell.check, ""))
@@ -117,13 +146,66 @@ def findings(record: RunRecord) -> tuple[Finding, ...]:
                 severity=cell.severity,
                 word="ADVISORY" if advisory else word(cell),
                 message=(result.message if result else cell.reason) or "no reason was recorded",
-                remedy=result.remedy if result else "find out why it was never answered, then run again",
+                remedy=result.remedy if result else _to_answer(cell.reason),
                 action=result.action if result else Action.RETEST,
                 evidence=result.evidence if result else (),
                 waived_by=cell.waived_by,
             )
         )
     return tuple(sorted(_merged(found), key=lambda f: _RANK[f.word]))
+
+
+def _to_answer(reason: str) -> str:
+    """What gets a check its answer that has none, by the reason that the ledger gives."""
+    if reason.startswith("deselected"):
+        return "run again without leaving it out (-k, -m, --deselect, --lf)"
+    if reason.startswith("no test was collected"):
+        return "run again with the shipped suites whole"
+    if reason.startswith("the session ended"):
+        return "run again, to the end of the session"
+    return "see to what this names as absent, then run again"
+
+
+def shown(record: RunRecord) -> tuple[str, ...]:
+    """What a run has shown, in a few sentences: what a GO opens with."""
+    evidence, coverage = record.evidence, record.decision.coverage
+    passed = [cell for cell in coverage if cell.outcome is Outcome.PASS]
+    required = [cell for cell in coverage if cell.severity is Severity.BLOCKER]
+    kept = sum(cell.severity is Severity.BLOCKER for cell in passed)
+    waived = sum(bool(cell.waived_by) for cell in required)
+    carried = f", {waived} failed and are carried by waivers" if waived else ""
+    lines = [f"{kept} of {len(required)} required checks passed{carried}"]
+    cards = gpus(record)
+    if cards:
+        lines.append(f"{many(len(cards), 'GPU')}: {', '.join(str(card.address) for card in cards)}")
+    for guest in evidence.guests:
+        done = [result for result in guest.results if result.answers]
+        if not done:
+            continue
+        right = sum(answer.ok for result in done for answer in result.answers)
+        answers = sum(len(result.answers) for result in done)
+        # A mix names the engine of each of its loads, which stand here by themselves.
+        loads = ", ".join(
+            dict.fromkeys(
+                result.workload if "+" in result.engine else f"{result.workload} by {result.engine}"
+                for result in done
+            )
+        )
+        where = "the machine itself" if guest.name == "bare" else f"guest {guest.name}"
+        lines.append(f"{where}: {right} of {answers} known answers right ({loads})")
+    seconds = sum(result.seconds or 0.0 for guest in evidence.guests for result in guest.results)
+    watched = sum(guest.telemetry is not None for guest in evidence.guests)
+    if seconds:
+        beside = (
+            f"watched in {watched} of {many(len(evidence.guests), 'guest')}" if watched else "not watched"
+        )
+        lines.append(f"{duration(seconds)} of load in all, {beside}")
+    return tuple(lines)
+
+
+def many(number: int, what: str) -> str:
+    """``1 GPU``, ``8 GPUs``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _merged(found: list[Finding]) -> list[Finding]:

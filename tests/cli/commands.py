@@ -53,6 +53,17 @@ def options_of(words: tuple[str, ...]) -> set[str]:
     return {"--help", *(text for each in command.params for text in each.opts)}
 
 
+def summaries(words: tuple[str, ...]) -> dict[str, str]:
+    """The commands of a group, each with the first sentence of its help, in one line."""
+    group = get_command(app)
+    for word in words:
+        group = group.commands[word]
+    first = {
+        name: " ".join((each.help or "").split("\n\n")[0].split()) for name, each in group.commands.items()
+    }
+    return {name: text.partition(". ")[0] + ("." if ". " in text else "") for name, text in first.items()}
+
+
 def _below(command: object, words: tuple[str, ...]) -> list[tuple[str, ...]]:
     children = getattr(command, "commands", None)
     if children is None:

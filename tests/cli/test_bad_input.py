@@ -94,7 +94,7 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path) -> None:
 
 def _inventory(directory: Path, text: str) -> Path:
     path = directory / "hosts" / "mine.yaml"
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.write_text(text)
     return path
 
@@ -112,6 +112,63 @@ def test_inventory_check_follows_the_names_in_a_host_file(tmp_path) -> None:
     said = shakedown("inventory", "check", str(path), cwd=tmp_path)
     assert said.status == 2
     assert "did you mean 'lab'?" in said.out
+
+
+WAIVED = "waivers:\n  - {id: ID, check: host.kvm, owner: A, reason: b, expires: DAY}\n"
+REFUSED = {
+    "an unknown image": ("guest_image: nvidja\n", 3, "did you mean 'nvidia'?"),
+    "an image that is not there": ("guest_image: ./own.qcow2\n", 3, "own.qcow2 cannot be read"),
+    "an image that is none": ("guest_image: ./text.qcow2\n", 3, "is not a qcow2 image"),
+    "an unknown scenario": ("subject: lab\nnvml_standin: helthy-h200\n", 4, "did you mean 'healthy-h200'?"),
+    "an expired waiver": ("waivers: [./old.yaml]\n", 2, "waiver 'old' has expired"),
+    "a name that another file has": ("description: x\n", 1, "'mine' is also the name in "),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "words"), REFUSED.values(), ids=REFUSED)
+def test_inventory_check_finds_what_a_run_would_refuse(text, line, words, tmp_path) -> None:
+    path = _inventory(tmp_path / "inventory", f"name: mine\nssh: {{address: a.example}}\n{text}")
+    if "is also" in words:
+        (path.parent / "other.yaml").write_text("# a copy\nname: mine\nssh: {address: b.example}\n")
+    (tmp_path / "text.qcow2").write_text("not an image")
+    (tmp_path / "old.yaml").write_text(WAIVED.replace("ID", "old").replace("DAY", "2020-01-01"))
+    said = shakedown("inventory", "check", str(path), cwd=tmp_path)
+    assert said.status == 2, said.out
+    assert words in said.out
+    assert f".yaml, line {line}: " in said.out
+    assert said.err == ""
+
+
+def test_inventory_check_names_missing_keys_and_says_what_it_could_not_tell(tmp_path) -> None:
+    text = (
+        "name: mine\nssh:\n  address: a.example\n  identity_file: ./none\n  known_hosts: ./folder\n"
+        "image_dirs: [/srv/images]\nwork_dir: /srv/shakedown\nwaivers: [labb]\n"
+    )
+    (tmp_path / "folder").mkdir()
+    path = _inventory(tmp_path, text)
+    said = shakedown("inventory", "check", str(path), cwd=tmp_path)
+    assert said.status == 2
+    lines = said.out.splitlines()
+    wrong = [line for line in lines if line.startswith("WRONG")]
+    notes = [line for line in lines if line.startswith("note")]
+    assert len(wrong) == 3
+    for number, words in ((4, "is not on this machine"), (5, "no file that can be read"), (8, "mean 'lab'?")):
+        assert [line for line in wrong if f"line {number}: " in line and words in line]
+    assert len(notes) == 2
+    assert all("lies on the host, and the host was not asked" in line for line in notes)
+
+
+def test_a_host_whose_files_are_all_there_is_fine(tmp_path) -> None:
+    (tmp_path / "key").write_text("a key")
+    (tmp_path / "own.qcow2").write_bytes(b"QFI\xfb" + b"\0" * 100)
+    (tmp_path / "valid.yaml").write_text(WAIVED.replace("ID", "ok").replace("DAY", "2099-01-01"))
+    path = _inventory(
+        tmp_path,
+        "name: mine\nssh: {address: a.example, identity_file: ./key}\nguest_image: ./own.qcow2\n"
+        "waivers: [./valid.yaml]\n",
+    )
+    said = shakedown("inventory", "check", str(path), cwd=tmp_path)
+    assert (said.status, said.out) == (0, f"ok     {path}\n")
 
 
 def test_what_is_shipped_passes_its_own_check(tmp_path) -> None:

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from tests.cli.commands import Said, command_names, options_of, shakedown
+from tests.cli.commands import Said, command_names, options_of, shakedown, summaries
 
 COMMANDS = command_names()
 EXPECTED = {
@@ -18,6 +18,7 @@ EXPECTED = {
     ("report",),
     ("note",),
     ("test",),
+    ("pytest",),
     *(("lab", word) for word in ("up", "down", "status", "ssh", "reset")),
     *(("inventory", word) for word in ("list", "check")),
 }
@@ -42,7 +43,7 @@ def test_help_shows_an_example_made_of_options_that_exist(words, tmp_path) -> No
         assert tuple(example[: len(words)]) == words
         own = example[: example.index("--")] if "--" in example else example
         given = {word for word in own if word.startswith("--")}
-        if words != ("test",):  # what follows belongs to tox
+        if words not in (("test",), ("pytest",)):  # what follows belongs to tox or pytest
             assert given <= options_of(words)
 
 
@@ -64,3 +65,14 @@ def test_the_version_is_the_packages_own(tmp_path) -> None:
     from importlib.metadata import version
 
     assert shakedown("--version", cwd=tmp_path).out == f"shakedown {version('shakedown')}\n"
+
+
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+@pytest.mark.parametrize("words", [(), ("lab",), ("inventory",), ("rules",)], ids=" ".join)
+def test_the_list_of_commands_says_of_each_its_whole_first_sentence(words, columns, tmp_path) -> None:
+    said = shakedown(*words, "--help", cwd=tmp_path, COLUMNS=columns)
+    shown = " ".join(said.out.partition("Commands:")[2].split())
+    assert "..." not in shown
+    for name, summary in summaries(words).items():
+        assert summary.endswith((".", "?", ")"))
+        assert f"{name} {summary}" in shown

@@ -134,7 +134,7 @@ def checkout(tmp_path) -> Checkout:
     _program(uv / "bin/uv", _UV)
     (uv / ".hashed").touch()
     _program(made.tools / "dpkg-query", _DPKG)
-    for name in ("apt-get", "sudo"):
+    for name in ("apt-get", "sudo", "systemctl"):
         _program(made.tools / name, _LOUD)
     # Any Python of the test will do; the one of the system may be without headers.
     python = f'#!/bin/sh\n[ "$2" = -c ] && echo "{sys.executable}"\n'
@@ -260,14 +260,85 @@ def test_without_network_it_exits_4_with_a_remedy_and_is_not_ready(checkout) -> 
 
 
 def test_missing_packages_are_installed_where_it_may(checkout) -> None:
-    status, _out, err = checkout.run("x", MISSING="gcc mmdebstrap")
+    status, _out, err = checkout.run("qualify", MISSING="gcc mmdebstrap")
     assert status == 0
-    assert "installing Debian packages: gcc mmdebstrap" in err
+    assert "installing Debian packages: gcc" in err
+    assert "installing Debian packages: mmdebstrap" in err
     apt = [call for call in checkout.calls if "apt-get" in call]
-    assert len(apt) == 2
-    assert apt[1].endswith("gcc mmdebstrap")
+    assert [call.split()[-1] for call in apt] == ["update", "gcc", "update", "mmdebstrap"]
     if os.geteuid() != 0:
         assert all(call.startswith("sudo -n ") for call in apt)  # no terminal: nobody could type
+
+
+BARE = ("qualify", "--attach", "bare")
+REHEARSAL = ("qualify", "--host", "local-standin", "--attach", "bare", "--profile", "rehearsal")
+ALL_TOOLS = "mmdebstrap hashcat openssh-server g++"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--help",),
+        ("--version",),
+        ("test", "--help"),
+        ("pytest", "--help"),
+        ("pytest", "suites", "--candidate", "lab", "--collect-only"),
+        ("pytest", "tests/facts"),
+        ("lab", "up", "--help"),
+        ("lab", "status"),
+        ("qualify", "--help"),
+        (*BARE, "--help"),
+        ("qualify", "--host", "rack12", "--dry-run"),
+        ("qualify", "--dry-run", "--attach=bare"),
+        ("facts", "--host", "rack12"),
+        ("judge", "runs/x/y"),
+        ("inventory", "check"),
+    ],
+    ids=" ".join,
+)
+def test_who_only_asks_gets_nothing_installed_beyond_the_python_environment(checkout, words) -> None:
+    status, _out, err = checkout.run(*words, MISSING=ALL_TOOLS)
+    assert status == 0
+    assert "installing" not in err
+    assert checkout.calls == ["uv sync --frozen --quiet"]
+
+
+@pytest.mark.parametrize(
+    ("words", "installed"),
+    [
+        (("qualify",), "mmdebstrap"),
+        (("qualify", "--host", "rack12", "--profile", "nightly"), "mmdebstrap"),
+        (("pytest", "suites", "--candidate", "lab"), "mmdebstrap"),
+        (("pytest", "suites", "--candidate=local", "--attach=bare"), "hashcat"),
+        (("lab", "up"), "mmdebstrap"),
+        (("facts", "--host", "lab"), "mmdebstrap"),
+        (REHEARSAL, "hashcat"),
+        (("qualify", "--host=local", "--profile=bare-burnin"), "hashcat"),
+        (BARE, "mmdebstrap hashcat"),  # the default host is the lab
+        (("test", "-e", "py311"), "mmdebstrap hashcat openssh-server g++"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_what_a_command_uses_is_installed_for_it_once(checkout, words, installed) -> None:
+    checkout.run(*words, MISSING=ALL_TOOLS)
+    got = [
+        name
+        for call in checkout.calls
+        if " install " in call
+        for name in call.split("recommends ")[1].split()
+    ]
+    assert got == installed.split()
+    before = len(checkout.calls)
+    checkout.run(*words, MISSING=ALL_TOOLS)
+    assert len(checkout.calls) == before
+
+
+def test_a_newer_launcher_looks_for_its_packages_again(checkout) -> None:
+    checkout.run("qualify")
+    later = time.time() + 2
+    os.utime(checkout.root / "shakedown", (later, later))
+    _status, _out, err = checkout.run("qualify", MISSING="mmdebstrap")
+    assert "installing Debian packages: mmdebstrap" in err
 
 
 def test_a_failing_apt_names_what_to_do(checkout) -> None:
@@ -277,7 +348,19 @@ def test_a_failing_apt_names_what_to_do(checkout) -> None:
 
 
 def test_no_apt_only_names_them_and_goes_on(checkout) -> None:
-    status, _out, err = checkout.run("x", MISSING="gcc mmdebstrap", SHAKEDOWN_NO_APT="1")
+    status, _out, err = checkout.run("qualify", MISSING="gcc mmdebstrap", SHAKEDOWN_NO_APT="1")
     assert status == 0
-    assert "not installed because of SHAKEDOWN_NO_APT: gcc mmdebstrap" in err
+    assert "not installed because of SHAKEDOWN_NO_APT: gcc" in err
+    assert "not installed because of SHAKEDOWN_NO_APT: mmdebstrap" in err
     assert not any("apt-get" in call for call in checkout.calls)
+
+
+def test_the_ssh_server_that_tests_use_is_neither_started_nor_enabled(checkout) -> None:
+    checkout.run("test", MISSING="openssh-server")
+    words = [call.removeprefix("sudo -n ").split() for call in checkout.calls]
+    acts = [w[2] if w[0] == "systemctl" else w[-1] for w in words if w[0] in ("systemctl", "apt-get")]
+    assert acts == ["mask", "update", "openssh-server", "unmask", "disable"]
+    checkout.calls_file.unlink()
+    (checkout.root / ".venv/.shakedown-test-tools").unlink()
+    checkout.run("test", MISSING="g++")
+    assert not [call for call in checkout.calls if "systemctl" in call]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness import config
 from harness.config_rules import WORKLOAD_NAMES
-from harness.errors import ConfigError
+from harness.errors import ConfigError, ConfigErrors
 from harness.model.inventory import HostFile
 from harness.model.outcome import Severity
 from harness.model.pci import PciAddress
@@ -121,10 +122,64 @@ def test_names_of_each_kind_are_listed(elsewhere: Path) -> None:
         config.list_names("host")
 
 
-def test_one_file_may_have_several_problems_and_says_so(tmp_path: Path) -> None:
-    path = write(tmp_path / "h.yaml", "name: 1\nssh: {address: 2}\nsubjekt: lab\n")
-    with pytest.raises(ConfigError, match="and 2 more problems in this file"):
+def test_every_problem_of_a_file_is_told_at_once_each_with_its_line(tmp_path: Path) -> None:
+    text = (
+        "name: 1\nssh: {address: -x, port: 0}\nsubjekt: lab\nguest_image: nvidja\nwork_dir: here\n"
+        "expected_gpus: 99\n"
+    )
+    path = write(tmp_path / "h.yaml", text)
+    with pytest.raises(ConfigErrors) as caught:
         config.load_host(path)
+    assert "and 5 more problems in this file" in caught.value.message
+    words = str(caught.value)
+    for line, said in (
+        (1, "name"),
+        (2, "ssh.address: not a host name"),
+        (3, "did you mean 'subject'?"),
+        (4, "did you mean 'nvidia'?"),
+        (5, "work_dir: paths on the host are absolute"),
+        (6, "expected_gpus: 99 is not between"),
+    ):
+        assert re.search(rf"h\.yaml, line {line}: .*{re.escape(said)}", words), (said, words)
+
+
+def test_what_the_rules_say_of_a_place_of_the_wrong_shape_is_not_told(tmp_path: Path) -> None:
+    text = "name: p\nchecks: {host.kvm: blocker}\nguests:\n  - {gpus: two}\n  - {gpus: 99}\n"
+    with pytest.raises(ConfigErrors) as caught:
+        config.load_profile(write(tmp_path / "p.yaml", text))
+    assert [str(each).partition(": ")[0][-6:] for each in caught.value.each] == ["line 4", "line 5"]
+
+
+def test_of_a_file_that_lacks_a_key_the_shapes_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigErrors, match="required") as caught:
+        config.load_waivers([write(tmp_path / "w.yaml", "waivers:\n  - {id: a, chek: b}\n  - {id: 7}\n")])
+    assert len(caught.value.each) >= 4
+
+
+def test_every_waiver_of_a_file_is_looked_at(tmp_path: Path) -> None:
+    one = "  - {id: ID, check: CHECK, owner: A, reason: b, expires: DAY}\n"
+    text = "waivers:\n" + "".join(
+        one.replace("ID", i).replace("CHECK", c).replace("DAY", d)
+        for i, c, d in (
+            ("a", "host.kvm", "x"),
+            ("a", "host.kvm", "2099-01-01"),
+            ("c", "host.kvn", "2099-01-01"),
+        )
+    )
+    with pytest.raises(ConfigErrors) as caught:
+        config.load_waivers([write(tmp_path / "w.yaml", text)])
+    said = str(caught.value)
+    assert [said.count(f"line {line}:") for line in (2, 3, 4)] == [1, 1, 1]
+    assert "not a date" in said
+    assert "given twice" in said
+    assert "did you mean 'host.kvm'?" in said
+
+
+def test_the_kinds_of_guest_images_are_those_that_are_built() -> None:
+    from harness.config_rules import GUEST_IMAGES
+    from harness.images.guest import KINDS
+
+    assert set(GUEST_IMAGES) == set(KINDS)
 
 
 def test_the_known_workloads_are_those_of_the_registry() -> None:

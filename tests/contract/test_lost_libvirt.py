@@ -73,9 +73,9 @@ for number in theirs:
     assert (tmp_path / "theirs").read_bytes() == b"x" * 40
 
 
+@pytest.mark.parametrize("uri", ["daemon"], indirect=True)
 def test_a_guest_is_ended_when_everything_was_closed(uri: str, tmp_path: Path) -> None:
-    if uri == "test:///default":
-        pytest.skip("the driver's domains live as long as one of its connections")
+    """By the daemon alone: the driver's own domains live as long as one of its connections."""
     code = """
 hypervisor.define_and_start(XML, run="run-1")
 close_all()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import shlex
+import typing
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from harness.checks import CHECK_IDS
 from harness.config import list_names, load_host, load_profile, load_waivers
+from harness.model.inventory import HostFile
 from harness.model.outcome import Verdict
+from harness.model.pci import PciAddress
 from harness.workloads import WORKLOADS
 from reports import RENDERERS
 from tests.cli.commands import command_names, options_of
@@ -29,7 +34,8 @@ SEEN = {"hardware", "H200 bare", "stand-in", "lab", "CPU", "never"}
 def commands_in(document: Path) -> list[list[str]]:
     """Every ``shakedown ...`` of a document's code, in blocks and in the running text, without comments."""
     text = document.read_text()
-    blocks = re.findall(r"^```(?:sh|console)?\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    blocks = [block for language, block in fenced if language in ("", "sh", "console")]
     lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
     prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
     lines += [code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", prose)]
@@ -53,7 +59,7 @@ def test_every_command_in_a_document_exists_with_its_options(document) -> None:
             assert name is not None, f"{document.name}: no command {' '.join(words)}"
         own = words[: words.index("--")] if "--" in words else words
         given = {w.partition("=")[0] for w in own if w.startswith("--")}
-        if name != ("test",):
+        if name not in (("test",), ("pytest",)):
             assert given <= options_of(name), f"{document.name}: {' '.join(words)}"
 
 
@@ -160,3 +166,53 @@ def test_the_changelog_begins_with_this_version() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
     assert "Keep a Changelog" in text
     assert re.search(r"^## \[0\.1\.0\] - (unreleased|\d{4}-\d{2}-\d{2})$", text, re.MULTILINE)
+
+
+def test_the_readme_shows_every_profile_plan_and_how_long_the_two_commands_take() -> None:
+    text = README.read_text()
+    assert [name for name in list_names("profiles") if f"| `{name}` |" not in text] == []
+    shown = [" ".join(words) for words in commands_in(README)]
+    assert any(command.startswith("plan --facts ") for command in shown)
+    assert any(command.startswith("pytest suites ") for command in shown)
+    assert ".venv/bin/pytest" in text
+    first = text.partition("## Two commands")[2].partition("\n## ")[0]
+    assert len(re.findall(r"\d+ to \d+", first)) >= 2
+    assert "minutes" in first
+
+
+def _keys(kind: type) -> dict[str, type | None]:
+    """Every key that a file of this type may hold, below the keys that hold them; and their types where they
+    are made of keys themselves."""
+    hints = typing.get_type_hints(kind)
+    found: dict[str, type | None] = {}
+    for field in dataclasses.fields(kind):
+        kinds = (hints[field.name], *typing.get_args(hints[field.name]))
+        found[field.name] = next(
+            (k for k in kinds if dataclasses.is_dataclass(k) and k is not PciAddress), None
+        )
+    return found
+
+
+def _unexplained(kind: type, lines: list[str]) -> list[str]:
+    missing = []
+    for key, below in _keys(kind).items():
+        stands = [n for n, line in enumerate(lines) if re.match(rf"[#\s]*{key}:", line)]
+        said = [
+            n for n in stands if re.search(r"\S.*\s#\s", lines[n]) or lines[n - 1].lstrip().startswith("#")
+        ]
+        missing += [] if said or (stands and below) else [key]
+        missing += _unexplained(below, lines) if below else []
+    return missing
+
+
+def test_the_example_of_a_host_file_explains_every_key_that_there_is() -> None:
+    """``port`` and ``user`` say by themselves what they are."""
+    lines = (ROOT / "inventory/hosts/example.yaml").read_text().splitlines()
+    assert set(_unexplained(HostFile, lines)) <= {"port", "user"}
+    assert _unexplained(HostFile, [line for line in lines if "work_dir" not in line])
+
+
+def test_the_picture_is_dated_as_its_caption_says() -> None:
+    with Image.open(ROOT / "docs/report.png") as picture:
+        made = picture.text["Creation Time"]
+    assert f"`docs/picture.py`, {made}." in README.read_text()

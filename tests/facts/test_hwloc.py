@@ -19,8 +19,6 @@ from tests.captured import HWLOC, TREES, unpack
 
 LSTOPO = shutil.which("lstopo-no-graphics")
 
-pytestmark = pytest.mark.skipif(not TREES, reason=f"no captured trees in {HWLOC}")
-
 
 @pytest.fixture(scope="module", params=TREES, ids=lambda path: path.name.removesuffix(".tar.bz2"))
 def tree(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -84,6 +84,7 @@ def text_files() -> list[Path]:
         ".ruff_cache",
         ".pytest_cache",
         "golden",
+        "captures",
         "shakedown.egg-info",
     }
     kinds = {".py", ".sh", ".md", ".yaml", ".toml", ".ini", ".j2", ".css", ".txt", ".json", ""}

@@ -327,3 +327,36 @@ def test_every_module_is_imported_by_something() -> None:
         and module not in PACKAGES
     ]
     assert lost == []
+
+
+_NAMES_A_CLASS = ("type(error).__name__", "error.__class__.__name__", "format_exception_only", "error!r")
+
+
+def test_no_message_names_the_class_of_an_exception() -> None:
+    """Who reads it at night knows no Python; ``harness.errors.why`` has the words. Records keep the class as
+    data (``kind=``). Payloads, which know nothing of us, repeat what foreign libraries raise."""
+    found = []
+    for path in SOURCES:
+        if "payload" in path.parts:
+            continue
+        kept = {
+            id(part)
+            for node in ast.walk(tree(path))
+            if isinstance(node, ast.keyword) and node.arg == "kind"
+            for part in ast.walk(node.value)
+        }
+        for node in ast.walk(tree(path)):
+            text = ast.unparse(node) if isinstance(node, ast.Attribute | ast.FormattedValue) else ""
+            if id(node) not in kept and any(name in text for name in _NAMES_A_CLASS):
+                found.append(f"{name_of(path)} line {node.lineno}: {text[:80]}")
+    assert found == []
+
+
+def test_a_foreign_exception_is_told_in_words() -> None:
+    from harness.errors import why
+
+    assert why(KeyError("cpus")) == "'cpus' is missing"
+    assert why(FileNotFoundError(2, "No such file or directory", "/x")) == "/x: No such file or directory"
+    assert why(RecursionError("maximum ...")) == "it is nested too deep"
+    assert why(ValueError()) == "no reason was given"
+    assert why(ValueError("too many")) == "too many"

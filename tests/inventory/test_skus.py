@@ -185,6 +185,24 @@ def test_a_model_is_shown_with_what_is_unknown(capsys: pytest.CaptureFixture[str
         skus_command.show("h200-smx")
 
 
+@pytest.mark.parametrize(
+    ("name", "models"),
+    [
+        ("h200", ["h200-nvl", "h200-sxm"]),
+        ("H100", ["h100-pcie", "h100-sxm"]),
+        ("a100-sxm", ["a100-sxm-40gb", "a100-sxm-80gb"]),
+        ("rtx", ["rtx-4000-ada"]),
+    ],
+)
+def test_the_beginning_of_a_name_lists_the_models_that_have_it(
+    name: str, models: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert skus_command.show(name) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == models
+    assert skus_command.show(name, as_json=True) == 0
+    assert list(json.loads(capsys.readouterr().out)) == models
+
+
 _VALUES = st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([0.0, 3.0, 16.0])
 _FIGURES = st.builds(Figure, value=_VALUES, unit=st.sampled_from([*UNIT_OF.values(), ""]), source=st.text())
 _FLOORS = st.builds(Floor, of=st.sampled_from([*UNIT_OF, "x"]), share=st.floats(-1, 2), reason=st.text())

@@ -13,6 +13,7 @@ import pytest
 from harness.workloads import memory_patterns, payload_files
 from tests.native import ptx
 from tests.native.fake import SOURCE, compiler
+from tests.skips import LICENCE
 
 KERNELS = ("sd_fill", "sd_verify", "sd_verify_fill", "sd_count", "sd_read", "sd_copy", "sd_flip")
 PAYLOAD = ptx.SHIPPED.parent
@@ -25,12 +26,12 @@ def test_the_shipped_text_has_every_kernel_and_travels_with_the_payload() -> Non
     assert payload_files()["vram.ptx"] == text.encode()
 
 
-@pytest.mark.skipif(ptx.nvcc_release() != ptx.BUILT_BY, reason=f"needs nvcc {ptx.BUILT_BY}")
+@pytest.mark.skipif(ptx.nvcc_release() != ptx.BUILT_BY, reason=f"{LICENCE}: needs nvcc {ptx.BUILT_BY}")
 def test_the_shipped_text_is_what_the_source_gives() -> None:
     assert ptx.compile_ptx() == ptx.SHIPPED.read_text()
 
 
-@pytest.mark.skipif(not shutil.which("ptxas"), reason="ptxas is not installed here")
+@pytest.mark.skipif(not shutil.which("ptxas"), reason=f"{LICENCE}: ptxas is not installed here")
 @pytest.mark.parametrize("arch", [75, 80, 86, 89, 90, 100])
 def test_it_assembles_without_spilling(arch: int, tmp_path: Path) -> None:
     """T4 and RTX 6000, A100, A10, L4 and Ada, H100 and H200, B200."""

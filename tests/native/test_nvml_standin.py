@@ -130,7 +130,7 @@ def test_a_healthy_card_under_load(machine: Machine) -> None:
     assert thresholds == 92
     assert 0.9 * peak < clock <= peak == 1700
     assert 85 <= use["gpu"] <= 95
-    assert heat == newer == 34
+    assert {heat, newer} <= {34, 35}  # a second may pass between the two
 
 
 def test_energy_is_the_integral_of_power_and_heat_lags_behind(machine: Machine) -> None:

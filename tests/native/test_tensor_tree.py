@@ -14,6 +14,7 @@ import pytest
 import harness.payload
 from tests.native import fake
 from tests.native.conftest import A
+from tests.skips import LICENCE
 
 WORKER = Path(next(iter(harness.payload.__path__))) / "tensor_worker.py"
 CUDA_TREE = os.environ.get("SHAKEDOWN_TENSORFLOW_CUDA", "")
@@ -90,7 +91,9 @@ def test_the_card_itself_comes_first(stand_in: Path, tmp_path: Path) -> None:
     assert A in report["error"]
 
 
-@pytest.mark.skipif(not CUDA_TREE, reason="SHAKEDOWN_TENSORFLOW_CUDA names no tree of tensorflow[and-cuda]")
+@pytest.mark.skipif(
+    not CUDA_TREE, reason=f"{LICENCE}: SHAKEDOWN_TENSORFLOW_CUDA names no tree of tensorflow[and-cuda]"
+)
 def test_all_is_there_and_tensorflow_still_shows_no_gpu(stand_in: Path) -> None:
     """The stand-in driver is none that TensorFlow could use, and nothing falls back to the processor."""
     status, report = worked(stand_in, CUDA_TREE)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import harness.payload
 from harness.payload import tensor_library, tf_lean
+from tests.skips import LICENCE
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
 CUDA_TREE = os.environ.get("SHAKEDOWN_TENSORFLOW_CUDA", "")
@@ -163,7 +164,9 @@ print(status.value == 1, graph.devices(), graph.version)
 """Asks TensorFlow's own loader whether it has all CUDA libraries; 1 is ``absl::OkStatus()``."""
 
 
-@pytest.mark.skipif(not CUDA_TREE, reason="SHAKEDOWN_TENSORFLOW_CUDA names no tree of tensorflow[and-cuda]")
+@pytest.mark.skipif(
+    not CUDA_TREE, reason=f"{LICENCE}: SHAKEDOWN_TENSORFLOW_CUDA names no tree of tensorflow[and-cuda]"
+)
 @pytest.mark.parametrize(("when", "complete"), [("before", True), ("", False)])
 def test_tensorflow_finds_all_of_cuda_only_after_they_were_loaded(when: str, complete: bool) -> None:
     argv = [sys.executable, "-I", "-S", "-c", SEES, str(PAYLOAD), CUDA_TREE, when]

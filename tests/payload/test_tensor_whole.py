@@ -15,16 +15,21 @@ import harness.payload
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.workloads import GuestDevice, Job, Parsed, Place, workload
+from tests.frameworks import tensorflow
+from tests.skips import LICENCE
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
-TENSORFLOW = os.environ.get("SHAKEDOWN_TENSORFLOW", "/opt/tf")
+TENSORFLOW = str(tensorflow() or "/opt/tf")
 TORCH = os.environ.get("SHAKEDOWN_TORCH_PYTHON", "")
 TENSOR = workload("tensor")
 with_tensorflow = pytest.mark.skipif(
-    not Path(TENSORFLOW, "tensorflow", "libtensorflow_cc.so.2").exists(),
-    reason=f"no TensorFlow in {TENSORFLOW} (SHAKEDOWN_TENSORFLOW names it)",
+    tensorflow() is None,
+    reason="no TensorFlow for this Python in the cache (./shakedown test fetches it; for Python 3.11)",
 )
-with_torch = pytest.mark.skipif(not TORCH, reason="SHAKEDOWN_TORCH_PYTHON names no interpreter with PyTorch")
+with_torch = pytest.mark.skipif(
+    not TORCH,
+    reason=f"{LICENCE}: SHAKEDOWN_TORCH_PYTHON names no interpreter with PyTorch, which needs CUDA's",
+)
 FRAMEWORKS = (
     pytest.param("tensorflow", marks=with_tensorflow),
     pytest.param("torch", marks=with_torch),

@@ -157,3 +157,16 @@ def test_facts_keep_their_meaning_through_json(tmp_path: Path) -> None:
     answer = json.loads(out)
     assert answer["gpus"] == []
     assert answer["cells"] == [{"id": 0, "host_node": 0, "vcpus": [0], "memory_mib": 512}]
+
+
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_where_nothing_is_a_gpu_the_way_to_name_one_is_told(tmp_path: Path, gpus: int) -> None:
+    bare = host([])
+    status, out, err = call(tmp_path, bare, gpus=gpus, json_output=True)
+    assert status == 1
+    assert "too_few_gpus" in out
+    assert "--host NAME" in err
+    assert "--gpu VENDOR:DEVICE" in err
+    assert call(tmp_path, bare, gpus=gpus, gpu=("1234:11e8",))[2] == ""
+    assert call(tmp_path, bare, gpus=gpus, host="lab")[2] == ""
+    assert call(tmp_path, lab_like(), gpus=16)[2] == ""

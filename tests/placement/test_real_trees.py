@@ -12,9 +12,7 @@ from harness.model.placement import NoPlan, PlacementPlan
 from harness.model.topology import HostFacts, IommuGroup
 from harness.placement.gpus import is_bridge
 from harness.placement.planner import plan
-from tests.captured import HWLOC, TREES, unpack
-
-pytestmark = pytest.mark.skipif(not TREES, reason=f"no captured trees in {HWLOC}")
+from tests.captured import TREES, unpack
 
 
 @pytest.fixture(scope="module", params=TREES, ids=lambda path: path.name.removesuffix(".tar.bz2"))
@@ -61,7 +59,11 @@ def test_every_tree_gets_a_plan_or_reasons(facts: HostFacts, gpus: int) -> None:
 
 
 def test_without_iommu_groups_no_gpu_is_handed_out(facts: HostFacts) -> None:
-    if any(d.iommu_group is not None for d in facts.pci_devices):
-        pytest.skip("this tree has IOMMU groups")
-    answer = plan(facts, GuestRequest(name="g", gpus=1), PlacementPolicy())
+    devices = tuple(dataclasses.replace(d, iommu_group=None) for d in facts.pci_devices)
+    iommu = dataclasses.replace(facts.iommu, groups=())
+    answer = plan(
+        dataclasses.replace(facts, pci_devices=devices, iommu=iommu),
+        GuestRequest(name="g", gpus=1),
+        PlacementPolicy(),
+    )
     assert isinstance(answer, NoPlan)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.plugin.sessions import ROOT, session
+
+SHAKEDOWN = (sys.executable, "-P", "-m", "harness")
 
 HOST = """
 name: refusing
@@ -51,3 +55,29 @@ def test_words_of_a_host_never_reach_the_terminal_as_they_are(where) -> None:
     (where / "host.yaml").write_text(text.replace("address: ", 'address: "').replace(", port", '", port'))
     said = session(where, str(ROOT / "suites"), "--candidate", "./host.yaml")
     assert "\u202e" not in said.out
+
+
+def test_every_way_to_read_the_run_tells_the_cause_once_with_a_count(where) -> None:
+    said = session(where, str(ROOT / "suites"), "--candidate", "./host.yaml", "--profile", "nightly")
+    cells = said.record["decision"]["coverage"]
+    count = f"{sum(cell['outcome'] != 'PASS' for cell in cells)} checks could not be answered because of it"
+    # One line of the terminal's closing words, of the judge's, one entry of the others.
+    closing = said.out.partition("= verdict =")[2].partition("= short test summary")[0]
+    assert closing.count("connection refused: ssh") == 1
+    assert count in said.out
+    judged = session(where, "judge", str(said.run), command=SHAKEDOWN).out
+    assert (judged.count("connection refused: ssh"), len(judged.splitlines())) == (1, 6)
+    assert count in judged
+    every = session(where, "judge", str(said.run), "--all", command=SHAKEDOWN).out
+    assert len(every.splitlines()) == 6 + sum(cell["outcome"] != "PASS" for cell in cells)
+    page = (said.run / "report.html").read_text()
+    assert page.count('<article class="finding') == 1
+    assert f"<details><summary>{count}" in page
+    assert f"<details><summary>{count}" in (said.run / "report.md").read_text()
+    suite = ET.parse(said.run / "junit.xml").getroot()[0]  # noqa: S314  our own file
+    errors = [case for case in suite.iter("testcase") if case.find("error") is not None]
+    assert [case.get("classname") for case in errors] == ["stage", "verdict"]
+    assert count in errors[0].find("error").text
+    for text in (said.out, judged, every, page):
+        assert "TransportError" not in text
+        assert "find out why" not in text

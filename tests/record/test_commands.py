@@ -100,3 +100,35 @@ def test_report_of_a_run_whose_evidence_is_gone_is_inconclusive_too(run_dir, tmp
     report.run(checker=example.checker, runs=(run_dir,), formats=("md",), output=tmp_path)
     assert (tmp_path / "report.md").read_text().startswith("# INCONCLUSIVE: lab")
     assert "is missing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [
+        ("mine.html", "<!doctype html>"),
+        ("deep/er/x.MD", "# "),
+        ("a.xml", "<?xml"),
+        ("a.jsonl", "{"),
+        ("a.prom", "# "),
+    ],
+)
+def test_an_output_that_is_named_like_a_file_is_that_file(run_dir, tmp_path, capsys, name, begins):
+    target = tmp_path / "there" / name
+    assert report.run(runs=(run_dir,), output=target) == 0
+    assert target.read_text().startswith(begins)
+    assert capsys.readouterr().out == f"{target}\n"
+    assert [path for path in target.parent.iterdir() if path != target] == []
+
+
+def test_one_file_is_not_for_two_runs_and_not_of_another_format(run_dir, tmp_path):
+    for runs, formats in (((run_dir, run_dir), ()), ((run_dir,), ("md",)), ((run_dir,), ("html", "md"))):
+        with pytest.raises(ConfigError, match=r"--output .*x\.html"):
+            report.run(runs=runs, formats=formats, output=tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_a_folder_with_such_a_name_stays_a_folder(run_dir, tmp_path):
+    folder = tmp_path / "old.html"
+    folder.mkdir()
+    assert report.run(runs=(run_dir,), formats=("md",), output=folder) == 0
+    assert (folder / "report.md").exists()

@@ -24,7 +24,7 @@ from referencing import Registry, Resource
 
 from harness.errors import ConfigError
 from harness.model.evidence import Answer, Engine, Note, StageError
-from harness.model.outcome import Verdict
+from harness.model.outcome import Severity, Verdict
 from harness.model.record import RunRecord
 from harness.model.telemetry import (
     Family,
@@ -37,12 +37,13 @@ from harness.model.telemetry import (
 from harness.serial import from_json, json_schema, to_data
 from reports import RENDERERS, render_all, renderer
 from reports.parts.text import clean, markdown
+from tests.captured import CAPTURES
 from tests.reports import records as example
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 SCHEMA = ROOT / "reports" / "schema" / "run.schema.json"
-OCP = ROOT.parent / "shared" / "fixtures" / "ocp-schema"
+OCP = CAPTURES / "ocp-schema"
 UPDATE = os.environ.get("SHAKEDOWN_UPDATE_GOLDEN") == "1"
 SCENARIOS = {
     "go_with_waivers": example.WITH_WAIVERS,
@@ -319,9 +320,7 @@ def forbid(constant: str) -> None:
 
 
 @functools.cache
-def ocp_validator() -> jsonschema.Draft202012Validator | None:
-    if not OCP.is_dir():
-        return None
+def ocp_validator() -> jsonschema.Draft202012Validator:
     schemas = [json.loads(path.read_text()) for path in sorted(OCP.glob("*.json"))]
     registry: Registry = Registry().with_resources(
         (schema["$id"], Resource.from_contents(schema)) for schema in schemas
@@ -335,7 +334,7 @@ def check_ocp(text: str) -> None:
     assert [line["sequenceNumber"] for line in lines] == list(range(len(lines)))
     assert "testRunEnd" in lines[-1]["testRunArtifact"]
     validator = ocp_validator()
-    for line in lines if validator else ():
+    for line in lines:
         validator.validate(line)
 
 
@@ -382,11 +381,9 @@ def test_what_people_did_and_saw_is_listed_with_who_and_when(recorded, format_na
     assert (said in text) if format_name != "json" else ('"fan 3 is loud"' in text)
 
 
-@pytest.mark.skipif(not OCP.is_dir(), reason="the OCP schemas of ../shared/fixtures are not here")
 @pytest.mark.parametrize("name", [*SCENARIOS, "hardware"])
 def test_every_ocp_line_validates(recorded, name):
     validator = ocp_validator()
-    assert validator is not None
     lines = renderer("ocp").render(recorded(name)).splitlines()
     assert len(lines) > 20
     for line in lines:
@@ -408,11 +405,61 @@ def test_ocp_ends_say_what_the_verdict_says(recorded):
 
 
 def test_a_missing_required_check_is_a_junit_error(recorded):
-    suite = parse_xml(renderer("junit").render(recorded("inconclusive")))[0]
+    """Its own, or that of the stage that kept it from being asked, which lists it."""
+    record = recorded("inconclusive")
+    suite = parse_xml(renderer("junit").render(record))[0]
     errors = [c for c in suite.findall("testcase") if c.find("error") is not None]
-    assert [c.get("classname") for c in errors].count("guest.placement") == 1
-    assert errors[-1].get("classname") == "verdict"
+    assert [c.get("classname") for c in errors] == ["stage", "verdict"]
+    told = errors[0].find("error").text
+    missing = [c for c in record.decision.coverage if c.outcome is None]
+    assert missing
+    assert all(f"{cell.check} on {cell.subject}: " in told for cell in missing)
     assert suite.get("failures") == "0"
+    unbroken = replace(record, evidence=replace(record.evidence, errors=(), interrupted=False))
+    suite = parse_xml(renderer("junit").render(unbroken))[0]
+    errors = [c.get("classname") for c in suite.findall("testcase") if c.find("error") is not None]
+    assert errors == [*(c.check for c in missing), "verdict"]
+    assert suite.get("tests") == str(len(suite.findall("testcase")))
+
+
+def test_a_go_opens_with_what_was_shown_and_folds_what_decides_nothing(recorded):
+    page = renderer("html").render(recorded("go_with_waivers"))
+    shown, findings = page.index('id="shown"'), page.index('id="findings"')
+    fold = page.index("without a say in the verdict")
+    assert shown < findings < fold
+    assert page.index('<article class="finding ADVISORY"') > page.rindex("<details", 0, fold)
+    assert 'id="shown"' not in renderer("html").render(recorded("no_go"))
+
+
+def test_a_tile_has_a_colour_only_for_what_has_a_say(recorded):
+    record = recorded("go_with_waivers")
+    first = record.decision.coverage[:2]
+    cells = [replace(c, severity=Severity.ADVISORY, outcome=None, waived_by="") for c in first]
+    decision = replace(record.decision, coverage=(*cells, *record.decision.coverage[2:]))
+    page = renderer("html").render(replace(record, decision=decision))
+    assert '<div class="tile "><b>2</b><span>missing (2 advisory)</span></div>' in page
+    required = replace(
+        decision, coverage=(replace(cells[0], severity=Severity.BLOCKER), *decision.coverage[1:])
+    )
+    page = renderer("html").render(replace(record, decision=required))
+    assert '<div class="tile unsure"><b>2</b><span>missing (1 advisory)</span></div>' in page
+
+
+@pytest.mark.parametrize("name", ["html", "md", "junit", "ocp", "openmetrics"])
+def test_an_inconclusive_verdict_stands_until_nothing(recorded, name):
+    inconclusive, go = recorded("inconclusive"), recorded("go_with_waivers")
+    day = inconclusive.expires_at[:10]
+    assert day
+    stood = renderer(name).render(replace(go, expires_at=inconclusive.expires_at))
+    assert (day in stood) or name == "openmetrics"
+    assert day not in renderer(name).render(inconclusive)
+    assert "expiry" not in renderer(name).render(inconclusive)
+
+
+def test_no_report_sends_anybody_to_find_out_why(recorded):
+    for name in SCENARIOS:
+        for format_ in ("html", "md", "junit", "ocp"):
+            assert "find out why it was never answered" not in renderer(format_).render(recorded(name))
 
 
 def test_a_required_failure_is_a_junit_failure_and_a_waived_one_is_not(recorded):

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.config import load_lab
 from harness.errors import ConfigError, TransportError
+from harness.lab.control import LabControl
+from harness.model.evidence import Engine
 from harness.model.inventory import HostControlRef, HostFile, SshAccess
 from harness.stages.access import open_host, open_transport
 from tests.contract.private_sshd import private_sshd
@@ -46,6 +49,48 @@ def test_a_guest_is_reached_through_its_host(tmp_path: Path) -> None:
         assert guest.run(("true",), deadline=20).status == 0
         guest.close()
         assert "Accepted publickey" in (tmp_path / "guest" / "log").read_text()
+
+
+class Standing:
+    """A HostControl whose machine runs on when all is done."""
+
+    def __init__(self, access: SshAccess) -> None:
+        self.access, self.started = access, 0
+
+    def ensure_up(self, progress: object) -> SshAccess:
+        self.started += 1
+        return self.access
+
+    def as_it_is(self) -> SshAccess:
+        return self.access
+
+    def engine(self) -> Engine:
+        return Engine()
+
+    def stays(self) -> str:
+        return "it stays up; stop it with: halt"
+
+
+def test_what_stays_up_is_announced_when_all_is_done_and_not_by_who_only_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    with private_sshd(tmp_path / "s") as ssh:
+        control = Standing(ssh)
+        monkeypatch.setattr("harness.stages.access._CONTROLS", (("none", lambda _host, _labs: control),))
+        host = HostFile(name="gpu07", ssh=ssh)
+        with open_host(host, said.append):
+            assert said == []
+        assert said == [control.stays()]
+        with open_host(host, said.append, start=False):
+            pass
+    assert (len(said), control.started) == (1, 1)
+
+
+def test_a_lab_names_the_command_that_stops_it(tmp_path: Path) -> None:
+    lab = load_lab("four-nodes")
+    assert LabControl(lab, state=tmp_path).stays().endswith("stop it with: shakedown lab down four-nodes")
+    assert LabControl(lab, 2, state=tmp_path).stays().endswith("down four-nodes --instance 2")
 
 
 @pytest.mark.parametrize(

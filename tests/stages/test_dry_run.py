@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import load_host
+from harness.config import load_host, load_lab
+from harness.errors import LabError
 from harness.model.guest import AttachMode, GuestRequest, PlacementPolicy
 from harness.model.inventory import HostControlRef, HostFile
 from harness.model.placement import PlacementPlan
@@ -115,3 +116,23 @@ def test_a_bare_run_is_told_without_guests_and_needs_no_image(here, tmp_path) ->
     assert f"write {tmp_path}/work/runs/RUN/bare: the loads" in lines[1]
     assert lines[2] == "run on the machine itself: vram, pcie"
     assert not [line for line in lines if "domain" in line or "image" in line or "network" in line]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "nvidia"])
+def test_an_image_that_is_not_there_yet_is_told_and_not_built(here, monkeypatch, tmp_path, kind) -> None:
+    monkeypatch.setenv("SHAKEDOWN_CACHE", str(tmp_path / "cache"))
+    before = _tree(tmp_path)
+    host = dataclasses.replace(here, guest_image=kind)
+    lines = changes(host, (a_demand("1gpu", gpus=1),), lambda _text: None)
+    assert _tree(tmp_path) == before
+    (line,) = [line for line in lines if "image" in line]
+    assert line.startswith(f"build the guest image {kind} on this machine (minutes, and up to ")
+
+
+def test_a_lab_that_is_not_up_is_neither_built_nor_started(monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("SHAKEDOWN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with pytest.raises(LabError, match="lab default is not running") as caught:
+        changes(load_host("lab"), (a_demand("1gpu", gpus=1),), lambda _text: None, labs=load_lab)
+    assert "shakedown lab up default" in caught.value.remedy
+    assert not (tmp_path / "cache").exists()

@@ -19,7 +19,7 @@ from harness.stages.boundary import Stopped
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
 from harness.stages.held_gpus import refuse_held
-from tests.fakes import FakeClock, FakeHost, FakeTransport
+from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 from tests.placement import hosts
 from tests.stages.stand_ins import RUN, FakeAccess, FakeLease, a_recorder, evidence, quiet
 
@@ -130,4 +130,39 @@ def test_a_run_with_a_gpu_in_use_ends_before_its_reset_and_its_guests(tmp_path: 
     assert [label for _, label in access.host.calls] == ["held-gpus"]
     (error,) = evidence(recorder).errors
     assert (error.stage, error.kind) == ("readiness", "ProvisionError")
+    recorder.close()
+
+
+class NoLibvirt(FakeHypervisor):
+    """libvirt that is not installed, or does not answer."""
+
+    def version(self) -> str:
+        raise ProvisionError("libvirt does not answer", remedy="start libvirtd")
+
+
+def test_a_host_without_libvirt_is_told_before_anything_is_reset_or_an_image_built(tmp_path: Path) -> None:
+    access = FakeAccess(libvirt=NoLibvirt())
+    access.host.on("held-gpus", "end\n")
+    recorder = a_recorder(tmp_path / "runs")
+    context = RunContext(
+        run=RUN,
+        recorder=recorder,
+        host=load_host("example"),
+        profile=load_profile("smoke"),
+        demands=(),
+        clock=FakeClock(),
+        progress=quiet(),
+    )
+    host = ClaimedHost(
+        context=context,
+        access=access,  # type: ignore[arg-type]
+        facts=hosts.lab_like(),
+        gpus=(HELD,),
+        lease=FakeLease(),  # type: ignore[arg-type]
+    )
+    with pytest.raises(Stopped), guest_site(host):
+        pytest.fail("it was prepared for guests")
+    assert [label for _, label in access.host.calls] == ["held-gpus"]
+    (error,) = evidence(recorder).errors
+    assert (error.stage, error.remedy) == ("readiness", "start libvirtd")
     recorder.close()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import time
 
 import pytest
 
-from harness.progress import Progress
+from harness.progress import Progress, step
 from tests.alone import alone
 
 
@@ -140,7 +141,7 @@ def test_a_stream_of_few_characters_shows_the_others_as_escapes() -> None:
 
 def test_nobody_reads_any_more_and_the_signal_for_it_would_end_us() -> None:
     code = """
-from harness.progress import Progress
+from harness.progress import Progress, step
 signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 reading, writing = os.pipe()
 progress = Progress(os.fdopen(writing, "w"))
@@ -155,7 +156,7 @@ os._exit(0)
 
 def test_a_closed_descriptor_below_the_stream_breaks_nothing() -> None:
     code = """
-from harness.progress import Progress
+from harness.progress import Progress, step
 progress = Progress(open("/dev/null", "w"))
 close_all()
 progress("nobody hears")
@@ -164,3 +165,23 @@ print("lives", flush=True)
 os._exit(0)
 """
     assert alone(code) == "lives\n"
+
+
+@pytest.mark.parametrize("said", ["", "waiting for g1", "[not markup] 0 s"])
+def test_the_clock_of_the_line_moves_while_nobody_says_anything(said, monkeypatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    stream = Terminal()
+    progress = Progress(stream)
+    progress.stage("burn")
+    if said:
+        progress(said)
+    time.sleep(1.3)
+    progress.done()
+    assert f"[0:01] burn (1 s) {said}".strip() in stream.getvalue()
+
+
+def test_a_work_of_several_steps_says_how_far_it_is(stream) -> None:
+    progress = Progress(stream)
+    step(progress, 2, 4)("unpacking: 20 s")
+    assert lines(stream) == ["step 2 of 4: unpacking: 20 s"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,9 +16,10 @@ from harness.model.telemetry import Family, KernelEvent, Ruling
 from harness.telemetry.kernel_forms import FORMS
 from harness.telemetry.kernel_log import MOST_ALIKE, read_kernel
 from harness.telemetry.kernel_text import kmsg_record, printed_line
+from tests.captured import CAPTURES
 
 CODES = load_kernel_codes()
-CAPTURED = Path(__file__).resolve().parents[3] / "shared/fixtures/kernel-log/dmesg-with-xid-119.log"
+CAPTURED = CAPTURES / "kernel-log/dmesg-with-xid-119.log"
 
 
 def one(line: str) -> KernelEvent:
@@ -264,9 +264,6 @@ def test_a_printed_line_has_its_time_when_it_is_one_since_boot() -> None:
     assert printed_line(dated) == (None, dated)
 
 
-@pytest.mark.skipif(
-    not CAPTURED.exists(), reason="the captured logs of other projects are not on this machine"
-)
 def test_a_captured_log_with_xid_119_holds_just_its_xids() -> None:
     lines = CAPTURED.read_text().splitlines()
     events = read_kernel([printed_line(line) for line in lines], "host", CODES)
