@@ -41,9 +41,7 @@ def open_regular(path: Path, *, links: bool = False) -> BinaryIO:
         raise OSError(error.errno, "it may not be read by you") from error
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise OSError(
-                errno.ELOOP, "it is a link" if path.is_symlink() else "links in a circle"
-            ) from error
+            raise OSError(error.errno, "links in a circle" if links else "it is a link") from error
         if error.errno == errno.ENXIO:  # a socket, or a device that is not there
             raise OSError(errno.ENXIO, "it is no regular file") from error
         raise

@@ -21,7 +21,8 @@ _ALIVE_INTERVAL, _ALIVE_COUNT = 15, 8
 _TO_TARGET = "[%h]:%p"
 """Where ssh puts the address and port of the next machine into a ProxyCommand."""
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./~+@:,=%-]+", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z0-9_./~+@:,=-]+", re.ASCII)
+"""A path that needs no quotes, in a command line that people read and paste."""
 
 _NOTHING_OF_OURS = (
     "BatchMode=yes",
@@ -73,12 +74,17 @@ def ssh_argv(
         way = None
         for hop in hops(access.proxy_jump):
             way = (*_options(access, (), way, hop), "-W", _TO_TARGET, "--", hop.address)
-    argv = _options(access, extra, way, None)
+    argv = _options(access, extra, way, None, shown=terminal)
     return argv if terminal else (*argv, "-T")
 
 
 def _options(
-    access: SshAccess, extra: tuple[str, ...], way: tuple[str, ...] | None, hop: Hop | None
+    access: SshAccess,
+    extra: tuple[str, ...],
+    way: tuple[str, ...] | None,
+    hop: Hop | None,
+    *,
+    shown: bool = False,
 ) -> tuple[str, ...]:
     known, key = settled(access.known_hosts), settled(access.identity_file)
     options = [
@@ -89,7 +95,8 @@ def _options(
         *extra,
     ]
     if known is not None and hop is None:
-        options += [f"UserKnownHostsFile={quoted(known)}", "GlobalKnownHostsFile=/dev/null"]
+        pinned = known if shown and _PLAIN.fullmatch(known) else quoted(known)
+        options += [f"UserKnownHostsFile={pinned}", "GlobalKnownHostsFile=/dev/null"]
     elif known is not None:
         # What is pinned is the last machine's key; those on the way may be known to the user only.
         options.append(f"UserKnownHostsFile={quoted(known)} ~/.ssh/known_hosts")
@@ -119,5 +126,4 @@ def quoted(path: str) -> str:
     are refused. Raises ConfigError."""
     if any(character in path for character in '"\n\r\\') or "${" in path:
         raise ConfigError(f"ssh cannot be given the path {path!r}: quote, backslash, newline or ${{ in it")
-    plain = path.replace("%", "%%")
-    return plain if _PLAIN.fullmatch(path) else f'"{plain}"'
+    return '"' + path.replace("%", "%%") + '"'

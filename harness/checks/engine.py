@@ -162,8 +162,7 @@ def _ask(check: Check, severity: Severity, case: Case, subject: Subject) -> Said
     """One answer, whatever happens: a defect of ours is this check's ERROR, and all others are asked."""
     try:
         said = check.judge(case, subject)
-        result = replace(said, check=check.id, subject=subject.name)
-        _require_finite(result)
+        result = _finite(replace(said, check=check.id, subject=subject.name))
     except MissingEvidence as missing:
         reason = str(missing) or "no evidence"
         return None, _cell(check.id, subject, severity, reason)
@@ -176,12 +175,17 @@ def _ask(check: Check, severity: Severity, case: Case, subject: Subject) -> Said
     return result, cell
 
 
-def _require_finite(result: CheckResult) -> None:
-    """Raise ValueError for a measurement that is no number: no record can hold it, no limit judge it."""
+def _finite(result: CheckResult) -> CheckResult:
+    """The result without values that are no numbers, which no record can hold: they were not measured. Raises
+    ValueError where one is held to a limit, or a limit is none: that cannot be judged."""
+    kept = []
     for each in result.measurements:
-        numbers = (each.value, each.lower, each.upper)
-        if not all(number is None or math.isfinite(number) for number in numbers):
+        limits = [limit for limit in (each.lower, each.upper) if limit is not None]
+        strange = each.value is not None and not math.isfinite(each.value)
+        if not all(map(math.isfinite, limits)) or (strange and limits):
             raise ValueError(f"{each.name} of {each.subject or result.subject} is no finite number")
+        kept.append(replace(each, value=None) if strange else each)
+    return replace(result, measurements=tuple(kept))
 
 
 def _defect(error: Exception) -> HarnessError:

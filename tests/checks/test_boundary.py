@@ -37,7 +37,9 @@ def asserts(_case: Case, _subject: Subject) -> CheckResult:
 
 def measures(value: float) -> Callable[[Case, Subject], CheckResult]:
     def judge(case: Case, subject: Subject) -> CheckResult:
-        return replace(fine(case, subject), measurements=(Measurement(name="m", value=value, unit="1"),))
+        return replace(
+            fine(case, subject), measurements=(Measurement(name="m", value=value, unit="1", lower=1.0),)
+        )
 
     return judge
 
