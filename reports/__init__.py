@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from harness.errors import ConfigError, RecordError
+from harness.errors import ConfigError, RecordError, why
 from harness.model.record import RunRecord
 
 
@@ -75,7 +75,7 @@ def render_all(directory: Path, record: RunRecord, formats: Iterable[str] = ()) 
         try:
             text = each.render(record).encode("utf-8")
         except Exception as error:  # noqa: BLE001  one format that breaks takes no other with it; raised below
-            broken.append(f"{each.format} ({type(error).__name__}: {str(error)[:200]})")
+            broken.append(f"{each.format} ({why(error)[:200]})")
             continue
         write_whole(path, text)
         written[each.format] = path

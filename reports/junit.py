@@ -3,8 +3,8 @@
 The colours are pytest's (``harness.verdict.colour``), so its ``--junitxml`` says the same: a failed required
 check is a ``<failure>``; an errored, skipped or missing one an ``<error>``, so that no CI can take it for a
 pass. A waived failure is ``<skipped>`` with the waiver named: it was neither passed nor may it turn the
-build red. The same for advisory failures, and for what there was nothing to ask of. What could not be asked
-because a stage broke is one ``<error>``, of that stage, whose text lists it: a cause is told once.
+build red. The same for advisory failures, and for what there was nothing to ask of. A stage that broke is a
+test case of its own, which tells the cause and how much it left open; what could not be asked only names it.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def render(record: RunRecord) -> str:
     counts = dict.fromkeys(("failure", "error", "skipped"), 0)
     named = view.titles(record)
     broken = view.broken(record)
-    open_ = {(cell.check, cell.subject) for cause in broken for cell in cause.cells}
-    cells = [cell for cell in record.decision.coverage if (cell.check, cell.subject) not in open_]
+    open_ = {(cell.check, cell.subject): cause for cause in broken for cell in cause.cells}
     for cause in broken:
         _broken(suite, cause)
         counts["error"] += 1
-    for cell in cells:
-        tag = _case(suite, record, cell, named.get(cell.check, (cell.check, ""))[0])
+    for cell in record.decision.coverage:
+        because = open_.get((cell.check, cell.subject))
+        tag = _case(suite, record, cell, named.get(cell.check, (cell.check, ""))[0], because)
         if tag:
             counts[tag] += 1
     known = {(cell.check, cell.slot) for cell in record.decision.coverage}
@@ -57,7 +57,7 @@ def render(record: RunRecord) -> str:
     if extra:
         counts[extra] += 1
     suite.attrib |= {
-        "tests": str(len(cells) + len(broken) + len(idle) + 1),
+        "tests": str(len(record.decision.coverage) + len(broken) + len(idle) + 1),
         "failures": str(counts["failure"]),
         "errors": str(counts["error"]),
         "skipped": str(counts["skipped"]),
@@ -96,17 +96,16 @@ def _testcase(suite: ET.Element, check: str, title: str, subject: str) -> ET.Ele
 
 
 def _broken(suite: ET.Element, cause: Cause) -> None:
-    """A broken stage as a case: its message, what to do, and what is not known because of it."""
+    """A broken stage as a case: its message, what to do, and how much is not known because of it."""
     case = ET.SubElement(
         suite, "testcase", {"classname": "stage", "name": clean(cause.title, 300), "time": "0"}
     )
     element = ET.SubElement(case, "error", {"message": clean(cause.error.message, 500), "type": "BROKE"})
-    said = [cause.error.remedy, cause.error.transcript, cause.count]
-    said += [f"{cell.check} on {cell.subject}: {cell.reason}" for cell in cause.cells]
+    said = (cause.error.remedy, cause.error.transcript, cause.count)
     element.text = "\n".join(clean(line, 500) for line in said if line)
 
 
-def _case(suite: ET.Element, record: RunRecord, cell: CoverageCell, title: str) -> str:
+def _case(suite: ET.Element, record: RunRecord, cell: CoverageCell, title: str, because: Cause | None) -> str:
     """Add a test case; returns the tag of what it holds, or nothing for a pass."""
     case = _testcase(suite, cell.check, title, cell.subject)
     tag = _TAGS.get(colour(cell), "")
@@ -115,6 +114,8 @@ def _case(suite: ET.Element, record: RunRecord, cell: CoverageCell, title: str) 
     word = view.word(cell)
     result = view.result_for(record, cell)
     message = (result.message if result else cell.reason) or "no reason was recorded"
+    if because is not None:
+        message = f"left open by what broke: {because.title}"
     prefix = f"{carried_by(cell, record.waivers)}: " if tag == "skipped" else ""
     if cell.outcome is None:
         prefix += "missing: "

@@ -405,15 +405,19 @@ def test_ocp_ends_say_what_the_verdict_says(recorded):
 
 
 def test_a_missing_required_check_is_a_junit_error(recorded):
-    """Its own, or that of the stage that kept it from being asked, which lists it."""
+    """Which names the stage that kept it from being asked; the stage alone tells the cause, and how much."""
     record = recorded("inconclusive")
-    suite = parse_xml(renderer("junit").render(record))[0]
-    errors = [c for c in suite.findall("testcase") if c.find("error") is not None]
-    assert [c.get("classname") for c in errors] == ["stage", "verdict"]
-    told = errors[0].find("error").text
+    text = renderer("junit").render(record)
+    suite = parse_xml(text)[0]
     missing = [c for c in record.decision.coverage if c.outcome is None]
     assert missing
-    assert all(f"{cell.check} on {cell.subject}: " in told for cell in missing)
+    errors = [c for c in suite.findall("testcase") if c.find("error") is not None]
+    assert [c.get("classname") for c in errors] == ["stage", *(c.check for c in missing), "verdict"]
+    (broken,) = record.evidence.errors
+    told, *others = (case.find("error").get("message") for case in errors[:-1])
+    assert told == broken.message
+    assert all(broken.stage in each and broken.message not in each for each in others)
+    assert f"{len(missing)} " in errors[0].find("error").text
     assert suite.get("failures") == "0"
     unbroken = replace(record, evidence=replace(record.evidence, errors=(), interrupted=False))
     suite = parse_xml(renderer("junit").render(unbroken))[0]
