@@ -36,6 +36,7 @@ from harness.model.telemetry import (
 )
 from harness.serial import from_json, json_schema, to_data
 from reports import RENDERERS, render_all, renderer
+from reports.parts import view
 from reports.parts.text import clean, markdown
 from tests.captured import CAPTURES
 from tests.reports import records as example
@@ -413,11 +414,11 @@ def test_a_missing_required_check_is_a_junit_error(recorded):
     assert missing
     errors = [c for c in suite.findall("testcase") if c.find("error") is not None]
     assert [c.get("classname") for c in errors] == ["stage", *(c.check for c in missing), "verdict"]
-    (broken,) = record.evidence.errors
+    (cause,) = view.broken(record)
     told, *others = (case.find("error").get("message") for case in errors[:-1])
-    assert told == broken.message
-    assert all(broken.stage in each and broken.message not in each for each in others)
-    assert f"{len(missing)} " in errors[0].find("error").text
+    assert told == cause.error.message
+    assert set(others) == {f"left open by what broke: {cause.title}"}
+    assert cause.count in errors[0].find("error").text
     assert suite.get("failures") == "0"
     unbroken = replace(record, evidence=replace(record.evidence, errors=(), interrupted=False))
     suite = parse_xml(renderer("junit").render(unbroken))[0]
