@@ -417,7 +417,7 @@ def test_a_missing_required_check_is_a_junit_error(recorded):
     (cause,) = view.broken(record)
     told, *others = (case.find("error").get("message") for case in errors[:-1])
     assert told == cause.error.message
-    assert set(others) == {f"left open by what broke: {cause.title}"}
+    assert set(others) == {f"missing: left open by what broke: {cause.title}"}
     assert cause.count in errors[0].find("error").text
     assert suite.get("failures") == "0"
     unbroken = replace(record, evidence=replace(record.evidence, errors=(), interrupted=False))
