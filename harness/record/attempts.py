@@ -20,7 +20,7 @@ from harness.errors import RecordError
 from harness.model.evidence import Attempt, Engine, Evidence, GuestEvidence, StageError
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.record import times
-from harness.record.assemble import RunInputs, at_start, guarded, run_inputs, with_event, with_guest
+from harness.record.assemble import RunInputs, at_start, demanded, guarded, run_inputs, with_event, with_guest
 from harness.record.events import Event
 from harness.record.kinds import Kind
 from harness.record.times import Times
@@ -66,7 +66,7 @@ class History:
     @property
     def evidence(self) -> Evidence:
         """All of it, as of now."""
-        whole = _whole(self.stretches)
+        whole = _whole(self.inputs, self.stretches)
         fault = next((s.times.fault for s in self.stretches if s.times.fault), "")
         return replace(whole, errors=(*whole.errors, _clock_error(fault))) if fault else whole
 
@@ -153,12 +153,12 @@ def _open(stages: tuple[str, ...], event: Event) -> tuple[str, ...]:
 # -- the whole -------------------------------------------------------------------------------------------
 
 
-def _whole(stretches: tuple[_Stretch, ...]) -> Evidence:
+def _whole(inputs: RunInputs, stretches: tuple[_Stretch, ...]) -> Evidence:
     parts = tuple(stretch.evidence for stretch in stretches)
     if len(parts) == 1:
         return parts[0]
     first_seen = next((part for part in parts if part.facts is not None), parts[-1])
-    places = _tried_last(parts)
+    places = _tried_last(demanded(inputs.profile, inputs.guests), parts)
     whole = replace(
         parts[0],
         ended_at=parts[-1].ended_at,
@@ -193,28 +193,16 @@ def _seconds(parts: tuple[Evidence, ...]) -> dict[str, float]:
     return {name: round(sum(part.seconds.get(name, 0.0) for part in parts), 6) for name in names}
 
 
-def _tried_last(parts: tuple[Evidence, ...]) -> dict[str, int]:
-    """Guest to the place of the attempt that counts for it: the last that tried it, or another of its group,
-    since those of a group are judged as they were together."""
-    blank = {guest.name: _blank(guest) for guest in parts[0].guests}
+def _tried_last(blank: tuple[GuestEvidence, ...], parts: tuple[Evidence, ...]) -> dict[str, int]:
+    """Guest to the place of the attempt that counts for it: the last that tried it or another of its group,
+    since those of a group are judged as they were together. ``blank`` are the guests as demanded."""
     last = {
-        guest.group or guest.name: place
+        asked.group or asked.name: place
         for place, part in enumerate(parts)
-        for guest in part.guests
-        if guest != blank[guest.name]
+        for asked, guest in zip(blank, part.guests, strict=True)
+        if guest != asked
     }
-    return {guest.name: last.get(guest.group or guest.name, -1) for guest in parts[0].guests}
-
-
-def _blank(guest: GuestEvidence) -> GuestEvidence:
-    """The guest as it was demanded, of which nothing is known."""
-    return GuestEvidence(
-        name=guest.name,
-        request=guest.request,
-        workloads=guest.workloads,
-        attach=guest.attach,
-        group=guest.group,
-    )
+    return {guest.name: last.get(guest.group or guest.name, -1) for guest in blank}
 
 
 def _host_telemetry(parts: tuple[Evidence, ...], places: dict[str, int]) -> HostTelemetry | None:
