@@ -16,6 +16,7 @@ from harness.record.events import read_events
 from harness.record.judge import rejudge
 from harness.regular import read_regular, sha256_of
 from tests.cli.commands import shakedown
+from tests.record.unprivileged import nobody
 
 
 def fifo(path: Path) -> None:
@@ -103,16 +104,14 @@ def test_a_count_that_cannot_be_is_refused_before_anything_is_made_of_it(gpus: s
     assert "Traceback" not in done.err
 
 
-def test_an_unreadable_file_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_arguments: object, **_more: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
+def test_an_unreadable_file_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text("")
-    monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(ConfigError, match="may not be read by you"):
-        RunDirectory.open(tmp_path)
-    with pytest.raises(HarnessError, match="may not be read by you"):
-        read_events(tmp_path / "events.jsonl")
+    (tmp_path / "events.jsonl").chmod(0)
+    with nobody():
+        with pytest.raises(ConfigError, match="may not be read by you"):
+            RunDirectory.open(tmp_path)
+        with pytest.raises(HarnessError, match="may not be read by you"):
+            read_events(tmp_path / "events.jsonl")
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -17,6 +17,7 @@ from harness.workloads.base import Place
 from harness.workloads.files import install, payload_tar
 from tests.faults import clean
 from tests.record.replay import begin, replay
+from tests.record.unprivileged import nobody
 
 
 def mode(path: Path) -> int:
@@ -52,17 +53,12 @@ def test_every_file_is_as_open_as_the_directory(umask: int, folders: int, files:
     assert {mode(path) for path in (recorder.path, *found) if path.is_dir()} == {folders}
 
 
-def test_a_file_that_another_may_not_read_is_no_tampering(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_another_may_not_read_is_no_tampering(tmp_path: Path) -> None:
     recorder = begin(tmp_path, clean.evidence(), profile=clean.profile(), host=clean.HOST)
-    recorder.save_file("transcripts/x", b"x")
-
-    def refuse(*_arguments: object, **_more: object) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "open", refuse)
-    (problem,) = file_problems(recorder.directory, {"transcripts/x": "sha256:0"})
+    file = recorder.path / recorder.save_file("transcripts/x", b"x")
+    file.chmod(0)
+    with nobody():
+        (problem,) = file_problems(recorder.directory, {"transcripts/x": "sha256:0"})
     assert problem == "evidence file transcripts/x could not be read: it may not be read by you"
 
 
