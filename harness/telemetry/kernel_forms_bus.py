@@ -21,6 +21,7 @@ _CONFIG = (Ruling.CONFIG, Action.FIX_CONFIG)
 _AER = r"(?:AER: *)?"
 _RECEIVED = r"(?:Multiple )?"
 _BUS_ERROR = r"(?:PCIe|CXL) Bus Error: *severity="
+_UNASSIGNED = r"can't enable device: BAR [0-5] \[mem [^\]]{1,80}\] not (?:assigned|claimed)"
 _SMMU = r"(?:arm-smmu(?:-v3)?|smmu[\w-]*) \S+: (?:R_SMMU: )?"
 
 IOMMU: tuple[Form, ...] = (
@@ -176,16 +177,23 @@ DEVICE: tuple[Form, ...] = (
         r"Firmware has requested this device have a 1:1 IOMMU mapping",
         r"Device is ineligible for IOMMU domain attach",
         r"vfio_\w+: No interrupt remapping(?: for this platform| support)",
+    ),
+    form(
+        "device trouble",
+        Family.KERNEL,
+        (Ruling.CONFIG, Action.FIX_FIRMWARE),
+        "a memory window of a GPU was not assigned: the firmware has no room for it",
+        _UNASSIGNED,
+        driver=r"nvidia|nouveau|amdgpu|radeon|i915|xe|vfio-pci",
         part=Part.CAUSE,
     ),
     form(
         "device trouble",
         Family.KERNEL,
         (Ruling.CONFIG, Action.FIX_FIRMWARE),
-        "a memory window of a device was not assigned",
-        r"can't enable device: BAR [0-5] \[mem [^\]]{1,80}\] not (?:assigned|claimed)",
+        "a memory window of a device was not assigned: the firmware has no room for it",
+        _UNASSIGNED,
         driver=r"(?!pcieport|pci$|shpchp).*",
-        part=Part.CAUSE,
     ),
     form(
         "device trouble",

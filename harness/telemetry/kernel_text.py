@@ -35,7 +35,7 @@ _FACILITIES = (
     "kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local[0-7]|unknown"  # misc-utils/dmesg
 )
 _PREFIX = re.compile(
-    r"<\d{1,3}>"
+    r"<\d{1,3}>|\[[0-9;]{1,8}m"  # the rest of an escape sequence that lost its first character
     r"|\[ *(?P<seconds>\d{1,12}\.\d{1,9})(?: <[ +]*\d{1,12}\.\d{1,9} ?>)?\]"
     rf"|\[ *\+\d{{1,12}}\.\d{{1,9}}\]|\[{_NAME} ?\d{{1,2}} \d\d:\d\d\]"  # dmesg -e
     r"|\[ *[TC]\d{1,10}\]"  # CONFIG_PRINTK_CALLER
