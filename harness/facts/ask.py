@@ -86,13 +86,14 @@ OLDER_NODE_ATTRIBUTES = ("cpumap",)
 OLDER_PCI_ATTRIBUTES = ("local_cpus",)
 
 KERNEL_WORDS = (
-    "iommu|dmar|amd-vi|smmu|remap|vfio|aer[: ]|bus error|dpc:|edr:|eeh:|pciehp|slot[(]|link (down|"
+    "iommu|dmar|amd-vi|smmu|remap|vfio|aer[: ]|bus error|dpc[: ]|edr:|eeh:|pciehp|slot[(]|link (down|"
     "lost|up|layer|train)|retrain|hardware error|machine check|mce|edac|memory failure|poison|"
-    "corrupt|soft.?offlin|nvrm|xid|nvidia|nouveau|amdgpu|i915|gpu|kvm|hugetlb|hugepage|d3cold|d3hot|"
+    "corrupt|soft.?offlin|nvrm|xid|nvidia|nouveau|xe 0|amdgpu|i915|gpu|kvm|hugetlb|hugepage|d3cold|d3hot|"
     "power state|ready [0-9]|config space|rom header|unknown header|reset|adapter removed|(^|"
     "[^e])bug[: ]|oops|panic|(^|[^e])fault|trap|invalid opcode|unable to handle|internal error|"
     "serror|lockup|lockdown|hung task|blocked |stall|starved|out of memory|oom|of (unsigned )?module|"
-    "about version of symbol|unknown symbol|version magic|firmware load|memlock|: can.t reserve|"
+    "about version of symbol|unknown symbol|version magic|firmware (load|over|version: 655)|memlock|"
+    ": can.t (reserve|enable)|"
     "watchdog|time-?out|timed out|temperature|nmi|nobody cared|i/o error|error, dev|warning: |"
     "unstable|interrupt took|died|not responding|compromised|unavailable|power on the pcie"
 )

@@ -18,6 +18,14 @@ _CPU_NAME = re.compile(r"cpu(\d{1,5})")
 
 
 X86_VENDORS = ("GenuineIntel", "AuthenticAMD", "HygonGenuine", "CentaurHauls", "Shanghai")
+_OTHERS = (
+    ("ppc64le", "cpu", "POWER"),
+    ("riscv64", "isa", "rv64"),
+    ("riscv32", "isa", "rv32"),
+    ("s390x", "vendor_id", "IBM/S390"),
+    ("loongarch64", "system type", "generic-loongson"),
+)
+"""Architectures by what only their cpuinfo says: a key, and how its value begins."""
 _ARCHITECTURE = re.compile(r"[A-Za-z0-9_]{2,20}")
 
 
@@ -64,9 +72,7 @@ def _architecture(frames: Frames, values: dict[str, str]) -> str | None:
         return "x86_64"
     if "CPU implementer" in values:
         return "arm" if values.get("CPU architecture", "").startswith("7") else "aarch64"
-    if values.get("cpu", "").startswith("POWER"):
-        return "ppc64le"
-    return "riscv64" if values.get("isa", "").startswith("rv64") else None
+    return next((name for name, key, begins in _OTHERS if values.get(key, "").startswith(begins)), None)
 
 
 def online_cpus(frames: Frames) -> frozenset[int] | None:

@@ -21,6 +21,7 @@ _CONFIG = (Ruling.CONFIG, Action.FIX_CONFIG)
 _AER = r"(?:AER: *)?"
 _RECEIVED = r"(?:Multiple )?"
 _BUS_ERROR = r"(?:PCIe|CXL) Bus Error: *severity="
+_UNASSIGNED = r"can't enable device: BAR [0-5] \[mem [^\]]{1,80}\] not (?:assigned|claimed)"
 _SMMU = r"(?:arm-smmu(?:-v3)?|smmu[\w-]*) \S+: (?:R_SMMU: )?"
 
 IOMMU: tuple[Form, ...] = (
@@ -29,7 +30,9 @@ IOMMU: tuple[Form, ...] = (
         Family.IOMMU,
         _STOP_VENDOR,
         "a device reached for memory that it was not given",
-        r"(?:DMAR: |dmar: )(?:DRHD: handling fault status|\[(?:DMA|INTR-REMAP)\b|\[fault reason)",
+        # Only the low byte of the status tells of faults; the next one numbers a record that may be empty.
+        r"(?:DMAR: |dmar: )DRHD: handling fault status(?! reg [0-9a-f]{0,6}00?(?![0-9a-f]))",
+        r"(?:DMAR: |dmar: )(?:\[(?:DMA|INTR-REMAP)\b|\[fault reason)",
         r"(?:DMAR: )?\[?(?:DMA|INTR-REMAP)[^\]]*\] Request device",
         r"DMAR:.*(?:Invalid page request|Page request without PASID|Page request in Privilege Mode)",
         r"(?:\S+ \S+: )?(?:AMD-Vi: )?(?:Event logged )?\[?(?:IO_PAGE_FAULT|INVALID_DEVICE_REQUEST"
@@ -90,11 +93,11 @@ PCIE: tuple[Form, ...] = (
         "fatal PCIe error: the link lost data",
         _AER + _BUS_ERROR + r"Uncorrect\w* \(Fatal\)",
         _AER + _RECEIVED + r"Uncorrect\w* \(Fatal\) error",
-        r"(?:DPC|EDR): containment event",
-        r"(?:DPC|EDR): (?:unmasked uncorrectable error|ERR_(?:NON)?FATAL|RP PIO error|software trigger"
+        r"(?:DPC|EDR):? containment event",
+        r"(?:DPC|EDR):? (?:unmasked uncorrectable error|ERR_(?:NON)?FATAL|RP PIO error|software trigger"
         r"|reserved error)[\w ]* (?:detected|received)",
         r"(?:DPC|EDR): RP (?:busy after|PIO).*\b(?:containment|error)",
-        r"EEH: .*(?:frozen|permanently disabled|has failed|not recover)",
+        r"EEH: .*(?:frozen|permanently disabled|has failed|not recover|unable to recover|failure detected)",
     ),
     form(
         "PCIe error",
@@ -131,6 +134,7 @@ PCIE: tuple[Form, ...] = (
         _STOP_RESEAT,
         "a PCIe link went down by itself, or the card is gone from its slot",
         r"(?:pciehp: )?Slot\([^)]{1,40}\): (?:Link Down|Card not present)",
+        r"Link Down on Slot\(",
         r"(?:[\w.-]{1,20}: )?PCIe link lost",
         r"device lost from bus",
         r"Adapter removed\b",
@@ -140,7 +144,9 @@ PCIE: tuple[Form, ...] = (
         Family.KERNEL,
         _RETEST_RESEAT,
         "a PCIe link did not come up, or not as fast as it should",
-        r"(?:pciehp: )?Slot\([^)]{1,40}\): (?:Cannot train link|Failed to check link status|Power fault)",
+        r"(?:pciehp: )?Slot\([^)]{1,40}\): (?:Cannot train link|Failed to check link status|Power fault"
+        r"|No link|No device found)",
+        r"(?:Link Training Error occurs|Power fault on slot)",
         r"broken device, retraining non-functional downstream link",
         r"(?:link )?retraining failed",
         r"(?:DPC: )?Data Link Layer Link Active not set in ",
@@ -162,6 +168,32 @@ DEVICE: tuple[Form, ...] = (
         _CONFIG,
         "the process may not lock enough memory to hand a device over",
         r"vfio_\w+: RLIMIT_MEMLOCK",
+    ),
+    form(
+        "device trouble",
+        Family.KERNEL,
+        (Ruling.CONFIG, Action.FIX_FIRMWARE),
+        "firmware and IOMMU settings do not let a device be handed over",
+        r"Firmware has requested this device have a 1:1 IOMMU mapping",
+        r"Device is ineligible for IOMMU domain attach",
+        r"vfio_\w+: No interrupt remapping(?: for this platform| support)",
+    ),
+    form(
+        "device trouble",
+        Family.KERNEL,
+        (Ruling.CONFIG, Action.FIX_FIRMWARE),
+        "a memory window of a GPU was not assigned: the firmware has no room for it",
+        _UNASSIGNED,
+        driver=r"nvidia|nouveau|amdgpu|radeon|i915|xe|vfio-pci",
+        part=Part.CAUSE,
+    ),
+    form(
+        "device trouble",
+        Family.KERNEL,
+        (Ruling.CONFIG, Action.FIX_FIRMWARE),
+        "a memory window of a device was not assigned: the firmware has no room for it",
+        _UNASSIGNED,
+        driver=r"(?!pcieport|pci$|shpchp).*",
     ),
     form(
         "device trouble",

@@ -30,6 +30,9 @@ _LOGGED = re.compile(
     r"Machine check events logged|Accelerator Check Architecture events logged", re.IGNORECASE
 )
 _OF_GPU = re.compile(r"Accelerator Check Architecture|\bACA\[|\baca entry\[", re.IGNORECASE)
+_GPU_DRIVERS = ("amdgpu", "radeon", "xe", "i915", "nouveau", "nvidia")
+_FATAL = re.compile(r"(?<!non-)\bfatal\b", re.IGNORECASE)
+_CORRECTED = re.compile(r"\b(?:correctable|corrected)\b", re.IGNORECASE)
 _EVENT = re.compile(r"event severity: *(\w+)", re.IGNORECASE)
 _TYPE = re.compile(r"Error \d+, type: *(\w+)", re.IGNORECASE)
 _BY_HARDWARE = re.compile(r"has been corrected by h/w", re.IGNORECASE)
@@ -95,7 +98,7 @@ def mark_of(message: Message) -> Mark | None:
 def read_record(lines: list[str], owner: str, device: PciAddress | None) -> Record:
     """The record of which these are the first lines, without their mark. ``owner``: a driver, or nobody."""
     text = "\n".join(lines)
-    if owner.split(" ", maxsplit=1)[0] in ("amdgpu", "radeon") or _OF_GPU.search(text):
+    if owner.split(" ", maxsplit=1)[0] in _GPU_DRIVERS or _OF_GPU.search(text):
         return _of_gpu(text, device)
     if (
         _SECTION.search(text)
@@ -110,7 +113,11 @@ def read_record(lines: list[str], owner: str, device: PciAddress | None) -> Reco
 def _of_gpu(text: str, device: PciAddress | None) -> Record:
     states = _states(text)
     said = "the GPU logged a hardware error of its own"
-    if not states:
+    if not states and _FATAL.search(text):
+        ruling, action, meaning = Ruling.STOP, Action.REPLACE_GPU, f"{said}, which it calls fatal"
+    elif not states and _CORRECTED.search(text):
+        ruling, action, meaning = Ruling.NOTE, Action.RETEST, f"{said} that it corrected"
+    elif not states:
         ruling, action, meaning = Ruling.RETEST, Action.RESET_GPU, f"{said}, and not how bad"
     elif any(state & (_UNCORRECTED | _CORRUPT) for state in states):
         ruling, action, meaning = Ruling.STOP, Action.REPLACE_GPU, f"{said} that it could not correct"

@@ -1,7 +1,8 @@
 """What a line of a kernel log says, whoever printed it: the kernel's text without what stands before it.
 
-Read are ``dmesg`` (also ``-T``, ``-x``, ``--time-format``), ``journalctl -k`` and syslog, serial consoles
-with their carriage returns and escape sequences, netconsole, and records of /dev/kmsg.
+Read are ``dmesg`` (also ``-T``, ``-x``, ``--time-format``), ``journalctl -k`` and syslog in any language,
+serial consoles with their carriage returns and escape sequences, netconsole, what grep and pdsh put before a
+line, and records of /dev/kmsg.
 """
 
 from __future__ import annotations
@@ -26,22 +27,27 @@ _ESCAPES = re.compile(
 )
 _BREAKS = re.compile(r"\r|\\x0a")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_NAME = r"\d{0,2}[^\W\d_]{1,12}\.?"
+"""A day's or month's name in any language: ``dmesg -T`` and journals follow LC_TIME (``Mär``, ``3月``)."""
 _CLOCK = r"\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
 _LEVELS = "emerg|alert|crit|err|error|warn|warning|notice|info|debug"
 _FACILITIES = (
     "kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local[0-7]|unknown"  # misc-utils/dmesg
 )
 _PREFIX = re.compile(
-    r"<\d{1,3}>"
+    r"<\d{1,3}>|\[[0-9;]{1,8}m"  # the rest of an escape sequence that lost its first character
     r"|\[ *(?P<seconds>\d{1,12}\.\d{1,9})(?: <[ +]*\d{1,12}\.\d{1,9} ?>)?\]"
-    r"|\[ *\+\d{1,12}\.\d{1,9}\]|\[[A-Z][a-z]{2} ?\d{1,2} \d\d:\d\d\]"  # dmesg -e
+    rf"|\[ *\+\d{{1,12}}\.\d{{1,9}}\]|\[{_NAME} ?\d{{1,2}} \d\d:\d\d\]"  # dmesg -e
     r"|\[ *[TC]\d{1,10}\]"  # CONFIG_PRINTK_CALLER
-    rf"|\[{_DAY} \w{{3}} +\d{{1,2}} {_CLOCK}(?: \w{{1,5}})? \d{{4}}\]"
-    rf"|(?P<wall>\[?(?:{_DAY} )?\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[+-]\d\d:?\d\d| [A-Z]{{2,5}})?"
+    rf"|\[{_NAME} {{1,3}}{_NAME} {{1,3}}\d{{1,2}} {_CLOCK}(?: \w{{1,5}})? \d{{4}}\]"
+    rf"|(?P<wall>\[?(?:{_NAME} )?\d{{4}}-\d\d-\d\d[T ]{_CLOCK}(?:Z|[+-]\d\d:?\d\d| [A-Z]{{2,5}})?"
     r"(?:\]:?|(?= ))"
+    rf"|\d{{1,2}}[/.]\d{{1,2}}[/.]\d{{2,4}},? {_CLOCK}(?: ?[AP]M)?(?= )"
+    rf"|{_CLOCK}(?= )"
     r"|\d{9,11}\.\d{6}(?= ))"
-    rf"|(?P<syslog>(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) [ \d]\d (?:\d{{4}} )?{_CLOCK}(?= ))"
+    rf"|(?P<syslog>{_NAME} [ \d]\d (?:\d{{4}} )?{_CLOCK}(?= ))"
+    r"|[\w./-]{1,200}: ?(?:\d{1,9}:)?"  # a file, as grep names it, or a machine, as pdsh does
+    rf"(?=\[ *\d{{1,12}}\.\d|\[{_NAME} {{1,3}}{_NAME} {{1,3}}\d|\d{{4}}-\d\d-\d\dT|{_NAME} [ \d]\d \d\d:)"
     rf"|(?:{_FACILITIES}) *: *(?:{_LEVELS}) *:"
     r"|[\w.-]{1,100}: (?=kern: )"  # a machine's name before the facility: logs sent over a network
     r"|\d{1,5},\d{1,20},\d{1,18},[^; ]{1,40};"
@@ -50,8 +56,13 @@ _PREFIX = re.compile(
 _SENDER = re.compile(
     r"(?P<host>[\w.-]{1,255}) (?:\w{2,8}\.\w{2,8} )?(?P<program>[^\s:\[\]]{1,64})(?P<pid>\[\d{1,10}\])?: ?"
 )
-_PROMPT = re.compile(r"[^\"'=]{0,80}(?:login|[Pp]assword)?[:#$>] ?(?=\[ *\d{1,12}\.\d{6}\])")
-"""What a serial console shows before a kernel's line: nobody pressed return."""
+_PROMPT = re.compile(r"[^\"'=]{0,80}(?:login|[Pp]assword)?[:#$>|] ?(?=\[ *\d{1,12}\.\d{6}\])")
+"""What stands before a kernel's line on a serial console, where nobody pressed return, and what programs that
+gather the lines of many machines put before them."""
+_RFC5424 = re.compile(
+    r"<\d{1,3}>\d{1,2} (?:-|\d{4}-\d\d-\d\dT\S{8,24}) \S{1,255} (?P<program>\S{1,48}) \S{1,128} \S{1,32} "
+    r"(?:-|(?:\[[^\]]{0,400}\]){1,8})(?: \ufeff?|$)"
+)
 
 
 def kmsg_record(line: str) -> tuple[float, int, str] | None:
@@ -82,6 +93,11 @@ def pieces(raw: str) -> list[str]:
 def plain(piece: str) -> Line | None:
     """The kernel's own text and its time since boot; None for a line that a program of the machine wrote."""
     at, rest = None, piece
+    sent = _RFC5424.match(rest)
+    if sent is not None:
+        if sent["program"] != "kernel":
+            return None
+        rest = rest[sent.end() :]
     prompt = _PROMPT.match(rest)
     if prompt is not None:
         rest = rest[prompt.end() :]

@@ -34,6 +34,15 @@ def test_a_line_is_known_by_its_words(known: Known) -> None:
     assert said(known.line) == right
 
 
+def test_a_gpu_without_its_memory_window_is_not_accused_and_excuses_no_other() -> None:
+    unassigned = "xe 0000:65:00.0: can't enable device: BAR 2 [mem size 0x400000000 64bit pref] not assigned"
+    of_network = "mlx5_core 0000:17:00.0: can't enable device: BAR 0 [mem size 0x02000000] not assigned"
+    failed = "xe 0000:65:00.0: probe with driver xe failed with error -22"
+    assert [each[1] for each in said(unassigned, failed)] == ["config", "config"]
+    assert [each[1] for each in said(of_network, failed)] == ["config", "retest"]
+    assert [each[1] for each in said(of_network, "NVRM: rm_init_adapter(0) failed")] == ["config", "retest"]
+
+
 def test_every_form_has_a_line_that_shows_it() -> None:
     shown = [form_of(message(known.line)) for known in EVENTS]
     assert [form.meaning for form in FORMS if form not in shown] == []
@@ -92,6 +101,25 @@ WORDS = "vfio-pci 0000:41:00.0: not ready 65535ms after FLR; giving up"
         f"\x1b[33m[  402.456138] \x1b[0m\x1b[1mvfio-pci 0000:41:00.0\x1b[0m: {WORDS.split(': ', 1)[1]}",
         f"node7 login: [  402.456138] {WORDS}",
         f"[   12.0] usb 1-1: new device\r[  402.456138] {WORDS}",
+        f"[0;31m[  402.456138] {WORDS}[0m",
+        f"[Di Mär  4 11:02:31 2025] {WORDS}",
+        f"[mar. août  4 11:02:31 2025] {WORDS}",
+        f"[火  3月  4 11:02:31 2025] {WORDS}",
+        f"[Mär 4 11:02] {WORDS}",
+        f"мар 04 11:02:31 node7 kernel: {WORDS}",
+        f"11月 15 14:15:47 node7 kernel: {WORDS}",
+        f"sept. 04 11:02:31 node7 kernel: [  402.456138] {WORDS}",
+        f"11:02:31 node7 kernel: {WORDS}",
+        f"11:02:31.123 {WORDS}",
+        f"3/4/2025 11:02:31 AM node7 kernel: {WORDS}",
+        f"04.03.2025 11:02:31 node7 kernel: {WORDS}",
+        f"<4>1 2025-03-04T11:02:31.123456+01:00 node7 kernel - - - {WORDS}",
+        f'<4>1 - node7 kernel - - [meta sequenceId="12"] {WORDS}',
+        f"node7 | [  402.456138] {WORDS}",
+        f"node7: Mar  4 11:02:31 node7 kernel: {WORDS}",
+        f"node7: [mar. août  4 11:02:31 2025] {WORDS}",
+        f"kern.log.2.gz:1234:Mar  4 11:02:31 node7 kernel: {WORDS}",
+        f"/var/log/messages-20250304:2025-03-04T11:02:31+01:00 node7 kernel: {WORDS}",
         f"\x00\x00[  402.456138] {WORDS}",
     ],
 )
@@ -105,6 +133,10 @@ def test_it_does_not_matter_what_stands_before_the_kernels_words(line: str) -> N
         "Nov 30 20:26:01 node7 monitor[812]: NVRM: Xid (PCI:0000:41:00): 79, GPU has fallen off the bus.",
         "2026-11-30T20:26:01+0100 node7 python3[812]: BUG: unable to open",
         "Nov 30 20:26:01 node7 sshd: Kernel panic - not syncing: no",
+        "Mär 04 11:02:31 node7 monitor[812]: NVRM: Xid (PCI:0000:41:00): 79, GPU has fallen off the bus.",
+        "11月 15 14:15:47 node7 monitor: NVRM: Xid (PCI:0000:41:00): 79, GPU has fallen off the bus.",
+        "11:02:31 node7 monitor[812]: vfio-pci 0000:41:00.0: not ready 65535ms after FLR; giving up",
+        "<14>1 2025-03-04T11:02:31Z node7 monitor 812 - - NVRM: Xid (PCI:0000:41:00): 79, GPU lost",
         'monitor: read "NVRM: Xid (PCI:0000:41:00): 79, GPU has fallen off the bus."',
         "audit: type=1400 comm='BUG: scheduling while atomic'",
         "cron[1]: (root) CMD (grep -c 'pcieport 0000:40:00.0: DPC: containment event' /var/log/kern.log)",
