@@ -43,6 +43,11 @@ class _Reader:
         does not count. Raises ConfigError when the file cannot be read."""
         for number, raw in self._split():
             text = raw.decode("utf-8", "backslashreplace")
+            if number == 1 and _is_json(text):
+                raise ConfigError(
+                    f"{self._name}: this is JSON, of which nothing would be understood",
+                    remedy="give the output of journalctl -k or dmesg without their options for JSON",
+                )
             if not self._kmsg:
                 yield number, None, text
             elif (record := kmsg_record(text)) is not None:
@@ -98,6 +103,11 @@ def run(file: str, *, kmsg: bool, json_output: bool) -> int:
     else:
         say(_summary(counts, reader, name))
     return 0
+
+
+def _is_json(first: str) -> bool:
+    """Whether it begins as ``journalctl -o json`` and ``dmesg --json`` do; ``{1}[Hardware Error]`` is text."""
+    return first.strip() in ("{", "[") or first.lstrip().startswith(('{"', '{ "'))
 
 
 @contextmanager

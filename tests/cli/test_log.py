@@ -79,6 +79,34 @@ def test_records_of_dev_kmsg_are_read_with_their_own_lines_counted(tmp_path: Pat
     assert (event["lines"], event["code"]) == ([3, 3], 79)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"MESSAGE":"NVRM: Xid (PCI:0000:41:00): 79"}\n',
+        '{ "__CURSOR" : "x" }\n',
+        '{\n   "dmesg": [\n',
+        "[\n{}\n]\n",
+    ],
+    ids=["journal", "journal-pretty", "dmesg", "list"],
+)
+def test_json_is_refused_since_it_would_read_as_a_quiet_log(tmp_path: Path, content: str) -> None:
+    said = log(tmp_path, content)
+    assert said.status == 2
+    assert "this is JSON" in said.err
+    assert "journalctl -k" in said.err
+
+
+def test_a_record_in_braces_is_no_json(tmp_path: Path) -> None:
+    said = events(
+        log(
+            tmp_path,
+            "{1}[Hardware Error]: Hardware error from APEI Generic Hardware Error Source: 1\n",
+            "--json",
+        )
+    )
+    assert len(said) == 1
+
+
 def test_a_file_of_another_form_is_no_quiet_log(tmp_path: Path) -> None:
     said = log(tmp_path, f"{XID}\n", "--kmsg", "--json")
     assert said.status == 2
