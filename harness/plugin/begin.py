@@ -78,8 +78,7 @@ def _again(
     recover(
         recorder,
         events,
-        attempt=len(history.stretches),
-        evidence=history.stretches[-1].evidence,
+        seen=[stretch.evidence for stretch in history.stretches],
         host=inputs.host,
         profile=inputs.profile,
         codes=codes,

@@ -7,7 +7,8 @@ minute is no less of one. Only files that its own events name are read (``Record
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import ParseError, RecordError
@@ -40,41 +41,77 @@ def recover(
     recorder: Recorder,
     events: tuple[Event, ...],
     *,
-    attempt: int,
-    evidence: Evidence,
+    seen: Sequence[Evidence],
     host: HostFile,
     profile: Profile,
     codes: KernelCodes,
 ) -> int:
-    """Record what attempt number ``attempt``, the last of ``events``, had watched; returns of how many files.
+    """Record what the attempts of ``events`` had watched and nobody summed up; returns of how many files.
 
-    ``evidence`` is what that attempt saw. Raises RecordError.
+    ``seen`` is what each of them saw. Raises RecordError.
     """
-    known = recorded_files(events)
-    begun = max(
-        (n for n, event in enumerate(events) if event.kind in (Kind.RUN_START, Kind.RUN_RESUMED)), default=0
-    )
-    found = 0
-    for event in events[begun:]:
-        file, guest = str(event.data.get("file")), str(event.data.get("guest"))
-        if event.kind != Kind.WATCH or file in known:
-            continue
-        path = recorder.directory.file(file)
+    known, found = recorded_files(events), 0
+    for watch in _left(events):
+        path = recorder.directory.file(watch.file)
         if not os.path.lexists(path):
             continue  # nothing had come over yet
-        _cut_torn_line(path)
-        recorder.adopt(path)
-        lasted = events[-1].monotonic - event.monotonic
-        if guest:
-            seen = next(each for each in evidence.guests if each.name == guest)
-            recorder.recovered(attempt, _of_guest(path, file, seen, profile, codes))
+        if watch.file not in known:  # else it was killed between adopting the file and summing it up
+            _cut_torn_line(path)
+            recorder.adopt(path)
+        evidence = seen[watch.attempt - 1]
+        if watch.guest:
+            guest = next(each for each in evidence.guests if each.name == watch.guest)
+            recorder.recovered(watch.attempt, _of_guest(path, watch.file, guest, profile, codes))
         else:
             telemetry = _of_host(
-                path, file, evidence=evidence, host=host, profile=profile, codes=codes, lasted=lasted
+                path,
+                watch.file,
+                evidence=evidence,
+                host=host,
+                profile=profile,
+                codes=codes,
+                lasted=watch.lasted,
             )
-            recorder.recovered(attempt, telemetry)
+            recorder.recovered(watch.attempt, telemetry)
         found += 1
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watch:
+    """A watch that was begun, and whose telemetry is not in the record."""
+
+    attempt: int
+    file: str
+    guest: str
+    """Empty for the watch over the host."""
+    lasted: float
+    """Seconds from its begin to the last that was heard of its attempt."""
+
+
+def _left(events: Iterable[Event]) -> list[_Watch]:
+    """Of all attempts: the one that should have summed up an earlier one's may have been killed over it."""
+    attempt = 0
+    begun: dict[str, tuple[int, Event]] = {}
+    ends: dict[int, float] = {}
+    for event in events:
+        if event.kind in (Kind.RUN_START, Kind.RUN_RESUMED):
+            attempt += 1
+        elif event.kind == Kind.WATCH:
+            begun[str(event.data.get("file"))] = (attempt, event)
+        elif event.kind in (Kind.TELEMETRY, Kind.HOST_TELEMETRY, Kind.RECOVERED):
+            told = event.data.get("telemetry") or event.data["host_telemetry"]
+            begun.pop(told["spool"], None)
+        ends[attempt] = event.monotonic
+    return [
+        _Watch(
+            attempt=number,
+            file=file,
+            guest=str(event.data.get("guest")),
+            lasted=ends[number] - event.monotonic,
+        )
+        for file, (number, event) in begun.items()
+    ]
 
 
 def _of_host(

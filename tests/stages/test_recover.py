@@ -13,6 +13,7 @@ from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome
 from harness.record.attempts import History
 from harness.record.events import read_events
+from harness.record.kinds import Kind
 from harness.record.recorder import Recorder
 from harness.stages.recover import recover
 from tests.faults import clean
@@ -72,16 +73,15 @@ def taken_up(path: Path) -> Evidence:
     found = recover(
         recorder,
         events,
-        attempt=len(history.stretches),
-        evidence=history.stretches[-1].evidence,
+        seen=[stretch.evidence for stretch in history.stretches],
         host=clean.HOST,
         profile=clean.profile(),
         codes=load_kernel_codes(),
     )
     recorder.close()
-    evidence = History.of(read_events(recorder.directory.events).events).evidence
-    assert found == sum(each is not None for each in seen(evidence))
-    return evidence
+    after = read_events(recorder.directory.events).events
+    assert found == sum(event.kind == Kind.RECOVERED for event in after[len(events) :])
+    return History.of(after).evidence
 
 
 def seen(evidence: Evidence):
@@ -101,6 +101,34 @@ def test_an_xid_that_only_the_killed_attempts_follower_had_seen_is_a_failure(tmp
     assert (host.samples, host.problems, host.spool) == (13, (), HOST_FILE)
     assert [event.code for event in host.kernel.events] == [94]
     assert outcome(evidence, "host.gpu_errors") == {Outcome.FAIL}
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+@pytest.mark.parametrize("kills", [1, 2])
+def test_a_controller_that_is_killed_over_summing_up_makes_nothing_forgotten(
+    tmp_path, kills, adopted
+) -> None:
+    """It dies before it took the file into the record, and between that and the telemetry."""
+    path = killed(tmp_path, {"": (HOST_FILE, host_spool(160, xid(1, 100.5)))})
+    for number in range(kills):
+        again = Recorder.resume(path, Later())
+        if adopted and not number:
+            again.adopt(path / HOST_FILE)
+        again.close()
+    evidence = taken_up(path)
+    host, _ = seen(evidence)
+    assert host is not None
+    assert [event.code for event in host.kernel.events] == [94]
+    assert outcome(evidence, "host.gpu_errors") == {Outcome.FAIL}
+
+
+def test_a_watch_that_was_summed_up_is_not_summed_up_again(tmp_path) -> None:
+    path = killed(tmp_path, {"": (HOST_FILE, host_spool(160, xid(1, 100.5)))})
+    first = taken_up(path)
+    again = taken_up(path)
+    assert seen(again) == seen(first)
+    kinds = [event.kind for event in read_events(path / "events.jsonl").events]
+    assert kinds.count(Kind.RECOVERED) == 1
 
 
 def test_a_quiet_watch_that_was_cut_with_its_attempt_accuses_nobody_and_is_whole(tmp_path) -> None:
