@@ -126,7 +126,7 @@ def _resumed(history: History, event: Event) -> _Stretch:
 
 def _recovered(stretches: tuple[_Stretch, ...], event: Event) -> tuple[_Stretch, ...]:
     """What a killed attempt had seen and could not sum up, found by the one that took the run up again."""
-    number = int(event.data["attempt"])
+    number = from_data(int, event.data["attempt"])
     if not 1 <= number < len(stretches):
         raise RecordError(f"event {event.seq} is about attempt {number}, and {len(stretches)} is going on")
     then = stretches[number - 1]

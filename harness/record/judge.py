@@ -79,7 +79,7 @@ def finish(
     total = recorder.log.total + 2  # `record` and `end` are still to come
     trust = _Trust(files=files, problems=problems, total=total, unfinished=False)
     record = _record(log, trust, checker, titles)
-    data = (to_json(record) + "\n").encode("ascii")
+    data = _bytes(record)
     write_whole(directory.record, data)
     recorder.log.append(
         Kind.RECORD,
@@ -118,6 +118,7 @@ def rejudge(
     elif recorded and not problems:
         changed = changed_by(left.notes, recorded.decision.verdict, fresh.decision.verdict)
         fresh = replace(fresh, decision=_with_reasons(fresh.decision, changed))
+    _bytes(fresh)  # what could not be recorded is not reported either
     return Judgement(
         record=fresh,
         recorded=recorded,
@@ -200,6 +201,14 @@ def _record(
         command=inputs.command,
         versions=inputs.versions,
     )
+
+
+def _bytes(record: RunRecord) -> bytes:
+    """``run.json``. Raises RecordError where sums of what the events say are beyond all measure."""
+    try:
+        return (to_json(record) + "\n").encode("ascii")
+    except ValueError as error:
+        raise RecordError(f"the events add up to what no record can hold: {str(error)[:200]}") from error
 
 
 def _distrust(decision: Decision, problems: tuple[str, ...]) -> Decision:

@@ -105,9 +105,7 @@ def test_an_xid_that_only_the_killed_attempts_follower_had_seen_is_a_failure(tmp
 
 @pytest.mark.parametrize("adopted", [False, True])
 @pytest.mark.parametrize("kills", [1, 2])
-def test_a_controller_that_is_killed_over_summing_up_makes_nothing_forgotten(
-    tmp_path, kills, adopted
-) -> None:
+def test_a_controller_that_is_killed_over_summing_up_forgets_nothing(tmp_path, kills, adopted) -> None:
     """It dies before it took the file into the record, and between that and the telemetry."""
     path = killed(tmp_path, {"": (HOST_FILE, host_spool(160, xid(1, 100.5)))})
     for number in range(kills):
