@@ -78,7 +78,8 @@ def _again(
     recover(
         recorder,
         events,
-        seen=[stretch.evidence for stretch in history.stretches],
+        seen=history.seen,
+        done=demand.done,
         host=inputs.host,
         profile=inputs.profile,
         codes=codes,

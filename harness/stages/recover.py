@@ -7,8 +7,9 @@ minute is no less of one. Only files that its own events name are read (``Record
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from harness.errors import ParseError, RecordError
@@ -42,13 +43,15 @@ def recover(
     events: tuple[Event, ...],
     *,
     seen: Sequence[Evidence],
+    done: Collection[str],
     host: HostFile,
     profile: Profile,
     codes: KernelCodes,
 ) -> int:
     """Record what the attempts of ``events`` had watched and nobody summed up; returns of how many files.
 
-    ``seen`` is what each of them saw. Raises RecordError.
+    ``seen`` is what each of them saw, ``done`` the groups of guests that are not tried again. Raises
+    RecordError.
     """
     known, found = recorded_files(events), 0
     for watch in _left(events):
@@ -60,7 +63,9 @@ def recover(
             recorder.adopt(path)
         evidence = seen[watch.attempt - 1]
         if watch.guest:
-            guest = next(each for each in evidence.guests if each.name == watch.guest)
+            guest = next((each for each in evidence.guests if each.name == watch.guest), None)
+            if guest is None:
+                raise RecordError(f"{watch.file} is of guest {watch.guest[:80]!r}, who was never requested")
             recorder.recovered(watch.attempt, _of_guest(path, watch.file, guest, profile, codes))
         else:
             telemetry = _of_host(
@@ -71,6 +76,7 @@ def recover(
                 profile=profile,
                 codes=codes,
                 lasted=watch.lasted,
+                done=done,
             )
             recorder.recovered(watch.attempt, telemetry)
         found += 1
@@ -100,8 +106,8 @@ def _left(events: Iterable[Event]) -> list[_Watch]:
         elif event.kind == Kind.WATCH:
             begun[str(event.data.get("file"))] = (attempt, event)
         elif event.kind in (Kind.TELEMETRY, Kind.HOST_TELEMETRY, Kind.RECOVERED):
-            told = event.data.get("telemetry") or event.data["host_telemetry"]
-            begun.pop(told["spool"], None)
+            told = event.data.get("telemetry") or event.data.get("host_telemetry") or {}
+            begun.pop(str(told.get("spool")), None)
         ends[attempt] = event.monotonic
     return [
         _Watch(
@@ -123,6 +129,7 @@ def _of_host(
     profile: Profile,
     codes: KernelCodes,
     lasted: float,
+    done: Collection[str],
 ) -> HostTelemetry:
     period = profile.telemetry.host_period_seconds
     nothing = HostTelemetry(started=None, ended=None, period_seconds=period, spool=file)
@@ -140,6 +147,10 @@ def _of_host(
         dedicated=_dedicated(evidence, host),
         codes=codes,
     )
+    if not any(guest.group in done and guest.release is not None for guest in evidence.guests):
+        # All its guests are tried again and watched anew: what this watch missed (the network stalled, and so
+        # somebody killed the run) is no gap in that.
+        return replace(seen, spool=file, closed=True, gaps=(), detail=_CUT)
     # The watch was not stopped, its controller was. It is whole where it reaches up to that moment.
     reached = (seen.ended or 0.0) - (seen.started or 0.0) >= lasted - _LATE_SECONDS - 2.0 * period
     return replace(seen, spool=file, closed=seen.closed or (seen.samples > 0 and reached), detail=_CUT)
@@ -155,10 +166,21 @@ def _of_guest(
             spool = read_spool(lines)
     except (ParseError, OSError) as error:
         return replace(nothing, detail=f"{_CUT}, and its sampler says nothing: {error}")
-    seen = summarize(
-        spool, loads, profile.telemetry, guest=guest.name, addresses=_addresses(guest), codes=codes
+    summed_up = partial(
+        summarize,
+        spool,
+        spec=profile.telemetry,
+        guest=guest.name,
+        addresses=_addresses(guest),
+        codes=codes,
     )
-    # Its guest is tried again: that it was not watched to its end is no fault of the sampler's.
+    seen = summed_up(loads=loads)
+    # Its guest is tried again: that it was not watched to its end, or that the end did not come over any more
+    # (the network stalled, and so somebody killed it), is no fault of the sampler's.
+    ends = (seen.ended or 0.0, (seen.kernel.followed_to or 0.0) if seen.kernel is not None else 0.0)
+    came = tuple(load for load in loads if load.end <= min(ends))
+    if came != loads:
+        seen = summed_up(loads=came)
     return replace(seen, spool=file, closed=True, detail=_CUT)
 
 

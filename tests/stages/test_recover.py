@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,16 @@ class Later(TickingClock):
         return super().now().replace("T12:", "T13:")
 
 
-def killed(root: Path, files: dict[str, tuple[str, bytes]], *, minutes: int = 0) -> Path:
-    """A run whose controller was killed while it watched; ``files`` are what had come over, by guest."""
+def killed(
+    root: Path,
+    files: dict[str, tuple[str, bytes]],
+    *,
+    minutes: int = 0,
+    released: bool = False,
+    loads: tuple[tuple[float, float], ...] = (),
+) -> Path:
+    """A run whose controller was killed while it watched; ``files`` are what had come over, by guest, and
+    ``loads`` when those of the first guest began and ended."""
     recorder = begin(root, clean.evidence(), profile=clean.profile(), host=clean.HOST)
     recorder.facts(clean.facts(), file="")
     for guest, (name, content) in files.items():
@@ -59,6 +68,10 @@ def killed(root: Path, files: dict[str, tuple[str, bytes]], *, minutes: int = 0)
         recorder.watch_begins(path, guest)
         path.write_bytes(content)
     _place(recorder, clean.evidence().guests[0])
+    for started, ended in loads:
+        recorder.workload(replace(clean.evidence().guests[0].results[0], started=started, ended=ended))
+    if released:
+        recorder.released(clean.evidence().guests[0].release)
     for _ in range(minutes * 60 * 4):
         recorder._clock.monotonic()
     recorder.stage_ended("burn", 1.0)
@@ -66,14 +79,15 @@ def killed(root: Path, files: dict[str, tuple[str, bytes]], *, minutes: int = 0)
     return recorder.path
 
 
-def taken_up(path: Path) -> Evidence:
+def taken_up(path: Path, done: tuple[str, ...] = ()) -> Evidence:
     recorder = Recorder.resume(path, Later())
     events = read_events(recorder.directory.events).events[:-1]
     history = History.of(events)
     found = recover(
         recorder,
         events,
-        seen=[stretch.evidence for stretch in history.stretches],
+        seen=history.seen,
+        done=done,
         host=clean.HOST,
         profile=clean.profile(),
         codes=load_kernel_codes(),
@@ -135,10 +149,26 @@ def test_a_quiet_watch_that_was_cut_with_its_attempt_accuses_nobody_and_is_whole
     assert (host.closed, host.detail) == (True, "its attempt was killed here")
 
 
-def test_a_watch_that_had_fallen_silent_long_before_the_kill_is_not_whole(tmp_path) -> None:
-    host, _ = seen(taken_up(killed(tmp_path, {"": (HOST_FILE, host_spool(160))}, minutes=10)))
-    assert host is not None
-    assert host.closed is False
+@pytest.mark.parametrize("last", [110, 160, 300])
+def test_a_watch_that_had_fallen_silent_long_before_the_kill_is_not_whole_for_guests_that_count(
+    tmp_path, last
+) -> None:
+    """Where all its guests are tried again, under another watch, it misses nothing that counts."""
+    for done, closed in ((("",), False), ((), True), (("4gpu",), True)):
+        root = tmp_path / f"{closed}{len(done)}"
+        path = killed(root, {"": (HOST_FILE, host_spool(last))}, minutes=10, released=True)
+        host, _ = seen(taken_up(path, done))
+        assert host is not None
+        assert host.closed is closed
+
+
+def test_a_hole_in_a_watch_counts_as_its_guests_do(tmp_path) -> None:
+    spool = host_spool(110).replace(b"/proc/uptime:110", b"/proc/uptime:390")
+    for done, holes in ((("",), 1), ((), 0)):
+        path = killed(tmp_path / str(holes), {"": (HOST_FILE, spool)}, released=True)
+        host, _ = seen(taken_up(path, done))
+        assert host is not None
+        assert len(host.gaps) == holes
 
 
 def test_what_a_guests_sampler_had_seen_counts_though_the_guest_is_tried_again(tmp_path) -> None:
@@ -149,6 +179,19 @@ def test_what_a_guests_sampler_had_seen_counts_though_the_guest_is_tried_again(t
     assert guest is not None
     assert (guest.closed, guest.problems, guest.spool) == (True, (), GUEST_FILE)
     assert Outcome.FAIL in outcome(evidence, "guest.gpu_errors")
+
+
+@pytest.mark.parametrize(("ended", "kept"), [(104.0, 1), (110.5, 1), (600.0, 0), (100.0 + 3600.0, 0)])
+def test_a_load_whose_end_did_not_come_over_any_more_is_no_gap(tmp_path, ended, kept) -> None:
+    """Its result came on another connection than the samples, which hung until somebody killed the run."""
+    kernel = spools.line("kmsg", mono=104.0, text="6,7,104000000,-;Linux version 6.1.0")
+    content = b"".join((*spools.whole()[:-1], kernel))
+    path = killed(tmp_path, {GUEST: (GUEST_FILE, content)}, loads=((100.0, ended),))
+    evidence = taken_up(path)
+    _, guest = seen(evidence)
+    assert guest is not None
+    assert len(guest.loads) == kept
+    assert Outcome.ERROR not in outcome(evidence, "guest.gpu_errors")
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing of ours\n", b"\0" * 4096, b"{}\n" * 9])
@@ -165,6 +208,12 @@ def test_files_that_nobody_was_writing_are_let_be(tmp_path) -> None:
     (path / "telemetry").mkdir()
     (path / HOST_FILE).write_bytes(host_spool(160, xid(1, 100.5)))
     assert seen(taken_up(path)) == (None, None)
+
+
+def test_the_watch_of_a_guest_that_nobody_requested_is_refused(tmp_path) -> None:
+    path = killed(tmp_path, {"stranger": ("telemetry/stranger.jsonl", b"")})
+    with pytest.raises(RecordError, match="'stranger', who was never requested"):
+        taken_up(path)
 
 
 @pytest.mark.parametrize("target", ["/etc/hostname", "../events.jsonl", "."])
