@@ -106,7 +106,7 @@ def run(file: str, *, kmsg: bool, json_output: bool) -> int:
 
 
 def _is_json(first: str) -> bool:
-    """Whether it begins as ``journalctl -o json`` and ``dmesg --json`` do; ``{1}[Hardware Error]`` is text."""
+    """Whether it is as ``journalctl -o json`` and ``dmesg --json`` do; ``{1}[Hardware Error]`` is text."""
     return first.strip() in ("{", "[") or first.lstrip().startswith(('{"', '{ "'))
 
 

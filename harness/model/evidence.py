@@ -303,7 +303,7 @@ class Evidence:
     seconds: dict[str, float] = field(default_factory=dict)
     """Stage to seconds."""
     attempts: tuple[Attempt, ...] = ()
-    """Each stretch of a run that was resumed, side by side; empty for a run that went through in one."""
+    """Those of a run that was resumed, side by side; empty for a run that went through in one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,16 @@ class Outcome(StrEnum):
     SKIP = "SKIP"
 
 
+SERIOUSNESS: dict[Outcome | None, int] = {
+    Outcome.PASS: 0,
+    Outcome.SKIP: 1,
+    None: 2,
+    Outcome.ERROR: 3,
+    Outcome.FAIL: 4,
+}
+"""Of several answers about one subject the most serious stands; None is one that is missing."""
+
+
 class Severity(StrEnum):
     """``blocker`` (required: decides the verdict) or ``advisory`` (reported only)."""
 

@@ -78,8 +78,8 @@ def _again(
     recover(
         recorder,
         events,
-        attempt=len(history.stretches),
-        evidence=history.stretches[-1].evidence,
+        seen=history.seen,
+        done=demand.done,
         host=inputs.host,
         profile=inputs.profile,
         codes=codes,

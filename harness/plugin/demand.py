@@ -23,6 +23,8 @@ MOST_GPUS = 16
 """Planner and bus layout are made and tested for guests of up to 16 GPUs."""
 VIRTUALIZATION = "workload.virtualization"
 DEFAULT_PROFILES = {AttachMode.VFIO: "smoke", AttachMode.BARE: "bare"}
+_HAND_OVERS = ("device.residue", "gpu.reset_works")
+"""Checks of what one tenant of a device leaves to the next."""
 _TENANTS = ("", "-second-tenant", "-third-tenant")
 
 
@@ -37,7 +39,7 @@ class Demand:
     resume: Path | None = None
     """Directory of a killed run that is to go on."""
     done: frozenset[str] = frozenset()
-    """Groups that a killed run had given back already; they are not tried again."""
+    """Groups of a killed run that are not tried again: it had given them back already."""
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -70,7 +72,10 @@ def demand(
 
 def resumed(path: Path) -> Demand:
     """What a killed run still has to do, by its own record: a group of which a guest was not given back is
-    tried again from the start. Raises ConfigError for a run that has ended or a foreign directory."""
+    tried again from the start, and so are those before it where hand-overs are to be judged.
+
+    Raises ConfigError for a run that has ended or a foreign directory.
+    """
     directory = RunDirectory.open(path)
     log = read_events(directory.events)
     inputs, evidence = run_inputs(log.events), assemble(log.events)
@@ -82,13 +87,17 @@ def resumed(path: Path) -> Demand:
         guests=inputs.guests,
         reference=evidence.reference,
         resume=path,
-        done=_given_back(evidence),
+        done=_done(evidence, inputs.profile),
     )
 
 
-def _given_back(evidence: Evidence) -> frozenset[str]:
+def _done(evidence: Evidence, profile: Profile) -> frozenset[str]:
     kept = {guest.group for guest in evidence.guests if guest.release is None}
-    return frozenset(guest.group for guest in evidence.guests) - kept
+    given_back = frozenset(guest.group for guest in evidence.guests) - kept
+    handed_over = any(profile.checks.get(check) is Severity.BLOCKER for check in _HAND_OVERS)
+    # What was left in a device for the next tenant is known to the controller that saw it left, and a tenant
+    # that was killed may have written over it: so tenants come one after another again, in one attempt.
+    return frozenset() if kept and handed_over else given_back
 
 
 def choose_profile(name: str, attach: str) -> Profile:

@@ -147,7 +147,7 @@ def _run_end(evidence: Evidence, event: Event) -> Evidence:
 
 
 def _stage_end(evidence: Evidence, event: Event) -> Evidence:
-    name, seconds = str(event.data["stage"]), float(event.data["seconds"])
+    name, seconds = str(event.data["stage"]), from_data(float, event.data["seconds"])
     total = round(evidence.seconds.get(name, 0.0) + seconds, 6)
     return replace(evidence, seconds={**evidence.seconds, name: total})
 
@@ -187,7 +187,7 @@ def _guest_xml(evidence: Evidence, event: Event) -> Evidence:
 
 
 def _guest_reached(evidence: Evidence, event: Event) -> Evidence:
-    seconds = float(event.data["boot_seconds"])
+    seconds = from_data(float, event.data["boot_seconds"])
     return with_guest(evidence, event.data["guest"], reached=True, boot_seconds=seconds)
 
 

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Stretch:
+class _Attempt:
     """One attempt, as far as its events go."""
 
     evidence: Evidence
@@ -46,18 +46,18 @@ class History:
     """What the events of a run say, up to the last one read."""
 
     inputs: RunInputs
-    stretches: tuple[_Stretch, ...]
+    attempts: tuple[_Attempt, ...]
 
     @classmethod
     def of(cls, events: tuple[Event, ...]) -> History:
         """Raises RecordError when the first event is no ``run.start``, or one does not fit."""
         inputs = run_inputs(events)
-        first = _Stretch(
+        first = _Attempt(
             evidence=at_start(inputs, events[0].at),
             times=times.begun(events[0]),
             version=inputs.shakedown_version,
         )
-        return cls(inputs=inputs, stretches=(first,)).after(events[1:])
+        return cls(inputs=inputs, attempts=(first,)).after(events[1:])
 
     def after(self, events: Iterable[Event]) -> History:
         """With what further events say. Raises RecordError."""
@@ -66,20 +66,25 @@ class History:
     @property
     def evidence(self) -> Evidence:
         """All of it, as of now."""
-        whole = _whole(self.inputs, self.stretches)
-        fault = next((s.times.fault for s in self.stretches if s.times.fault), "")
+        whole = _whole(self.inputs, self.attempts)
+        fault = next((s.times.fault for s in self.attempts if s.times.fault), "")
         return replace(whole, errors=(*whole.errors, _clock_error(fault))) if fault else whole
+
+    @property
+    def seen(self) -> tuple[Evidence, ...]:
+        """What each attempt saw by itself."""
+        return tuple(attempt.evidence for attempt in self.attempts)
 
     @property
     def ended_at(self) -> str:
         """When the run ended: its ``run.end``, or the last thing heard of it (UTC, ISO 8601)."""
-        last = self.stretches[-1]
+        last = self.attempts[-1]
         return last.evidence.ended_at or _written(last.times.now)
 
     @property
     def latest(self) -> str:
         """The latest moment that its clocks named (UTC, ISO 8601): what had expired by then has expired."""
-        return _written(self.stretches[-1].times.latest)
+        return _written(self.attempts[-1].times.latest)
 
 
 def assemble(events: tuple[Event, ...], *, torn: bool = False) -> Evidence:
@@ -98,12 +103,12 @@ def closed(history: History, *, torn: bool = False) -> Evidence:
 
 
 def _after(history: History, event: Event) -> History:
-    *before, last = history.stretches
+    *before, last = history.attempts
     if event.kind == Kind.RUN_RESUMED:
-        return replace(history, stretches=(*history.stretches, _resumed(history, event)))
+        return replace(history, attempts=(*history.attempts, _resumed(history, event)))
     if event.kind == Kind.RECOVERED:
-        stretches = guarded(event, lambda: _recovered(history.stretches, event))
-        return replace(history, stretches=stretches)
+        attempts = guarded(event, lambda: _recovered(history.attempts, event))
+        return replace(history, attempts=attempts)
     evidence, now = with_event(last.evidence, event), last.times
     if event.kind not in (Kind.RECORD, Kind.END):
         # These two are written after the verdict, which must find the same times when it is given again.
@@ -111,25 +116,25 @@ def _after(history: History, event: Event) -> History:
     if event.kind == Kind.RUN_END:
         evidence = replace(evidence, ended_at=_written(now.now))
     last = replace(last, evidence=evidence, times=now, open=_open(last.open, event))
-    return replace(history, stretches=(*before, last))
+    return replace(history, attempts=(*before, last))
 
 
-def _resumed(history: History, event: Event) -> _Stretch:
-    before = history.stretches[-1]
+def _resumed(history: History, event: Event) -> _Attempt:
+    before = history.attempts[-1]
     fresh = at_start(history.inputs, event.at)
-    return _Stretch(
+    return _Attempt(
         evidence=replace(fresh, engine=before.evidence.engine, reference=before.evidence.reference),
         times=times.begun(event, before.times),
         version=str(event.data.get("shakedown_version", history.inputs.shakedown_version)),
     )
 
 
-def _recovered(stretches: tuple[_Stretch, ...], event: Event) -> tuple[_Stretch, ...]:
+def _recovered(attempts: tuple[_Attempt, ...], event: Event) -> tuple[_Attempt, ...]:
     """What a killed attempt had seen and could not sum up, found by the one that took the run up again."""
-    number = int(event.data["attempt"])
-    if not 1 <= number < len(stretches):
-        raise RecordError(f"event {event.seq} is about attempt {number}, and {len(stretches)} is going on")
-    then = stretches[number - 1]
+    number = from_data(int, event.data["attempt"])
+    if not 1 <= number < len(attempts):
+        raise RecordError(f"event {event.seq} is about attempt {number}, and {len(attempts)} is going on")
+    then = attempts[number - 1]
     if "host_telemetry" in event.data:
         host = from_data(HostTelemetry, event.data["host_telemetry"])
         evidence = replace(then.evidence, host_telemetry=host)
@@ -137,7 +142,7 @@ def _recovered(stretches: tuple[_Stretch, ...], event: Event) -> tuple[_Stretch,
         guest = from_data(GuestTelemetry, event.data["telemetry"])
         evidence = with_guest(then.evidence, guest.guest, telemetry=guest)
     changed = replace(then, evidence=evidence)
-    return (*stretches[: number - 1], changed, *stretches[number:])
+    return (*attempts[: number - 1], changed, *attempts[number:])
 
 
 def _open(stages: tuple[str, ...], event: Event) -> tuple[str, ...]:
@@ -153,8 +158,8 @@ def _open(stages: tuple[str, ...], event: Event) -> tuple[str, ...]:
 # -- the whole -------------------------------------------------------------------------------------------
 
 
-def _whole(inputs: RunInputs, stretches: tuple[_Stretch, ...]) -> Evidence:
-    parts = tuple(stretch.evidence for stretch in stretches)
+def _whole(inputs: RunInputs, attempts: tuple[_Attempt, ...]) -> Evidence:
+    parts = tuple(attempt.evidence for attempt in attempts)
     if len(parts) == 1:
         return parts[0]
     first_seen = next((part for part in parts if part.facts is not None), parts[-1])
@@ -181,7 +186,7 @@ def _whole(inputs: RunInputs, stretches: tuple[_Stretch, ...]) -> Evidence:
         asked=_all(parts, lambda part: part.asked),
         seconds=_seconds(parts),
     )
-    return replace(whole, attempts=_attempts(stretches))
+    return replace(whole, attempts=_attempts(attempts))
 
 
 def _all(parts: tuple[Evidence, ...], field: Callable[[Evidence], tuple[T, ...]]) -> tuple[T, ...]:
@@ -225,28 +230,28 @@ def _host_telemetry(parts: tuple[Evidence, ...], places: dict[str, int]) -> Host
     return replace(found, problems=(*found.problems, *unwatched))
 
 
-def _attempts(stretches: tuple[_Stretch, ...]) -> tuple[Attempt, ...]:
+def _attempts(attempts: tuple[_Attempt, ...]) -> tuple[Attempt, ...]:
     return tuple(
         Attempt(
             number=number,
-            started_at=stretch.evidence.started_at,
-            ended_at=stretch.evidence.ended_at or _written(stretch.times.now),
-            seconds=round(stretch.times.seconds, 3),
-            ended=_how(stretch, last=number == len(stretches)),
-            shakedown_version=stretch.version,
-            evidence=stretch.evidence,
+            started_at=attempt.evidence.started_at,
+            ended_at=attempt.evidence.ended_at or _written(attempt.times.now),
+            seconds=round(attempt.times.seconds, 3),
+            ended=_how(attempt, last=number == len(attempts)),
+            shakedown_version=attempt.version,
+            evidence=attempt.evidence,
         )
-        for number, stretch in enumerate(stretches, start=1)
+        for number, attempt in enumerate(attempts, start=1)
     )
 
 
-def _how(stretch: _Stretch, *, last: bool) -> str:
+def _how(attempt: _Attempt, *, last: bool) -> str:
     """How it ended, in words."""
-    if stretch.evidence.ended_at is not None:
+    if attempt.evidence.ended_at is not None:
         if not last:
             return "its tests were over, and its controller ended before the verdict was written"
-        return "interrupted" if stretch.evidence.interrupted else "ran to its end"
-    during = f" during {', '.join(dict.fromkeys(stretch.open))}" if stretch.open else ""
+        return "interrupted" if attempt.evidence.interrupted else "ran to its end"
+    during = f" during {', '.join(dict.fromkeys(attempt.open))}" if attempt.open else ""
     return f"still going on{during}" if last else f"its controller ended without a word{during}"
 
 

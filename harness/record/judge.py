@@ -7,7 +7,6 @@ named and never gives GO.
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +16,8 @@ from harness.model.evidence import Evidence, Note
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell, Decision, Severity, Verdict
 from harness.model.record import SCHEMA_VERSION, CheckTitle, RunRecord
+from harness.record import times
+from harness.record.assemble import run_inputs
 from harness.record.attempts import History, closed
 from harness.record.directory import EVENTS, RECORD, RunDirectory, is_run_id
 from harness.record.events import Event, EventFile, read_events
@@ -79,7 +80,7 @@ def finish(
     total = recorder.log.total + 2  # `record` and `end` are still to come
     trust = _Trust(files=files, problems=problems, total=total, unfinished=False)
     record = _record(log, trust, checker, titles)
-    data = (to_json(record) + "\n").encode("ascii")
+    data = _bytes(record)
     write_whole(directory.record, data)
     recorder.log.append(
         Kind.RECORD,
@@ -118,6 +119,7 @@ def rejudge(
     elif recorded and not problems:
         changed = changed_by(left.notes, recorded.decision.verdict, fresh.decision.verdict)
         fresh = replace(fresh, decision=_with_reasons(fresh.decision, changed))
+    _bytes(fresh)  # what could not be recorded is not reported either
     return Judgement(
         record=fresh,
         recorded=recorded,
@@ -202,6 +204,14 @@ def _record(
     )
 
 
+def _bytes(record: RunRecord) -> bytes:
+    """``run.json``. Raises RecordError where sums of what the events say are beyond all measure."""
+    try:
+        return (to_json(record) + "\n").encode("ascii")
+    except ValueError as error:
+        raise RecordError(f"the events add up to what no record can hold: {str(error)[:200]}") from error
+
+
 def _distrust(decision: Decision, problems: tuple[str, ...]) -> Decision:
     """A decision on evidence that cannot be trusted: it says nothing, in either direction."""
     reasons = tuple(f"the record cannot be trusted: {problem}" for problem in problems)
@@ -261,7 +271,7 @@ def _contradictions(recorded: RunRecord, fresh: RunRecord) -> tuple[str, ...]:
 def _foreign(directory: RunDirectory, log: EventFile) -> tuple[str, ...]:
     """Whether the events are those of another run than the directory is named after. A name that somebody
     gave it (``archive/monday``) says nothing."""
-    named, found = directory.path.name, History.of(log.events[:1]).inputs.run
+    named, found = directory.path.name, run_inputs(log.events).run
     if named == found or not is_run_id(named):
         return ()
     return (f"the directory is named after run {named}, and its events are those of run {found}",)
@@ -305,13 +315,10 @@ def _strangers(directory: RunDirectory, files: dict[str, str]) -> tuple[str, ...
     )
 
 
-def _expiry(now: str, days: int) -> str:
+def _expiry(ended_at: str, days: int) -> str:
     """The end of the verdict, ``days`` after the run's end; the run's end itself if that is unreadable."""
-    try:
-        end = dt.datetime.fromisoformat(now) + dt.timedelta(days=days)
-    except (ValueError, OverflowError):
-        return now
-    return end.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    last = times.plus(times.moment_of(ended_at), days * 86400.0)
+    return ended_at if last is None else times.written(last)
 
 
 def _registered_checker() -> Checker:

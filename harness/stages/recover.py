@@ -7,9 +7,12 @@ minute is no less of one. Only files that its own events name are read (``Record
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from harness.descriptors import let_go
 from harness.errors import ParseError, RecordError
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import AttachMode
@@ -31,6 +34,8 @@ from harness.telemetry.host_lines import read_lines
 from harness.telemetry.spool import read_spool
 from harness.telemetry.summary import summarize
 
+_WRITERS_SECONDS = 15.0
+"""A follower ends soon after its controller; over a connection that hangs, as soon as that is given up."""
 _CUT = "its attempt was killed here"
 _LATE_SECONDS = 30.0
 """So long after the watch was begun may the host's first sample come, over a slow connection."""
@@ -40,41 +45,87 @@ def recover(
     recorder: Recorder,
     events: tuple[Event, ...],
     *,
-    attempt: int,
-    evidence: Evidence,
+    seen: Sequence[Evidence],
+    done: Collection[str],
     host: HostFile,
     profile: Profile,
     codes: KernelCodes,
 ) -> int:
-    """Record what attempt number ``attempt``, the last of ``events``, had watched; returns of how many files.
+    """Record what the attempts of ``events`` had watched and nobody summed up; returns of how many files.
 
-    ``evidence`` is what that attempt saw. Raises RecordError.
+    ``seen`` is what each of them saw, ``done`` the groups of guests that are not tried again. Raises
+    RecordError.
     """
-    known = recorded_files(events)
-    begun = max(
-        (n for n, event in enumerate(events) if event.kind in (Kind.RUN_START, Kind.RUN_RESUMED)), default=0
-    )
-    found = 0
-    for event in events[begun:]:
-        file, guest = str(event.data.get("file")), str(event.data.get("guest"))
-        if event.kind != Kind.WATCH or file in known:
-            continue
-        path = recorder.directory.file(file)
+    known, found = recorded_files(events), 0
+    for watch in _left(events):
+        path = recorder.directory.file(watch.file)
         if not os.path.lexists(path):
             continue  # nothing had come over yet
-        _cut_torn_line(path)
-        recorder.adopt(path)
-        lasted = events[-1].monotonic - event.monotonic
-        if guest:
-            seen = next(each for each in evidence.guests if each.name == guest)
-            recorder.recovered(attempt, _of_guest(path, file, seen, profile, codes))
+        if watch.file not in known:  # else it was killed between adopting the file and summing it up
+            if not let_go(path, _WRITERS_SECONDS):
+                raise RecordError(
+                    f"{path} is still being written by what the killed attempt started",
+                    remedy="its connection ends by itself, within two minutes; then resume the run",
+                )
+            _cut_torn_line(path)
+            recorder.adopt(path)
+        evidence = seen[watch.attempt - 1]
+        if watch.guest:
+            guest = next((each for each in evidence.guests if each.name == watch.guest), None)
+            if guest is None:
+                raise RecordError(f"{watch.file} is of guest {watch.guest[:80]!r}, who was never requested")
+            recorder.recovered(watch.attempt, _of_guest(path, watch.file, guest, profile, codes))
         else:
             telemetry = _of_host(
-                path, file, evidence=evidence, host=host, profile=profile, codes=codes, lasted=lasted
+                path,
+                watch.file,
+                evidence=evidence,
+                host=host,
+                profile=profile,
+                codes=codes,
+                lasted=watch.lasted,
+                done=done,
             )
-            recorder.recovered(attempt, telemetry)
+            recorder.recovered(watch.attempt, telemetry)
         found += 1
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watch:
+    """A watch that was begun, and whose telemetry is not in the record."""
+
+    attempt: int
+    file: str
+    guest: str
+    """Empty for the watch over the host."""
+    lasted: float
+    """Seconds from its begin to the last that was heard of its attempt."""
+
+
+def _left(events: Iterable[Event]) -> list[_Watch]:
+    """Of all attempts: the one that should have summed up an earlier one's may have been killed over it."""
+    attempt = 0
+    begun: dict[str, tuple[int, Event]] = {}
+    ends: dict[int, float] = {}
+    for event in events:
+        if event.kind in (Kind.RUN_START, Kind.RUN_RESUMED):
+            attempt += 1
+        elif event.kind == Kind.WATCH:
+            begun[str(event.data.get("file"))] = (attempt, event)
+        elif event.kind in (Kind.TELEMETRY, Kind.HOST_TELEMETRY, Kind.RECOVERED):
+            told = event.data.get("telemetry") or event.data.get("host_telemetry") or {}
+            begun.pop(str(told.get("spool")), None)
+        ends[attempt] = event.monotonic
+    return [
+        _Watch(
+            attempt=number,
+            file=file,
+            guest=str(event.data.get("guest")),
+            lasted=ends[number] - event.monotonic,
+        )
+        for file, (number, event) in begun.items()
+    ]
 
 
 def _of_host(
@@ -86,6 +137,7 @@ def _of_host(
     profile: Profile,
     codes: KernelCodes,
     lasted: float,
+    done: Collection[str],
 ) -> HostTelemetry:
     period = profile.telemetry.host_period_seconds
     nothing = HostTelemetry(started=None, ended=None, period_seconds=period, spool=file)
@@ -103,6 +155,10 @@ def _of_host(
         dedicated=_dedicated(evidence, host),
         codes=codes,
     )
+    if not any(guest.group in done and guest.release is not None for guest in evidence.guests):
+        # All its guests are tried again and watched anew: what this watch missed (the network stalled, and so
+        # somebody killed the run) is no gap in that.
+        return replace(seen, spool=file, closed=True, gaps=(), detail=_CUT)
     # The watch was not stopped, its controller was. It is whole where it reaches up to that moment.
     reached = (seen.ended or 0.0) - (seen.started or 0.0) >= lasted - _LATE_SECONDS - 2.0 * period
     return replace(seen, spool=file, closed=seen.closed or (seen.samples > 0 and reached), detail=_CUT)
@@ -118,10 +174,21 @@ def _of_guest(
             spool = read_spool(lines)
     except (ParseError, OSError) as error:
         return replace(nothing, detail=f"{_CUT}, and its sampler says nothing: {error}")
-    seen = summarize(
-        spool, loads, profile.telemetry, guest=guest.name, addresses=_addresses(guest), codes=codes
+    summed_up = partial(
+        summarize,
+        spool,
+        spec=profile.telemetry,
+        guest=guest.name,
+        addresses=_addresses(guest),
+        codes=codes,
     )
-    # Its guest is tried again: that it was not watched to its end is no fault of the sampler's.
+    seen = summed_up(loads=loads)
+    # Its guest is tried again: that it was not watched to its end, or that the end did not come over any more
+    # (the network stalled, and so somebody killed it), is no fault of the sampler's.
+    ends = (seen.ended or 0.0, (seen.kernel.followed_to or 0.0) if seen.kernel is not None else 0.0)
+    came = tuple(load for load in loads if load.end <= min(ends))
+    if came != loads:
+        seen = summed_up(loads=came)
     return replace(seen, spool=file, closed=True, detail=_CUT)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -60,7 +59,7 @@ def _device(one: HostDeviceTelemetry, other: HostDeviceTelemetry) -> HostDeviceT
 def _series(one: SeriesSummary, other: SeriesSummary) -> SeriesSummary:
     """Its median is unknown: it cannot be had of two medians."""
     count = one.count + other.count
-    total = math.fsum((s.mean or 0.0) * s.count for s in (one, other))
+    total = (one.mean or 0.0) * one.count + (other.mean or 0.0) * other.count
     return replace(
         one,
         offered=one.offered or other.offered,

@@ -16,6 +16,7 @@ from harness.errors import ConfigError
 from harness.model.evidence import ReleaseEvidence
 from harness.model.guest import AttachMode, GuestDemand
 from harness.model.inventory import GroupSpec, GuestSpec
+from harness.model.outcome import Severity
 from harness.plugin.demand import (
     MOST_GPUS,
     Demand,
@@ -248,7 +249,7 @@ def test_a_resumed_run_has_the_guests_of_its_first_life_and_tries_what_was_not_g
         a_demand("2x1gpu-b", group="2x1gpu"),
         a_demand("4gpu", gpus=4),
     )
-    recorder = a_recorder(tmp_path, guests=guests)
+    recorder = a_recorder(tmp_path, guests=guests, profile=load_profile("burnin"))
     for name in ("1gpu", "2x1gpu-a"):
         recorder.released(_released(name))
     recorder.close()
@@ -256,6 +257,28 @@ def test_a_resumed_run_has_the_guests_of_its_first_life_and_tries_what_was_not_g
     assert found.guests == guests
     assert found.done == {"1gpu"}, "of the pair one guest was not given back: both are tried again"
     assert (found.host, found.resume) == (load_host("lab"), recorder.path)
+
+
+@pytest.mark.parametrize(
+    ("severities", "given_back", "done"),
+    [
+        ({"device.residue": Severity.BLOCKER}, {"1gpu"}, set()),
+        ({"gpu.reset_works": Severity.BLOCKER}, {"1gpu", "4gpu"}, set()),
+        ({"device.residue": Severity.ADVISORY, "gpu.reset_works": Severity.ADVISORY}, {"1gpu"}, {"1gpu"}),
+        ({"device.residue": Severity.BLOCKER}, {"1gpu", "4gpu", "last"}, {"1gpu", "4gpu", "last"}),
+    ],
+)
+def test_where_hand_overs_are_judged_all_tenants_come_in_one_attempt(
+    tmp_path, severities, given_back, done
+) -> None:
+    """What the first tenant left is not known to a second controller: it would leave a sound host open."""
+    guests = (a_demand("1gpu"), a_demand("4gpu", gpus=4), a_demand("last", gpus=4))
+    profile = dataclasses.replace(load_profile("smoke"), checks=severities)
+    recorder = a_recorder(tmp_path, guests=guests, profile=profile)
+    for name in given_back:
+        recorder.released(_released(name))
+    recorder.close()
+    assert resumed(recorder.path).done == done
 
 
 def test_a_run_that_has_ended_is_not_resumed(tmp_path) -> None:

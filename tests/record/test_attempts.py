@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from harness.checks import CHECKS, Scope, run_checks
+from harness.errors import RecordError
 from harness.faults import FAULTS, Fault
 from harness.model.evidence import Evidence
 from harness.model.outcome import Decision, Outcome, Severity, Verdict
 from harness.record.attempts import History, closed
+from harness.record.directory import RunDirectory
 from harness.record.events import Event, read_events
+from harness.record.judge import rejudge
 from harness.record.kinds import Kind
 from harness.record.times import written
 from harness.verdict.decide import decide
@@ -116,3 +120,43 @@ def test_what_an_earlier_attempt_recorded_is_not_forgotten(fault: Fault, good, t
     assert decision.verdict is alone, decision.reasons
     said = [c for c in decision.coverage if c.check == fault.must_trip and c.outcome is fault.outcome]
     assert said or whole_run, decision.reasons
+
+
+@pytest.mark.parametrize(
+    ("kind", "data"),
+    [
+        (Kind.STAGE_END, {"stage": "burn", "seconds": "nan"}),
+        (Kind.STAGE_END, {"stage": "burn", "seconds": True}),
+        (Kind.GUEST_REACHED, {"guest": "g1", "boot_seconds": "Infinity"}),
+        (Kind.RECOVERED, {"attempt": "1", "host_telemetry": {}}),
+    ],
+)
+def test_a_number_that_is_none_is_refused_with_its_event(kind: str, data: dict, good) -> None:
+    with pytest.raises(RecordError, match=f"event 2 .{kind}. does not hold what it should"):
+        History.of((good[0], replace(good[1], kind=kind, data=data)))
+
+
+def beyond_seconds(evidence: Evidence) -> Evidence:
+    return replace(evidence, seconds={"burn": 1.7e308})
+
+
+def beyond_steal(evidence: Evidence) -> Evidence:
+    return replace(evidence, host_telemetry=replace(evidence.host_telemetry, steal_seconds={"0": 1.7e308}))
+
+
+def beyond_means(evidence: Evidence) -> Evidence:
+    hot = {
+        name: replace(series, count=1, mean=1.7e308)
+        for name, series in evidence.host_telemetry.temperatures.items()
+    }
+    return replace(evidence, host_telemetry=replace(evidence.host_telemetry, temperatures=hot))
+
+
+@pytest.mark.parametrize("beyond", [beyond_seconds, beyond_steal, beyond_means])
+def test_sums_beyond_all_measure_are_told_and_reported_nowhere(beyond, tmp_path) -> None:
+    attempts = resumed(*[recorded(tmp_path / name, beyond(clean.evidence())) for name in "ab"])
+    path = tmp_path / "edited" / "events.jsonl"
+    path.parent.mkdir()
+    path.write_text("".join(json.dumps(asdict(event)) + "\n" for event in attempts))
+    with pytest.raises(RecordError, match="what no record can hold"):
+        rejudge(RunDirectory.open(path.parent))
