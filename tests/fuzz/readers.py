@@ -40,7 +40,8 @@ from harness.stages.resets import _trial as reset_trial
 from harness.telemetry.gaps import windows
 from harness.telemetry.host import summarize_host
 from harness.telemetry.host_lines import read_lines
-from harness.telemetry.kernel_log import kmsg_record, printed_line, read_kernel, trouble_of
+from harness.telemetry.kernel_log import read_kernel
+from harness.telemetry.kernel_text import kmsg_record, printed_line
 from harness.telemetry.spool import read_spool
 from harness.telemetry.summary import summarize
 from harness.workloads import WORKLOADS, GuestDevice, Job, runs
@@ -165,7 +166,6 @@ EDAC MC0: 1 CE memory read error on CPU_SrcID#0_MC#0_Chan#0_DIMM#0
 def _kernel(raw: bytes) -> object:
     lines = raw.decode("utf-8", "backslashreplace").split("\n")
     for line in lines:
-        trouble_of(line)
         kmsg_record(line)
     return [_kept(event) for event in read_kernel([printed_line(line) for line in lines], "host", _codes())]
 
