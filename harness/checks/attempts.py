@@ -7,18 +7,10 @@ from dataclasses import replace
 
 from harness.checks.base import Check, Scope
 from harness.model.evidence import Evidence
-from harness.model.outcome import CheckResult, CoverageCell, Outcome
+from harness.model.outcome import SERIOUSNESS, CheckResult, CoverageCell, Outcome
 
 Said = tuple[CheckResult | None, CoverageCell]
 """What one check says of one subject."""
-
-_RANK: dict[Outcome | None, int] = {
-    Outcome.PASS: 0,
-    Outcome.SKIP: 1,
-    None: 2,
-    Outcome.ERROR: 3,
-    Outcome.FAIL: 4,
-}
 
 
 def alone(evidence: Evidence) -> Iterator[tuple[int, Evidence]]:
@@ -53,7 +45,7 @@ def worst(whole: Said | None, others: Iterable[tuple[int, Said]]) -> Said:
     """
     worst_yet = whole
     for number, (result, cell) in others:
-        if worst_yet is None or _RANK[cell.outcome] > _RANK[worst_yet[1].outcome]:
+        if worst_yet is None or SERIOUSNESS[cell.outcome] > SERIOUSNESS[worst_yet[1].outcome]:
             worst_yet = _in_attempt(number, result, cell)
     if worst_yet is None:
         raise ValueError("nothing was said of this subject")

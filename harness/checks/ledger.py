@@ -14,7 +14,7 @@ from harness.checks.base import USER
 from harness.checks.engine import NO_SLOT, NO_SUBJECT
 from harness.model.evidence import Asked, Evidence, LedgerRow
 from harness.model.inventory import Profile
-from harness.model.outcome import Action, CheckResult, CoverageCell, Outcome, Severity
+from harness.model.outcome import SERIOUSNESS, Action, CheckResult, CoverageCell, Outcome, Severity
 
 _Key = tuple[str, str]
 """Check and slot."""
@@ -22,13 +22,6 @@ _Key = tuple[str, str]
 _DESELECTED = "deselected"
 _UNASKED = "the session ended before this was asked"
 _UNCOLLECTED = "no test was collected for it: it was left out, or its suite was not given"
-_RANK: dict[Outcome | None, int] = {
-    Outcome.PASS: 0,
-    Outcome.SKIP: 1,
-    Outcome.ERROR: 2,
-    None: 2,
-    Outcome.FAIL: 3,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +75,7 @@ def account(
 
 def worst(answers: Iterable[Asked]) -> Asked:
     """The one that counts; of equals the first."""
-    return max(answers, key=lambda asked: _RANK[asked.outcome])
+    return max(answers, key=lambda asked: SERIOUSNESS[asked.outcome])
 
 
 def _read(evidence: Evidence, profile: Profile) -> _Ledger:
@@ -117,7 +110,7 @@ def _settle(
             return result, cell
         return None, replace(cell, outcome=None, reason=gap)
     asked = ledger.said.get((cell.check, cell.slot))
-    if asked is None or _RANK[asked.outcome] <= _RANK[cell.outcome]:
+    if asked is None or SERIOUSNESS[asked.outcome] <= SERIOUSNESS[cell.outcome]:
         return result, cell
     return _as_said(asked, cell)
 

@@ -15,6 +15,17 @@ class Outcome(StrEnum):
     SKIP = "SKIP"
 
 
+SERIOUSNESS: dict[Outcome | None, int] = {
+    Outcome.PASS: 0,
+    Outcome.SKIP: 1,
+    None: 2,
+    Outcome.ERROR: 2,
+    Outcome.FAIL: 3,
+}
+"""Of several answers about one subject the most serious stands. One that is missing (None) and an ERROR weigh
+alike: nothing is known."""
+
+
 class Severity(StrEnum):
     """``blocker`` (required: decides the verdict) or ``advisory`` (reported only)."""
 

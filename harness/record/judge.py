@@ -7,7 +7,6 @@ named and never gives GO.
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,6 +16,8 @@ from harness.model.evidence import Evidence, Note
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell, Decision, Severity, Verdict
 from harness.model.record import SCHEMA_VERSION, CheckTitle, RunRecord
+from harness.record import times
+from harness.record.assemble import run_inputs
 from harness.record.attempts import History, closed
 from harness.record.directory import EVENTS, RECORD, RunDirectory, is_run_id
 from harness.record.events import Event, EventFile, read_events
@@ -270,7 +271,7 @@ def _contradictions(recorded: RunRecord, fresh: RunRecord) -> tuple[str, ...]:
 def _foreign(directory: RunDirectory, log: EventFile) -> tuple[str, ...]:
     """Whether the events are those of another run than the directory is named after. A name that somebody
     gave it (``archive/monday``) says nothing."""
-    named, found = directory.path.name, History.of(log.events[:1]).inputs.run
+    named, found = directory.path.name, run_inputs(log.events).run
     if named == found or not is_run_id(named):
         return ()
     return (f"the directory is named after run {named}, and its events are those of run {found}",)
@@ -314,13 +315,10 @@ def _strangers(directory: RunDirectory, files: dict[str, str]) -> tuple[str, ...
     )
 
 
-def _expiry(now: str, days: int) -> str:
+def _expiry(ended_at: str, days: int) -> str:
     """The end of the verdict, ``days`` after the run's end; the run's end itself if that is unreadable."""
-    try:
-        end = dt.datetime.fromisoformat(now) + dt.timedelta(days=days)
-    except (ValueError, OverflowError):
-        return now
-    return end.astimezone(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    last = times.plus(times.moment_of(ended_at), days * 86400.0)
+    return ended_at if last is None else times.written(last)
 
 
 def _registered_checker() -> Checker:

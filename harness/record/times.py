@@ -62,7 +62,7 @@ def after(times: Times, event: Event) -> Times:
     """The times with one event more."""
     moment, first = moment_of(event.at), times.steady[0]
     steady = event.monotonic if math.isfinite(event.monotonic) else times.steady[1]
-    due = _plus(times.start, steady - first)
+    due = plus(times.start, steady - first)
     fault = ""
     if moment is None or not math.isfinite(event.monotonic) or (due is None and times.start is not None):
         fault = f"event {event.seq} does not say when it was written"
@@ -105,7 +105,8 @@ def _later(one: dt.datetime | None, other: dt.datetime | None) -> dt.datetime | 
     return max(known, default=None)
 
 
-def _plus(moment: dt.datetime | None, seconds: float) -> dt.datetime | None:
+def plus(moment: dt.datetime | None, seconds: float) -> dt.datetime | None:
+    """The moment so many seconds later; None where there is none, or no calendar has it."""
     try:
         return None if moment is None else moment + dt.timedelta(seconds=seconds)
     except OverflowError:

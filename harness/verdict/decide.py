@@ -12,13 +12,20 @@ from dataclasses import dataclass, replace
 
 from harness.model.evidence import StageError
 from harness.model.inventory import Waiver
-from harness.model.outcome import CheckResult, CoverageCell, Decision, Outcome, Severity, SubjectKind, Verdict
+from harness.model.outcome import (
+    SERIOUSNESS,
+    CheckResult,
+    CoverageCell,
+    Decision,
+    Outcome,
+    Severity,
+    SubjectKind,
+    Verdict,
+)
 from harness.verdict.waivers import WaiverStatus, covers, examine
 
 NO_SUBJECT = "(no subject)"
 """Subject of the cell that stands for a required check which nothing was planned for."""
-
-_SERIOUSNESS = {Outcome.FAIL: 3, Outcome.ERROR: 2, Outcome.SKIP: 1, Outcome.PASS: 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +129,7 @@ def _judge(
     if not mine or cell.subject == NO_SUBJECT:
         reason = cell.reason or "no result was recorded"
         return _Judged(cell=replace(blank, reason=reason), message=reason)
-    mine.sort(key=lambda r: -_SERIOUSNESS[r.outcome])
+    mine.sort(key=lambda r: -SERIOUSNESS[r.outcome])
     waiver = next((s.waiver.id for s in statuses if not s.void and _names(s, cell)), "")
     worst = mine[0]
     if worst.outcome is Outcome.FAIL and waiver and cell.severity is Severity.BLOCKER:
