@@ -14,10 +14,13 @@ import errno
 import fcntl
 import os
 import signal
+import time
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
+_POLL_SECONDS = 0.02
 _STANDARD = 3
 """Numbers below are input, output and errors of this process: what is printed goes there, whatever it is."""
 
@@ -116,6 +119,29 @@ def no_pipe_signal() -> Iterator[None]:
         if signal.SIGPIPE not in before:
             signal.sigtimedwait({signal.SIGPIPE}, 0)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def let_go(path: Path, seconds: float) -> bool:
+    """Wait until no process has a lock on a file any more that it was handed locked; False when one still has
+    after ``seconds``. No such file is fine.
+
+    A lock of flock(2) lasts until the last copy of its descriptor is closed: those of children count.
+    """
+    deadline = time.monotonic() + seconds
+    try:
+        number = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return True
+    with Descriptor(number) as mark:
+        while True:
+            try:
+                fcntl.flock(mark.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_POLL_SECONDS)
+            else:
+                return True
 
 
 def mark_of(number: int) -> tuple[int, int, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import shutil
 from collections.abc import Sequence
@@ -136,11 +137,15 @@ def _limit(path: Path, most: int) -> int:
 
 
 def _appended(path: Path) -> Descriptor:
-    """``path`` for appending; a new file is as open as its folder, whatever the umask is. Raises OSError."""
+    """``path`` for appending; a new file is as open as its folder, whatever the umask is. Raises OSError.
+
+    Locked for as long as anybody writes it, also when we were killed (``harness.descriptors.let_go``).
+    """
     new = not path.exists()
     output = Descriptor(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600))
     if new:
         os.fchmod(output.number(), mode_beside(path.parent))
+    fcntl.flock(output.number(), fcntl.LOCK_SH | fcntl.LOCK_NB)
     return output
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from harness.cleanups import Cleanups
-from harness.descriptors import Descriptor, pipe
+from harness.descriptors import Descriptor, let_go, pipe
 from harness.errors import ImageError
 from harness.images import keeper
 
@@ -29,7 +29,6 @@ _LOG_TAIL_BYTES = 4000
 _REMIND_SECONDS = 15.0
 _KEEPER_SECONDS = 15.0
 """A keeper gives up on what cannot be killed after 10 s."""
-_POLL_SECONDS = 0.02
 
 
 def require_tool(name: str, package: str) -> str:
@@ -121,21 +120,7 @@ def quiet(directory: Path, seconds: float = _KEEPER_SECONDS) -> bool:
 
     Those of a Shakedown that was killed are ended by their keepers meanwhile. No directory is fine.
     """
-    deadline = time.monotonic() + seconds
-    try:
-        number = os.open(directory / KEPT, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return True
-    with Descriptor(number) as mark:
-        while True:
-            try:
-                fcntl.flock(mark.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(_POLL_SECONDS)
-            else:
-                return True
+    return let_go(directory / KEPT, seconds)
 
 
 def tail(log: Path) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from harness.descriptors import let_go
 from harness.errors import ParseError, RecordError
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import AttachMode
@@ -33,6 +34,8 @@ from harness.telemetry.host_lines import read_lines
 from harness.telemetry.spool import read_spool
 from harness.telemetry.summary import summarize
 
+_WRITERS_SECONDS = 15.0
+"""A follower ends soon after its controller; over a connection that hangs, as soon as that is given up."""
 _CUT = "its attempt was killed here"
 _LATE_SECONDS = 30.0
 """So long after the watch was begun may the host's first sample come, over a slow connection."""
@@ -59,6 +62,11 @@ def recover(
         if not os.path.lexists(path):
             continue  # nothing had come over yet
         if watch.file not in known:  # else it was killed between adopting the file and summing it up
+            if not let_go(path, _WRITERS_SECONDS):
+                raise RecordError(
+                    f"{path} is still being written by what the killed attempt started",
+                    remedy="its connection ends by itself, within two minutes; then resume the run",
+                )
             _cut_torn_line(path)
             recorder.adopt(path)
         evidence = seen[watch.attempt - 1]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.backends.stream import _appended
 from harness.checks import run_checks
 from harness.config import load_kernel_codes
 from harness.errors import RecordError
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome
 from harness.record.attempts import History
+from harness.record.directory import RunDirectory
 from harness.record.events import read_events
+from harness.record.judge import file_problems, recorded_files
 from harness.record.kinds import Kind
 from harness.record.recorder import Recorder
 from harness.stages.recover import recover
@@ -80,7 +85,11 @@ def killed(
 
 
 def taken_up(path: Path, done: tuple[str, ...] = ()) -> Evidence:
-    recorder = Recorder.resume(path, Later())
+    with contextlib.closing(Recorder.resume(path, Later())) as recorder:
+        return _taken_up(recorder, done)
+
+
+def _taken_up(recorder: Recorder, done: tuple[str, ...]) -> Evidence:
     events = read_events(recorder.directory.events).events[:-1]
     history = History.of(events)
     found = recover(
@@ -92,7 +101,6 @@ def taken_up(path: Path, done: tuple[str, ...] = ()) -> Evidence:
         profile=clean.profile(),
         codes=load_kernel_codes(),
     )
-    recorder.close()
     after = read_events(recorder.directory.events).events
     assert found == sum(event.kind == Kind.RECOVERED for event in after[len(events) :])
     return History.of(after).evidence
@@ -201,6 +209,40 @@ def test_what_cannot_be_understood_is_recorded_as_such(tmp_path, content) -> Non
     assert "killed here" in host.detail
     assert "killed here" in guest.detail
     assert (host.closed, guest.closed) == (False, False)
+
+
+def lingering(path: Path, script: str) -> subprocess.Popen[bytes]:
+    """What a killed controller's stream left behind: the file is its standard output."""
+    output = _appended(path)
+    left = subprocess.Popen(["sh", "-c", script], stdout=output.number(), stdin=subprocess.DEVNULL)
+    output.close()
+    return left
+
+
+def test_what_still_writes_for_a_killed_attempt_is_waited_for(tmp_path) -> None:
+    """Its last lines come in before the file gets its hash: nobody altered it."""
+    path = killed(tmp_path, {"": (HOST_FILE, host_spool(160))})
+    left = lingering(path / HOST_FILE, "sleep 1; echo late")
+    taken_up(path)
+    left.wait()
+    files = recorded_files(read_events(path / "events.jsonl").events)
+    assert file_problems(RunDirectory.open(path), files) == ()
+    assert b"late" in (path / HOST_FILE).read_bytes()
+
+
+def test_what_does_not_end_is_told_and_resumed_later(tmp_path, monkeypatch) -> None:
+    path = killed(tmp_path, {"": (HOST_FILE, host_spool(160, xid(1, 100.5)))})
+    monkeypatch.setattr("harness.stages.recover._WRITERS_SECONDS", 0.2)
+    left = lingering(path / HOST_FILE, "exec sleep 600")
+    try:
+        with pytest.raises(RecordError, match="still being written"):
+            taken_up(path)
+    finally:
+        left.kill()
+        left.wait()
+    host, _ = seen(taken_up(path))
+    assert host is not None
+    assert [event.code for event in host.kernel.events] == [94]
 
 
 def test_files_that_nobody_was_writing_are_let_be(tmp_path) -> None:
