@@ -19,10 +19,11 @@ SERIOUSNESS: dict[Outcome | None, int] = {
     Outcome.PASS: 0,
     Outcome.SKIP: 1,
     None: 2,
-    Outcome.ERROR: 3,
-    Outcome.FAIL: 4,
+    Outcome.ERROR: 2,
+    Outcome.FAIL: 3,
 }
-"""Of several answers about one subject the most serious stands; None is one that is missing."""
+"""Of several answers about one subject the most serious stands. One that is missing (None) and an ERROR weigh
+alike: nothing is known."""
 
 
 class Severity(StrEnum):

@@ -74,9 +74,11 @@ def resumed(path: Path) -> Demand:
     """What a killed run still has to do, by its own record: a group of which a guest was not given back is
     tried again from the start, and so are those before it where hand-overs are to be judged.
 
-    Raises ConfigError for a run that has ended or a foreign directory.
+    Raises ConfigError for a run that has ended or a foreign directory, also one that others may write: what
+    stands in it says which machine is reached, by which keys and programs.
     """
     directory = RunDirectory.open(path)
+    directory.require_ours()
     log = read_events(directory.events)
     inputs, evidence = run_inputs(log.events), assemble(log.events)
     if log.ended or os.path.lexists(directory.record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 from dataclasses import dataclass
@@ -81,6 +82,19 @@ class RunDirectory:
             return cls(path.absolute())
         except OSError as error:  # the working directory itself is gone
             raise ConfigError(f"{path}: {error}", remedy="name it by its whole path") from error
+
+    def require_ours(self) -> None:
+        """Raise ConfigError unless the directory and its events are the caller's, and nobody else's to write.
+
+        A run that goes on acts by what it reads there.
+        """
+        for path in (self.path, self.events):
+            found = path.lstat()
+            if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+                raise ConfigError(
+                    f"{path} belongs to another user, or others may write to it",
+                    remedy="resume a run as the user who began it, and keep its directory to that user",
+                )
 
     @property
     def events(self) -> Path:

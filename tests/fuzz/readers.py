@@ -450,6 +450,7 @@ WITHIN = {
     "stages.host_script.ask": "asks a host, then rows",
     "stages.host_state.snapshot_host_state": "asks a host, then read_host_state",
     "facts.tree.from_sysroot": "reads a directory; tests/facts/test_tree.py",
+    "stages.guest.last_words": "keeps the ends of a kernel log that has no end",
     "stages.guest_devices.guest_devices": "takes what observe gives",
     "stages.resets.exercise_resets": "asks a host, then rows and its own _trial: reader `host-rows`",
     "placement.observe.observe": "reader `placement`",

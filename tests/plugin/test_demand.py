@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -279,6 +280,26 @@ def test_where_hand_overs_are_judged_all_tenants_come_in_one_attempt(
         recorder.released(_released(name))
     recorder.close()
     assert resumed(recorder.path).done == done
+
+
+@pytest.mark.parametrize("part", [".", "events.jsonl"])
+@pytest.mark.parametrize("mode", [0o777, 0o775, 0o722])
+def test_a_run_that_others_may_write_to_is_not_resumed(tmp_path, part, mode) -> None:
+    """Its host file may name an ssh configuration, whose programs would run here."""
+    recorder = a_recorder(tmp_path, guests=(a_demand("1gpu"),))
+    recorder.close()
+    (recorder.path / part).chmod(mode)
+    with pytest.raises(ConfigError, match="others may write to it"):
+        resumed(recorder.path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_run_of_another_user_is_not_resumed(tmp_path) -> None:
+    recorder = a_recorder(tmp_path, guests=(a_demand("1gpu"),))
+    recorder.close()
+    os.chown(recorder.path / "events.jsonl", 65534, 65534)
+    with pytest.raises(ConfigError, match="belongs to another user"):
+        resumed(recorder.path)
 
 
 def test_a_run_that_has_ended_is_not_resumed(tmp_path) -> None:
