@@ -10,8 +10,8 @@ class SystemClock:
     """``harness.ports.Clock`` by this machine's clocks."""
 
     def monotonic(self) -> float:
-        """Seconds that never go backwards."""
-        return time.monotonic()
+        """Seconds that never go backwards; they go on while this machine sleeps, as its wall clock does."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
 
     def now(self) -> str:
         """UTC, ISO 8601 with milliseconds and ``Z``."""

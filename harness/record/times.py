@@ -1,6 +1,6 @@
 """When things happened: each event has the controller's wall clock and its steady one; the two must agree.
 
-Wall clocks are set by people and by time servers; the steady clock (``CLOCK_MONOTONIC``) only runs. So
+Wall clocks are set by people and by time servers; the steady clock (``CLOCK_BOOTTIME``) only runs. So
 lengths and order come from the steady one, and a wall clock that was set in the middle of a run is told: a
 waiver or a verdict that expires must not profit from it.
 """
