@@ -61,7 +61,9 @@ def qualify(
     ] = "",
     attach: Annotated[
         str,
-        typer.Option("--attach", help="vfio: GPUs handed to guests (default). bare: the machine itself."),
+        typer.Option(
+            "--attach", help="vfio: GPUs handed to guests. bare: the machine itself (default: the profile's)."
+        ),
     ] = "",
     gpus: Annotated[
         str,
@@ -123,7 +125,9 @@ def qualify(
 
 @app.command()
 def facts(
-    host: Annotated[str | None, typer.Option("--host", help="Ask this host over SSH.")] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Ask this host; a lab is started for it, and stays up.")
+    ] = None,
     sysroot: Annotated[
         Path | None, typer.Option("--sysroot", help="Read a captured tree (DIR/sys, DIR/proc ...).")
     ] = None,
@@ -166,8 +170,12 @@ def plan(
     ] = None,
     host: Annotated[str | None, typer.Option("--host", help="Placement policy of this host file.")] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="Guest sizes of this profile.")] = None,
-    vcpus_per_gpu: Annotated[int | None, typer.Option("--vcpus-per-gpu")] = None,
-    memory_mib_per_gpu: Annotated[int | None, typer.Option("--memory-mib-per-gpu")] = None,
+    vcpus_per_gpu: Annotated[
+        int | None, typer.Option("--vcpus-per-gpu", help="In place of the profile's.")
+    ] = None,
+    memory_mib_per_gpu: Annotated[
+        int | None, typer.Option("--memory-mib-per-gpu", help="In place of the profile's.")
+    ] = None,
     vcpus: Annotated[int | None, typer.Option("--vcpus", help="For a guest with no GPU.")] = None,
     memory_mib: Annotated[int | None, typer.Option("--memory-mib", help="For a guest with no GPU.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the guest.")] = None,

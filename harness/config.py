@@ -37,6 +37,17 @@ KINDS = ("hosts", "profiles", "labs", "waivers", "kernel", "skus", "standins")
 ENVIRONMENT = "SHAKEDOWN_INVENTORY"
 _BASED_ON = "based_on"
 _MERGED = ("checks", "workload_parameters", "limits")
+_EXPECTED = {
+    "bool_type": "true or false was expected",
+    "dataclass_exact_type": "keys with values were expected",
+    "dataclass_type": "keys with values were expected",
+    "dict_type": "keys with values were expected",
+    "float_type": "a number was expected",
+    "int_from_float": "a whole number was expected",
+    "int_type": "a whole number was expected",
+    "string_type": "text was expected",
+    "tuple_type": "a list was expected",
+}
 """Keys of which a profile names only the entries that differ from those of the one it is based on."""
 
 
@@ -339,10 +350,19 @@ def _explain(kind: type[Any], source: YamlSource, problem: Any) -> None:
         loc = (*loc, _named_field(kind, loc, problem))
         message, remedy = str(problem["ctx"]["error"]).partition(": ")[2], ""
     else:
-        message = f"{problem['msg']}; found {_said(problem['input'])}"
+        message = f"{_expected(problem)}; found {_said(problem['input'])}"
         expected = str(problem.get("ctx", {}).get("expected", ""))
         remedy = f"use one of {expected}" if problem["type"] in ("enum", "literal_error") else ""
     source.wrong(loc, message, remedy=remedy)
+
+
+def _expected(problem: Any) -> str:
+    """What a place should hold, in the words of who writes the file, not of who reads it."""
+    if problem["type"] == "value_error":
+        return str(problem["ctx"]["error"])
+    if problem["type"] in ("enum", "literal_error"):
+        return f"{problem['ctx']['expected']} was expected"
+    return _EXPECTED.get(problem["type"], str(problem["msg"]))
 
 
 def _named_field(kind: type[Any], loc: Loc, problem: Any) -> str:

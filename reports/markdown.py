@@ -89,7 +89,8 @@ def _findings(record: RunRecord) -> str:
     if advisory:
         title = f"{view.many(len(advisory), 'advisory finding')}, without a say in the verdict"
         lines += _folded(title, [line for each in advisory for line in _finding(each)])
-    return _section("What failed, and what to do", lines)
+    decides = len(advisory) < len(found)
+    return _section("What failed, and what to do" if decides else "What decides nothing", lines)
 
 
 def _finding(finding: view.Finding) -> list[str]:

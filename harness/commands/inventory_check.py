@@ -68,6 +68,8 @@ def _every() -> list[tuple[str, Path]]:
 def _kind_of(path: Path) -> str:
     folder = path.absolute().parent.name
     if folder not in config.KINDS:
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file", remedy="give its path; a name needs --kind too")
         raise ConfigError(
             f"{path}: its folder does not say what kind of file it is",
             remedy=f"give --kind, one of {', '.join(config.KINDS)}",

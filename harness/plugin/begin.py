@@ -85,7 +85,9 @@ def _again(
         codes=codes,
     )
     left = len(demand.groups) - len(demand.done)
-    progress(f"resuming run {recorder.path}: {left} groups of guests are still to be tried")
+    progress(
+        f"resuming run {recorder.path}: groups of guests (or the machine itself) still to be tried: {left}"
+    )
     context = _context(
         demand, recorder, progress, wait=wait, clock=clock, skus=inputs.skus, codes=codes, standin=standin
     )

@@ -37,8 +37,10 @@ def verdict_words(record: RunRecord, path: Path, seconds: float) -> list[str]:
     lines += [f"  {plain(said)}" for said in attempts(record)]
     lines += reason_lines(record)
     lines.append("checks: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
-    required = sum(1 for cell in decision.coverage if cell.severity is Severity.BLOCKER)
-    lines.append(f"        {required} of {len(decision.coverage)} required; {seconds:.0f} s in all")
+    required = tally(cell for cell in decision.coverage if cell.severity is Severity.BLOCKER)
+    lines.append(
+        f"        {required['pass']} of {sum(required.values())} required passed; {seconds:.0f} s in all"
+    )
     lines.append(f"report: {path / 'report.html'}")
     return lines
 

@@ -157,8 +157,8 @@ def said_of(note: Note) -> str:
 def told_late(left: tuple[NoteFile, ...]) -> tuple[str, ...]:
     """A sentence for each note that came too late for the events."""
     return tuple(
-        f"{found.file} was left after the last event, by {found.note.by} at {found.note.at}"
-        + (": an intervention" if found.note.intervention else "")
+        f"{found.file} was left after the last event, "
+        f"{'an intervention ' if found.note.intervention else ''}by {said_of(found.note)}"
         for found in left
     )
 

@@ -107,6 +107,12 @@ def test_inventory_check_reads_files_as_a_run_would(tmp_path) -> None:
     assert "expected_gpus" in said.out
 
 
+def test_inventory_check_says_first_that_a_file_is_not_there(tmp_path) -> None:
+    said = shakedown("inventory", "check", "rack12.yaml", cwd=tmp_path)
+    assert said.status == 2
+    assert "rack12.yaml: no such file" in said.err
+
+
 def test_inventory_check_follows_the_names_in_a_host_file(tmp_path) -> None:
     path = _inventory(tmp_path, "name: mine\nssh: {address: a.example}\nwaivers: [labb]\n")
     said = shakedown("inventory", "check", str(path), cwd=tmp_path)

@@ -143,6 +143,28 @@ def test_every_problem_of_a_file_is_told_at_once_each_with_its_line(tmp_path: Pa
         assert re.search(rf"h\.yaml, line {line}: .*{re.escape(said)}", words), (said, words)
 
 
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("expected_gpus: eight", "a whole number was expected; found 'eight'"),
+        ("expected_gpus: 2.5", "a whole number was expected; found 2.5"),
+        ("allow_sharing: maybe", "true or false was expected; found 'maybe'"),
+        ("guest_image: 3", "text was expected; found 3"),
+        ("waivers: lab", "a list was expected; found 'lab'"),
+        ("placement: []", "keys with values were expected; found []"),
+        ("ssh: root@rack12", "keys with values were expected; found 'root@rack12'"),
+        ("subject: hardwear", "'hardware', 'standin' or 'lab' was expected; found 'hardwear'"),
+    ],
+)
+def test_a_wrong_shape_is_told_in_the_words_of_who_writes_the_file(
+    tmp_path: Path, line: str, words: str
+) -> None:
+    reach = "" if line.startswith("ssh") else "ssh: {address: a}\n"
+    path = write(tmp_path / "h.yaml", f"name: x\n{reach}{line}\n")
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        config.load_host(path)
+
+
 def test_what_the_rules_say_of_a_place_of_the_wrong_shape_is_not_told(tmp_path: Path) -> None:
     text = "name: p\nchecks: {host.kvm: blocker}\nguests:\n  - {gpus: two}\n  - {gpus: 99}\n"
     with pytest.raises(ConfigErrors) as caught:

@@ -76,7 +76,11 @@ def test_every_way_to_read_the_run_tells_the_cause_once_with_a_count(where) -> N
     assert f"<details><summary>{count}" in (said.run / "report.md").read_text()
     suite = ET.parse(said.run / "junit.xml").getroot()[0]  # noqa: S314  our own file
     errors = [case for case in suite.iter("testcase") if case.find("error") is not None]
-    assert [case.get("classname") for case in errors] == ["stage", "verdict"]
+    assert (errors[0].get("classname"), errors[-1].get("classname")) == ("stage", "verdict")
+    # The cases between only name the cause.
+    named = [str(case.find("error").get("message")) for case in errors[1:-1]]
+    assert named
+    assert all("left open by what broke: stage host broke" in message for message in named)
     assert count in errors[0].find("error").text
     for text in (said.out, judged, every, page):
         assert "TransportError" not in text

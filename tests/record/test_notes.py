@@ -136,7 +136,7 @@ def test_an_intervention_admitted_after_the_end_turns_go_into_no_go_and_says_so(
     assert decision.reasons[1] == f"{CHECK} on host failed: 1 interventions by hand: {SAID}"
     assert judgement.problems == ()
     assert not judgement.agrees
-    assert judgement.notes == (f"{file} was left after the last event, by Bob at {AT}: an intervention",)
+    assert judgement.notes == (f"{file} was left after the last event, an intervention by {SAID}",)
     assert judgement.record.evidence.interventions == (SAID,)
     assert file in judgement.record.files
     assert {p.name: p.read_bytes() for p in ended.path.iterdir() if p.is_file()} == before
