@@ -174,7 +174,7 @@ def test_libvirt_s_ssh_is_ours_with_the_pinned_key_and_leaves_nothing(tmp_path: 
         script = (uri.birth.parent / "ssh").read_text()
         assert text.startswith(f"qemu+ssh://{access.user}@127.0.0.1:{access.port}/system?command=")
         assert "StrictHostKeyChecking=yes" in script
-        assert f"UserKnownHostsFile={access.known_hosts}" in script
+        assert f'UserKnownHostsFile="{access.known_hosts}"' in script
         assert "no_verify" not in text
         assert "setsid ssh" in script, "Ctrl-C on a terminal must not end it before the guests"
         assert uri.birth.parent.stat().st_mode & 0o777 == 0o700

@@ -137,6 +137,7 @@ transport.close()
 def test_a_stream_ends_and_what_it_wrote_stays(hostile: Hostile) -> None:
     hostile("""
 path = folder / "out"
+folder.chmod(0o700)
 os.umask(0o777)
 stream = transport.stream(("sh", "-c", "echo first; cat >/dev/null; echo last"), path)
 until(lambda: path.read_bytes() == b"first\\n")
