@@ -7,12 +7,8 @@ unknown, the nearest one that exists.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import difflib
-import json
 import os
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.config_rules import check_fit, check_host, check_lab, check_profile, check_standin, check_waiver
+from harness.config_shape import checked, nearest, said
 from harness.errors import ConfigError
 from harness.model.inventory import HostFile, LabFile, Profile, Waiver
 from harness.model.kernel_codes import KernelCode, KernelCodeFile, KernelCodes
@@ -37,17 +34,6 @@ KINDS = ("hosts", "profiles", "labs", "waivers", "kernel", "skus", "standins")
 ENVIRONMENT = "SHAKEDOWN_INVENTORY"
 _BASED_ON = "based_on"
 _MERGED = ("checks", "workload_parameters", "limits")
-_EXPECTED = {
-    "bool_type": "true or false was expected",
-    "dataclass_exact_type": "keys with values were expected",
-    "dataclass_type": "keys with values were expected",
-    "dict_type": "keys with values were expected",
-    "float_type": "a number was expected",
-    "int_from_float": "a whole number was expected",
-    "int_type": "a whole number was expected",
-    "string_type": "text was expected",
-    "tuple_type": "a list was expected",
-}
 """Keys of which a profile names only the entries that differ from those of the one it is based on."""
 
 
@@ -110,7 +96,7 @@ def load_waivers(names: Iterable[str | Path]) -> tuple[Waiver, ...]:
                     source.wrong(("waivers", index, "id"), f"waiver {waiver.id!r} is given twice")
                 found[waiver.id] = waiver
 
-        _checked(_WaiverFile, source, rules)
+        checked(_WaiverFile, source, rules)
     return tuple(found.values())
 
 
@@ -150,7 +136,7 @@ def load_sku_file(name: str | Path) -> SkuFile:
             called = f"the file is called {source.path.stem!r}"
             source.wrong(("name",), called, remedy="give both one name")
 
-    return SkuFile(sku=_checked(Sku, source, named_like_its_file), source=source)
+    return SkuFile(sku=checked(Sku, source, named_like_its_file), source=source)
 
 
 @reader("the kernel codes", ConfigError)
@@ -173,7 +159,7 @@ def load_kernel_code_file(name: str | Path) -> dict[int, KernelCode]:
         if not found:
             source.wrong(("codes",), "a table without codes would call every event unknown")
 
-    _checked(KernelCodeFile, read_yaml(find("kernel", name)), rules)
+    checked(KernelCodeFile, read_yaml(find("kernel", name)), rules)
     return found
 
 
@@ -221,18 +207,13 @@ def find(kind: str, name: str | Path) -> Path:
         if text.isprintable() and len(text) < 200 and candidate.is_file():
             return candidate
     raise ConfigError(
-        f"no {kind[:-1]} named {text[:80]!r}{_nearest(text, list_names(kind))}",
+        f"no {kind[:-1]} named {text[:80]!r}{nearest(text, list_names(kind))}",
         remedy=f"known: {_listing(kind)}; or give the path of a file",
     )
 
 
 def _listing(kind: str) -> str:
     return ", ".join(list_names(kind)) or "none"
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name[:80], list(known), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _load(
@@ -246,55 +227,7 @@ def _load(
     source = read_yaml(find(folder, name))
     if based and isinstance(source.data, dict) and _BASED_ON in source.data:
         source = _on_base(folder, source)
-    return _checked(kind, source, rules)
-
-
-def _checked(kind: type[T], source: YamlSource, rules: Callable[[T, YamlSource], None]) -> T:
-    """The value. Raises ConfigError with all that is wrong: its shape, and by the rules what has a shape."""
-    value, bad = _shaped(kind, source)
-    if bad:
-        value, _ = _shaped(kind, _without(kind, source, bad))
-    if value is not None:
-        ruled = dataclasses.replace(source, problems=[])
-        try:
-            rules(value, ruled)
-        except ConfigError as error:
-            ruled.problems.append(((), error))
-        # What the rules say of a place that was taken out would say of nothing.
-        source.problems.extend(
-            (loc, problem) for loc, problem in ruled.problems if not any(_overlap(loc, b) for b in bad)
-        )
-    source.settle()
-    assert value is not None  # noqa: S101  without a value there was a problem
-    return value
-
-
-def _overlap(one: Loc, other: Loc) -> bool:
-    shorter = min(len(one), len(other))
-    return one[:shorter] == other[:shorter]
-
-
-_PLACEHOLDERS: dict[Any, Any] = {str: "placeholder", int: 1, float: 1.0}
-
-
-def _without(kind: type[Any], source: YamlSource, places: Iterable[Loc]) -> YamlSource:
-    """The same with what stands at these places taken out, or replaced where a plain value has to be; its
-    problems are its own."""
-    data = copy.deepcopy(source.data)
-    for place in places:
-        here, holder, path = data, None, place
-        for depth, step in enumerate(place, 1):
-            if isinstance(here, dict):
-                holder, path = here, place[:depth]
-            try:
-                here = here[step]
-            except (LookupError, TypeError):
-                break
-        if holder is not None and path[-1] in holder:
-            value = _PLACEHOLDERS.get(_type_at(kind, path))
-            holder.pop(path[-1])
-            holder |= {} if value is None else {path[-1]: value}
-    return dataclasses.replace(source, data=data, problems=[])
+    return checked(kind, source, rules)
 
 
 def _on_base(folder: str, source: YamlSource) -> YamlSource:
@@ -302,7 +235,7 @@ def _on_base(folder: str, source: YamlSource) -> YamlSource:
     own = {key: value for key, value in source.data.items() if key != _BASED_ON}
     name = source.data[_BASED_ON]
     if not isinstance(name, str):
-        raise source.error((_BASED_ON,), f"the name of a profile was expected, found {_said(name)}")
+        raise source.error((_BASED_ON,), f"the name of a profile was expected, found {said(name)}")
     try:
         base = read_yaml(find(folder, name)).data
     except ConfigError as error:
@@ -317,83 +250,4 @@ def _on_base(folder: str, source: YamlSource) -> YamlSource:
 
 
 def _validate(kind: type[T], source: YamlSource) -> T:
-    return _checked(kind, source, lambda _value, _source: None)
-
-
-def _shaped(kind: type[T], source: YamlSource) -> tuple[T | None, tuple[Loc, ...]]:
-    """The value, or every place where the data have another shape than it; those are noted in ``source``."""
-    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415  0.1 s, which `--help` must not pay
-
-    if not isinstance(source.data, dict):
-        raise source.error((), f"a mapping of keys was expected, found {_said(source.data)}")
-    try:
-        # Through JSON because only there is pydantic strict about scalars ("4" is not 4) and lax about
-        # shapes (a list becomes a tuple).
-        return TypeAdapter(kind).validate_json(json.dumps(source.data), strict=True), ()
-    except ValidationError as error:
-        problems = error.errors()
-        for problem in problems:
-            _explain(kind, source, problem)
-        return None, tuple(tuple(problem["loc"]) for problem in problems)
-
-
-def _explain(kind: type[Any], source: YamlSource, problem: Any) -> None:
-    loc: Loc = tuple(problem["loc"])
-    parent = _type_at(kind, loc[:-1])
-    keys = [f.name for f in dataclasses.fields(parent)] if dataclasses.is_dataclass(parent) else []
-    if problem["type"] == "unexpected_keyword_argument":
-        message = f"unknown key{_nearest(str(loc[-1]), keys)}"
-        remedy = f"keys here are {', '.join(keys)}"
-    elif problem["type"] in ("missing", "missing_keyword_only_argument"):
-        message, remedy = "this key is required and was not given", ""
-    elif problem["type"] == "value_error" and _named_field(kind, loc, problem):
-        loc = (*loc, _named_field(kind, loc, problem))
-        message, remedy = str(problem["ctx"]["error"]).partition(": ")[2], ""
-    else:
-        message = f"{_expected(problem)}; found {_said(problem['input'])}"
-        expected = str(problem.get("ctx", {}).get("expected", ""))
-        remedy = f"use one of {expected}" if problem["type"] in ("enum", "literal_error") else ""
-    source.wrong(loc, message, remedy=remedy)
-
-
-def _expected(problem: Any) -> str:
-    """What a place should hold, in the words of who writes the file, not of who reads it."""
-    if problem["type"] == "value_error":
-        return str(problem["ctx"]["error"])
-    if problem["type"] in ("enum", "literal_error"):
-        return f"{problem['ctx']['expected']} was expected"
-    return _EXPECTED.get(problem["type"], str(problem["msg"]))
-
-
-def _named_field(kind: type[Any], loc: Loc, problem: Any) -> str:
-    """The field that a whole value's own rule names before a colon; empty when it names none."""
-    owner = _type_at(kind, loc)
-    named = str(problem["ctx"]["error"]).partition(": ")[0]
-    fields = dataclasses.fields(owner) if dataclasses.is_dataclass(owner) else ()
-    return named if named in [field.name for field in fields] else ""
-
-
-def _said(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def _type_at(kind: Any, loc: Loc) -> Any:
-    """The type that a place in a file is read as; None when the place is not of a known shape."""
-    for step in loc:
-        kind = _without_none(kind)
-        if dataclasses.is_dataclass(kind):
-            kind = typing.get_type_hints(kind).get(str(step))
-        else:
-            arguments = typing.get_args(kind)
-            if not arguments:
-                return None
-            kind = arguments[0] if typing.get_origin(kind) is tuple else arguments[-1]
-    return _without_none(kind)
-
-
-def _without_none(kind: Any) -> Any:
-    if typing.get_origin(kind) in (typing.Union, types.UnionType):
-        rest = [a for a in typing.get_args(kind) if a is not type(None)]
-        return rest[0] if len(rest) == 1 else kind
-    return kind
+    return checked(kind, source, lambda _value, _source: None)

@@ -57,6 +57,9 @@ class HarnessError(Exception):
 class ConfigError(HarnessError):
     """An inventory file, profile, waiver or argument is wrong; the message names file, line and key."""
 
+    readable: object = None
+    """What of a file has a shape all the same, with stand-ins for the rest: to look at, never to act on."""
+
 
 class ConfigErrors(ConfigError):
     """Everything that is wrong with one file, so that it can be mended in one go."""

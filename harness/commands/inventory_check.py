@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from harness import config
 from harness.errors import ConfigError, ConfigErrors, HarnessError
-from harness.images.guest import KINDS, require_own_image
+from harness.images.guest import require_own_image
 from harness.model.inventory import HostFile
 from harness.shown import hand_out
 from harness.verdict.rules import lint_sku
@@ -30,14 +30,12 @@ class _Found:
     untold: list[ConfigError] = field(default_factory=list)
 
     def tried(self, act: Callable[[], T]) -> T | None:
-        """What a loader gives; None where it refuses, which is noted."""
+        """What a loader gives. Where it refuses, which is noted, what it could read all the same, or None."""
         try:
             return act()
-        except ConfigErrors as errors:
-            self.wrong += errors.each
         except ConfigError as error:
-            self.wrong.append(error)
-        return None
+            self.wrong += error.each if isinstance(error, ConfigErrors) else (error,)
+            return cast("T | None", error.readable)
 
 
 def check(files: Sequence[Path] = (), *, kind: str = "") -> int:
@@ -112,7 +110,7 @@ def _host(path: Path, found: _Found) -> None:
     if host.nvml_standin:
         _named(source, ("nvml_standin",), found, lambda: config.load_standin(host.nvml_standin))
     _keys(host, source, found)
-    if host.guest_image not in KINDS:
+    if host.guest_image.endswith(".qcow2"):
         _named(source, ("guest_image",), found, lambda: require_own_image(host.guest_image))
     for key in ("work_dir", "image_dirs"):
         if host.control.kind != "local" and (key,) in source.lines and getattr(host, key):

@@ -145,6 +145,29 @@ def test_inventory_check_finds_what_a_run_would_refuse(text, line, words, tmp_pa
     assert said.err == ""
 
 
+def test_inventory_check_looks_behind_what_has_no_shape(tmp_path) -> None:
+    """A required key that is missing, or a number out of bounds, hides nothing of the rest."""
+    file = tmp_path / "hosts" / "h.yaml"
+    file.parent.mkdir()
+    file.write_text(
+        "name: bad name\nssh: {user: root, port: 22000000, identity_file: /nowhere/key}\n"
+        "expected_gpus: -1\nguest_image: nvidja\nwaivers: [nobody]\nwork_dir: here\n"
+    )
+    done = shakedown("inventory", "check", str(file), cwd=tmp_path)
+    assert done.status == 2
+    for line, words in (
+        (1, "name: not a usable name"),
+        (2, "ssh.address: this key is required"),
+        (2, "ssh.port: not a port"),
+        (2, "ssh.identity_file: /nowhere/key is not on this machine"),
+        (3, "expected_gpus: -1"),
+        (4, "did you mean 'nvidia'?"),
+        (5, "no waiver named 'nobody'"),
+        (6, "work_dir: paths on the host are absolute"),
+    ):
+        assert f"line {line}: " in next(row for row in done.out.splitlines() if words in row)
+
+
 def test_inventory_check_names_missing_keys_and_says_what_it_could_not_tell(tmp_path) -> None:
     text = (
         "name: mine\nssh:\n  address: a.example\n  identity_file: ./none\n  known_hosts: ./folder\n"

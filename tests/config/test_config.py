@@ -130,11 +130,12 @@ def test_every_problem_of_a_file_is_told_at_once_each_with_its_line(tmp_path: Pa
     path = write(tmp_path / "h.yaml", text)
     with pytest.raises(ConfigErrors) as caught:
         config.load_host(path)
-    assert "and 5 more problems in this file" in caught.value.message
+    assert "and 6 more problems in this file" in caught.value.message
     words = str(caught.value)
     for line, said in (
         (1, "name"),
         (2, "ssh.address: not a host name"),
+        (2, "ssh.port: not a port"),
         (3, "did you mean 'subject'?"),
         (4, "did you mean 'nvidia'?"),
         (5, "work_dir: paths on the host are absolute"),
