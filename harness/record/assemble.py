@@ -241,7 +241,13 @@ def _reference(evidence: Evidence, event: Event) -> Evidence:
     return replace(evidence, reference=from_data(Reference, event.data["reference"]))
 
 
+MOST_ERRORS = 5000
+"""So many broken stages are kept of one attempt. More tell nothing new, and are no verdict's gain."""
+
+
 def _error(evidence: Evidence, event: Event) -> Evidence:
+    if len(evidence.errors) >= MOST_ERRORS:
+        return evidence
     return replace(evidence, errors=(*evidence.errors, from_data(StageError, event.data["error"])))
 
 

@@ -29,6 +29,9 @@ from harness.telemetry.merged import merged
 
 T = TypeVar("T")
 
+MOST_ATTEMPTS = 1000
+"""A run that was taken up so often is none."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
@@ -105,6 +108,8 @@ def closed(history: History, *, torn: bool = False) -> Evidence:
 def _after(history: History, event: Event) -> History:
     *before, last = history.attempts
     if event.kind == Kind.RUN_RESUMED:
+        if len(history.attempts) >= MOST_ATTEMPTS:
+            raise RecordError(f"event {event.seq} begins attempt {MOST_ATTEMPTS + 1}: no run has so many")
         return replace(history, attempts=(*history.attempts, _resumed(history, event)))
     if event.kind == Kind.RECOVERED:
         attempts = guarded(event, lambda: _recovered(history.attempts, event))

@@ -16,7 +16,8 @@ from harness.errors import RecordError
 from harness.faults import FAULTS, Fault
 from harness.model.evidence import Evidence
 from harness.model.outcome import Decision, Outcome, Severity, Verdict
-from harness.record.attempts import History, closed
+from harness.record.assemble import MOST_ERRORS
+from harness.record.attempts import MOST_ATTEMPTS, History, closed
 from harness.record.directory import RunDirectory
 from harness.record.events import Event, read_events
 from harness.record.judge import rejudge
@@ -160,3 +161,18 @@ def test_sums_beyond_all_measure_are_told_and_reported_nowhere(beyond, tmp_path)
     path.write_text("".join(json.dumps(asdict(event)) + "\n" for event in attempts))
     with pytest.raises(RecordError, match="what no record can hold"):
         rejudge(RunDirectory.open(path.parent))
+
+
+def test_a_record_of_nothing_but_errors_or_attempts_is_read_in_bounded_time(good) -> None:
+    """Each costs what the others before it did; there is an end to both."""
+    first, last = good[0], good[-1]
+    told = {"stage": "burn", "kind": "X", "message": "m"}
+    broken = [
+        replace(last, kind=Kind.ERROR, data={"error": {**told, "message": f"m{n}"}})
+        for n in range(MOST_ERRORS + 10)
+    ]
+    assert len(History.of((first, *broken)).evidence.errors) == MOST_ERRORS
+    assert judged((first, *broken, last)).verdict is Verdict.INCONCLUSIVE
+    again = [replace(last, kind=Kind.RUN_RESUMED, data={"torn_bytes": 0})] * MOST_ATTEMPTS
+    with pytest.raises(RecordError, match="no run has so many"):
+        History.of((first, *again))
