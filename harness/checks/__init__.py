@@ -27,6 +27,8 @@ from harness.checks import (
     telemetry_kernel,
     telemetry_link,
     telemetry_memory,
+    telemetry_settings,
+    telemetry_work,
     virtualization,
     workloads,
 )
@@ -56,6 +58,8 @@ CHECKS: tuple[Check, ...] = (
     *telemetry_gpu.CHECKS,
     *telemetry_memory.CHECKS,
     *telemetry_link.CHECKS,
+    *telemetry_settings.CHECKS,
+    *telemetry_work.CHECKS,
     *telemetry_kernel.CHECKS,
     *telemetry_host.CHECKS,
     *residue.CHECKS,

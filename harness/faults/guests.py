@@ -110,6 +110,8 @@ _OF_A_GUEST = (
     "gpu.retired_memory",
     "gpu.pcie_under_load",
     "gpu.nvlink",
+    "gpu.settings",
+    "gpu.work",
     "telemetry.coverage",
     "telemetry.present",
     "telemetry.alive",

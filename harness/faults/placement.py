@@ -131,6 +131,8 @@ FAULTS = (
             "gpu.retired_memory",
             "gpu.pcie_under_load",
             "gpu.nvlink",
+            "gpu.settings",
+            "gpu.work",
         ),
     ),
     Fault(
