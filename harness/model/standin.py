@@ -242,6 +242,8 @@ class StandinCard:
     """Seconds over which utilisation is averaged."""
     spread: float | None = None
     """Standard deviation, as a share, of power and heat between cards of one scenario."""
+    draught: float | None = None
+    """Degrees, standard deviation, by which the air at a card wanders in half a minute."""
     fans: int | None = None
     """0: the card is cooled by its server, and tells no speed."""
 

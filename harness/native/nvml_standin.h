@@ -112,7 +112,7 @@ struct card {
     double ambient, rise, lag, memory_rise, slowdown, shutdown, gpu_max, memory_max;
     double sm_idle, sm_peak, memory_clock_idle, memory_clock_peak, pcie_gen, pcie_gen_idle, pcie_width, nvlinks;
     double ecc, ecc_pending, persistence, mig, mig_pending, remap_banks, tlimit, nvlink_version, sram_exceeded, recovery;
-    double ramp, linger, quick, neighbour, leak, droop, util_window, spread, fans;
+    double ramp, linger, quick, neighbour, leak, droop, util_window, spread, draught, fans;
 };
 
 struct scenario {
@@ -133,7 +133,7 @@ struct scenario {
 /* What changes, per GPU, at the last tick. */
 struct gauges {
     double power, average, temperature, memory_temperature, energy, sm, memory_clock, busy;
-    double demand, heat, since_load; /* of how it comes about: load after its ramp, the heat sink, idle for so long */
+    double demand, heat, draught, since_load; /* how it comes about: load after its ramp, sink, air, idle for so long */
     uint64_t reasons;
     int under_load;
 };

@@ -11,7 +11,8 @@
 
 #include <math.h>
 
-#define RESIDUE 6 /* degrees that an idle card is warmer than its air */
+#define DRAUGHT 30 /* seconds within which the air changes */
+#define RESIDUE 6  /* degrees that an idle card is warmer than its air */
 
 static double between(double value, double low, double high)
 {
@@ -54,12 +55,14 @@ static double warmth(int gpu, const struct gauges *all)
     return between((all[gpu].power - card->power_idle) / (card->power_peak - card->power_idle), 0, 1);
 }
 
-static void warm(int gpu, double now, double load, const struct gauges *all, struct gauges *seen)
+static void warm(int gpu, double now, uint64_t tick, double load, const struct gauges *all, struct gauges *seen)
 {
     const struct card *card = &world()->card[gpu];
     double full = card->rise * varied(gpu, 32), quick = card->quick;
     double heat = full * (seen->power - card->power_idle) / (card->power_peak - card->power_idle);
-    double air = cause(READ_ambient, gpu, now, card->ambient) + RESIDUE + amount(HOT, gpu, now, NULL) +
+    double slow = TICK / DRAUGHT; /* the air wanders about its mean, by `draught` degrees */
+    seen->draught += card->draught * sqrt(2 * slow) * normal(gpu, tick, 34) - seen->draught * slow;
+    double air = cause(READ_ambient, gpu, now, card->ambient) + RESIDUE + seen->draught + amount(HOT, gpu, now, NULL) +
                  card->neighbour * (warmth(gpu - 1, all) + warmth(gpu + 1, all));
     towards(&seen->heat, heat, card->lag);
     if (quick > 0)
@@ -101,7 +104,7 @@ void card_tick(int gpu, double now, uint64_t tick, double load, const struct gau
     seen->power = (card->power_idle + dynamic) * (1 + 0.003 * uneven(gpu, tick, 3));
     towards(&seen->average, seen->power, 1);
     seen->energy += seen->power * TICK;
-    warm(gpu, now, load, all, seen);
+    warm(gpu, now, tick, load, all, seen);
     seen->reasons = reasons;
     share *= 1 - 0.005 * (1 + uneven(gpu, tick, 4));
     seen->sm = seen->under_load ? 15 * floor(card->sm_peak * share / 15) : card->sm_idle; /* steps of 15 MHz */

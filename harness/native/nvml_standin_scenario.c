@@ -57,7 +57,7 @@ static const struct { const char *key; size_t offset, size; double number; const
     NUMBER(mig, 0), NUMBER(mig_pending, 0), NUMBER(remap_banks, 640), NUMBER(tlimit, 0), NUMBER(nvlink_version, 3),
     NUMBER(sram_exceeded, 0), NUMBER(recovery, 0), NUMBER(ramp, 0), NUMBER(linger, 0), NUMBER(quick, 0),
     NUMBER(neighbour, 0), NUMBER(leak, 0), NUMBER(droop, 0), NUMBER(util_window, 0), NUMBER(spread, 0),
-    NUMBER(fans, 0),
+    NUMBER(draught, 0), NUMBER(fans, 0),
 };
 #define CARD_KEYS (sizeof CARD / sizeof *CARD)
 

@@ -14,15 +14,19 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pynvml
 
 from harness.model.pci import PciAddress
-from harness.model.standin import StandinScenario
+from harness.model.standin import StandinScenario, StandinSeries
 from harness.telemetry.standin import scenario_text
+
+_SCENARIO = "SHAKEDOWN_NVML_SCENARIO"
 
 
 class Played:
@@ -32,12 +36,16 @@ class Played:
         path = folder / "played.scenario"
         addresses = [PciAddress(0, n + 1, 0, 0) for n in range(gpus)]
         path.write_bytes(scenario_text(scenario, addresses, kmsg=str(folder / "played.kmsg")))
-        os.environ["SHAKEDOWN_NVML_SCENARIO"] = str(path)
         self.library = ctypes.CDLL(str(library))
         self.gpus = gpus
         self.library.shakedownStandinProblem.restype = ctypes.c_char_p
         self.turn(0.0)
+        before = os.environ.get(_SCENARIO)
+        os.environ[_SCENARIO] = str(path)
         code = self.library.nvmlInit_v2()
+        os.environ.pop(_SCENARIO)
+        if before is not None:
+            os.environ[_SCENARIO] = before
         if code:
             raise ValueError(f"nvmlInit: {code}: {self.library.shakedownStandinProblem().decode()}")
 
@@ -65,3 +73,27 @@ class Played:
     def end(self) -> None:
         """As a driver that is unloaded: the next one begins anew."""
         self.library.nvmlShutdown()
+
+
+Play = Callable[..., Played]
+"""What the fixture ``play`` gives: series of a scenario, ``gpus``, and other values of it."""
+
+
+def series(reading: str, *points: tuple[float, Any], **values: Any) -> StandinSeries:
+    return StandinSeries(reading=reading, points=points, **values)
+
+
+def call(name: str, *arguments: Any, pick: Any = None) -> Callable[[Any], Any]:
+    def ask(gpu: Any) -> Any:
+        found = getattr(pynvml, "nvmlDeviceGet" + name)(gpu, *arguments)
+        return found if pick is None else found[pick] if isinstance(pick, int) else getattr(found, pick)
+
+    return ask
+
+
+def asked(ask: Callable[[Any], Any], gpu: Any) -> Any:
+    """None where the card does not offer it."""
+    try:
+        return ask(gpu)
+    except (pynvml.NVMLError, AssertionError):
+        return None
