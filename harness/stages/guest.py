@@ -202,7 +202,7 @@ def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
             progress=guest.progress,
             pynvml=PYTHON_DIR,
             addresses={d.address: d.host for d in devices},
-            standin=_standin(guest, devices),
+            standin=_standin(guest, devices, task.place.jobs),
         )
         if guest.site.image.kernel is None:  # an image of one's own: ours has the Python it was built with
             require_python(connection, task.place)
@@ -234,14 +234,15 @@ def _burn(
     )
 
 
-def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...]) -> NvmlStandin | None:
+def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...], jobs: str) -> NvmlStandin | None:
     """What the guest's own copy of the stand-in plays: a GPU at each of its devices."""
     context = guest.host.context
     if context.standin is None:
         return None
     seen = sorted(d.address for d in devices if not d.companion)
     tenant = f"{context.run}/{guest.name}"
-    return NvmlStandin(library=NVML_STANDIN, scenario=scenario_text(context.standin, seen, tenant=tenant))
+    scenario = scenario_text(context.standin, seen, tenant=tenant, jobs=jobs)
+    return NvmlStandin(library=NVML_STANDIN, scenario=scenario)
 
 
 def last_words(guest: GuestLife, *, more_to_come: bool) -> None:
