@@ -263,7 +263,8 @@ def _alive(case: Case, subject: Subject) -> CheckResult:
         still = lasted if same else series.unchanged_seconds
         if still >= FROZEN_SECONDS[name]:
             return error(
-                f"{name} stood at one value for {still:.1f} s; it must move within {FROZEN_SECONDS[name]:g} s",
+                f"{name} stood at one value for {still:.1f} s; it must move within {FROZEN_SECONDS[name]:g} "
+                "s",
                 _DEAD_SENSOR,
                 evidence=(at(telemetry, gpu, name, series),),
             )

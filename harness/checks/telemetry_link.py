@@ -120,12 +120,12 @@ def _low(gpu: GpuTelemetry, due_gen: float, due_width: float) -> str:
         if low <= max(min(LOW_SECONDS, 0.5 * busy), LOW_SHARE * busy):
             continue
         worst = max((s for s in series.held if s.value < due), key=lambda s: s.seconds)
+        first = min((at for value, at in series.since.items() if float(value) < due), default=worst.start)
+        what = "generation" if name == "pcie_gen" else "width"
         return (
-            f"the link ran at {name.removeprefix('pcie_').replace('gen', 'generation')} {worst.value:g} "
-            "instead of "
-            f"{due:g} for {low:.1f} of {busy:.1f} s in which the GPU computed, longest from "
-            f"{worst.start:.1f} s to "
-            f"{worst.end:.1f} s"
+            f"the link ran at {what} {worst.value:g} instead of {due:g} for {low:.1f} of {busy:.1f} s in "
+            "which the "
+            f"GPU computed, first at {first:.1f} s, longest from {worst.start:.1f} s to {worst.end:.1f} s"
         )
     return ""
 

@@ -135,6 +135,8 @@ class SeriesSummary:
     """Of a state: value to seconds in which it held while the GPU computed."""
     held: tuple[Stretch, ...] = ()
     """Of a state: for each value the longest time that it held while the GPU computed."""
+    since: dict[str, float] = field(default_factory=dict)
+    """Of a state: value to the first moment at which it held while the GPU computed."""
     doubts: tuple[Doubt, ...] = ()
     """Why its readings cannot be believed."""
     detail: str = ""

@@ -11,11 +11,12 @@ from harness.telemetry.plausible_alone import IMPOSSIBLE_SECONDS, unit_of
 from harness.telemetry.samples import Numbers
 from harness.telemetry.view import Mask, View, equal_runs, runs
 
-SWING_SHARE = 0.25
+SWING_SHARE = {"temperature": 0.25, "temperature_memory": 0.5}
 """Of the power limit: a core whose power changes by so much changes by more than a degree, even on a cold
-plate (0.03 K/W and 70 W)."""
-SWING_BLOCK = 5.0
-"""Seconds; a level that two of these have held moved every core: die and memory follow within seconds."""
+plate (0.03 K/W and 70 W); memory has less power of its own and follows the heat sink."""
+SWING_BLOCK = 10.0
+"""Seconds; a level that two of these have held moved every core: dies follow within seconds, heat sinks
+within one or two minutes, of which this is enough to see."""
 BUSY_POWER_SHARE = 0.07
 """Of the power limit: all models idle above it (T4 10 of 70 W, H100 70 of 700 W), and none computes below
 it."""
@@ -40,13 +41,13 @@ def unmoved(view: View) -> Iterator[tuple[str, Doubt]]:
     if power is None:
         return
     limit = view.number("power_limit_default") or view.number("power_limit") or float(np.nanmax(power))
-    for name in ("temperature", "temperature_memory"):
+    for name, share in SWING_SHARE.items():
         column = view.column(name)
         if column is None:
             continue
         for begin, end in equal_runs(column):
             low, high = _levels(view.fast.times[begin:end], power[begin:end])
-            if high - low >= SWING_SHARE * limit:
+            if high - low >= share * limit:
                 yield (
                     name,
                     Doubt(
@@ -68,10 +69,11 @@ def _levels(times: Numbers, power: Numbers) -> tuple[float, float]:
         return 0.0, 0.0
     block = ((times - times[0]) // SWING_BLOCK).astype(int)
     edges = np.flatnonzero(np.diff(block)) + 1
-    parts = np.split(power, edges)
     numbers = block[np.concatenate(([0], edges))]
+    # The last block is left out: it is hardly ever a whole one.
+    parts = np.split(power, edges)[:-1]
     levels = np.array([np.nanmedian(part) if not np.isnan(part).all() else np.nan for part in parts])
-    beside = np.diff(numbers) == 1
+    beside = np.diff(numbers[:-1]) == 1
     lows, highs = np.maximum(levels[1:], levels[:-1])[beside], np.minimum(levels[1:], levels[:-1])[beside]
     if not len(lows) or bool(np.isnan(lows).all()):
         return 0.0, 0.0

@@ -120,10 +120,12 @@ def _state(found: SeriesSummary, read: Read, states: Mask, weights: Numbers) -> 
     column, times = read.columns[found.name], read.times
     seconds: dict[float, float] = {}
     longest: dict[float, Stretch] = {}
+    since: dict[float, float] = {}
     for begin, end in equal_runs(column, states):
         value = float(column[begin])
         lasted = float(weights[begin:end].clip(min=0.0).sum())
         seconds[value] = seconds.get(value, 0.0) + lasted
+        since.setdefault(value, float(times[begin]))
         stop = float(times[min(end, len(times) - 1)])
         if value not in longest or lasted > longest[value].seconds:
             longest[value] = Stretch(value=value, start=float(times[begin]), end=stop)
@@ -132,6 +134,7 @@ def _state(found: SeriesSummary, read: Read, states: Mask, weights: Numbers) -> 
         found,
         levels={f"{value:g}": round(seconds[value], 3) for value in kept},
         held=tuple(longest[value] for value in kept),
+        since={f"{value:g}": round(since[value], 3) for value in kept},
     )
 
 
