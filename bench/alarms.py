@@ -38,7 +38,7 @@ LIGHT = ("device", "pcie", "p2p", "transcode", "stream")
 
 def drawn(seed: int, seconds: float) -> tuple[StandinScenario, list[Load]]:
     """A healthy chassis and its loads."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - a seed
     models = list_names("skus")
     sku = load_sku_file(models[seed % len(models)]).sku
     at = chance.uniform(5.0, 60.0)

@@ -21,6 +21,7 @@ COMPUTING = ("tensor", "hashing", "vram", "render", "mix")
 """Loads that keep the GPU's processors busy. The others use copy engines and codecs, which ``util_gpu`` does
 not count, or the host."""
 IDLE_PERCENT = 5.0
+"""Use below which the processors of a card did nothing under a load that keeps them busy."""
 IDLE_RISE = 0.05
 """Of the power limit: a card that draws less than that above idle does nothing."""
 IDLE_SECONDS, IDLE_SHARE = 30.0, 0.2
@@ -111,9 +112,12 @@ def _median(values: Iterable[float | None]) -> float | None:
     return statistics.median(known) if known else None
 
 
-def _demands(part: Slice, telemetry: GuestTelemetry) -> bool:
-    """A stand-in is as busy as its scenario says, whatever runs beside it."""
-    return part.workload in COMPUTING or bool(telemetry.standin)
+def _idle_percent(workload: str, telemetry: GuestTelemetry) -> float:
+    """Use below which a card did nothing under that load; 0 where nobody can say.
+
+    A stand-in is as busy as its scenario says, whatever runs beside it: there, no use at all is none.
+    """
+    return IDLE_PERCENT if workload in COMPUTING else 0.5 if telemetry.standin else 0.0
 
 
 def _idle(gpu: GpuTelemetry, telemetry: GuestTelemetry) -> Iterator[Finding]:
@@ -123,7 +127,7 @@ def _idle(gpu: GpuTelemetry, telemetry: GuestTelemetry) -> Iterator[Finding]:
     powers = believed(gpu, "power") is not None and gpu.idle_power is not None
 
     def idle(part: Slice) -> bool:
-        if part.util_gpu_max is None or part.util_gpu_max >= IDLE_PERCENT:
+        if part.util_gpu_max is None or part.util_gpu_max >= _idle_percent(part.workload, telemetry):
             return False
         return (
             not powers
@@ -133,7 +137,7 @@ def _idle(gpu: GpuTelemetry, telemetry: GuestTelemetry) -> Iterator[Finding]:
 
     loads: dict[str, list[Slice]] = {}
     for part in gpu.slices:
-        if part.samples and _demands(part, telemetry):
+        if part.samples and _idle_percent(part.workload, telemetry):
             loads.setdefault(part.key, []).append(part)
     for parts in loads.values():
         lasted = sum(map(_length, parts))

@@ -10,7 +10,7 @@ import numpy as np
 from harness.model.telemetry import Doubt
 from harness.telemetry.frozen import ENERGY_FROZEN_SECONDS, POWER_FROZEN_SECONDS
 from harness.telemetry.series import SENSOR, SENSORS, Kind
-from harness.telemetry.view import View, equal_runs, increments
+from harness.telemetry.view import View, equal_bounds, increments
 
 COLDEST = 5.0
 """degC: below the least air of any data centre (ASHRAE TC 9.9, class A1: 15 to 32 degC allowed)."""
@@ -79,11 +79,13 @@ def frozen(view: View) -> Iterator[tuple[str, Doubt]]:
         column = view.column(name)
         if column is None:
             continue
-        stood = max(
-            ((float(view.weights[begin : end - 1].sum()), begin, end) for begin, end in equal_runs(column,
-            view.weights >= 0)), default=(0.0, 0, 0),
-        )  # fmt: skip
-        seconds, begin, end = stood
+        starts, ends = equal_bounds(column, view.weights >= 0)
+        if not len(starts):
+            continue
+        sums = np.concatenate(([0.0], np.cumsum(view.weights.clip(min=0.0))))
+        stood = sums[ends - 1] - sums[starts]
+        place = int(np.argmax(stood))
+        seconds, begin, end = float(stood[place]), starts[place], ends[place]
         if seconds >= most:
             yield (
                 name,

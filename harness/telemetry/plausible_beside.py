@@ -9,7 +9,7 @@ import numpy as np
 from harness.model.telemetry import Doubt
 from harness.telemetry.plausible_alone import IMPOSSIBLE_SECONDS, unit_of
 from harness.telemetry.samples import Numbers
-from harness.telemetry.view import Mask, View, equal_runs, runs
+from harness.telemetry.view import Mask, View, equal_bounds, runs
 
 SWING_SHARE = {"temperature": 0.25, "temperature_memory": 0.5}
 """Of the power limit: a core whose power changes by so much changes by more than a degree, even on a cold
@@ -45,7 +45,11 @@ def unmoved(view: View) -> Iterator[tuple[str, Doubt]]:
         column = view.column(name)
         if column is None:
             continue
-        for begin, end in equal_runs(column):
+        starts, ends = equal_bounds(column)
+        long = (
+            view.fast.times[ends - 1] - view.fast.times[starts] >= 4 * SWING_BLOCK
+        )  # two levels of two blocks
+        for begin, end in zip(starts[long].tolist(), ends[long].tolist(), strict=True):
             low, high = _levels(view.fast.times[begin:end], power[begin:end])
             if high - low >= share * limit:
                 yield (
@@ -65,14 +69,14 @@ def unmoved(view: View) -> Iterator[tuple[str, Doubt]]:
 
 def _levels(times: Numbers, power: Numbers) -> tuple[float, float]:
     """The lowest and the highest power that was held for two blocks."""
-    if len(times) < 2 or times[-1] - times[0] < 4 * SWING_BLOCK:
-        return 0.0, 0.0
     block = ((times - times[0]) // SWING_BLOCK).astype(int)
-    edges = np.flatnonzero(np.diff(block)) + 1
-    numbers = block[np.concatenate(([0], edges))]
+    begins = np.concatenate(([0], np.flatnonzero(np.diff(block)) + 1))
+    numbers = block[begins]
+    there = ~np.isnan(power)
+    counts = np.add.reduceat(there, begins, dtype=np.int64)
+    sums = np.add.reduceat(np.where(there, power, 0.0), begins)
     # The last block is left out: it is hardly ever a whole one.
-    parts = np.split(power, edges)[:-1]
-    levels = np.array([np.nanmedian(part) if not np.isnan(part).all() else np.nan for part in parts])
+    levels = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)[:-1]
     beside = np.diff(numbers[:-1]) == 1
     lows, highs = np.maximum(levels[1:], levels[:-1])[beside], np.minimum(levels[1:], levels[:-1])[beside]
     if not len(lows) or bool(np.isnan(lows).all()):

@@ -12,6 +12,7 @@ from harness.telemetry.gaps import Span, under_load
 from harness.telemetry.samples import Numbers, Read
 
 Mask = NDArray[np.bool_]
+Places = NDArray[np.int64]
 
 BUSY_PERCENT = 10.0
 """``util_gpu`` from which a GPU computes: NVML counts the share of a second in which a kernel ran, and what a
@@ -36,16 +37,23 @@ class View:
     """For each fast sample the seconds under load that it stands for; -1: none, a gap follows."""
     lasts: Numbers = field(init=False)
     """For each fast sample the seconds that it stands for, under load or not; 0 where a gap follows."""
+    offered: Mapping[str, Numbers] = field(init=False)
+    """Fast series of which at least one value was read."""
 
     def __post_init__(self) -> None:
+        given = {
+            name: np.ascontiguousarray(column)
+            for name, column in self.fast.columns.items()
+            if not np.isnan(column).all()
+        }
+        object.__setattr__(self, "offered", given)
         object.__setattr__(self, "weights", under_load(self.fast.times, self.spans, self.longest))
         steps = np.append(np.diff(self.fast.times), 0.0)[: len(self.fast.times)]
         object.__setattr__(self, "lasts", np.where(steps > self.longest, 0.0, steps))
 
     def column(self, name: str) -> Numbers | None:
         """A fast series; None where the card does not offer it, or gave not one value."""
-        found = self.fast.columns.get(name)
-        return None if found is None or bool(np.isnan(found).all()) else found
+        return self.offered.get(name)
 
     def number(self, name: str) -> float | None:
         """A property that is a number above zero."""
@@ -88,16 +96,22 @@ def runs(mask: Mask) -> Iterator[tuple[int, int]]:
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
-def equal_runs(column: Numbers, mask: Mask | None = None) -> Iterator[tuple[int, int]]:
+def equal_bounds(column: Numbers, mask: Mask | None = None) -> tuple[Places, Places]:
     """Stretches of one value, likewise; neither NaN nor what is not in the mask is part of any."""
     if not len(column):
-        return
+        return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     there = ~np.isnan(column) if mask is None else mask & ~np.isnan(column)
     breaks = np.flatnonzero((column[1:] != column[:-1]) | (there[1:] != there[:-1])) + 1
     starts = np.concatenate(([0], breaks))
     ends = np.concatenate((breaks, [len(column)]))
     keep = there[starts]
-    yield from zip(starts[keep].tolist(), ends[keep].tolist(), strict=True)
+    return starts[keep], ends[keep]
+
+
+def equal_runs(column: Numbers, mask: Mask | None = None) -> Iterator[tuple[int, int]]:
+    """The same, one by one."""
+    starts, ends = equal_bounds(column, mask)
+    yield from zip(starts.tolist(), ends.tolist(), strict=True)
 
 
 def median(column: Numbers | None, mask: Mask | slice) -> float | None:

@@ -20,6 +20,7 @@ import numpy as np
 
 from harness.checks import CHECKS, run_checks
 from harness.config import load_kernel_codes
+from harness.model.evidence import GuestEvidence
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Outcome, Severity, SubjectKind
 from harness.model.pci import PciAddress
@@ -35,6 +36,8 @@ from tests.native.played import Played
 STARTED = 1000.0
 """Seconds since boot at which the sampler starts; the scenario's second 0."""
 FAST_HZ, SLOW_HZ, SETTINGS_SECONDS = 10.0, 1.0, 5.0
+GPUS = 4
+"""Of the guest whose telemetry this is; a scenario may have fewer."""
 JUDGED = (
     "telemetry.coverage",
     "telemetry.present",
@@ -208,43 +211,14 @@ class Hour:
         yield _line("end", mono=float(self.times[-1]) + 0.1, wall=1.7e9, cpu_seconds=1.0, reason="SIGTERM")
 
     def summed(self, spool: Spool | None = None) -> GuestTelemetry:
-        """What the guest's telemetry would be, on the devices of ``clean``'s guest of four GPUs."""
-        (guest,) = (g for g in clean.evidence().guests if g.request.gpus == 4)
-        assert guest.plan is not None
-        hosts = [gpu.host for gpu in guest.plan.gpus]
-        addresses = {PciAddress(0, n + 1, 0, 0): host for n, host in enumerate(hosts[: self.gpus])}
-        return summarize(
-            spool or self.spool(),
-            self.windows,
-            TelemetrySpec(),
-            guest=guest.name,
-            addresses=addresses,
-            codes=CODES,
-        )
+        """What the guest's telemetry would be."""
+        return summed_of(spool or self.spool(), self.windows)
 
     def judged(
         self, telemetry: GuestTelemetry | None = None
     ) -> dict[int, dict[str, tuple[Outcome | None, str]]]:
         """GPU to check to what it said of it: outcome (None: missing) and words."""
-        seen = telemetry or self.summed()
-        evidence = clean.evidence()
-        (guest,) = (g for g in evidence.guests if g.request.gpus == 4)
-        results = tuple(
-            replace(guest.results[0], workload=w.workload, key=w.key, started=w.start, ended=w.end)
-            for w in self.windows
-        )
-        watched = replace(guest, telemetry=seen, results=results)
-        evidence = replace(evidence, guests=(watched,), subject=SubjectKind.LAB)
-        profile = replace(clean.profile(), checks=dict.fromkeys(JUDGED, Severity.BLOCKER))
-        checks = tuple(check for check in CHECKS if check.id in JUDGED)
-        _, cells = run_checks(evidence, profile, clean.HOST, checks=checks)
-        places = {str(gpu.host_address): gpu.index for gpu in seen.gpus}
-        found: dict[int, dict[str, tuple[Outcome | None, str]]] = {gpu.index: {} for gpu in seen.gpus}
-        for cell in cells:
-            for address, index in places.items():
-                if address in cell.subject:
-                    found[index][cell.check] = (cell.outcome, cell.reason)
-        return found
+        return judged_of(telemetry or self.summed(), self.windows)
 
     def alarms(self) -> list[str]:
         """Everything that is not a pass, in words."""
@@ -254,6 +228,42 @@ class Hour:
             for check, (outcome, words) in said.items()
             if outcome is not Outcome.PASS
         ]
+
+
+def _guest() -> GuestEvidence:
+    (guest,) = (g for g in clean.evidence().guests if g.request.gpus == GPUS)
+    return guest
+
+
+def summed_of(spool: Spool, loads: tuple[LoadWindow, ...]) -> GuestTelemetry:
+    """A spool as the telemetry of ``clean``'s guest of four GPUs, on its devices."""
+    guest = _guest()
+    assert guest.plan is not None
+    hosts = [gpu.host for gpu in guest.plan.gpus]
+    addresses = {PciAddress(0, n + 1, 0, 0): host for n, host in enumerate(hosts)}
+    return summarize(spool, loads, TelemetrySpec(), guest=guest.name, addresses=addresses, codes=CODES)
+
+
+def judged_of(
+    seen: GuestTelemetry, loads: tuple[LoadWindow, ...]
+) -> dict[int, dict[str, tuple[Outcome | None, str]]]:
+    """GPU to check to what it said of it."""
+    guest = _guest()
+    results = tuple(
+        replace(guest.results[0], workload=w.workload, key=w.key, started=w.start, ended=w.end) for w in loads
+    )
+    watched = replace(guest, telemetry=seen, results=results)
+    evidence = replace(clean.evidence(), guests=(watched,), subject=SubjectKind.LAB)
+    profile = replace(clean.profile(), checks=dict.fromkeys(JUDGED, Severity.BLOCKER))
+    checks = tuple(check for check in CHECKS if check.id in JUDGED)
+    _, cells = run_checks(evidence, profile, clean.HOST, checks=checks)
+    places = {str(gpu.host_address): gpu.index for gpu in seen.gpus if gpu.host_address is not None}
+    found: dict[int, dict[str, tuple[Outcome | None, str]]] = {index: {} for index in places.values()}
+    for cell in cells:
+        for address, index in places.items():
+            if address in cell.subject:
+                found[index][cell.check] = (cell.outcome, cell.reason)
+    return found
 
 
 def _line(kind: str, **values: object) -> bytes:
