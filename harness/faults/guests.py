@@ -91,6 +91,7 @@ _OF_A_GUEST = (
     "placement.memory",
     "placement.guest_topology",
     "placement.devices",
+    "placement.kept",
     "guest.reached",
     "guest.gpu_errors",
     "guest.kernel_log",

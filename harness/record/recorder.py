@@ -30,7 +30,7 @@ from harness.model.evidence import (
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.pci import PciAddress
-from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
 from harness.model.sku import Sku
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
@@ -306,6 +306,10 @@ class Recorder:
         self.log.append(
             Kind.GUEST_OBSERVED, {"guest": guest, "observed": to_data(observed), "files": list(files)}
         )
+
+    def guest_looked_at(self, guest: str, look: PlacementLook) -> None:
+        """Where the guest was at a later moment."""
+        self.log.append(Kind.GUEST_LOOKED_AT, {"guest": guest, "look": to_data(look)})
 
     def guest_kernel_log(self, guest: str, lines: tuple[str, ...] | None) -> None:
         """Guest kernel lines of interest at the end; None when they could not be read."""
