@@ -21,8 +21,9 @@ from harness.model.telemetry import (
 )
 from harness.telemetry.gaps import Span, coverage, under_load, union
 from harness.telemetry.kernel_log import read_kernel
+from harness.telemetry.kernel_text import with_facility
 from harness.telemetry.series import REASONS, SENSORS, Kind, Sensor
-from harness.telemetry.spool_lines import GpuSpool, HungCall, Samples, Spool
+from harness.telemetry.spool_lines import GpuSpool, HungCall, KernelLine, Samples, Spool
 
 _LATE_SHOWN = 50
 """Calls that came back late which are told one by one."""
@@ -81,9 +82,15 @@ def _kernel(spool: Spool, guest: str, codes: KernelCodes) -> KernelLog:
         followed_to=None if spool.kernel_from is None else spool.last if until is None else until,
         lines=len(spool.kernel),
         dropped=spool.kernel_dropped,
-        events=read_kernel(((line.at, line.text) for line in spool.kernel), guest, codes),
+        events=read_kernel(((line.at, _as_written(line, spool)) for line in spool.kernel), guest, codes),
         detail=spool.kernel_error if spool.kernel_error or spool.kernel_from else "nobody began to follow it",
     )
+
+
+def _as_written(line: KernelLine, spool: Spool) -> str:
+    """The line with who wrote it. The NVML stand-in plays a driver and writes as the program that it is:
+    where it is loaded, programs' lines count, and nowhere else."""
+    return line.text if spool.standin else with_facility(line.text, line.facility)
 
 
 def _late(spool: Spool) -> tuple[str, ...]:
