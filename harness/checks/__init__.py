@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks import (
     cpu,
+    death,
     disturbance,
     engine,
     expectations,
@@ -48,6 +49,7 @@ CHECKS: tuple[Check, ...] = (
     *reset.CHECKS,
     *placement.CHECKS,
     *guest.CHECKS,
+    *death.CHECKS,
     *workloads.CHECKS,
     *expectations.CHECKS,
     *virtualization.CHECKS,

@@ -24,6 +24,7 @@ from harness.checks.answers import (
 )
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.telemetry_kernel import GPU_FAMILIES, driver_events
+from harness.model.evidence import GuestEvidence
 from harness.model.guest import AttachMode
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, CheckResult, EvidenceRef
@@ -235,10 +236,18 @@ def _same_boot(case: Case, _subject: Subject) -> CheckResult:
     return ok("the host ran through without a reboot", evidence=evidence)
 
 
+def _guest_said(evidence: GuestEvidence) -> list[Told]:
+    """What a guest's kernel said at its end: by its log or, of one that died with it, what the serial console
+    has of hardware. Of its own end, ``guest.alive`` judges."""
+    if evidence.kernel_log is not None or evidence.death is None:
+        return _told(evidence.kernel_log or ())
+    return [told for told in _told(evidence.death.console) if told.event.family in _KINDS]
+
+
 def _guest_log(case: Case, subject: Subject) -> CheckResult:
     evidence = guest(subject)
     log = evidence.telemetry.kernel if evidence.telemetry is not None else None
-    found = _beside(_told(evidence.kernel_log or ()), [(log, None)], _ruled(log, None))
+    found = _beside(_guest_said(evidence), [(log, None)], _ruled(log, None))
     # What a guest's kernel said before nobody could read it any more was said all the same.
     if evidence.kernel_log is None and not any(not each.config for each in found):
         raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")

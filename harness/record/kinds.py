@@ -28,6 +28,7 @@ class Kind(StrEnum):
     GUEST_STARTED = "guest.started"
     GUEST_REACHED = "guest.reached"
     GUEST_OBSERVED = "guest.observed"
+    GUEST_DEATH = "guest.death"
     GUEST_KERNEL_LOG = "guest.kernel_log"
     WORKLOAD = "workload"
     TELEMETRY = "telemetry"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import harness
 from harness.errors import RecordError
+from harness.model.death import GuestDeath
 from harness.model.evidence import (
     Asked,
     Engine,
@@ -306,6 +307,10 @@ class Recorder:
         self.log.append(
             Kind.GUEST_OBSERVED, {"guest": guest, "observed": to_data(observed), "files": list(files)}
         )
+
+    def guest_died(self, guest: str, death: GuestDeath) -> None:
+        """The guest ended before anybody asked it to."""
+        self.log.append(Kind.GUEST_DEATH, {"guest": guest, "death": to_data(death)})
 
     def guest_kernel_log(self, guest: str, lines: tuple[str, ...] | None) -> None:
         """Guest kernel lines of interest at the end; None when they could not be read."""
