@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks import (
     cpu,
+    death,
     disturbance,
     engine,
     expectations,
@@ -52,6 +53,7 @@ CHECKS: tuple[Check, ...] = (
     *placement.CHECKS,
     *guest.CHECKS,
     *kept.CHECKS,
+    *death.CHECKS,
     *workloads.CHECKS,
     *expectations.CHECKS,
     *virtualization.CHECKS,

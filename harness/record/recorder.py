@@ -15,6 +15,7 @@ from pathlib import Path
 
 import harness
 from harness.errors import RecordError
+from harness.model.death import GuestDeath
 from harness.model.evidence import (
     Asked,
     Engine,
@@ -310,6 +311,10 @@ class Recorder:
     def guest_looked_at(self, guest: str, look: PlacementLook) -> None:
         """Where the guest was at a later moment."""
         self.log.append(Kind.GUEST_LOOKED_AT, {"guest": guest, "look": to_data(look)})
+
+    def guest_died(self, guest: str, death: GuestDeath) -> None:
+        """The guest ended before anybody asked it to."""
+        self.log.append(Kind.GUEST_DEATH, {"guest": guest, "death": to_data(death)})
 
     def guest_kernel_log(self, guest: str, lines: tuple[str, ...] | None) -> None:
         """Guest kernel lines of interest at the end; None when they could not be read."""

@@ -14,7 +14,7 @@ from harness.cleanups import Cleanups
 from harness.errors import ConfigError
 from harness.model.evidence import Engine
 from harness.model.inventory import HostFile, LabFile, SshAccess
-from harness.ports import Clock, HostControl, Hypervisor
+from harness.ports import Clock, HostControl, Hypervisor, Life
 
 Labs = Callable[[str], LabFile]
 """Finds a lab description by name (``harness.config`` loads it from the inventory)."""
@@ -34,10 +34,13 @@ class HostAccess:
     hypervisor: Callable[[], Hypervisor]
     """libvirt on the host: opened when first asked for, then always the same connection."""
 
-    def guest(self, access: SshAccess, *, name: str, recorder: Recorder | None = None) -> SshTransport:
-        """A transport into a guest of this host, through the host's own connection."""
+    def guest(
+        self, access: SshAccess, *, name: str, recorder: Recorder | None = None, life: Life | None = None
+    ) -> SshTransport:
+        """A transport into a guest of this host, through the host's own connection. No wait on it outlasts
+        the guest's ``life``."""
         through = self.transport if isinstance(self.transport, SshTransport) else None
-        return SshTransport(access, name=name, through=through, recorder=recorder)
+        return SshTransport(access, name=name, through=through, recorder=recorder, life=life)
 
 
 class _Present:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from harness.errors import HarnessError, RecordError, WorkloadError
+from harness.errors import GuestDied, HarnessError, RecordError, WorkloadError
 from harness.model.evidence import WorkloadResult
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
@@ -85,7 +85,7 @@ def longest_seconds(profile: Profile, workloads: tuple[str, ...]) -> float:
 
 def burn(task: Burn, connection: Transport) -> None:
     """Run every workload, whose payload is there (``put_payload``), and record what each brought back. One
-    that breaks does not end the others, but no further round begins after it.
+    that breaks does not end the others, but no further round begins after it. Raises GuestDied.
     """
     begun = task.clock.monotonic()
     midway = Midway(
@@ -117,7 +117,7 @@ def _attempt(task: Burn, connection: Transport, name: str, number: int) -> Workl
         return None
     try:
         result = _run(task, connection, workload(name), number)
-    except RecordError:
+    except (RecordError, GuestDied):
         raise
     except HarnessError as error:
         task.recorder.error(stage_error(error, f"burn {name}", task.guest))
@@ -132,6 +132,7 @@ def leave(task: Burn, connection: Transport) -> None:
 
     Call it when the loads are over and nobody watches any more: it holds all memory until the guest is
     switched off. Where it cannot be left that is recorded; then nobody can say what the next tenant got.
+    Raises GuestDied.
     """
     if device.WORKLOAD.name not in task.workloads:
         return
@@ -147,6 +148,8 @@ def leave(task: Burn, connection: Transport) -> None:
         collected = connection.run(runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=label)
         output = runs.parse_collected(_output(collected, "collect"), job.key).stdout
         held, why = residue.left(job, output)
+    except GuestDied:
+        raise
     except HarnessError as error:
         task.recorder.error(stage_error(error, "leave", task.guest))
         task.progress(f"nothing was left in the GPUs for the next tenant: {error.message}")

@@ -15,10 +15,11 @@ from harness.model.pci import PciAddress
 from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry, KernelLog, LoadWindow
 from harness.telemetry.gaps import Span, coverage, silences, union
 from harness.telemetry.kernel_log import read_kernel
+from harness.telemetry.kernel_text import with_facility
 from harness.telemetry.samples import Numbers, Read
 from harness.telemetry.series_summary import reasons, reasons_worst, series_of
 from harness.telemetry.slices import slices
-from harness.telemetry.spool_lines import GpuSpool, HungCall, Spool
+from harness.telemetry.spool_lines import GpuSpool, HungCall, KernelLine, Spool
 from harness.telemetry.view import View, median
 
 MOST_GAPS = 1000
@@ -79,9 +80,15 @@ def _kernel(spool: Spool, guest: str, codes: KernelCodes) -> KernelLog:
         followed_to=None if spool.kernel_from is None else spool.last if until is None else until,
         lines=len(spool.kernel),
         dropped=spool.kernel_dropped,
-        events=read_kernel(((line.at, line.text) for line in spool.kernel), guest, codes),
+        events=read_kernel(((line.at, _as_written(line, spool)) for line in spool.kernel), guest, codes),
         detail=spool.kernel_error if spool.kernel_error or spool.kernel_from else "nobody began to follow it",
     )
+
+
+def _as_written(line: KernelLine, spool: Spool) -> str:
+    """The line with who wrote it. The NVML stand-in plays a driver and writes as the program that it is:
+    where it is loaded, programs' lines count, and nowhere else."""
+    return line.text if spool.standin else with_facility(line.text, line.facility)
 
 
 def _late(spool: Spool) -> tuple[str, ...]:
