@@ -270,7 +270,7 @@ def _start(
     arguments = machine.machine_arguments(recipe.lab, paths, accelerator=recipe.accelerator.name)
     firmware = tuple(part for path in recipe.tool.data_dirs for part in ("-L", str(path)))
     running = process.start(
-        recipe.tool.binary,
+        recipe.tool.command,
         (*firmware, *arguments, *extra),
         monitor=directory.monitor,
         log=directory.log,
@@ -282,7 +282,7 @@ def _start(
 
 def _overlay(tool: QemuTool, backing: Path, disk: Path) -> None:
     disk.unlink(missing_ok=True)
-    argv = [str(tool.image_tool), "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(backing), str(disk)]
+    argv = [*tool.image_command, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(backing), str(disk)]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "backslashreplace").strip()

@@ -177,7 +177,7 @@ class LabControl:
             port=port,
             accelerator=recipe.accelerator.name,
             reason=recipe.accelerator.reason,
-            qemu=recipe.tool.version_text,
+            qemu=f"{recipe.tool.version_text} ({recipe.tool.source})",
             limits=(*recipe.tool.limits, *emulated),
             started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         )

@@ -29,9 +29,14 @@ _WRITTEN_SECONDS = 10.0
 
 
 def start(
-    binary: Path, arguments: Sequence[str], *, monitor: Path, log: Path, die_with_parent: bool = False
+    command: Sequence[str],
+    arguments: Sequence[str],
+    *,
+    monitor: Path,
+    log: Path,
+    die_with_parent: bool = False,
 ) -> ProcessId:
-    """Start QEMU detached from us and wait until its monitor answers.
+    """Start QEMU detached from us, by ``command`` and ``arguments``, and wait until its monitor answers.
 
     ``die_with_parent`` ties it to this process instead (for the machine a build boots). Raises LabError with
     what QEMU printed when it ends at once.
@@ -48,7 +53,7 @@ def start(
     written = ["sh", "-c", WRITE_DOWN, str(birth)]
     with log.open("ab") as output:
         launched = subprocess.Popen(
-            [*(tie if die_with_parent else detach), *written, str(binary), *arguments],
+            [*(tie if die_with_parent else detach), *written, *command, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -56,7 +61,7 @@ def start(
         )
     if not die_with_parent:
         launched.wait()
-    process = _await_monitor(binary, monitor, log, launched)
+    process = _await_monitor(Path(command[-1]).name, monitor, log, launched)
     # A tied machine is our child, and ``stop`` collects it: Popen must not complain that it still runs.
     launched.returncode = 0
     return process
@@ -67,7 +72,7 @@ def birth_file(monitor: Path) -> Path:
     return monitor.with_name("qemu.born")
 
 
-def _await_monitor(binary: Path, monitor: Path, log: Path, launched: subprocess.Popen[bytes]) -> ProcessId:
+def _await_monitor(name: str, monitor: Path, log: Path, launched: subprocess.Popen[bytes]) -> ProcessId:
     began = time.monotonic()
     born = None
     while time.monotonic() - began < _START_SECONDS:
@@ -83,7 +88,7 @@ def _await_monitor(binary: Path, monitor: Path, log: Path, launched: subprocess.
         time.sleep(0.01)
     if born is not None:
         send(born)
-    raise LabError(f"{binary.name} did not start: {tail(log) or 'it printed nothing'}", remedy=f"see {log}")
+    raise LabError(f"{name} did not start: {tail(log) or 'it printed nothing'}", remedy=f"see {log}")
 
 
 def _listener(monitor: Path) -> int | None:
