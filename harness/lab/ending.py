@@ -22,7 +22,8 @@ _KEEPER_SECONDS = 3.0
 _POLL_SECONDS = 0.02
 _KEPT_BYTES = 64 * 1024
 """Of each log: more than a kernel's oops or an assertion with its backtrace."""
-_LINES, _LONGEST = 3, 300
+_LINES, _LONGEST = 2, 160
+"""What of it stands in one sentence, which stands behind every check that it left open."""
 _SUFFIX = ".ended"
 
 
