@@ -57,14 +57,17 @@ class Unpacked:
 
     def command(self, program: str) -> tuple[str, ...]:
         """How a program of ``usr/bin`` is run: by the tree's own loader, which takes libraries from the tree
-        first and looks into no cache of the system's. Raises ImageError when the tree is not whole."""
+        first and looks into no cache of the system's; and with the tree's modules, since QEMU finds itself
+        where its loader lies. Raises ImageError when the tree is not whole."""
         found = sorted(self.root.glob("**/lib/*-linux-gnu/ld-linux*.so.*"))
         binary = self.root / "usr/bin" / program
         if not found or not binary.exists():
             raise ImageError(f"{self.root} holds no {program if found else 'loader'}", remedy=self._remedy)
         folder = found[0].parent.name
         libraries = [str(self.root / prefix / folder) for prefix in ("usr/lib", "lib")]
-        return (str(found[0]), "--inhibit-cache", "--library-path", ":".join(libraries), str(binary))
+        modules = self.root / "usr/lib" / folder / "qemu"
+        loader = (str(found[0]), "--inhibit-cache", "--library-path", ":".join(libraries))
+        return ("/usr/bin/env", f"QEMU_MODULE_DIR={modules}", *loader, str(binary))
 
     def data_dirs(self, names: Sequence[str]) -> tuple[Path, ...]:
         """Those of the absolute ``names`` that the tree has."""
@@ -124,7 +127,8 @@ def _unpack(work: Path, suite: str, mirror: str, progress: Callable[[str], None]
         [
             require_tool("mmdebstrap", "mmdebstrap"),
             "--variant=extract",
-            f"--mode={'root' if os.geteuid() == 0 else 'unshare'}",
+            # Nothing runs in the tree, so an ordinary user needs no namespaces for it.
+            f"--mode={'root' if os.geteuid() == 0 else 'chrootless'}",
             "--skip=chroot/mount",
             "--format=tar",
             f"--include={','.join(_PACKAGES)}",

@@ -128,7 +128,9 @@ class LabControl:
         return told(self._directory, end, kept=kept_in(self._directory))
 
     def stays(self) -> str:
-        """A lab stays up for the next run, which then takes seconds to reach it."""
+        """A lab stays up for the next run, which then takes seconds to reach it; one that ended does not."""
+        if self._reached is not None and not is_running(self._reached):
+            return ""
         name, number = self._lab.name, f" --instance {self._instance}" if self._instance else ""
         return f"lab {name} stays up for the next run; stop it with: shakedown lab down {name}{number}"
 

@@ -124,7 +124,7 @@ def open_host(
         control = makers[host.control.kind](host, labs)
         access = control.ensure_up(progress) if start else control.as_it_is()
         if start and control.stays():
-            stack.callback(progress, control.stays())
+            stack.callback(_say_what_stays, control, progress)
         transport = SshTransport(access, name=host.name, recorder=recorder)
         stack.callback(transport.close)
         transport.connect()
@@ -144,6 +144,11 @@ def open_host(
             hypervisor=hypervisor,
             ended=control.ended,
         )
+
+
+def _say_what_stays(control: HostControl, progress: Callable[[str], None]) -> None:
+    if control.stays():  # a lab may have ended meanwhile
+        progress(control.stays())
 
 
 @contextmanager

@@ -126,7 +126,8 @@ def test_a_backport_is_unpacked_once_and_run_by_its_own_loader(
     for _ in range(2):
         tool = find_qemu(said.append, root=tmp_path / "cache")
     assert (tool.version, tool.source, tool.limits) == ((11, 1, 3), "Debian trixie-backports", ())
-    assert Path(tool.command[0]).name == "ld-linux-x86-64.so.2"
+    assert Path(tool.command[2]).name == "ld-linux-x86-64.so.2"
+    assert tool.command[1] == f"QEMU_MODULE_DIR={Path(tool.command[-1]).parents[1]}/lib/x86_64-linux-gnu/qemu"
     assert [Path(tool.command[-1]).name, Path(tool.image_command[-1]).name] == [
         "qemu-system-x86_64",
         "qemu-img",
