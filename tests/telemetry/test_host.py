@@ -343,3 +343,19 @@ def test_numbers_too_long_to_be_read_are_none() -> None:
     found = summed(text + sample(0, 10, *link) + bye(11))
     assert found.devices[0].width_max is None
     assert any("unknown mark: 'self'" in problem for problem in found.problems)
+
+
+def test_acts_of_the_labs_guard_are_counted_from_the_first_sample_on() -> None:
+    """Those before are in the snapshot that every lab starts from; what only speaks of it is no act."""
+    lines = (
+        "13,643,13538215,-;lapic_guard: cpu 5: restarted the timer, vector 236",
+        "13,650,99999999,-;lapic_guard: cpu 0: freed stuck vector 236",
+        "13,651,100000000,-;lapic_guard: cpu 7: freed stuck vector 253",
+        "13,652,150000000,-;lapic_guard: cpu 1: was not reached, woken by NMI after seconds 4",
+        "30,653,151000000,-;systemd[1]: Started lapic_guard: cpu 1: x",
+        "13,654,152000000,-;lapic_guard: mmap of the local APIC",
+    )
+    text = begin() + "\n".join(lines) + "\n" + sample(0, 100.0) + sample(1, 105.0) + bye(110.0)
+    assert summed(text).emulator_mended == 2
+    assert summed(begin() + sample(0, 200.0) + bye(201.0)).emulator_mended == 0
+    assert summed(begin()).emulator_mended == 0
