@@ -8,6 +8,7 @@ from harness.faults import (
     gpu,
     guests,
     host,
+    host_changes,
     placement,
     telemetry,
     telemetry_host,
@@ -21,6 +22,7 @@ FAULTS: tuple[Fault, ...] = (
     *guests.FAULTS,
     *telemetry.FAULTS,
     *telemetry_host.FAULTS,
+    *host_changes.FAULTS,
     *expectations.FAULTS,
     *disturbance.FAULTS,
 )

@@ -19,6 +19,7 @@ from harness.stages.guest import (
     GuestLife,
     GuestSite,
     burn_guest,
+    end_window,
     hang_up,
     last_words,
     observe_placement,
@@ -152,6 +153,8 @@ class GuestGroup:
             return
         context = self.host.context
         try:
+            for guest in self.guests:
+                end_window(guest)
             if orderly and not self.parted:
                 self.parted = True
                 for guest in self.guests:
