@@ -9,6 +9,7 @@ from harness.faults import (
     gpu,
     guests,
     host,
+    host_changes,
     placement,
     telemetry,
     telemetry_host,
@@ -23,6 +24,7 @@ FAULTS: tuple[Fault, ...] = (
     *deaths.FAULTS,
     *telemetry.FAULTS,
     *telemetry_host.FAULTS,
+    *host_changes.FAULTS,
     *expectations.FAULTS,
     *disturbance.FAULTS,
 )

@@ -12,6 +12,8 @@ from itertools import pairwise
 from harness.model.kernel_codes import KernelCodes
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Gap, HostDeviceTelemetry, HostTelemetry, KernelLog, SeriesSummary
+from harness.telemetry.host_changes import Found, find_changes
+from harness.telemetry.host_grounds import Grounds
 from harness.telemetry.host_lines import HostSpool
 from harness.telemetry.kernel_log import read_kernel
 
@@ -34,13 +36,16 @@ def summarize_host(
     devices: Iterable[PciAddress],
     dedicated: Mapping[str, Iterable[int]],
     codes: KernelCodes,
+    grounds: Grounds | None = None,
 ) -> HostTelemetry:
-    """All of it; the name of the spool is the caller's to fill in.
+    """All of it; the name of the spool is the caller's to fill in. Without ``grounds`` nobody says what may
+    change, and no change is looked for.
 
     ``dedicated`` leads from the libvirt domains of this run to the CPUs that each has for itself; they count
     as such from one look at a running domain to the next.
     """
     times = spool.times
+    found = find_changes(spool, grounds) if grounds is not None else Found(changes=(), asked={})
     last = spool.ended if spool.ended is not None else (times[-1] if times else None)
     return HostTelemetry(
         started=times[0] if times else None,
@@ -56,7 +61,9 @@ def summarize_host(
         hugepages_free_min=_hugepages(spool),
         kernel=_kernel(spool, times, last, codes),
         emulator_mended=_mended(spool),
-        problems=spool.problems,
+        changes=found.changes,
+        asked=found.asked,
+        problems=(*spool.problems, *found.problems),
         detail="" if times else "the follower took no sample",
     )
 
