@@ -30,7 +30,7 @@ from harness.model.evidence import (
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.pci import PciAddress
-from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
 from harness.model.sku import Sku
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
@@ -198,6 +198,12 @@ def _guest_observed(evidence: Evidence, event: Event) -> Evidence:
     return with_guest(evidence, event.data["guest"], observed=observed, observed_files=files)
 
 
+def _guest_looked_at(evidence: Evidence, event: Event) -> Evidence:
+    guest = _guest(evidence, event.data["guest"])
+    look = from_data(PlacementLook, event.data["look"])
+    return with_guest(evidence, guest.name, looks=(*guest.looks, look))
+
+
 def _guest_death(evidence: Evidence, event: Event) -> Evidence:
     return with_guest(evidence, event.data["guest"], death=from_data(GuestDeath, event.data["death"]))
 
@@ -286,6 +292,7 @@ _STEPS: dict[str, Callable[[Evidence, Event], Evidence]] = {
     Kind.GUEST_STARTED: _guest_started,
     Kind.GUEST_REACHED: _guest_reached,
     Kind.GUEST_OBSERVED: _guest_observed,
+    Kind.GUEST_LOOKED_AT: _guest_looked_at,
     Kind.GUEST_DEATH: _guest_death,
     Kind.GUEST_KERNEL_LOG: _kernel_log,
     Kind.WORKLOAD: _workload,

@@ -31,7 +31,7 @@ from harness.model.evidence import (
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.pci import PciAddress
-from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
 from harness.model.sku import Sku
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
@@ -307,6 +307,10 @@ class Recorder:
         self.log.append(
             Kind.GUEST_OBSERVED, {"guest": guest, "observed": to_data(observed), "files": list(files)}
         )
+
+    def guest_looked_at(self, guest: str, look: PlacementLook) -> None:
+        """Where the guest was at a later moment."""
+        self.log.append(Kind.GUEST_LOOKED_AT, {"guest": guest, "look": to_data(look)})
 
     def guest_died(self, guest: str, death: GuestDeath) -> None:
         """The guest ended before anybody asked it to."""

@@ -15,6 +15,7 @@ from harness.model.sku import Sku
 from harness.ports import Clock, CommandResult, Transport
 from harness.record.recorder import Recorder
 from harness.stages.boundary import stage_error
+from harness.stages.midway import Midway
 from harness.workloads import (
     WORKLOADS,
     GuestDevice,
@@ -69,6 +70,10 @@ class Burn:
     """Devices in which an earlier tenant of this run left its pattern; grows as guests come and go."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set when the run ends early, while loads of several guests run beside each other."""
+    in_the_middle: Callable[[], None] = lambda: None
+    """Called once, when half of the burn is over, beside a load that runs where one does."""
+    meanwhile: Callable[[], None] = lambda: None
+    """Called again and again while a load runs."""
 
 
 def longest_seconds(profile: Profile, workloads: tuple[str, ...]) -> float:
@@ -83,6 +88,10 @@ def burn(task: Burn, connection: Transport) -> None:
     that breaks does not end the others, but no further round begins after it. Raises GuestDied.
     """
     begun = task.clock.monotonic()
+    midway = Midway(
+        task.in_the_middle, task.clock, seconds=task.profile.burn_seconds, loads=len(task.workloads)
+    )
+    task = replace(task, meanwhile=midway.pass_by)
     number = 0
     whole = not task.cancelled.is_set()
     while whole and (not number or task.clock.monotonic() - begun < task.profile.burn_seconds):
@@ -94,7 +103,9 @@ def burn(task: Burn, connection: Transport) -> None:
         for at, name in enumerate(task.workloads, 1):
             left = f"; then {', '.join(task.workloads[at:])}" if task.workloads[at:] else ""
             task.progress(f"load {at} of {len(task.workloads)}: {name}{left}")
+            midway.load_starts()
             tried.append(_attempt(task, connection, name, number))
+            midway.pass_by()
         found = [result for result in tried if result is not None]
         # A round in which nothing ran would come again at once, for hours.
         whole = len(found) == len(tried) and any(result.status == "done" for result in found)
@@ -224,6 +235,7 @@ def _await(task: Burn, connection: Transport, name: str, job: Job, payload: tupl
     while status.state == "running":
         if task.cancelled.is_set():
             raise WorkloadError(f"{name} was not waited for: the run ends early")
+        task.meanwhile()
         waited = task.clock.monotonic() - begun
         if waited > deadline:
             task.progress(f"{name}: over its {deadline:.0f} s, stopping it")

@@ -13,7 +13,7 @@ from harness.errors import HarnessError, ParseError
 from harness.facts.ask import KERNEL_WORDS
 from harness.images.guest import NVML_STANDIN, PYTHON_DIR
 from harness.model.guest import GuestDemand
-from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.placement import Moment, NoPlan, ObservedPlacement, PlacementPlan
 from harness.model.topology import PciDevice
 from harness.placement import domxml, planner, xmlcheck
 from harness.stages import provision
@@ -24,7 +24,7 @@ from harness.stages.guest_devices import guest_devices
 from harness.stages.images import HostImage
 from harness.stages.keys import GuestKeys, make_keys
 from harness.stages.network import RunNetwork
-from harness.stages.observe import observe_guest
+from harness.stages.observe import look_again, observe_guest
 from harness.stages.provision import GuestPlace
 from harness.stages.pulse import Pulse, died
 from harness.stages.watch import NvmlStandin, Watch, watched
@@ -192,6 +192,27 @@ def observe_placement(guest: GuestLife) -> None:
         guest.progress("the placement could not be read; going on")
 
 
+def look_at(guest: GuestLife, moment: Moment) -> None:
+    """Read back where it is now, if that could be read after its boot. Ends nothing: what cannot be read is
+    missing evidence, and said in the record."""
+    context, plan = guest.host.context, guest.plan
+    if plan is None or guest.connection is None or guest.observed is None:
+        return
+    guest.progress(f"looking where it is {moment}")
+    look = look_again(
+        context.recorder,
+        guest.host.access.transport,
+        guest.host.access.hypervisor(),
+        guest.connection,
+        plan=plan,
+        domain=guest.place.domain,
+        moment=moment,
+    )
+    context.recorder.guest_looked_at(guest.name, look)
+    if look.detail:
+        guest.progress(f"the placement could not be read {moment}: {look.detail}")
+
+
 def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
     """Run ``workloads`` in it, watched. Raises Stopped."""
     context, plan, connection = guest.host.context, guest.plan, guest.connection
@@ -210,13 +231,14 @@ def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
             progress=guest.progress,
             pynvml=PYTHON_DIR,
             addresses={d.address: d.host for d in devices},
-            standin=_standin(guest, devices),
+            standin=_standin(guest, devices, task.place.jobs),
         )
         if guest.site.image.kernel is None:  # an image of one's own: ours has the Python it was built with
             require_python(connection, task.place)
         put_payload(connection, task.place)
         with watched(watch, connection, task.results):
             burn(task, connection)
+        look_at(guest, Moment.END)
 
 
 def _burn(
@@ -239,17 +261,19 @@ def _burn(
         absent=absence(context.skus, host.facts, gpus, context.profile, requested=requested),
         planted=host.planted,
         cancelled=guest.cancelled,
+        in_the_middle=lambda: look_at(guest, Moment.MIDDLE),
     )
 
 
-def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...]) -> NvmlStandin | None:
+def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...], jobs: str) -> NvmlStandin | None:
     """What the guest's own copy of the stand-in plays: a GPU at each of its devices."""
     context = guest.host.context
     if context.standin is None:
         return None
     seen = sorted(d.address for d in devices if not d.companion)
     tenant = f"{context.run}/{guest.name}"
-    return NvmlStandin(library=NVML_STANDIN, scenario=scenario_text(context.standin, seen, tenant=tenant))
+    scenario = scenario_text(context.standin, seen, tenant=tenant, jobs=jobs)
+    return NvmlStandin(library=NVML_STANDIN, scenario=scenario)
 
 
 def last_words(guest: GuestLife, *, more_to_come: bool) -> None:

@@ -85,6 +85,8 @@ def _place(recorder: Recorder, guest: GuestEvidence) -> None:
 
 
 def _load(recorder: Recorder, guest: GuestEvidence) -> None:
+    for look in guest.looks:
+        recorder.guest_looked_at(guest.name, look)
     for result in guest.results:
         recorder.workload(result)
     for trial in guest.residue:
