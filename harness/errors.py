@@ -13,6 +13,7 @@ could not do or read something; it becomes an ERROR in one place (``harness.stag
     ├── ParseError               a transcript does not say what its parser needs
     ├── ProvisionError           libvirt or QEMU refused to define or start a guest, or to say how it is
     │   └── BootError            ... a guest that started, on a host that answers, ended or never answered
+    ├── GuestDied                a guest ended, or stopped to answer for good, before anybody asked it to
     ├── ClaimError               a device or host is held by another run
     ├── ReleaseError             something acquired could not be given back
     ├── WorkloadError            a workload could not be prepared, started or collected
@@ -93,6 +94,10 @@ class ProvisionError(HarnessError):
 
 class BootError(ProvisionError):
     """A guest that was started ended in its boot, or did not answer in time, while its host did."""
+
+
+class GuestDied(HarnessError):
+    """A guest ended, or stopped to answer for good, before anybody asked it to: no wait on it may go on."""
 
 
 class ClaimError(HarnessError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from harness.errors import HarnessError
 from harness.model.evidence import Engine
 from harness.model.inventory import SshAccess
 
@@ -35,6 +36,16 @@ class CommandResult:
     def complaint(self) -> str:
         """Standard error as text in the same way, without blanks around it: what to tell when it failed."""
         return self.stderr.decode("utf-8", "backslashreplace").strip()
+
+
+class Life(Protocol):
+    """Whether a machine that commands are run on still lives, where somebody watches it."""
+
+    def require(self) -> None:
+        """Raise once it can never answer again (GuestDied). Asked every second while a command runs."""
+
+    def explained(self, error: HarnessError) -> HarnessError:
+        """What to raise for a command that the machine did not answer: why, if that is known."""
 
 
 class Transport(Protocol):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import harness
 from harness.errors import RecordError
+from harness.model.death import GuestDeath
 from harness.model.evidence import (
     Asked,
     Engine,
@@ -30,7 +31,7 @@ from harness.model.evidence import (
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.pci import PciAddress
-from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
 from harness.model.sku import Sku
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
@@ -319,6 +320,14 @@ class Recorder:
         self.log.append(
             Kind.GUEST_OBSERVED, {"guest": guest, "observed": to_data(observed), "files": list(files)}
         )
+
+    def guest_looked_at(self, guest: str, look: PlacementLook) -> None:
+        """Where the guest was at a later moment."""
+        self.log.append(Kind.GUEST_LOOKED_AT, {"guest": guest, "look": to_data(look)})
+
+    def guest_died(self, guest: str, death: GuestDeath) -> None:
+        """The guest ended before anybody asked it to."""
+        self.log.append(Kind.GUEST_DEATH, {"guest": guest, "death": to_data(death)})
 
     def guest_kernel_log(self, guest: str, lines: tuple[str, ...] | None) -> None:
         """Guest kernel lines of interest at the end; None when they could not be read."""

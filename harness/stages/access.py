@@ -14,7 +14,7 @@ from harness.cleanups import Cleanups
 from harness.errors import ConfigError
 from harness.model.evidence import Engine
 from harness.model.inventory import HostFile, LabFile, SshAccess
-from harness.ports import Clock, HostControl, HostEnd, Hypervisor
+from harness.ports import Clock, HostControl, HostEnd, Hypervisor, Life
 
 Labs = Callable[[str], LabFile]
 """Finds a lab description by name (``harness.config`` loads it from the inventory)."""
@@ -36,10 +36,13 @@ class HostAccess:
     ended: Callable[[], HostEnd | None] = lambda: None
     """How the host ended, as its control knows (``harness.ports.HostControl.ended``)."""
 
-    def guest(self, access: SshAccess, *, name: str, recorder: Recorder | None = None) -> SshTransport:
-        """A transport into a guest of this host, through the host's own connection."""
+    def guest(
+        self, access: SshAccess, *, name: str, recorder: Recorder | None = None, life: Life | None = None
+    ) -> SshTransport:
+        """A transport into a guest of this host, through the host's own connection. No wait on it outlasts
+        the guest's ``life``."""
         through = self.transport if isinstance(self.transport, SshTransport) else None
-        return SshTransport(access, name=name, through=through, recorder=recorder)
+        return SshTransport(access, name=name, through=through, recorder=recorder, life=life)
 
 
 class _Present:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.errors import HarnessError, RecordError, WorkloadError
+from harness.errors import GuestDied, HarnessError, RecordError, WorkloadError
 from harness.model.evidence import WorkloadResult
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
@@ -15,6 +15,7 @@ from harness.model.sku import Sku
 from harness.ports import Clock, CommandResult, Transport
 from harness.record.recorder import Recorder
 from harness.stages.boundary import stage_error
+from harness.stages.midway import Midway
 from harness.workloads import (
     WORKLOADS,
     GuestDevice,
@@ -72,6 +73,10 @@ class Burn:
     """Devices in which an earlier tenant of this run left its pattern; grows as guests come and go."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set when the run ends early, while loads of several guests run beside each other."""
+    in_the_middle: Callable[[], None] = lambda: None
+    """Called once, when half of the burn is over, beside a load that runs where one does."""
+    meanwhile: Callable[[], None] = lambda: None
+    """Called again and again while a load runs."""
 
 
 def longest_seconds(profile: Profile, workloads: tuple[str, ...]) -> float:
@@ -84,12 +89,14 @@ def longest_seconds(profile: Profile, workloads: tuple[str, ...]) -> float:
 
 def burn(task: Burn, connection: Transport) -> None:
     """Run every workload, whose payload is there (``put_payload``), and record what each brought back. One
-    that breaks does not end the others, but no further round begins after it.
+    that breaks does not end the others, but no further round begins after it. Raises GuestDied.
 
     Rounds go on until the loads' own clocks show the time that the profile demands: by them it is judged
     (``workload.burn_time``): on a busy machine it takes seconds to start the first and to hear of the last.
     """
     begun, due = task.clock.monotonic(), task.profile.burn_seconds
+    midway = Midway(task.in_the_middle, task.clock, seconds=due, loads=len(task.workloads))
+    task = replace(task, meanwhile=midway.pass_by)
     number = 0
     whole = not task.cancelled.is_set()
     while whole and (not number or another_round(task.results, task.clock.monotonic() - begun, due)):
@@ -101,7 +108,9 @@ def burn(task: Burn, connection: Transport) -> None:
         for at, name in enumerate(task.workloads, 1):
             left = f"; then {', '.join(task.workloads[at:])}" if task.workloads[at:] else ""
             task.progress(f"load {at} of {len(task.workloads)}: {name}{left}")
+            midway.load_starts()
             tried.append(_attempt(task, connection, name, number))
+            midway.pass_by()
         found = [result for result in tried if result is not None]
         # A round in which nothing ran would come again at once, for hours.
         whole = len(found) == len(tried) and any(result.status == "done" for result in found)
@@ -123,7 +132,7 @@ def _attempt(task: Burn, connection: Transport, name: str, number: int) -> Workl
         return None
     try:
         result = _run(task, connection, workload(name), number)
-    except RecordError:
+    except (RecordError, GuestDied):
         raise
     except HarnessError as error:
         task.recorder.error(stage_error(error, f"burn {name}", task.guest))
@@ -138,6 +147,7 @@ def leave(task: Burn, connection: Transport) -> None:
 
     Call it when the loads are over and nobody watches any more: it holds all memory until the guest is
     switched off. Where it cannot be left that is recorded; then nobody can say what the next tenant got.
+    Raises GuestDied.
     """
     if device.WORKLOAD.name not in task.workloads:
         return
@@ -153,6 +163,8 @@ def leave(task: Burn, connection: Transport) -> None:
         collected = connection.run(runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=label)
         output = runs.parse_collected(_output(collected, "collect"), job.key).stdout
         held, why = residue.left(job, output)
+    except GuestDied:
+        raise
     except HarnessError as error:
         task.recorder.error(stage_error(error, "leave", task.guest))
         task.progress(f"nothing was left in the GPUs for the next tenant: {error.message}")
@@ -238,6 +250,7 @@ def _await(task: Burn, connection: Transport, name: str, job: Job, payload: tupl
     while status.state == "running":
         if task.cancelled.is_set():
             raise WorkloadError(f"{name} was not waited for: the run ends early")
+        task.meanwhile()
         waited = task.clock.monotonic() - begun
         if waited > deadline:
             task.progress(f"{name}: over its {deadline:.0f} s, stopping it")

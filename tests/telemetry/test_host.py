@@ -241,6 +241,14 @@ def test_the_kernel_log_is_read_between_the_samples_and_losses_are_counted() -> 
     assert (event.source, event.at, event.family, event.ruling) == ("host", 5.0, Family.BUS, Ruling.STOP)
 
 
+def test_what_a_program_wrote_into_the_hosts_log_is_no_event_and_no_loss() -> None:
+    records = "3,4,4000000,-;first\n12,5,5000000,-;mce: CPU3: Core temperature above threshold\n"
+    text = begin() + sample(0, 10) + records + "4,6,6000000,-;mce: CPU4: Core temperature above threshold\n"
+    log = summed(text + sample(1, 15) + bye(16)).kernel
+    assert log is not None
+    assert (log.lines, log.dropped, [event.at for event in log.events]) == (3, 0, [6.0])
+
+
 def test_a_kernel_log_that_may_not_be_read_was_not_followed() -> None:
     log = summed(begin() + f"{NONCE} kernel 1\n" + sample(0, 10) + bye(11)).kernel
     assert log is not None
