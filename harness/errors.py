@@ -18,6 +18,7 @@ could not do or read something; it becomes an ERROR in one place (``harness.stag
     ├── ReleaseError             something acquired could not be given back
     ├── WorkloadError            a workload could not be prepared, started or collected
     ├── LabError                 the emulated candidate host could not be built or booted
+    ├── HostEnded                a host that was started for this run ended while it was used
     ├── ImageError               a disk image could not be built or verified
     └── RecordError              a run directory is damaged, truncated or of an unknown version
 """
@@ -113,6 +114,10 @@ class WorkloadError(HarnessError):
 
 class LabError(HarnessError):
     """The emulated candidate host could not be built, booted or reached."""
+
+
+class HostEnded(HarnessError):
+    """A host that was started for this run (the lab) ended under it: the cause of all that broke after."""
 
 
 class ImageError(HarnessError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.checks import (
+    changes,
     cpu,
     death,
     disturbance,
@@ -66,6 +67,7 @@ CHECKS: tuple[Check, ...] = (
     *telemetry_work.CHECKS,
     *telemetry_kernel.CHECKS,
     *telemetry_host.CHECKS,
+    *changes.CHECKS,
     *residue.CHECKS,
     *release.CHECKS,
     *kernel_log.CHECKS,

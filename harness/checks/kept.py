@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
-from harness.checks.answers import failed, guest, listing, ok, why_no_guest
+from harness.checks.answers import error, failed, guest, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.changes import asides, references, watched, words
 from harness.model.evidence import GuestEvidence
+from harness.model.host_change import Weight
 from harness.model.inventory import Profile
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.placement import Difference, Moment, ObservedPlacement, PlacementLook, PlacementPlan
@@ -20,6 +22,7 @@ from harness.placement.compare import (
     compare_state,
     compare_threads,
 )
+from harness.telemetry.host_table import WATCHED, About
 
 _REMEDY = (
     "find what did that at that time and keep it away: a person or a tool with virsh (vcpupin, suspend, "
@@ -37,16 +40,35 @@ def _kept(case: Case, subject: Subject) -> CheckResult:
         found, unknown = _look(case.profile, evidence.plan, evidence.observed, look)
         wrong += found
         silent += unknown
-    refs = _refs(evidence, [*wrong, *silent])
-    if wrong:
-        more = f" (in {len(wrong)} places)" if len(wrong) > 1 else ""
-        said = listing(wrong, most=4)
-        return failed(f"it did not stay as planned{more}: {said}", _REMEDY, Action.FIX_CONFIG, evidence=refs)
+    telemetry = case.evidence.host_telemetry
+    changes = [c for c in telemetry.changes if c.guest == evidence.name] if telemetry is not None else []
+    wrong += [words(change) for change in changes if change.weight is Weight.HARMFUL]
+    doubtful = [words(change) for change in changes if change.weight is Weight.DOUBTFUL]
+    refs = _refs(evidence, [*wrong, *doubtful, *silent])
+    if telemetry is not None and changes:
+        refs = (*refs, *references(telemetry, changes))
+    if wrong or doubtful:
+        found = [*wrong, *doubtful]
+        more = f" (in {len(found)} places)" if len(found) > 1 else ""
+        said = f"it did not stay as planned{more}: {listing(found, most=4)}"
+        if wrong:
+            return failed(said, _REMEDY, Action.FIX_CONFIG, evidence=refs)
+        return error(said, _REMEDY, evidence=refs)
     silent += _never_looked(case, evidence)
+    seen = watched(case)
+    if not seen.closed:
+        silent.append("the host was not watched to the end (host.watched)")
+    asked = seen.asked
+    silent += [f"nobody read while its loads ran: {name}" for name in _due(evidence) if not asked.get(name)]
     if silent:
         raise MissingEvidence(listing(silent, most=4))
     moments = " and ".join(_when(look) for look in evidence.looks)
-    return ok(f"as planned {moments}", evidence=refs)
+    reads = min(asked[name] for name in _due(evidence))
+    return ok(f"as planned {moments}; unchanged in {reads} readings between{asides(changes)}", evidence=refs)
+
+
+def _due(evidence: GuestEvidence) -> list[str]:
+    return [f"{row.name} of {evidence.name}" for row in WATCHED if row.due and row.about is About.GUEST]
 
 
 def _look(
@@ -102,8 +124,7 @@ def _never_looked(case: Case, evidence: GuestEvidence) -> list[str]:
 
 
 def _when(look: PlacementLook) -> str:
-    at = look.observed.at if look.observed is not None else None
-    return look.moment.value if at is None else f"{look.moment.value} (host up {at:.0f} s)"
+    return look.moment.value if look.at is None else f"{look.moment.value} (host up {look.at:.0f} s)"
 
 
 def _words(difference: Difference) -> str:

@@ -9,7 +9,9 @@ from harness.faults import (
     gpu,
     guests,
     host,
+    host_changes,
     placement,
+    series,
     telemetry,
     telemetry_host,
 )
@@ -22,7 +24,9 @@ FAULTS: tuple[Fault, ...] = (
     *guests.FAULTS,
     *deaths.FAULTS,
     *telemetry.FAULTS,
+    *series.FAULTS,
     *telemetry_host.FAULTS,
+    *host_changes.FAULTS,
     *expectations.FAULTS,
     *disturbance.FAULTS,
 )

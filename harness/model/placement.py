@@ -177,6 +177,8 @@ class PlacementLook:
     moment: Moment
     observed: ObservedPlacement | None
     """None when it could not be read; ``detail`` says why."""
+    at: float | None = None
+    """When the look was taken, in seconds since the host's boot; None when not even that could be asked."""
     files: tuple[str, ...] = ()
     detail: str = ""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from harness.model.host_change import HostChange
 from harness.model.outcome import Action
 from harness.model.pci import PciAddress
 
@@ -342,7 +343,14 @@ class HostTelemetry:
     here was never looked at while its guest ran."""
     hugepages_free_min: dict[str, int] = field(default_factory=dict)
     """``node/page bytes`` to the fewest free pages seen."""
+    changes: tuple[HostChange, ...] = ()
+    """What changed that should not have, in the order of time."""
+    asked: dict[str, int] = field(default_factory=dict)
+    """Watched property, and ``property of guest``, to how often it was read; 0 where it never could be."""
     kernel: KernelLog | None = None
+    emulator_mended: int = 0
+    """How often the lab's guard had to mend what its emulator lost, by its own lines in the kernel's log
+    (``harness/native/lapic_guard.c``); 0 on every real host."""
     problems: tuple[str, ...] = ()
     spool: str = ""
     detail: str = ""

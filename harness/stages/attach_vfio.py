@@ -20,6 +20,7 @@ from harness.stages.guest import (
     GuestLife,
     GuestSite,
     burn_guest,
+    end_window,
     hang_up,
     last_words,
     observe_placement,
@@ -160,6 +161,7 @@ class GuestGroup:
         try:
             for guest in self.guests:
                 record_death(guest, "")
+                end_window(guest)
             if orderly and not self.parted:
                 self.parted = True
                 for guest in self.guests:

@@ -24,10 +24,11 @@ from harness.stages.guest_devices import guest_devices
 from harness.stages.images import HostImage
 from harness.stages.keys import GuestKeys, make_keys
 from harness.stages.network import RunNetwork
-from harness.stages.observe import look_again, observe_guest
+from harness.stages.observe import host_uptime, look_again, observe_guest
 from harness.stages.provision import GuestPlace
 from harness.stages.pulse import Pulse, died
 from harness.stages.watch import NvmlStandin, Watch, watched
+from harness.telemetry.host_grounds import GuestWindow
 from harness.telemetry.standin import scenario_text
 from harness.workloads import GuestDevice
 from harness.workloads.applicable import absence, models
@@ -188,8 +189,30 @@ def observe_placement(guest: GuestLife) -> None:
                 domain=guest.place.domain,
             )
             context.recorder.guest_observed(guest.name, guest.observed, files)
+            _begin_window(guest, plan, guest.observed)
     except Stopped:
         guest.progress("the placement could not be read; going on")
+
+
+def _begin_window(guest: GuestLife, plan: PlacementPlan, observed: ObservedPlacement) -> None:
+    """From here on nothing of it may change."""
+    if observed.at is not None:
+        guest.host.windows[guest.name] = GuestWindow(
+            guest=guest.name, domain=guest.place.domain, devices=plan.hostdevs, start=observed.at
+        )
+
+
+def end_window(guest: GuestLife, at: float | None = None) -> None:
+    """From here on it may be changed: ``at`` seconds after the host's boot, or now. Safe to call twice."""
+    window = guest.host.windows.get(guest.name)
+    if window is None or window.end is not None:
+        return
+    at = at if at is not None else host_uptime(guest.host.access.transport)
+    if at is None:
+        # Nobody knows until when it was to stay: what its release changes would look like a fault.
+        del guest.host.windows[guest.name]
+    else:
+        guest.host.windows[guest.name] = replace(window, end=at)
 
 
 def look_at(guest: GuestLife, moment: Moment) -> None:
@@ -209,6 +232,8 @@ def look_at(guest: GuestLife, moment: Moment) -> None:
         moment=moment,
     )
     context.recorder.guest_looked_at(guest.name, look)
+    if moment is Moment.END:
+        end_window(guest, look.at)
     if look.detail:
         guest.progress(f"the placement could not be read {moment}: {look.detail}")
 

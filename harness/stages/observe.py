@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from harness.errors import HarnessError, ProvisionError, RecordError
 from harness.model.placement import Moment, ObservedPlacement, PlacementLook, PlacementPlan
@@ -10,6 +11,8 @@ from harness.placement import observe_frame, observe_qmp
 from harness.placement.observe import observe
 from harness.ports import CommandResult, Hypervisor, Transport
 from harness.record.recorder import Recorder
+
+_UPTIME_SECONDS = 20.0
 
 
 def observe_guest(
@@ -54,17 +57,30 @@ def look_again(
     except RecordError:
         raise
     except HarnessError as error:
-        return PlacementLook(moment=moment, observed=None, detail=error.message)
+        return PlacementLook(moment=moment, observed=None, at=host_uptime(host), detail=error.message)
+    at = observed.at
     if observed.state not in (None, "running"):
-        return PlacementLook(moment=moment, observed=observed, files=files)
+        return PlacementLook(moment=moment, observed=observed, at=at, files=files)
     try:
         inside = _inside(guest, nonce, plan.guest)
         observed = observe(plan, host=seen.stdout, qmp=answers, guest=inside.stdout)
     except RecordError:
         raise
     except HarnessError as error:
-        return PlacementLook(moment=moment, observed=observed, files=files, detail=error.message)
-    return PlacementLook(moment=moment, observed=observed, files=(*files, inside.transcript))
+        return PlacementLook(moment=moment, observed=observed, at=at, files=files, detail=error.message)
+    return PlacementLook(moment=moment, observed=observed, at=at, files=(*files, inside.transcript))
+
+
+def host_uptime(host: Transport) -> float | None:
+    """Seconds since the host's boot; None when it does not say."""
+    try:
+        told = host.run(("cat", "/proc/uptime"), deadline=_UPTIME_SECONDS, label="host-uptime").text
+    except RecordError:
+        raise
+    except HarnessError:
+        return None
+    match = re.match(r"(\d{1,11}\.\d{1,9}) ", told)
+    return None if match is None else float(match[1])
 
 
 def _outside(

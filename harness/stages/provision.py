@@ -60,6 +60,11 @@ DOMAIN_PREFIX = "shakedown-"
 """What the names of all our domains begin with."""
 
 
+def run_prefix(run: str) -> str:
+    """What the names of all domains of a run begin with."""
+    return f"{DOMAIN_PREFIX}{run}-"
+
+
 def guest_place(run: str, guest: str, number: int, work_dir: str) -> GuestPlace:
     """Names of a guest on the host, derived from the run's key: the same run finds them again.
 

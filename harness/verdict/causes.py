@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.errors import HostEnded
 from harness.model.evidence import Evidence, GuestEvidence, StageError
 from harness.model.outcome import CoverageCell, Decision, Outcome, Severity
 from harness.verdict.decide import GUEST_DIED, left_open, stage_broke
@@ -81,7 +82,8 @@ def _of_cell(
     evidence: Evidence,
     guest: GuestEvidence | None,
 ) -> StageError | None:
-    """The cause that a cell names itself; else that of its guest; else what kept the host from being had."""
+    """The cause that a cell names itself; else that of its guest; else the host's end, or what kept it from
+    being had."""
     if cell.reason.startswith(_CHOSEN):
         return None
     named = next((e for e in errors if e.message and e.message in cell.reason), None)
@@ -91,5 +93,8 @@ def _of_cell(
         theirs = [e for e in errors if e.subject and e.subject in (guest.name, guest.group)]
         if theirs:
             return next((e for e in theirs if e.kind == GUEST_DIED), theirs[0])
+    ended = next((e for e in errors if e.kind == HostEnded.__name__), None)
+    if ended is not None:
+        return ended
     lost = evidence.facts is None or (guest is not None and not guest.reached and guest.no_plan is None)
     return next((e for e in errors if not e.subject and (lost or e is _INTERRUPTION)), None)

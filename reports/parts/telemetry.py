@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.model.evidence import GuestEvidence
+from harness.model.host_change import HostChange
 from harness.model.record import RunRecord
 from harness.model.telemetry import (
     GpuTelemetry,
@@ -290,10 +291,22 @@ def host_rows(telemetry: HostTelemetry) -> tuple[tuple[str, str], ...]:
         speed = "" if device.speed_gts_max is None else f"{number(device.speed_gts_max)} GT/s at its best"
         width = "" if device.width_max is None else f"x{device.width_min} to x{device.width_max}"
         errors = ", ".join(f"{name} +{count}" for name, count in device.aer.items() if count)
-        away = f"AWAY in {device.missing} of {device.samples} samples" if device.missing else ""
+        away = (
+            f"AWAY in {device.missing} of {device.samples + device.missing} samples" if device.missing else ""
+        )
         said = [part for part in (speed, width, errors, away) if part]
         rows.append((f"device {device.device}", ", ".join(said) or "no link, no error counters"))
+    rows += [_change(change) for change in telemetry.changes]
     return tuple(rows)
+
+
+def _change(change: HostChange) -> tuple[str, str]:
+    """What changed while loads ran, from what to what, and when."""
+    whose = f" of {change.guest}" if change.guest else ""
+    at = "" if change.at is None else f", seen at {change.at:.0f} s"
+    back = "" if change.until is None else f", as before again at {change.until:.0f} s"
+    said = f"{change.subject}: {change.before} -> {change.after}{at}{back} ({change.source})"
+    return f"{change.weight.value} change of {change.what}{whose}", said
 
 
 def not_planned(record: RunRecord) -> tuple[tuple[str, str, str], ...]:

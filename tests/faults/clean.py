@@ -110,6 +110,7 @@ def evidence() -> Evidence:
             tuple(d.address for d in before.pci_devices if d.id == "1234:11e8"),
             tuple(d.address for d in before.pci_devices if d.class_code == "060400"),
             {cpu for guest in guests if guest.plan is not None for cpu in guest.plan.vcpupin.values()},
+            tuple(guest.name for guest in guests),
         ),
         system=tuple(
             SystemAnswer(question=q, ok=True, detail="as it should be")
@@ -172,6 +173,7 @@ def _guest(
             PlacementLook(
                 moment=moment,
                 observed=replace(_landed(decided), at=at, state="running"),
+                at=at,
                 files=(f"transcripts/{request.name}-looked-at-{at:.0f}.txt",),
             )
             for moment, at in ((Moment.MIDDLE, 1100.0), (Moment.END, 1200.0))

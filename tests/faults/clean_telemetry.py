@@ -14,6 +14,7 @@ from harness.model.telemetry import (
     Slice,
     Stretch,
 )
+from harness.telemetry.host_table import WATCHED, About
 
 LOAD_SECONDS = 60.0
 STARTED = 20.0
@@ -193,7 +194,9 @@ def guest(name: str, workloads: tuple[str, ...], gpus: tuple[PciAddress, ...]) -
     )
 
 
-def host(gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...], cpus: set[int]) -> HostTelemetry:
+def host(
+    gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...], cpus: set[int], guests: tuple[str, ...] = ()
+) -> HostTelemetry:
     """The host beside them: cards that show no link of their own, the ports above them, the guests' CPUs."""
     bare = [HostDeviceTelemetry(device=address, samples=60) for address in gpus]
     linked = [
@@ -232,6 +235,11 @@ def host(gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...], cpus: set[
         foreign_tasks={str(cpu): () for cpu in sorted(cpus)},
         steal_seconds={"0": 0.0, "1": 0.01},
         hugepages_free_min={"0/2097152": 12},
+        asked={
+            f"{row.name} of {guest}" if row.about is About.GUEST else row.name: 40
+            for row in WATCHED
+            for guest in guests
+        },
         kernel=KernelLog(source="host", followed_from=990.0, followed_to=1301.0, lines=77),
         spool="telemetry/host.spool.jsonl",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from harness.images.guest import GuestImage
 from harness.model.evidence import Engine, Evidence
 from harness.model.guest import GuestDemand, GuestRequest
 from harness.model.inventory import HostFile, Profile, SshAccess
-from harness.ports import Life
+from harness.ports import HostEnd, Life
 from harness.progress import Progress
 from harness.record.attempts import assemble
 from harness.record.events import read_events
@@ -92,6 +93,7 @@ class FakeAccess:
     name: str = "fake"
     engine: Engine = Engine(description="a machine in memory")
     ssh: SshAccess | None = None
+    ended: Callable[[], HostEnd | None] = lambda: None
 
     @property
     def transport(self) -> FakeTransport:
