@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import date
 
 from harness.checks import CHECK_IDS, CHECKS, USER
+from harness.config_series import check_series
 from harness.model.guest import AttachMode
 from harness.model.inventory import GroupSpec, HostFile, LabFile, LimitSpec, Profile, Waiver
 from harness.model.outcome import Severity, SubjectKind
@@ -64,6 +65,7 @@ _STANDIN_WHAT = {
     StandinFaultKind.PROCESS: "compute|graphics",
 }
 """What the text of a fault may be (nvml_standin*.c); kinds that are not here take none."""
+_BY_CHANCE = (StandinFaultKind.HANG, StandinFaultKind.UNSUPPORTED, StandinFaultKind.FAILING)
 
 
 def check_host(host: HostFile, source: YamlSource) -> None:
@@ -267,6 +269,7 @@ def check_standin(scenario: StandinScenario, source: YamlSource) -> None:
             source.wrong((key,), f"{len(given)} are more than the {most} that fit")
     for index, fault in enumerate(scenario.faults):
         _standin_fault(fault, source, ("faults", index))
+    check_series(scenario, source)
 
 
 def _standin_fault(fault: StandinFault, source: YamlSource, loc: Loc) -> None:
@@ -274,6 +277,11 @@ def _standin_fault(fault: StandinFault, source: YamlSource, loc: Loc) -> None:
         _between(fault.gpu, 0, MOST_GPUS - 1, source, (*loc, "gpu"))
     if fault.at < 0 or (fault.until is not None and fault.until <= fault.at):
         source.wrong((*loc, "at"), "a fault begins at 0 s or later, and before it is over")
+    if not 0 < fault.probability <= 1:
+        source.wrong((*loc, "probability"), f"{fault.probability} is not above 0 and at most 1")
+    elif fault.probability < 1 and fault.kind not in _BY_CHANCE:
+        message = f"{fault.kind} strikes or does not: only {', '.join(_BY_CHANCE)} strike calls by chance"
+        source.wrong((*loc, "probability"), message)
     pattern = _STANDIN_WHAT.get(fault.kind, "")
     if len(fault.what) > 150 or not fault.what.isprintable() or not re.fullmatch(pattern, fault.what):
         remedy = f"for {fault.kind} it has the form {pattern}" if pattern else f"{fault.kind} takes none"

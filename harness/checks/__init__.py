@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.checks import (
     changes,
     cpu,
+    death,
     disturbance,
     engine,
     expectations,
@@ -29,6 +30,8 @@ from harness.checks import (
     telemetry_kernel,
     telemetry_link,
     telemetry_memory,
+    telemetry_settings,
+    telemetry_work,
     virtualization,
     workloads,
 )
@@ -51,6 +54,7 @@ CHECKS: tuple[Check, ...] = (
     *placement.CHECKS,
     *guest.CHECKS,
     *kept.CHECKS,
+    *death.CHECKS,
     *workloads.CHECKS,
     *expectations.CHECKS,
     *virtualization.CHECKS,
@@ -59,6 +63,8 @@ CHECKS: tuple[Check, ...] = (
     *telemetry_gpu.CHECKS,
     *telemetry_memory.CHECKS,
     *telemetry_link.CHECKS,
+    *telemetry_settings.CHECKS,
+    *telemetry_work.CHECKS,
     *telemetry_kernel.CHECKS,
     *telemetry_host.CHECKS,
     *changes.CHECKS,

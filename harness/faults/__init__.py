@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from harness.faults import (
+    deaths,
     disturbance,
     expectations,
     gpu,
@@ -20,6 +21,7 @@ FAULTS: tuple[Fault, ...] = (
     *gpu.FAULTS,
     *placement.FAULTS,
     *guests.FAULTS,
+    *deaths.FAULTS,
     *telemetry.FAULTS,
     *telemetry_host.FAULTS,
     *host_changes.FAULTS,

@@ -93,6 +93,7 @@ _OF_A_GUEST = (
     "placement.devices",
     "placement.kept",
     "guest.reached",
+    "guest.alive",
     "guest.gpu_errors",
     "guest.kernel_log",
     "workload.answer",
@@ -111,6 +112,8 @@ _OF_A_GUEST = (
     "gpu.retired_memory",
     "gpu.pcie_under_load",
     "gpu.nvlink",
+    "gpu.settings",
+    "gpu.work",
     "telemetry.coverage",
     "telemetry.present",
     "telemetry.alive",
@@ -135,7 +138,7 @@ FAULTS = (
         must_trip="guest.started",
         corrupt=lambda e: with_guest(e, started=False, reached=False, boot_seconds=None),
         outcome=None,
-        also=("guest.reached", "release.devices", "release.memory", "release.orderly"),
+        also=("guest.reached", "guest.alive", "release.devices", "release.memory", "release.orderly"),
     ),
     Fault(
         id="guest-silent",
@@ -300,6 +303,7 @@ FAULTS = (
         title="The guest was gone before anybody asked it to end",
         must_trip="release.orderly",
         corrupt=lambda e: with_release(e, ended_before=True),
+        also=("guest.alive",),
     ),
     Fault(
         id="release-step-failed",
@@ -313,7 +317,7 @@ FAULTS = (
         must_trip="release.devices",
         corrupt=lambda e: with_guest(e, release=None),
         outcome=None,
-        also=("release.memory", "release.leftovers", "release.orderly"),
+        also=("guest.alive", "release.memory", "release.leftovers", "release.orderly"),
     ),
     Fault(
         id="unlisted-device",

@@ -173,6 +173,8 @@ FAULTS = (
             "gpu.retired_memory",
             "gpu.pcie_under_load",
             "gpu.nvlink",
+            "gpu.settings",
+            "gpu.work",
         ),
     ),
     Fault(

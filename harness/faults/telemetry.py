@@ -9,7 +9,7 @@ from harness.errors import ConfigError
 from harness.faults.base import Fault, guest, with_guest
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome
-from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry
+from harness.model.telemetry import Change, Doubt, Gap, GpuTelemetry, GuestTelemetry, Stretch
 
 _OF_ONE_GPU = (
     "telemetry.coverage",
@@ -25,6 +25,8 @@ _OF_ONE_GPU = (
     "gpu.retired_memory",
     "gpu.pcie_under_load",
     "gpu.nvlink",
+    "gpu.settings",
+    "gpu.work",
     "gpu.memory_size",
 )
 """Checks that have nothing to judge without a GPU's samples."""
@@ -84,7 +86,7 @@ def _gap(evidence: Evidence) -> Evidence:
     load = watched(evidence).loads[0]
     gap = Gap(start=load.start + 10.0, end=load.start + 17.0, reason="the guest stood still")
     covered = _first(evidence).load_seconds - gap.seconds
-    return _gpu(evidence, gaps=(gap,), covered_seconds=covered)
+    return _gpu(evidence, gaps=(gap,), covered_seconds=covered, longest_silence=gap.seconds)
 
 
 def _unwindowed(evidence: Evidence) -> Evidence:
@@ -93,18 +95,33 @@ def _unwindowed(evidence: Evidence) -> Evidence:
     return with_telemetry(evidence, loads=(replace(first, key="another-run"), *rest))
 
 
-def _frozen(evidence: Evidence) -> Evidence:
-    stuck = evidence
-    for name in ("energy", "power"):
-        series = _first(stuck).series[name]
-        stuck = _series(
-            stuck,
-            name,
-            first=series.last,
-            minimum=series.maximum,
-            unchanged_seconds=_first(stuck).load_seconds,
-        )
-    return stuck
+def _doubt(evidence: Evidence, name: str, rule: str, said: str) -> Evidence:
+    """A sensor that cannot be believed."""
+    load = watched(evidence).loads[0]
+    doubt = Doubt(rule=rule, start=load.start + 5.0, end=load.end, said=said)
+    return _series(evidence, name, doubts=(doubt,))
+
+
+def _change(evidence: Evidence, name: str, before: float | str, after: float | str) -> Evidence:
+    """A setting or identity that changed ten seconds into the first load."""
+    at = watched(evidence).loads[0].start + 10.0
+    return _gpu(evidence, changes=(Change(name=name, at=at, before=before, after=after),))
+
+
+def _held(evidence: Evidence, name: str, value: float) -> Evidence:
+    """A link that was good at first and then fell."""
+    load = watched(evidence).loads[0]
+    series = _first(evidence).series[name]
+    fallen = Stretch(value=value, start=load.start + 20.0, end=load.end)
+    levels = series.levels | {f"{value:g}": fallen.seconds}
+    return _series(evidence, name, minimum=value, levels=levels, held=(*series.held, fallen))
+
+
+def _parts(evidence: Evidence, **changes: Any) -> Evidence:
+    """The second half of the first GPU's loads went otherwise."""
+    parts = _first(evidence).slices
+    half = len(parts) // 2
+    return _gpu(evidence, slices=(*parts[:half], *(replace(part, **changes) for part in parts[half:])))
 
 
 def _slow(evidence: Evidence) -> Evidence:
@@ -215,9 +232,89 @@ FAULTS = (
     ),
     Fault(
         id="frozen-sensors",
-        title="Power and energy stand still under load",
+        title="Power stands still under load",
         must_trip="telemetry.alive",
-        corrupt=_frozen,
+        corrupt=lambda e: _doubt(e, "power", "frozen", "power stood at 640 W for 55.0 s under load"),
+        outcome=Outcome.ERROR,
+    ),
+    Fault(
+        id="cold-thermometer",
+        title="The thermometer reads 0 degrees",
+        must_trip="telemetry.alive",
+        corrupt=lambda e: _doubt(e, "temperature", "impossible", "temperature read 0 degC"),
+        outcome=Outcome.ERROR,
+        also=("gpu.temperature",),
+    ),
+    Fault(
+        id="energy-fell",
+        title="The energy counter fell",
+        must_trip="telemetry.alive",
+        corrupt=lambda e: _doubt(e, "energy", "fell", "energy fell from 5000 to 12 at 61.0 s"),
+        outcome=Outcome.ERROR,
+    ),
+    Fault(
+        id="errors-forgotten",
+        title="The counter of uncorrected errors was reset under load",
+        must_trip="gpu.ecc_errors",
+        corrupt=lambda e: _doubt(e, "ecc_uncorrected", "fell", "ecc_uncorrected fell from 3 to 0 at 61.0 s"),
+        outcome=None,
+        also=("telemetry.alive",),
+    ),
+    Fault(
+        id="power-limit-changed",
+        title="The power limit was lowered in mid-run",
+        must_trip="gpu.settings",
+        corrupt=lambda e: _change(e, "power_limit", 700.0, 400.0),
+        also=("gpu.power",),
+    ),
+    Fault(
+        id="card-swapped",
+        title="Another card answers under the same address",
+        must_trip="gpu.settings",
+        corrupt=lambda e: _change(e, "uuid", "GPU-1", "GPU-2"),
+    ),
+    Fault(
+        id="settings-unasked",
+        title="Limits and identity were read once and never again",
+        must_trip="gpu.settings",
+        corrupt=lambda e: _gpu(e, settings_asked=None),
+        outcome=None,
+    ),
+    Fault(
+        id="idle-under-load",
+        title="The GPU did nothing while its load ran",
+        must_trip="gpu.work",
+        corrupt=lambda e: _parts(
+            e, util_gpu=0.0, util_gpu_max=0.0, power=91.0, power_max=92.0, busy=0.0, clock_busy=None, free=0.0
+        ),
+    ),
+    Fault(
+        id="clock-drifts",
+        title="The clock fell, and nothing was said to hold it back",
+        must_trip="gpu.work",
+        corrupt=lambda e: _parts(e, free=0.98, clock_free=792.0, capped=0.0, power_capped=None),
+    ),
+    Fault(
+        id="capped-low",
+        title="The power cap binds at half of the limit",
+        must_trip="gpu.work",
+        corrupt=lambda e: _parts(e, power=350.0, power_capped=350.0),
+    ),
+    Fault(
+        id="clocks-set",
+        title="Application clocks were left set",
+        must_trip="gpu.work",
+        corrupt=lambda e: _gpu(
+            e,
+            slices=tuple(replace(p, set_share=0.98, clock_busy=1200.0, capped=0.0) for p in _first(e).slices),
+        ),
+    ),
+    Fault(
+        id="parts-unrecorded",
+        title="Nobody knows how the loads went",
+        must_trip="gpu.work",
+        corrupt=lambda e: _gpu(e, slices=()),
+        outcome=None,
     ),
     Fault(
         id="hot-clocks",
@@ -347,6 +444,12 @@ FAULTS = (
         title="The link had half its lanes under load",
         must_trip="gpu.pcie_under_load",
         corrupt=lambda e: _state(e, "pcie_width", 8.0),
+    ),
+    Fault(
+        id="link-fell",
+        title="The link fell to generation 1 when the card was hot",
+        must_trip="gpu.pcie_under_load",
+        corrupt=lambda e: _held(e, "pcie_gen", 1.0),
     ),
     Fault(
         id="replays",

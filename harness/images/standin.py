@@ -35,7 +35,7 @@ def standin_sources() -> tuple[Path, ...]:
 def compile_argv(compiler: str, sources: tuple[Path, ...], output: str) -> tuple[str, ...]:
     """The command that makes the library; it needs nothing but a C compiler and the C library."""
     files = [str(path) for path in sources if path.suffix == ".c"]
-    return (compiler, *FLAGS, f"-Wl,-soname,{LIBRARY}", "-o", output, *files)
+    return (compiler, *FLAGS, f"-Wl,-soname,{LIBRARY}", "-o", output, *files, "-lm")
 
 
 def ensure_standin(progress: Callable[[str], None], *, root: Path | None = None) -> Path:

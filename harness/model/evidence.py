@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.model.death import GuestDeath
 from harness.model.guest import AttachMode, GuestRequest
 from harness.model.outcome import Measurement, Outcome, SubjectKind
 from harness.model.pci import PciAddress
@@ -170,6 +171,8 @@ class GuestEvidence:
     results: tuple[WorkloadResult, ...] = ()
     residue: tuple[ResidueTrial, ...] = ()
     telemetry: GuestTelemetry | None = None
+    death: GuestDeath | None = None
+    """How it ended before anybody asked it to."""
     release: ReleaseEvidence | None = None
     kernel_log: tuple[str, ...] | None = None
     """Guest kernel lines of interest at the end."""

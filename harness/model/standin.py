@@ -16,6 +16,10 @@ MOST_GPUS = 16
 """As many as the library has room for (``MAX_GPUS``)."""
 MOST_FAULTS = 64
 MOST_LOADS = 256
+MOST_SERIES = 64
+MOST_POINTS = 4096
+"""Of all series of a scenario together."""
+MOST_TEXTS = 64
 
 
 class StandinStart(StrEnum):
@@ -71,9 +75,43 @@ class StandinFaultKind(StrEnum):
     """Process ``value`` uses the GPU and ``rate`` bytes of it; ``what``: ``compute`` or ``graphics``."""
 
 
+class StandinClock(StrEnum):
+    """What the seconds of a fault or a series count from."""
+
+    START = "start"
+    """NVML's first start with this scenario."""
+    LOAD = "load"
+    """The moment when a load was first seen, however long the boot took."""
+
+
+class StandinForm(StrEnum):
+    """What a reading shows between two points of a series."""
+
+    LINEAR = "linear"
+    STEP = "step"
+    """The earlier one's value."""
+
+
+class StandinApply(StrEnum):
+    """What the values of a series are to what the card itself would show."""
+
+    SET = "set"
+    ADD = "add"
+    SCALE = "scale"
+
+
+class StandinMissing(StrEnum):
+    """What a call answers where a point has no value (null)."""
+
+    FAILED = "failed"
+    """NVML_ERROR_UNKNOWN."""
+    NOT_OFFERED = "not_offered"
+    """NVML_ERROR_NOT_SUPPORTED."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StandinFault:
-    """One fault; times are seconds since NVML was first started with this scenario."""
+    """One fault; times are seconds on its clock."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     kind: StandinFaultKind
@@ -85,6 +123,44 @@ class StandinFault:
     value: float = 0.0
     rate: float = 0.0
     what: str = ""
+    clock: StandinClock = StandinClock.START
+    probability: float = 1.0
+    """That it strikes a call, of hang, unsupported and failing."""
+
+
+StandinValue = float | bool | str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StandinSeries:
+    """A reading that follows points in time, in every function of NVML that tells it.
+
+    Before the first point, and from ``until`` on, the reading is the card's own. After the last one its value
+    stays. Of several series of one reading each works on what the one before it made; faults come before all.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
+    reading: str
+    """A name of ``harness.telemetry.standin.READINGS``: each sensor, property and text of the identity, and
+    the causes ``load`` (0 to 1, while there is load), ``ambient`` (degC) and ``clock_cap`` (MHz; 0: none)."""
+    points: tuple[tuple[float, StandinValue], ...]
+    """``[seconds, value]``, in the reading's unit, in order of time; two at one time are a jump. null: the
+    call fails until the next point. A text for texts; for ``reasons`` also names, joined by ``+``."""
+    gpu: int | None = None
+    """NVML's index; None: each of them."""
+    clock: StandinClock = StandinClock.START
+    form: StandinForm | None = None
+    """None: linear; step for states, texts and what is yes or no."""
+    apply: StandinApply = StandinApply.SET
+    rate: bool = False
+    """A counter's values are what it grows by in a second. Else they are what it has counted; one that falls
+    is a reset."""
+    noise: float = 0.0
+    """Standard deviation, new every 0.1 s, by the scenario's seed."""
+    repeat: float | None = None
+    """Seconds after which the points begin again with the first one."""
+    until: float | None = None
+    missing: StandinMissing = StandinMissing.FAILED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +227,25 @@ class StandinCard:
     """0: the card retires pages instead of remapping rows."""
     tlimit: int | None = None
     """1: as Ada and later, it tells a margin to ``gpu_max`` instead of absolute thresholds."""
+    ramp: float | None = None
+    """Seconds within which the power follows the load."""
+    linger: float | None = None
+    """Seconds for which clocks stay up after it."""
+    quick: float | None = None
+    """Share of the heat that shows at once; the rest comes with the heat sink, within ``lag``."""
+    neighbour: float | None = None
+    """Degrees that a card at full load adds to the one beside it."""
+    leak: float | None = None
+    """Share of power that a degree above 50 adds; ``droop``: MHz that one above 40 costs."""
+    droop: float | None = None
+    util_window: float | None = None
+    """Seconds over which utilisation is averaged."""
+    spread: float | None = None
+    """Standard deviation, as a share, of power and heat between cards of one scenario."""
+    draught: float | None = None
+    """Degrees, standard deviation, by which the air at a card wanders in half a minute."""
+    fans: int | None = None
+    """0: the card is cooled by its server, and tells no speed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,4 +263,7 @@ class StandinScenario:
     start: StandinStart = StandinStart.OK
     card: StandinCard = StandinCard()
     load: tuple[StandinLoad, ...] = (StandinLoad(at=0.0, share=0.9),)
+    follow_loads: bool = False
+    """The GPUs are busy only while a load of the run goes on; else by ``load`` alone, whatever runs."""
     faults: tuple[StandinFault, ...] = ()
+    series: tuple[StandinSeries, ...] = ()

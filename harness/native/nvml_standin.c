@@ -28,28 +28,43 @@ static int started;
 
 /* --- before every answer ----------------------------------------------------------------------------------- */
 
-static void hang(double seconds)
+/* For that long, or for ever. Where time is turned by others, only the caller could go on: OK, or TIMEOUT at once. */
+static answer_t hang(double seconds)
 {
     struct timespec nap = {.tv_nsec = 50000000};
+    if (clock_turned()) {
+        clock_pass(seconds > 0 ? seconds : 0);
+        return seconds > 0 ? OK : TIMEOUT;
+    }
     for (double until = world_now() + seconds; seconds <= 0 || world_now() < until;)
         nanosleep(&nap, NULL);
+    return OK;
+}
+
+/* The next fault of a kind that strikes a call (or field): by its name, and by chance where it has one. */
+static const struct fault *striking(enum kind kind, int gpu, double now, const char *call, int *from)
+{
+    const struct fault *fault;
+    while ((fault = active(kind, gpu, now, from)))
+        if ((!strcmp(fault->what, call) || !strcmp(fault->what, "*")) &&
+            (fault->chance >= 1 || (uneven(gpu, world_turn(), 0x2000u + (unsigned)*from) + 1) / 2 < fault->chance))
+            return fault;
+    return NULL;
 }
 
 /* What a fault makes of a call (or field): OK, or the error it answers. A hang is over when the call returns. */
 answer_t spoilt(int gpu, double now, const char *call)
 {
     const struct fault *fault;
+    answer_t answer = OK;
     int from = 0;
-    while ((fault = active(HANG, gpu, now, &from)))
-        if (!strcmp(fault->what, call) || !strcmp(fault->what, "*"))
-            hang(fault->value);
-    for (from = 0; (fault = active(UNSUPPORTED, gpu, now, &from));)
-        if (!strcmp(fault->what, call))
-            return NOT_SUPPORTED;
-    for (from = 0; (fault = active(FAILING, gpu, now, &from));)
-        if (!strcmp(fault->what, call) || !strcmp(fault->what, "*"))
-            return (answer_t)fault->value;
-    return OK;
+    while (answer == OK && (fault = striking(HANG, gpu, now, call, &from)))
+        answer = hang(fault->value);
+    if (answer == OK && (from = 0, striking(UNSUPPORTED, gpu, now, call, &from)))
+        answer = NOT_SUPPORTED;
+    if (answer == OK && (from = 0, fault = striking(FAILING, gpu, now, call, &from)))
+        answer = (answer_t)fault->value;
+    return answer;
 }
 
 answer_t enter(device_t device, const char *call, struct look *look)
@@ -87,7 +102,7 @@ API answer_t nvmlInitWithFlags(unsigned flags)
     pthread_mutex_lock(&starting);
     answer_t answer = started ? OK : world_open();
     if (answer < 0)
-        hang(0);
+        answer = hang(0);
     if (answer == OK && !started++)
         for (int n = 0; n < MAX_GPUS; n++)
             devices[n] = (struct nvmlDevice){BUSY_DEVICE, n};
@@ -110,16 +125,6 @@ API answer_t nvmlShutdown(void)
     return answer;
 }
 
-API const char *shakedownStandinScenario(void)
-{
-    return world()->name;
-}
-
-API const char *shakedownStandinProblem(void)
-{ /* why nvmlInit did not take the scenario; empty when it did */
-    return world()->problem;
-}
-
 API const char *nvmlErrorString(answer_t error)
 {
     switch (error) {
@@ -131,6 +136,7 @@ API const char *nvmlErrorString(answer_t error)
     case NOT_FOUND: return "Not Found";
     case INSUFFICIENT_SIZE: return "Insufficient Size";
     case DRIVER_NOT_LOADED: return "Driver Not Loaded";
+    case TIMEOUT: return "Timeout";
     case GPU_IS_LOST: return "GPU is lost";
     case OPERATING_SYSTEM: return "The operating system has blocked the request.";
     case VERSION_MISMATCH: return "Driver/library version mismatch";
@@ -141,14 +147,22 @@ API const char *nvmlErrorString(answer_t error)
 
 API answer_t nvmlSystemGetDriverVersion(char *out, unsigned length)
 {
-    char text[80];
-    snprintf(text, sizeof text, "%s-shakedown-standin", world()->driver);
-    return started ? text_out(text, out, length) : UNINITIALIZED;
+    char text[160];
+    answer_t answer;
+    if (!started)
+        return UNINITIALIZED;
+    snprintf(text, sizeof text, "%s-shakedown-standin",
+             series_text(READ_driver, -1, world_at(0, NULL), world()->driver, &answer));
+    return answer ? answer : text_out(text, out, length);
 }
 
 API answer_t nvmlSystemGetNVMLVersion(char *out, unsigned length)
 {
-    return started ? text_out(world()->nvml, out, length) : UNINITIALIZED;
+    answer_t answer;
+    if (!started)
+        return UNINITIALIZED;
+    const char *text = series_text(READ_nvml, -1, world_at(0, NULL), world()->nvml, &answer);
+    return answer ? answer : text_out(text, out, length);
 }
 
 API answer_t nvmlSystemGetCudaDriverVersion_v2(int *out)
@@ -186,20 +200,28 @@ static answer_t found(int index, device_t *out)
     return index < 0 ? NOT_FOUND : nvmlDeviceGetHandleByIndex_v2((unsigned)index, out);
 }
 
+/* The card that now goes by that text. */
+static answer_t named(enum reading which, const char *text, device_t *out)
+{
+    for (int n = 0; started && text && n < world()->cards; n++) {
+        struct look look = {.gpu = n, .card = &world()->card[n]};
+        look.now = world_at(n, &look.gauges);
+        answer_t answer;
+        const char *own = words_of(&look, which, &answer);
+        if (answer == OK && !strcmp(text, own))
+            return found(n, out);
+    }
+    return started ? found(-1, out) : UNINITIALIZED;
+}
+
 API answer_t nvmlDeviceGetHandleByUUID(const char *uuid, device_t *out)
 {
-    for (int n = 0; uuid && n < world()->cards; n++)
-        if (!strcmp(uuid, world()->card[n].uuid))
-            return found(n, out);
-    return found(-1, out);
+    return named(READ_uuid, uuid, out);
 }
 
 API answer_t nvmlDeviceGetHandleBySerial(const char *serial, device_t *out)
 {
-    for (int n = 0; serial && n < world()->cards; n++)
-        if (!strcmp(serial, world()->card[n].serial))
-            return found(n, out);
-    return found(-1, out);
+    return named(READ_serial, serial, out);
 }
 
 API answer_t nvmlDeviceGetHandleByPciBusId_v2(const char *id, device_t *out)
@@ -237,14 +259,20 @@ API answer_t nvmlDeviceGetPciInfo_v3(device_t device, struct pci_info *out)
     return OK;
 }
 
-WORDS(nvmlDeviceGetName, look.card->name)
-WORDS(nvmlDeviceGetUUID, look.card->uuid)
-WORDS(nvmlDeviceGetSerial, look.card->serial)
-WORDS(nvmlDeviceGetVbiosVersion, look.card->vbios)
-WORDS(nvmlDeviceGetInforomImageVersion, look.card->inforom)
-WORDS(nvmlDeviceGetBoardPartNumber, look.card->part)
-ONE(nvmlDeviceGetIndex, unsigned, look.gpu)
-ONE(nvmlDeviceGetMinorNumber, unsigned, look.gpu)
+#define CARDS_OWN(name, text)                                          \
+    API answer_t name(device_t device, char *out, unsigned length)     \
+    {                                                                  \
+        ENTER;                                                         \
+        return text_out(look.card->text, out, length);                 \
+    }
+WORDS(nvmlDeviceGetName, READ_name)
+WORDS(nvmlDeviceGetUUID, READ_uuid)
+WORDS(nvmlDeviceGetSerial, READ_serial)
+WORDS(nvmlDeviceGetVbiosVersion, READ_vbios)
+CARDS_OWN(nvmlDeviceGetInforomImageVersion, inforom)
+CARDS_OWN(nvmlDeviceGetBoardPartNumber, part)
+FIXED(nvmlDeviceGetIndex, unsigned, look.gpu)
+FIXED(nvmlDeviceGetMinorNumber, unsigned, look.gpu)
 
 API answer_t nvmlDeviceGetInforomVersion(device_t device, unsigned object, char *out, unsigned length)
 {
@@ -254,58 +282,71 @@ API answer_t nvmlDeviceGetInforomVersion(device_t device, unsigned object, char 
 
 /* --- memory and processes ---------------------------------------------------------------------------------- */
 
-static double used(const struct look *look)
-{
-    double bytes = look->card->memory_bytes * (0.01 + 0.5 * look->gauges.busy);
-    int from = 0;
-    for (const struct fault *fault; (fault = active(PROCESS, look->gpu, look->now, &from));)
-        bytes += fault->rate;
-    return bytes < look->card->memory_bytes ? bytes : look->card->memory_bytes;
-}
-
 struct memory { u64 total, available, used; };
 struct memory_v2 { unsigned version; u64 total, reserved, available, used; };
 
 API answer_t nvmlDeviceGetMemoryInfo(device_t device, struct memory *out)
 {
     ENTER;
-    u64 total = (u64)look.card->memory_bytes, taken = (u64)used(&look);
-    *out = (struct memory){total, total - taken, taken};
+    u64 total, taken;
+    GIVE(total, READ_memory_bytes, 1);
+    GIVE(taken, READ_memory_used, 1);
+    *out = (struct memory){total, total > taken ? total - taken : 0, taken};
     return OK;
 }
 
 API answer_t nvmlDeviceGetMemoryInfo_v2(device_t device, struct memory_v2 *out)
 {
     ENTER;
+    u64 total, taken;
     if (out->version != (sizeof *out | 2u << 24))
         return ARGUMENT_VERSION_MISMATCH;
-    u64 total = (u64)look.card->memory_bytes, reserved = total / 100, taken = (u64)used(&look);
+    GIVE(total, READ_memory_bytes, 1);
+    GIVE(taken, READ_memory_used, 1);
+    u64 reserved = total / 100;
     taken = taken > reserved ? taken - reserved : 0;
-    *out = (struct memory_v2){out->version, total, reserved, total - reserved - taken, taken};
+    u64 left = total > reserved + taken ? total - reserved - taken : 0;
+    *out = (struct memory_v2){out->version, total, reserved, left, taken};
     return OK;
 }
 
-struct process { unsigned pid; u64 bytes; unsigned gpu_instance, compute_instance; };
+#define INVENTED 4000000u /* process ids of processes that only a series counts: above Linux' usual ones */
+#define MOST_PROCESSES 1000
 
-static answer_t list(const struct look *look, const char *type, unsigned *count, struct process *out)
+struct process { unsigned pid; u64 bytes; unsigned gpu_instance, compute_instance; };
+struct process_v1 { unsigned pid; u64 bytes; };
+
+/* Processes of a type ("compute", "graphics"). A series says how many there are: what faults do not name, computes. */
+static answer_t list(const struct look *look, const char *type, unsigned *count, void *out, size_t size)
 {
-    unsigned room = *count, there = 0;
+    unsigned room = *count, there = 0, known = 0, total;
+    answer_t failed = OK;
     int from = 0;
-    for (const struct fault *fault; (fault = active(PROCESS, look->gpu, look->now, &from));)
-        if (!strcmp(fault->what, type) && there++ < room && out)
-            out[there - 1] = (struct process){(unsigned)fault->value, (u64)fault->rate, ~0u, ~0u};
+    GIVE_OF(look, total, READ_processes, 1);
+    total = total > MOST_PROCESSES ? MOST_PROCESSES : total;
+    for (unsigned n = 0; n < total; n++) {
+        const struct fault *fault = active(PROCESS, look->gpu, look->now, &from);
+        if (strcmp(fault ? fault->what : "compute", type))
+            continue;
+        struct process made = {INVENTED + 1000u * (unsigned)look->gpu + known++, 0, ~0u, ~0u};
+        if (fault)
+            made = (struct process){(unsigned)fault->value, (u64)fault->rate, ~0u, ~0u};
+        if (there++ < room && out)
+            memcpy((char *)out + (there - 1) * size, &made, size);
+    }
     *count = there;
     return there > room || (there && !out) ? INSUFFICIENT_SIZE : OK;
 }
 
-API answer_t nvmlDeviceGetComputeRunningProcesses_v3(device_t device, unsigned *count, struct process *out)
-{
-    ENTER;
-    return list(&look, "compute", count, out);
-}
-
-API answer_t nvmlDeviceGetGraphicsRunningProcesses_v3(device_t device, unsigned *count, struct process *out)
-{
-    ENTER;
-    return list(&look, "graphics", count, out);
-}
+#define PROCESSES(name, type, shape)                                                    \
+    API answer_t name(device_t device, unsigned *count, shape *out)                     \
+    {                                                                                   \
+        ENTER;                                                                          \
+        return count ? list(&look, type, count, out, sizeof *out) : INVALID_ARGUMENT;   \
+    }
+PROCESSES(nvmlDeviceGetComputeRunningProcesses, "compute", struct process_v1)
+PROCESSES(nvmlDeviceGetComputeRunningProcesses_v2, "compute", struct process)
+PROCESSES(nvmlDeviceGetComputeRunningProcesses_v3, "compute", struct process)
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses, "graphics", struct process_v1)
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v2, "graphics", struct process)
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3, "graphics", struct process)

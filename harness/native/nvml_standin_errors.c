@@ -10,53 +10,30 @@
 
 /* --- errors of memory and links ---------------------------------------------------------------------------- */
 
-static const char *const PLACES[LOCATIONS] = {"l1", "l2", "dram", "register", "texture", "shared", "cbu", "sram"};
-static const char *const SORTS[] = {"corrected", "uncorrected"};
-
-static double ecc(const struct look *look, unsigned sort, unsigned place)
+static answer_t ecc_out(const struct look *look, unsigned sort, unsigned counter, unsigned place, u64 *out)
 {
-    char what[40];
-    snprintf(what, sizeof what, "%s %s", PLACES[place], SORTS[sort]);
-    return amount(ECC, look->gpu, look->now, what);
-}
-
-static double ecc_total(const struct look *look, unsigned sort)
-{
-    double sum = 0;
-    for (unsigned place = 0; place < LOCATIONS; place++)
-        sum += ecc(look, sort, place);
-    return sum;
+    double value;
+    if (sort > 1 || counter > 1 || !out)
+        return INVALID_ARGUMENT;
+    answer_t answer = ecc_reading(look, sort, counter, place, &value);
+    *out = whole(value > 0 ? value : 0, 1);
+    return answer;
 }
 
 API answer_t nvmlDeviceGetTotalEccErrors(device_t device, unsigned sort, unsigned counter, u64 *out)
 {
     ENTER;
-    if (sort > 1 || counter > 1)
-        return INVALID_ARGUMENT;
-    *out = (u64)ecc_total(&look, sort);
-    return look.card->ecc ? OK : NOT_SUPPORTED;
+    return ecc_out(&look, sort, counter, LOCATIONS, out);
 }
 
 API answer_t nvmlDeviceGetMemoryErrorCounter(device_t device, unsigned sort, unsigned counter, unsigned place, u64 *out)
 {
     ENTER;
-    if (sort > 1 || counter > 1 || place >= LOCATIONS)
-        return INVALID_ARGUMENT;
-    *out = (u64)ecc(&look, sort, place);
-    return look.card->ecc ? OK : NOT_SUPPORTED;
+    return place >= LOCATIONS ? INVALID_ARGUMENT : ecc_out(&look, sort, counter, place, out);
 }
 
-API answer_t nvmlDeviceGetEccMode(device_t device, unsigned *current, unsigned *pending)
-{
-    ENTER;
-    if (look.card->ecc < 0)
-        return NOT_SUPPORTED;
-    *current = (unsigned)look.card->ecc;
-    *pending = (unsigned)look.card->ecc_pending;
-    return OK;
-}
-
-ONE(nvmlDeviceGetDefaultEccMode, unsigned, 1)
+TWO(nvmlDeviceGetEccMode, READ_ecc_current, READ_ecc_pending, 1)
+ONE(nvmlDeviceGetDefaultEccMode, unsigned, READ_ecc_default, 1)
 
 struct sram { unsigned version; u64 life[3], since[3], unit[5]; unsigned exceeded; };
 
@@ -65,27 +42,19 @@ API answer_t nvmlDeviceGetSramEccErrorStatus(device_t device, struct sram *out)
     ENTER;
     if (out->version != (sizeof *out | 1u << 24))
         return ARGUMENT_VERSION_MISMATCH;
-    if (look.card->ecc <= 0)
-        return NOT_SUPPORTED;
-    *out = (struct sram){.version = out->version, .exceeded = look.card->sram_exceeded > 0};
+    *out = (struct sram){.version = out->version};
+    GIVE(out->exceeded, READ_sram_exceeded, 1);
     return OK;
-}
-
-static double grown(const struct look *look, enum kind kind, const char *what)
-{
-    return amount(kind, look->gpu, look->now, what);
 }
 
 API answer_t nvmlDeviceGetRemappedRows(device_t device, unsigned *corrected, unsigned *uncorrected, unsigned *pending,
                                        unsigned *failure)
 {
     ENTER;
-    if (look.card->remap_banks <= 0)
-        return NOT_SUPPORTED;
-    *corrected = (unsigned)grown(&look, REMAP, "corrected");
-    *uncorrected = (unsigned)grown(&look, REMAP, "uncorrected");
-    *pending = grown(&look, REMAP, "pending") > 0;
-    *failure = grown(&look, REMAP, "failure") > 0;
+    GIVE(*corrected, READ_remap_corrected, 1);
+    GIVE(*uncorrected, READ_remap_uncorrected, 1);
+    GIVE(*pending, READ_remap_pending, 1);
+    GIVE(*failure, READ_remap_failed, 1);
     return OK;
 }
 
@@ -94,9 +63,10 @@ struct histogram { unsigned max, high, partial, low, none; };
 API answer_t nvmlDeviceGetRowRemapperHistogram(device_t device, struct histogram *out)
 {
     ENTER;
-    unsigned banks = (unsigned)look.card->remap_banks, spent = (unsigned)grown(&look, REMAP, "uncorrected");
+    unsigned banks = (unsigned)look.card->remap_banks, spent;
     if (!banks)
         return NOT_SUPPORTED;
+    GIVE(spent, READ_remap_uncorrected, 1);
     memset(out, 0, sizeof *out);
     out->max = banks > spent ? banks - spent : 0;
     out->high = banks - out->max;
@@ -108,9 +78,9 @@ API answer_t nvmlDeviceGetRetiredPages(device_t device, unsigned cause, unsigned
     ENTER;
     if (cause > 1)
         return INVALID_ARGUMENT;
-    if (look.card->remap_banks > 0)
-        return NOT_SUPPORTED; /* a card that remaps rows retires no pages */
-    unsigned room = *count, there = *count = (unsigned)grown(&look, RETIRED, cause ? "double" : "single");
+    unsigned room = *count, there;
+    GIVE(there, cause ? READ_retired_double_bit : READ_retired_single_bit, 1);
+    *count = there;
     if (there > room || (there && !out))
         return INSUFFICIENT_SIZE;
     for (unsigned n = 0; n < there; n++)
@@ -126,50 +96,44 @@ API answer_t nvmlDeviceGetRetiredPages_v2(device_t device, unsigned cause, unsig
     return answer;
 }
 
-API answer_t nvmlDeviceGetRetiredPagesPendingStatus(device_t device, unsigned *out)
-{
-    ENTER;
-    *out = grown(&look, RETIRED, "pending") > 0;
-    return look.card->remap_banks > 0 ? NOT_SUPPORTED : OK;
-}
+ONE(nvmlDeviceGetRetiredPagesPendingStatus, unsigned, READ_retired_pending, 1)
 
-/* Sum over faults "LINK COUNTER" of one link, or of all (link < 0). */
-static double link_errors(const struct look *look, int link, const char *counter)
+/* Whether the card has such a link, and if not, what it answers. */
+static answer_t link_there(const struct look *look, unsigned link)
 {
-    char what[48];
-    double sum = 0;
-    for (int n = 0; n < (int)look->card->nvlinks; n++)
-        if ((link < 0 || link == n) && snprintf(what, sizeof what, "%d %s", n, counter) > 0)
-            sum += amount(NVLINK, look->gpu, look->now, what);
-    return sum;
+    double links;
+    answer_t answer = reading(look, READ_nvlink_links, &links);
+    return answer ? answer : link < links ? OK : INVALID_ARGUMENT;
 }
 
 API answer_t nvmlDeviceGetNvLinkState(device_t device, unsigned link, unsigned *out)
 {
     ENTER;
-    if (link >= (unsigned)look.card->nvlinks)
-        return look.card->nvlinks > 0 ? INVALID_ARGUMENT : NOT_SUPPORTED;
-    *out = 1;
-    int from = 0;
-    for (const struct fault *fault; (fault = active(NVLINK_DOWN, look.gpu, look.now, &from));)
-        if ((unsigned)fault->value == link)
-            *out = 0;
-    return OK;
+    double links, up;
+    if ((failed = link_there(&look, link)) || (failed = reading(&look, READ_nvlink_active, &up)))
+        return failed;
+    int from = 0, down = 0, taken = 0;
+    for (const struct fault *fault; (fault = active(NVLINK_DOWN, look.gpu, look.now, &from)); taken++)
+        down = down || (unsigned)fault->value == link;
+    /* A series says how many are up, not which: the first ones, as far as no fault has taken one of them. */
+    failed = reading(&look, READ_nvlink_links, &links);
+    *out = world()->has_series[READ_nvlink_active] && up != links - taken ? link < up : !down;
+    return failed;
 }
-
-static const char *const LINK_COUNTERS[] = {"replay", "recovery", "crc", "data_crc"};
 
 API answer_t nvmlDeviceGetNvLinkErrorCounter(device_t device, unsigned link, unsigned counter, u64 *out)
 {
     ENTER;
-    if (link >= (unsigned)look.card->nvlinks)
-        return look.card->nvlinks > 0 ? INVALID_ARGUMENT : NOT_SUPPORTED;
+    double value;
+    if ((failed = link_there(&look, link)))
+        return failed;
     if (counter > 3)
         return INVALID_ARGUMENT;
     if (look.card->nvlink_version >= 5)
         return NOT_SUPPORTED;
-    *out = (u64)link_errors(&look, (int)link, LINK_COUNTERS[counter]);
-    return OK;
+    failed = link_reading(&look, (int)link, counter, &value);
+    *out = whole(value > 0 ? value : 0, 1);
+    return failed;
 }
 
 /* --- fields ------------------------------------------------------------------------------------------------ */
@@ -181,46 +145,55 @@ struct field {
     union { double real; unsigned small; u64 large; int negative; } value;
 };
 
-/* One field's value; negative when the card does not offer it. Numbers: NVML_FI_DEV_* of nvml.h. */
-static double field_value(const struct look *look, unsigned id, unsigned scope)
+/* Fields that are a reading, in steps of NVML's unit. Numbers: NVML_FI_DEV_* of nvml.h. */
+static const struct { unsigned id; enum reading reading; double step; } FIELDS[] = {
+    {1, READ_ecc_current, 1}, {2, READ_ecc_pending, 1}, {3, READ_ecc_corrected, 1}, {4, READ_ecc_uncorrected, 1},
+    {5, READ_ecc_corrected_aggregate, 1}, {6, READ_ecc_uncorrected_aggregate, 1}, {29, READ_retired_single_bit, 1},
+    {30, READ_retired_double_bit, 1}, {31, READ_retired_pending, 1}, {82, READ_temperature_memory, 1},
+    {83, READ_energy, .001}, {91, READ_nvlink_links, 1}, {94, READ_pcie_replays, 1}, {142, READ_remap_corrected, 1},
+    {143, READ_remap_uncorrected, 1}, {144, READ_remap_pending, 1}, {145, READ_remap_failed, 1},
+    {186, READ_power, .001}, {187, READ_power_limit_min, .001}, {188, READ_power_limit_max, .001},
+    {189, READ_power_limit_default, .001}, {190, READ_power_limit, .001}, {192, READ_power_limit, .001},
+    {196, READ_temperature_gpu_max_tlimit, 1}, {230, READ_recovery_action, 1},
+};
+
+static answer_t links_out(const struct look *look, enum reading which, int counts, u64 *out)
+{
+    answer_t answer = told(look, which, 1, out);
+    *out = counts ? *out : 0;
+    return answer;
+}
+
+static answer_t field_value(const struct look *look, unsigned id, unsigned scope, u64 *out)
 {
     const struct card *card = look->card;
-    int remaps = card->remap_banks > 0, fifth = card->nvlinks > 0 && card->nvlink_version >= 5;
-    int links = card->nvlinks > 0 && !fifth, counts = card->nvlink_version < 4; /* NVLink 4 totals are zero */
+    int fifth = card->nvlink_version >= 5, counts = card->nvlink_version < 4; /* NVLink 4 totals are zero */
+    double value;
+    answer_t answer;
+    for (size_t n = 0; n < sizeof FIELDS / sizeof *FIELDS; n++)
+        if (FIELDS[n].id == id)
+            return told(look, FIELDS[n].reading, FIELDS[n].step, out);
     switch (id) {
-    case 1: return card->ecc;
-    case 2: return card->ecc_pending;
-    case 3: case 5: return card->ecc > 0 ? ecc_total(look, 0) : -1;
-    case 4: case 6: return card->ecc > 0 ? ecc_total(look, 1) : -1;
-    case 29: return remaps ? -1 : grown(look, RETIRED, "single");
-    case 30: return remaps ? -1 : grown(look, RETIRED, "double");
-    case 31: return remaps ? -1 : grown(look, RETIRED, "pending") > 0;
-    case 38: return links ? counts * link_errors(look, -1, "crc") : -1;
-    case 45: return links ? counts * link_errors(look, -1, "data_crc") : -1;
-    case 52: return links ? counts * link_errors(look, -1, "replay") : -1;
-    case 59: return links ? counts * link_errors(look, -1, "recovery") : -1;
-    case 82: return look->gauges.memory_temperature + 0.5;
-    case 83: return look->gauges.energy * 1000;
-    case 91: return card->nvlinks > 0 ? card->nvlinks : -1;
-    case 94: return amount(REPLAY, look->gpu, look->now, NULL);
-    case 142: return remaps ? grown(look, REMAP, "corrected") : -1;
-    case 143: return remaps ? grown(look, REMAP, "uncorrected") : -1;
-    case 144: return remaps ? grown(look, REMAP, "pending") > 0 : -1;
-    case 145: return remaps ? grown(look, REMAP, "failure") > 0 : -1;
+    case 38: return links_out(look, READ_nvlink_crc, counts, out);
+    case 45: return links_out(look, READ_nvlink_crc, 0, out); /* both kinds are told by 38 */
+    case 52: return links_out(look, READ_nvlink_replay, counts, out);
+    case 59: return fifth ? NOT_SUPPORTED : links_out(look, READ_nvlink_recovery, counts, out);
     case 161: case 162: case 163:
-        return links && scope < (unsigned)card->nvlinks ? link_errors(look, (int)scope, LINK_COUNTERS[id - 161]) : -1;
-    case 185: return look->gauges.average * 1000;
-    case 186: return look->gauges.power * 1000;
-    case 187: return card->power_min * 1000;
-    case 188: return card->power_max * 1000;
-    case 189: return card->power_default * 1000;
-    case 190: case 192: return card->power_limit * 1000;
-    case 196: return card->tlimit ? 0 : -1;
-    case 206: case 207: case 209: case 210: case 211: return fifth && scope == UINT32_MAX ? 0 : -1;
-    case 208: return fifth && scope == UINT32_MAX ? link_errors(look, -1, "packet") : -1;
-    case 230: return card->recovery;
-    case 215: return fifth && scope == UINT32_MAX ? link_errors(look, -1, "recovery") : -1;
-    default: return -1;
+        if (fifth || link_there(look, scope))
+            return NOT_SUPPORTED;
+        answer = link_reading(look, (int)scope, id - 161, &value);
+        *out = whole(value > 0 ? value : 0, 1);
+        return answer;
+    case 185:
+        value = look->gauges.average;
+        answer = series_over(READ_power, look->gpu, look->now, OK, &value);
+        *out = whole(value, .001);
+        return answer;
+    case 206: case 207: case 209: case 210: case 211:
+        return scope == UINT32_MAX ? links_out(look, READ_nvlink_errors, 0, out) : NOT_SUPPORTED;
+    case 208: return scope == UINT32_MAX ? links_out(look, READ_nvlink_errors, 1, out) : NOT_SUPPORTED;
+    case 215: return fifth && scope == UINT32_MAX ? links_out(look, READ_nvlink_recovery, 1, out) : NOT_SUPPORTED;
+    default: return NOT_SUPPORTED;
     }
 }
 
@@ -232,21 +205,22 @@ API answer_t nvmlDeviceGetFieldValues(device_t device, int count, struct field *
     for (int n = 0; n < count; n++) {
         struct field *field = &fields[n];
         char name[24];
+        u64 value = 0;
         snprintf(name, sizeof name, "field %u", field->id);
-        double value = field_value(&look, field->id, field->scope);
-        field->answer = (uint32_t)spoilt(look.gpu, look.now, name);
-        if (!field->answer && value < 0)
-            field->answer = NOT_SUPPORTED;
+        answer_t answer = spoilt(look.gpu, look.now, name);
+        if (!answer)
+            answer = field_value(&look, field->id, field->scope, &value);
         struct timespec now;
         clock_gettime(CLOCK_REALTIME, &now);
+        field->answer = (uint32_t)answer;
         field->timestamp = now.tv_sec * 1000000LL + now.tv_nsec / 1000;
         field->latency = 0;
         field->type = field->id == 83 || field->id < 7 ? 3 : 1; /* unsigned long long, unsigned int */
         field->value.large = 0;
         if (field->type == 3)
-            field->value.large = field->answer ? 0 : (u64)value;
+            field->value.large = answer ? 0 : value;
         else
-            field->value.small = field->answer ? 0 : (unsigned)value;
+            field->value.small = answer ? 0 : (unsigned)value;
     }
     return OK;
 }

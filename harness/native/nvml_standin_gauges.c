@@ -4,55 +4,72 @@
  */
 #include "nvml_standin.h"
 
-#include <stddef.h>
+#include <math.h>
 
-#define SHARE(factor) (100 * (factor) * look.gauges.busy + 0.5)
+ONE(nvmlDeviceGetTotalEnergyConsumption, u64, READ_energy, .001)
+ONE(nvmlDeviceGetPowerManagementLimit, unsigned, READ_power_limit, .001)
+ONE(nvmlDeviceGetEnforcedPowerLimit, unsigned, READ_power_limit, .001)
+ONE(nvmlDeviceGetPowerManagementDefaultLimit, unsigned, READ_power_limit_default, .001)
+TWO(nvmlDeviceGetPowerManagementLimitConstraints, READ_power_limit_min, READ_power_limit_max, .001)
+ONE(nvmlDeviceGetCurrentClocksEventReasons, u64, READ_reasons, 1)
+ONE(nvmlDeviceGetCurrentClocksThrottleReasons, u64, READ_reasons, 1)
+FIXED(nvmlDeviceGetSupportedClocksEventReasons, u64, 0x1ff)
+FIXED(nvmlDeviceGetSupportedClocksThrottleReasons, u64, 0x1ff)
+ONE(nvmlDeviceGetPersistenceMode, unsigned, READ_persistence, 1)
+FIXED(nvmlDeviceGetComputeMode, unsigned, 0)
+FIXED(nvmlDeviceGetDisplayMode, unsigned, 0)
+FIXED(nvmlDeviceGetDisplayActive, unsigned, 0)
+ONE(nvmlDeviceGetPerformanceState, unsigned, READ_pstate, 1)
+ONE(nvmlDeviceGetPowerState, unsigned, READ_pstate, 1)
+ONE(nvmlDeviceGetFanSpeed, unsigned, READ_fan_speed, 1)
+ONE(nvmlDeviceGetCurrPcieLinkGeneration, unsigned, READ_pcie_gen, 1)
+ONE(nvmlDeviceGetCurrPcieLinkWidth, unsigned, READ_pcie_width, 1)
+ONE(nvmlDeviceGetMaxPcieLinkGeneration, unsigned, READ_pcie_max_gen, 1)
+ONE(nvmlDeviceGetGpuMaxPcieLinkGeneration, unsigned, READ_pcie_max_gen, 1)
+ONE(nvmlDeviceGetMaxPcieLinkWidth, unsigned, READ_pcie_max_width, 1)
+ONE(nvmlDeviceGetPcieReplayCounter, unsigned, READ_pcie_replays, 1)
+TWO(nvmlDeviceGetMigMode, READ_mig, READ_mig_pending, 1)
 
-static unsigned link_now(const struct look *look, enum kind kind, double most, double idle)
-{
-    int from = 0;
-    const struct fault *fault = look->gauges.under_load ? active(kind, look->gpu, look->now, &from) : NULL;
-    return (unsigned)(fault ? fault->value : look->gauges.under_load ? most : idle);
-}
-
-ONE(nvmlDeviceGetPowerUsage, unsigned, look.gauges.average * 1000)
-ONE(nvmlDeviceGetTotalEnergyConsumption, u64, look.gauges.energy * 1000)
-ONE(nvmlDeviceGetPowerManagementLimit, unsigned, look.card->power_limit * 1000)
-ONE(nvmlDeviceGetEnforcedPowerLimit, unsigned, look.card->power_limit * 1000)
-ONE(nvmlDeviceGetPowerManagementDefaultLimit, unsigned, look.card->power_default * 1000)
-TWO(nvmlDeviceGetPowerManagementLimitConstraints, look.card->power_min * 1000, look.card->power_max * 1000)
-ONE(nvmlDeviceGetCurrentClocksEventReasons, u64, look.gauges.reasons)
-ONE(nvmlDeviceGetCurrentClocksThrottleReasons, u64, look.gauges.reasons)
-ONE(nvmlDeviceGetSupportedClocksEventReasons, u64, 0x1ff)
-TWO(nvmlDeviceGetEncoderUtilization, 0, 167000)
-TWO(nvmlDeviceGetDecoderUtilization, 0, 167000)
-ONE(nvmlDeviceGetPersistenceMode, unsigned, look.card->persistence)
-ONE(nvmlDeviceGetComputeMode, unsigned, 0)
-ONE(nvmlDeviceGetPerformanceState, unsigned, look.gauges.under_load ? 0 : 8)
-ONE(nvmlDeviceGetCurrPcieLinkGeneration, unsigned, link_now(&look, LINK_GEN, look.card->pcie_gen, look.card->pcie_gen_idle))
-ONE(nvmlDeviceGetCurrPcieLinkWidth, unsigned, link_now(&look, LINK_WIDTH, look.card->pcie_width, look.card->pcie_width))
-ONE(nvmlDeviceGetMaxPcieLinkGeneration, unsigned, look.card->pcie_gen)
-ONE(nvmlDeviceGetGpuMaxPcieLinkGeneration, unsigned, look.card->pcie_gen)
-ONE(nvmlDeviceGetMaxPcieLinkWidth, unsigned, look.card->pcie_width)
-ONE(nvmlDeviceGetPcieReplayCounter, unsigned, amount(REPLAY, look.gpu, look.now, NULL))
-
-API answer_t nvmlDeviceGetMigMode(device_t device, unsigned *current, unsigned *pending)
-{
+API answer_t nvmlDeviceGetPowerUsage(device_t device, unsigned *out)
+{ /* an average of a second, where no series says what the power is */
     ENTER;
-    if (look.card->mig < 0)
-        return NOT_SUPPORTED;
-    *current = (unsigned)look.card->mig;
-    *pending = (unsigned)look.card->mig_pending;
-    return OK;
+    double value = look.gauges.average;
+    if (!out)
+        return INVALID_ARGUMENT;
+    failed = series_over(READ_power, look.gpu, look.now, OK, &value);
+    *out = (unsigned)whole(value, .001);
+    return failed;
 }
+
+#define CODER(name, which)                                                       \
+    API answer_t name(device_t device, unsigned *used, unsigned *period)         \
+    {                                                                            \
+        ENTER;                                                                   \
+        if (!used || !period)                                                    \
+            return INVALID_ARGUMENT;                                             \
+        *period = 167000; /* microseconds */                                     \
+        GIVE(*used, which, 1);                                                   \
+        return OK;                                                               \
+    }
+CODER(nvmlDeviceGetEncoderUtilization, READ_util_encoder)
+CODER(nvmlDeviceGetDecoderUtilization, READ_util_decoder)
 
 struct utilization { unsigned gpu, memory; };
 
 API answer_t nvmlDeviceGetUtilizationRates(device_t device, struct utilization *out)
 {
     ENTER;
-    out->gpu = (unsigned)SHARE(1);
-    out->memory = (unsigned)SHARE(0.6);
+    GIVE(out->gpu, READ_util_gpu, 1);
+    GIVE(out->memory, READ_util_memory, 1);
+    return OK;
+}
+
+API answer_t nvmlDeviceGetPcieThroughput(device_t device, unsigned counter, unsigned *out)
+{
+    ENTER;
+    if (counter > 1)
+        return INVALID_ARGUMENT;
+    GIVE(*out, counter ? READ_pcie_rx : READ_pcie_tx, 1);
     return OK;
 }
 
@@ -67,7 +84,8 @@ API answer_t nvmlDeviceGetEncoderSessions(device_t device, unsigned *count, void
 API answer_t nvmlDeviceGetEncoderStats(device_t device, unsigned *count, unsigned *rate, unsigned *latency)
 {
     ENTER;
-    *count = *rate = *latency = 0;
+    *rate = *latency = 0;
+    GIVE(*count, READ_encoder_sessions, 1);
     return OK;
 }
 
@@ -76,7 +94,7 @@ API answer_t nvmlDeviceGetTemperature(device_t device, unsigned sensor, unsigned
     ENTER;
     if (sensor)
         return INVALID_ARGUMENT;
-    *out = (unsigned)(look.gauges.temperature + 0.5);
+    GIVE(*out, READ_temperature, 1);
     return OK;
 }
 
@@ -89,19 +107,18 @@ API answer_t nvmlDeviceGetTemperatureV(device_t device, struct temperature *out)
         return ARGUMENT_VERSION_MISMATCH;
     if (out->sensor)
         return INVALID_ARGUMENT;
-    out->degrees = (int)(look.gauges.temperature + 0.5);
+    GIVE(out->degrees, READ_temperature, 1);
     return OK;
 }
 
 API answer_t nvmlDeviceGetTemperatureThreshold(device_t device, unsigned which, unsigned *out)
 {
     ENTER;
-    const double limits[] = {look.card->shutdown, look.card->slowdown, look.card->memory_max, look.card->gpu_max};
+    static const enum reading LIMITS[] = {READ_temperature_shutdown, READ_temperature_slowdown,
+                                          READ_temperature_memory_max, READ_temperature_gpu_max};
     if (which > 3)
         return which > 7 ? INVALID_ARGUMENT : NOT_SUPPORTED;
-    if (look.card->tlimit)
-        return NOT_SUPPORTED;
-    *out = (unsigned)limits[which];
+    GIVE(*out, LIMITS[which], 1);
     return OK;
 }
 
@@ -112,27 +129,59 @@ API answer_t nvmlDeviceGetMarginTemperature(device_t device, struct margin *out)
     ENTER;
     if (out->version != (sizeof *out | 1u << 24))
         return ARGUMENT_VERSION_MISMATCH;
-    out->degrees = (int)look.card->gpu_max - (int)(look.gauges.temperature + 0.5);
-    return look.card->tlimit ? OK : NOT_SUPPORTED;
+    GIVE(out->degrees, READ_temperature_margin, 1);
+    return OK;
 }
 
-static answer_t clock_out(double memory, double video, double other, unsigned type, unsigned *out)
+/* A clock by nvmlClockType_t: graphics, SM, memory, video. Graphics and SM are one on these cards. */
+static answer_t clock_out(const struct look *look, enum reading sm, enum reading memory, unsigned type, unsigned *out)
 {
-    if (type > 3)
+    double value;
+    if (type > 3 || !out)
         return INVALID_ARGUMENT;
-    *out = (unsigned)(type == 2 ? memory : type == 3 ? video : other);
-    return OK;
+    answer_t answer = reading(look, type == 2 ? memory : sm, &value);
+    *out = (unsigned)whole(type == 3 ? floor(value * 0.9) : value, 1);
+    return answer;
 }
 
 API answer_t nvmlDeviceGetClockInfo(device_t device, unsigned type, unsigned *out)
 {
     ENTER;
-    return clock_out(look.gauges.memory_clock, look.gauges.sm * 0.9, look.gauges.sm, type, out);
+    return clock_out(&look, READ_clock_sm, READ_clock_memory, type, out);
 }
 
 API answer_t nvmlDeviceGetMaxClockInfo(device_t device, unsigned type, unsigned *out)
 {
     ENTER;
-    const struct card *card = look.card;
-    return clock_out(card->memory_clock_peak, card->sm_peak * 0.9, card->sm_peak, type, out);
+    return clock_out(&look, READ_clock_sm_max, READ_clock_memory_max, type, out);
+}
+
+API answer_t nvmlDeviceGetApplicationsClock(device_t device, unsigned type, unsigned *out)
+{
+    ENTER;
+    return clock_out(&look, READ_clock_sm_application, READ_clock_memory_application, type, out);
+}
+
+API answer_t nvmlDeviceGetDefaultApplicationsClock(device_t device, unsigned type, unsigned *out)
+{
+    ENTER;
+    *out = (unsigned)(type == 2 ? look.card->memory_clock_peak : look.card->sm_peak);
+    return type > 3 ? INVALID_ARGUMENT : OK;
+}
+
+API answer_t nvmlDeviceGetMaxCustomerBoostClock(device_t device, unsigned type, unsigned *out)
+{
+    return nvmlDeviceGetMaxClockInfo(device, type, out);
+}
+
+API answer_t nvmlDeviceGetClock(device_t device, unsigned type, unsigned which, unsigned *out)
+{ /* nvmlClockId_t: current, application's, its default, most */
+    ENTER;
+    switch (which) {
+    case 0: return clock_out(&look, READ_clock_sm, READ_clock_memory, type, out);
+    case 1: return clock_out(&look, READ_clock_sm_application, READ_clock_memory_application, type, out);
+    case 2: return nvmlDeviceGetDefaultApplicationsClock(device, type, out);
+    case 3: return clock_out(&look, READ_clock_sm_max, READ_clock_memory_max, type, out);
+    default: return INVALID_ARGUMENT;
+    }
 }

@@ -5,13 +5,21 @@
  * The scenario is text ($SHAKEDOWN_NVML_SCENARIO, else /run/shakedown/nvml.scenario), made by
  * harness/telemetry/standin.py, a key and its value a line:
  *
- *     shakedown-nvml-standin 1
+ *     shakedown-nvml-standin 2
  *     name NAME | seed N | driver VERSION | nvml VERSION | cuda N | kmsg PATH
  *     init ok | driver_not_loaded | version_mismatch | no_permission | hang
  *     load SECONDS SHARE          from then on the GPUs are this busy (0 to 1); several, in order of time
  *     load_file PATH SHARE        instead: this busy while the file exists, else idle
+ *     jobs PATH                   keyed jobs of loads (harness/payload/runner.sh) show in this folder
+ *     follow                      the GPUs are busy only while one of them runs
  *     gpu ADDRESS                 the next GPU; lines "card KEY VALUE" after it say what differs from the default
- *     fault KIND GPU AT UNTIL VALUE RATE [WHAT...]    GPU * for all, UNTIL - for good; times in seconds
+ *     fault KIND GPU CLOCK AT UNTIL VALUE RATE CHANCE [WHAT...]      GPU * for all, UNTIL - for good; times in seconds
+ *     series READING GPU CLOCK FORM APPLY RATE NOISE REPEAT UNTIL NONE     then its points, in order of time:
+ *     point SECONDS VALUE         a number; a text for a reading that is one; - for none
+ *
+ * CLOCK: what times count from: `start`, the first nvmlInit, or `load`, when a load was first seen. FORM: `linear`
+ * between points, or `step`. APPLY: `set`, `add` to what the card does itself, or `scale` it. RATE: 1 where points are
+ * rates per second. NOISE: standard deviation. REPEAT: period, 0: none. NONE: the error where a point has no value.
  */
 #include "nvml_standin.h"
 
@@ -47,7 +55,9 @@ static const struct { const char *key; size_t offset, size; double number; const
     NUMBER(memory_clock_idle, 405), NUMBER(memory_clock_peak, 7000), NUMBER(pcie_gen, 4), NUMBER(pcie_gen_idle, 1),
     NUMBER(pcie_width, 16), NUMBER(nvlinks, 0), NUMBER(ecc, 1), NUMBER(ecc_pending, 1), NUMBER(persistence, 1),
     NUMBER(mig, 0), NUMBER(mig_pending, 0), NUMBER(remap_banks, 640), NUMBER(tlimit, 0), NUMBER(nvlink_version, 3),
-    NUMBER(sram_exceeded, 0), NUMBER(recovery, 0),
+    NUMBER(sram_exceeded, 0), NUMBER(recovery, 0), NUMBER(ramp, 0), NUMBER(linger, 0), NUMBER(quick, 0),
+    NUMBER(neighbour, 0), NUMBER(leak, 0), NUMBER(droop, 0), NUMBER(util_window, 0), NUMBER(spread, 0),
+    NUMBER(draught, 0), NUMBER(fans, 0),
 };
 #define CARD_KEYS (sizeof CARD / sizeof *CARD)
 
@@ -120,24 +130,101 @@ static int read_gpu(const char *address)
     return sscanf(address, "%x:%x:%x.%u", &card->domain, &card->bus, &card->device, &function) == 4;
 }
 
+static int read_which(const char *text, int *gpu)
+{
+    double value = -1;
+    if (strcmp(text, "*") && (!number(text, &value) || value < 0 || value >= MAX_GPUS))
+        return 0;
+    *gpu = (int)value;
+    return 1;
+}
+
+static int read_end(const char *text, double *until)
+{
+    *until = -1;
+    return !strcmp(text, "-") || (number(text, until) && *until >= 0);
+}
+
+/* One of two words: 0, 1; -1 for another. */
+static int either(const char *text, const char *first, const char *second)
+{
+    return !strcmp(text, first) ? 0 : !strcmp(text, second) ? 1 : -1;
+}
+
 static int read_fault(char *rest)
 {
     struct fault *fault = &scene->fault[scene->faults];
-    double gpu = -1;
     if (scene->faults >= MAX_FAULTS)
         return 0;
     int kind = one_of(word(&rest), KIND_NAMES, KINDS);
-    const char *which = word(&rest), *at = word(&rest), *until = word(&rest);
-    fault->until = -1;
-    if (kind < 0 || (strcmp(which, "*") && !number(which, &gpu)) || !number(at, &fault->at) ||
-        (strcmp(until, "-") && !number(until, &fault->until)) || !number(word(&rest), &fault->value) ||
-        !number(word(&rest), &fault->rate) || !copied(fault->what, sizeof fault->what, rest))
+    if (kind < 0 || !read_which(word(&rest), &fault->gpu) ||
+        (fault->by_load = either(word(&rest), "start", "load")) < 0 || !number(word(&rest), &fault->at) ||
+        !read_end(word(&rest), &fault->until) || !number(word(&rest), &fault->value) ||
+        !number(word(&rest), &fault->rate) || !number(word(&rest), &fault->chance) ||
+        !copied(fault->what, sizeof fault->what, rest))
         return 0;
     if (kind == THROTTLE && (fault->value = one_of(fault->what, REASONS, 9)) < 0)
         return 0;
     fault->kind = (enum kind)kind;
-    fault->gpu = (int)gpu;
     scene->faults++;
+    return 1;
+}
+
+static int read_series(char *rest)
+{
+    static const char *const APPLY[] = {"set", "add", "scale"};
+    struct series *series = &scene->series[scene->series_count];
+    double none;
+    if (scene->series_count >= MAX_SERIES)
+        return 0;
+    const char *name = word(&rest);
+    int which = reading_named(name, strlen(name));
+    if (which < 0 || !read_which(word(&rest), &series->gpu))
+        return 0;
+    series->by_load = either(word(&rest), "start", "load");
+    series->step = either(word(&rest), "linear", "step");
+    int apply = one_of(word(&rest), APPLY, 3);
+    series->rate = either(word(&rest), "0", "1");
+    if (series->by_load < 0 || series->step < 0 || apply < 0 || series->rate < 0 ||
+        !number(word(&rest), &series->noise) || !number(word(&rest), &series->repeat) ||
+        !read_end(word(&rest), &series->until) || !number(rest, &none) || none < 1)
+        return 0;
+    series->reading = (enum reading)which;
+    series->apply = (enum apply)apply;
+    series->none = (answer_t)none;
+    series->first = scene->points;
+    scene->has_series[which] = 1;
+    scene->series_count++;
+    return 1;
+}
+
+/* The next point of the last series; with what has come together on the way to it. */
+static int read_point(char *rest)
+{
+    struct series *series = &scene->series[scene->series_count - 1];
+    struct point *point = &scene->point[scene->points], *before = point - 1;
+    if (!scene->series_count || scene->points >= MAX_POINTS || !number(word(&rest), &point->at) || point->at < 0)
+        return 0;
+    point->none = !strcmp(rest, "-");
+    if (!point->none && READING_STEP[series->reading] <= 0) {
+        if (scene->texts >= MAX_TEXTS || !*rest || !copied(scene->text[scene->texts], TEXT_BYTES, rest))
+            return 0;
+        point->value = scene->texts++;
+    } else if (!point->none && !number(rest, &point->value)) {
+        return 0;
+    }
+    if (series->points++) {
+        double length = point->at - before->at, value = point->none || series->step ? before->value : point->value;
+        if (length < 0 || (series->repeat > 0 && point->at - scene->point[series->first].at >= series->repeat))
+            return 0;
+        if (point->none)
+            point->value = before->value; /* what a counter has counted stays so */
+        point->sum = before->sum + (before->none ? 0 : (before->value + value) / 2 * length);
+        point->grown = before->grown + (point->value > before->value ? point->value - before->value : 0);
+    } else {
+        point->grown = point->value > 0 ? point->value : 0;
+    }
+    scene->points++;
     return 1;
 }
 
@@ -180,6 +267,14 @@ static int read_line(char *line)
         return read_load(rest);
     if (!strcmp(key, "load_file"))
         return copied(scene->load_file, sizeof scene->load_file, word(&rest)) && number(rest, &scene->load);
+    if (!strcmp(key, "jobs"))
+        return copied(scene->jobs, sizeof scene->jobs, rest);
+    if (!strcmp(key, "follow"))
+        return scene->follows = 1;
+    if (!strcmp(key, "series"))
+        return read_series(rest);
+    if (!strcmp(key, "point"))
+        return read_point(rest);
     if (!strcmp(key, "gpu"))
         return read_gpu(rest);
     if (!strcmp(key, "card"))
@@ -200,8 +295,11 @@ int scenario_read(struct scenario *into, char *text)
         end = strchr(at, '\n');
         if (end)
             *end++ = 0;
-        if (++line == 1 ? strcmp(at, "shakedown-nvml-standin 1") : *at && *at != '#' && !read_line(at))
-            return bad(line, line == 1 ? "not a scenario of format 1" : "not understood");
+        if (++line == 1 ? strcmp(at, "shakedown-nvml-standin 2") : *at && *at != '#' && !read_line(at))
+            return bad(line, line == 1 ? "not a scenario of format 2" : "not understood");
     }
+    for (int n = 0; n < scene->series_count; n++)
+        if (!scene->series[n].points)
+            return bad(line, "a series without points");
     return line ? OK : bad(1, "empty");
 }

@@ -11,7 +11,9 @@
 #include "nvml_standin.h"
 
 #include <errno.h>
+#include <dirent.h>
 #include <fcntl.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,17 +24,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TICK 0.1
 #define MOST_TICKS 6000 /* ten minutes: caught up with in some milliseconds */
 #define MAX_TEXT (256 * 1024)
-#define READY 0x53484b31u
-#define BUSY 0.02 /* a load above this makes the card leave its idle clocks and link speed */
+#define READY 0x53484b32u
 
 struct state {
     uint32_t ready;
     pthread_mutex_t lock;
     double origin;
-    uint64_t ticks;
+    double loaded; /* when a load was first seen; negative: not yet */
+    uint64_t ticks, turns;
     struct gauges gpu[MAX_GPUS];
     uint8_t told[MAX_FAULTS];
 };
@@ -49,10 +50,16 @@ uint64_t hashed(uint64_t value)
 }
 
 /* Between -1 and 1, fixed by the seed, the GPU, the tick and what it is for. */
-static double noise(int gpu, uint64_t tick, unsigned what)
+double uneven(int gpu, uint64_t tick, unsigned what)
 {
-    uint64_t mixed = hashed((uint64_t)scene.seed ^ hashed(tick * 64 + (uint64_t)gpu) ^ ((uint64_t)what << 56));
+    uint64_t mixed = hashed((uint64_t)scene.seed ^ hashed(tick * 64 + (uint64_t)gpu) ^ ((uint64_t)what << 48));
     return (double)(mixed >> 11) / (double)(1ull << 52) - 1;
+}
+
+double normal(int gpu, uint64_t tick, unsigned what)
+{ /* Box and Muller */
+    double one = (uneven(gpu, tick, what << 1 | 0x4000) + 1) / 2, two = uneven(gpu, tick, what << 1 | 0x4001);
+    return sqrt(-2 * log(one > 1e-12 ? one : 1e-12)) * cos(M_PI * two);
 }
 
 const struct scenario *world(void)
@@ -60,27 +67,43 @@ const struct scenario *world(void)
     return &scene;
 }
 
-static double boottime(void)
+int world_open_now(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    return state != NULL;
+}
+
+double world_loaded(void)
+{
+    return state ? state->loaded : -1;
+}
+
+uint64_t world_turn(void)
+{
+    return state ? __atomic_add_fetch(&state->turns, 1, __ATOMIC_RELAXED) : 0;
 }
 
 double world_now(void)
 {
-    return state ? boottime() - state->origin : 0;
+    return state ? clock_now() - state->origin : 0;
 }
 
 /* --- faults ------------------------------------------------------------------------------------------------ */
+
+/* Seconds on a fault's own clock; negative before it begins to go. */
+static double since(const struct fault *fault, double now)
+{
+    return !fault->by_load ? now : state && state->loaded >= 0 ? now - state->loaded : -1;
+}
 
 /* The next active fault of a kind on a GPU, from index *from on; NULL when there is none. */
 const struct fault *active(enum kind kind, int gpu, double now, int *from)
 {
     for (int n = *from; n < scene.faults; n++) {
         const struct fault *fault = &scene.fault[n];
-        if (fault->kind == kind && (fault->gpu < 0 || fault->gpu == gpu) && now >= fault->at &&
-            (fault->until < 0 || now < fault->until)) {
+        if (fault->kind != kind || (fault->gpu >= 0 && fault->gpu != gpu))
+            continue;
+        double then = since(fault, now);
+        if (then >= fault->at && (fault->until < 0 || then < fault->until)) {
             *from = n + 1;
             return fault;
         }
@@ -95,23 +118,15 @@ double amount(enum kind kind, int gpu, double now, const char *what)
     double sum = 0;
     for (int n = 0; n < scene.faults; n++) {
         const struct fault *fault = &scene.fault[n];
-        if (fault->kind != kind || (fault->gpu >= 0 && fault->gpu != gpu) || now < fault->at)
+        if (fault->kind != kind || (fault->gpu >= 0 && fault->gpu != gpu) || (what && strcmp(what, fault->what)))
             continue;
-        if (what && strcmp(what, fault->what))
+        double then = since(fault, now);
+        if (then < fault->at)
             continue;
-        double end = fault->until >= 0 && fault->until < now ? fault->until : now;
+        double end = fault->until >= 0 && fault->until < then ? fault->until : then;
         sum += fault->value + (double)(int64_t)(fault->rate * (end - fault->at));
     }
     return sum;
-}
-
-static uint64_t throttled(int gpu, double now)
-{
-    uint64_t reasons = 0;
-    int from = 0;
-    for (const struct fault *fault; (fault = active(THROTTLE, gpu, now, &from));)
-        reasons |= 1ull << (int)fault->value;
-    return reasons;
 }
 
 /* A line for the kernel's log: /dev/kmsg adds the rest itself; into a file it goes as /dev/kmsg would show it. */
@@ -131,7 +146,7 @@ static void tell(int level, const char *text)
         for (ssize_t got; (got = read(file, seen, sizeof seen)) > 0;)
             for (ssize_t n = 0; n < got; n++)
                 lines += seen[n] == '\n';
-        snprintf(line, sizeof line, "%d,%ld,%.0f,-;%s\n", 8 + level, lines, boottime() * 1e6, text);
+        snprintf(line, sizeof line, "%d,%ld,%.0f,-;%s\n", 8 + level, lines, clock_now() * 1e6, text);
     }
     if (write(file, line, strlen(line)) < 0)
         errno = 0; /* nobody to complain to: the library of a driver has no log of its own */
@@ -143,7 +158,7 @@ static void tell_what_is_due(double now)
     for (int n = 0; n < scene.faults; n++) {
         const struct fault *fault = &scene.fault[n];
         char text[400];
-        if ((fault->kind != XID && fault->kind != LOG) || state->told[n] || now < fault->at)
+        if ((fault->kind != XID && fault->kind != LOG) || state->told[n] || since(fault, now) < fault->at)
             continue;
         state->told[n] = 1;
         if (fault->kind == LOG) {
@@ -163,49 +178,40 @@ static void tell_what_is_due(double now)
 
 /* --- dynamics ---------------------------------------------------------------------------------------------- */
 
-static double load_at(double now)
+/* Whether a keyed job other than a sampler goes on (its files: harness/payload/runner.sh). */
+static int working(void)
 {
-    double load = scene.load;
-    if (*scene.load_file)
-        return access(scene.load_file, F_OK) ? 0 : load;
-    for (int n = 0; n < scene.loads && scene.schedule[n].at <= now; n++)
-        load = scene.schedule[n].load;
-    return load;
+    DIR *folder = opendir(scene.jobs);
+    int found = 0;
+    for (struct dirent *entry; folder && !found && (entry = readdir(folder));) {
+        char path[600];
+        size_t length = strlen(entry->d_name);
+        if (*entry->d_name == '.' || (length >= 8 && !strcmp(entry->d_name + length - 8, "-sampler")))
+            continue;
+        snprintf(path, sizeof path, "%s/%.255s/pid", scene.jobs, entry->d_name);
+        found = !access(path, F_OK);
+        snprintf(path, sizeof path, "%s/%.255s/status", scene.jobs, entry->d_name);
+        found = found && access(path, F_OK);
+    }
+    if (folder)
+        closedir(folder);
+    return found;
 }
 
-static void tick(int gpu, double now, double load)
+/* What can be seen of a load outside the scenario; 1 where it is the scenario's own. */
+static int load_is_there(void)
 {
-    const struct card *card = &scene.card[gpu];
-    struct gauges *seen = &state->gpu[gpu];
-    uint64_t when = state->ticks;
-    int from = 0;
-    if (active(FREEZE, gpu, now, &from) || (from = 0, active(VANISH, gpu, now, &from)))
-        return;
-    uint64_t reasons = throttled(gpu, now);
-    double share = (reasons & ~3ull) ? 0.55 : 1, ripple = 1 + 0.02 * noise(gpu, when, 1);
-    double demand = card->power_idle + (card->power_peak - card->power_idle) * load * share * ripple;
-    if (demand > card->power_limit) {
-        demand = card->power_limit * (1 + 0.004 * noise(gpu, when, 2));
-        reasons |= 4;
-        share *= 0.93;
-    }
-    seen->under_load = load > BUSY;
-    if (!seen->under_load)
-        reasons |= 1;
-    seen->power = demand * (1 + 0.003 * noise(gpu, when, 3));
-    seen->average += (seen->power - seen->average) * TICK;
-    seen->energy += seen->power * TICK;
-    double heat = card->rise * (seen->power - card->power_idle) / (card->power_peak - card->power_idle);
-    double aim = card->ambient + 6 + heat + amount(HOT, gpu, now, NULL);
-    seen->temperature += (aim - seen->temperature) * TICK / card->lag;
-    aim = seen->temperature + card->memory_rise * (0.3 + 0.7 * load) + amount(MEMORY_HOT, gpu, now, NULL);
-    seen->memory_temperature += (aim - seen->memory_temperature) * TICK / (card->lag / 4);
-    seen->reasons = reasons;
-    seen->sm = seen->under_load ? 15 * (double)(int)(card->sm_peak * share * (1 - 0.005 * (1 + noise(gpu, when, 4))) / 15)
-                                : card->sm_idle; /* clocks move in steps of 15 MHz */
-    seen->memory_clock = seen->under_load ? card->memory_clock_peak : card->memory_clock_idle;
-    double busy = load + 0.03 * noise(gpu, when, 5);
-    seen->busy = !seen->under_load || busy < 0 ? 0 : busy > 1 ? 1 : busy;
+    if (*scene.load_file)
+        return !access(scene.load_file, F_OK);
+    return !*scene.jobs || working();
+}
+
+static double load_at(double now, int there)
+{
+    double load = scene.load;
+    for (int n = 0; !*scene.load_file && n < scene.loads && scene.schedule[n].at <= now; n++)
+        load = scene.schedule[n].load;
+    return there || (!scene.follows && !*scene.load_file) ? load : 0;
 }
 
 static void take_lock(void)
@@ -231,12 +237,14 @@ double world_at(int gpu, struct gauges *seen)
     take_lock();
     double now = world_now();
     if (now >= (double)(state->ticks + 1) * TICK) {
-        double load = load_at(now);
+        int there = load_is_there();
         skip(now);
         while ((double)(state->ticks + 1) * TICK <= now) {
-            double then = (double)++state->ticks * TICK;
+            double then = (double)++state->ticks * TICK, load = load_at(then, there);
+            if (state->loaded < 0 && there && load > LOADED)
+                state->loaded = then;
             for (int n = 0; n < scene.cards; n++)
-                tick(n, then, *scene.load_file ? load : load_at(then));
+                card_tick(n, then, state->ticks, load, state->gpu, &state->gpu[n]);
         }
         tell_what_is_due(now);
     }
@@ -274,22 +282,28 @@ static void begin(void)
     pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
     pthread_mutex_init(&state->lock, &attributes);
     pthread_mutexattr_destroy(&attributes);
-    state->origin = boottime();
-    double load = load_at(0);
-    for (int gpu = 0; gpu < scene.cards; gpu++) {
-        const struct card *card = &scene.card[gpu];
-        state->gpu[gpu].average = card->power_idle;
-        state->gpu[gpu].temperature = card->ambient + 6;
-        state->gpu[gpu].memory_temperature = card->ambient + 6 + card->memory_rise * 0.3;
-        state->gpu[gpu].energy = 1e5 * (gpu + 1); /* the counter runs since the driver was loaded */
-        tick(gpu, 0, load);
-    }
+    state->origin = clock_turned() ? 0 : clock_now();
+    int there = load_is_there();
+    double load = load_at(0, there);
+    state->loaded = there && load > LOADED ? 0 : -1;
+    for (int gpu = 0; gpu < scene.cards; gpu++)
+        card_begin(gpu, &state->gpu[gpu]);
+    for (int gpu = 0; gpu < scene.cards; gpu++)
+        card_tick(gpu, 0, 0, load, state->gpu, &state->gpu[gpu]);
     state->ready = READY;
 }
 
 static int join(const char *path, uint64_t key)
 {
     char name[4096];
+    if (clock_own()) { /* a time that only this process knows is no other's */
+        void *there = mmap(NULL, sizeof *state, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (there == MAP_FAILED)
+            return OPERATING_SYSTEM;
+        state = there;
+        begin();
+        return OK;
+    }
     if ((size_t)snprintf(name, sizeof name, "%s.%016llx.state", path, (unsigned long long)key) >= sizeof name)
         return OPERATING_SYSTEM;
     int file = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
@@ -317,6 +331,9 @@ int world_open(void)
     if (!path || !*path)
         path = "/run/shakedown/nvml.scenario";
     struct stat written;
+    int answer = clock_open();
+    if (answer != OK)
+        return answer;
     FILE *file = fopen(path, "re");
     if (!file)
         return DRIVER_NOT_LOADED;
@@ -331,7 +348,7 @@ int world_open(void)
         return OPERATING_SYSTEM;
     text[length] = 0;
     uint64_t key = digest(text, length, &written);
-    int answer = scenario_read(&scene, text);
+    answer = scenario_read(&scene, text);
     free(text);
     return answer == OK && scene.init == OK ? join(path, key) : answer != OK ? answer : scene.init;
 }

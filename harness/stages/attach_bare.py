@@ -223,7 +223,8 @@ def _watch(
         library, kmsg = f"{place.payload}/libnvidia-ml.so.1", f"{place.payload}/standin.kmsg"
         transport.put(ensure_standin(context.progress), library)
         transport.run(("touch", kmsg))
-        text = scenario_text(context.standin, gpus, tenant=f"{context.run}/{name}", kmsg=kmsg)
+        tenant = f"{context.run}/{name}"
+        text = scenario_text(context.standin, gpus, tenant=tenant, kmsg=kmsg, jobs=place.jobs)
         standin = NvmlStandin(library=library, scenario=text, kmsg=kmsg)
     return Watch(
         run=context.run,

@@ -17,7 +17,7 @@ from harness.model.placement import Moment, NoPlan, ObservedPlacement, Placement
 from harness.model.topology import PciDevice
 from harness.placement import domxml, planner, xmlcheck
 from harness.stages import provision
-from harness.stages.boundary import Stopped, recorded
+from harness.stages.boundary import Stopped, recorded, stage_error
 from harness.stages.burn import Burn, burn, leave, longest_seconds, put_payload, require_python
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.guest_devices import guest_devices
@@ -26,6 +26,7 @@ from harness.stages.keys import GuestKeys, make_keys
 from harness.stages.network import RunNetwork
 from harness.stages.observe import host_uptime, look_again, observe_guest
 from harness.stages.provision import GuestPlace
+from harness.stages.pulse import Pulse, died
 from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.host_grounds import GuestWindow
 from harness.telemetry.standin import scenario_text
@@ -36,11 +37,13 @@ MOST_LINES, LONGEST_LINE = 1000, 4096
 """What is kept of a guest's kernel log. A guest that does as it is told sends 400 lines of 1000 bytes."""
 
 KERNEL_LOG = (
-    'log=$(dmesg --notime) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
+    'log=$(dmesg -kSx 2>/dev/null || dmesg) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
     f"'{KERNEL_WORDS}' | tail -n 400 | cut -c 1-1000"
 )
-"""What ``harness.checks.kernel_log`` looks for, filtered where it lies. A log that cannot be read, or holds
-nothing at all, is no quiet log: the status says so."""
+"""What ``harness.checks.kernel_log`` looks for, filtered where it lies, with the facility of each line and
+without those of programs (``-k``). Only by syslog(2) (``-S``) has every line of a message its facility; raw
+lines (``-r``) of util-linux 2.38 have a wrong one. A ``dmesg`` that knows no such options (busybox) tells
+all. A log that cannot be read, or holds nothing at all, is no quiet log: the status says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +75,8 @@ class GuestLife:
     observed: ObservedPlacement | None = None
     burnt: Burn | None = None
     """Its loads, once they ran."""
+    pulse: Pulse | None = None
+    """Who knows whether it lives, once it is to be started."""
     broken: bool = False
     """A step broke and is recorded: none of those that build on it may follow."""
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -160,7 +165,10 @@ def reach_guest(guest: GuestLife) -> None:
             clock=context.clock,
             progress=guest.progress,
             recorder=context.recorder,
+            life=guest.pulse.life(guest.name) if guest.pulse is not None else None,
         )
+        if guest.pulse is not None:
+            guest.pulse.reached(guest.name, guest.connection)
         context.recorder.guest_reached(guest.name, seconds)
     guest.progress(f"{guest.name} answered after {seconds:.0f} s")
 
@@ -248,7 +256,7 @@ def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
             progress=guest.progress,
             pynvml=PYTHON_DIR,
             addresses={d.address: d.host for d in devices},
-            standin=_standin(guest, devices),
+            standin=_standin(guest, devices, task.place.jobs),
         )
         if guest.site.image.kernel is None:  # an image of one's own: ours has the Python it was built with
             require_python(connection, task.place)
@@ -282,14 +290,15 @@ def _burn(
     )
 
 
-def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...]) -> NvmlStandin | None:
+def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...], jobs: str) -> NvmlStandin | None:
     """What the guest's own copy of the stand-in plays: a GPU at each of its devices."""
     context = guest.host.context
     if context.standin is None:
         return None
     seen = sorted(d.address for d in devices if not d.companion)
     tenant = f"{context.run}/{guest.name}"
-    return NvmlStandin(library=NVML_STANDIN, scenario=scenario_text(context.standin, seen, tenant=tenant))
+    scenario = scenario_text(context.standin, seen, tenant=tenant, jobs=jobs)
+    return NvmlStandin(library=NVML_STANDIN, scenario=scenario)
 
 
 def last_words(guest: GuestLife, *, more_to_come: bool) -> None:
@@ -319,6 +328,17 @@ def ends_of(lines: Sequence[str]) -> tuple[str, ...]:
     half = MOST_LINES // 2
     kept = lines if len(lines) <= MOST_LINES else (*lines[:half], *lines[-half:])
     return tuple(line[:LONGEST_LINE] for line in kept)
+
+
+def record_death(guest: GuestLife, stage: str) -> None:
+    """Write down that it died, once, and let nothing more be asked of it. Raises RecordError."""
+    death = guest.pulse.unrecorded(guest.name) if guest.pulse is not None else None
+    if death is None:
+        return
+    guest.broken = True
+    recorder = guest.host.context.recorder
+    recorder.guest_died(guest.name, replace(death, during=stage))
+    recorder.error(stage_error(died(guest.name, death), stage, guest.name))
 
 
 def serial_console(guest: GuestLife) -> None:

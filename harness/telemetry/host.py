@@ -24,6 +24,7 @@ _HWMON = re.compile(r"/sys/class/hwmon/(?P<chip>hwmon\d{1,6})/(?P<file>name|temp
 _HUGE = re.compile(
     r"/sys/devices/system/node/node(?P<node>\d{1,6})/hugepages/hugepages-(?P<kib>\d{1,12})kB/free_hugepages"
 )
+_GUARD = re.compile(r"lapic_guard: cpu \d{1,6}: ")
 _COLDEST, _HOTTEST = -100.0, 300.0
 """Degrees Celsius that a sensor can tell; some tell -273 or 255 for nothing, the latter of which passes."""
 
@@ -62,6 +63,7 @@ def summarize_host(
         changes=found.changes,
         asked=found.asked,
         problems=(*spool.problems, *found.problems),
+        emulator_mended=_mended(spool),
         detail="" if times else "the follower took no sample",
     )
 
@@ -77,6 +79,12 @@ def _kernel(spool: HostSpool, times: Sequence[float], last: float | None, codes:
         events=read_kernel(spool.kernel, HOST, codes),
         detail=spool.kernel_failed or ("" if followed else "no line of the kernel's log came"),
     )
+
+
+def _mended(spool: HostSpool) -> int:
+    """Acts of the lab's guard while the host was watched: those before are the snapshot's."""
+    first = spool.times[0] if spool.times else math.inf
+    return sum(at is not None and at >= first for at, text in spool.kernel if _GUARD.match(text))
 
 
 def _gaps(times: Sequence[float], ended: float | None, period: float) -> tuple[Gap, ...]:

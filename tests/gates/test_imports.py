@@ -33,6 +33,7 @@ LEVELS: dict[str, int] = {
     "harness.faults": 4,
     "harness.yaml_source": 6,
     "harness.config_rules": 6,
+    "harness.config_series": 6,
     "harness.config_shape": 6,
     "harness.config": 6,
     "harness.commands": 6,

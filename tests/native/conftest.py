@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
 
 from harness.model.evidence import WorkloadResult
 from harness.model.pci import PciAddress
+from harness.model.standin import StandinScenario, StandinSeries
 from harness.workloads import GuestDevice, Job, Place, judge, workload
 from tests.native import fake
+from tests.native.nvml import build
+from tests.native.played import Play, Played
 from tests.native.ptx import SHIPPED
 
 Perform = Callable[..., WorkloadResult]
@@ -85,3 +89,24 @@ def wrong(result: WorkloadResult) -> list[str]:
     """Names of the wrong answers."""
     assert result.status == "done", result.detail
     return [answer.name for answer in result.answers if not answer.ok]
+
+
+@pytest.fixture
+def play(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[Play]:
+    """Play a scenario of these series; it ends with the test, or with the next one."""
+    began: list[Played] = []
+
+    def end() -> None:
+        if began:
+            began.pop().end()
+            pynvml.nvmlShutdown()
+
+    def begin(*series: StandinSeries, gpus: int = 1, **values: Any) -> Played:
+        end()
+        scenario = StandinScenario(name="series", series=series, **values)
+        began.append(Played(build(tmp_path_factory.getbasetemp()), tmp_path, scenario, gpus))
+        pynvml.nvmlInit()
+        return began[-1]
+
+    yield begin
+    end()

@@ -17,6 +17,8 @@ from harness.model.standin import (
     MOST_FAULTS,
     MOST_GPUS,
     MOST_LOADS,
+    MOST_SERIES,
+    MOST_TEXTS,
     StandinCard,
     StandinFault,
     StandinFaultKind,
@@ -25,7 +27,7 @@ from harness.model.standin import (
     StandinStart,
 )
 from harness.telemetry.series import REASONS
-from harness.telemetry.standin import scenario_text
+from harness.telemetry.standin import READINGS, TEXTS, scenario_text
 from tests.native.nvml import ADDRESSES, Machine, build, fault
 
 GPU = "gpu 0"
@@ -361,17 +363,17 @@ def test_nvml_that_does_not_start_says_why(start: StandinStart, error: str, mach
     [
         "",
         "something else\n",
-        "shakedown-nvml-standin 2\n",
-        "shakedown-nvml-standin 1\nunknown key\n",
-        "shakedown-nvml-standin 1\ncard ecc 1\n",
-        "shakedown-nvml-standin 1\ngpu 17:00\n",
-        "shakedown-nvml-standin 1\ngpu 0000:17:00.0\ncard ecc much\n",
-        "shakedown-nvml-standin 1\nfault explode 0 0 - 0 0\n",
-        "shakedown-nvml-standin 1\nfault throttle 0 0 - 0 0 boredom\n",
-        "shakedown-nvml-standin 1\nload 5 0.5\nload 1 0.5\n",
-        "shakedown-nvml-standin 1\nname " + "x" * 5000 + "\n",
-        "shakedown-nvml-standin 1\n" + "gpu 0000:17:00.0\n" * 17,
-        "shakedown-nvml-standin 1\n" + "fault freeze 0 0 - 0 0\n" * 65,
+        "shakedown-nvml-standin 3\n",
+        "shakedown-nvml-standin 2\nunknown key\n",
+        "shakedown-nvml-standin 2\ncard ecc 1\n",
+        "shakedown-nvml-standin 2\ngpu 17:00\n",
+        "shakedown-nvml-standin 2\ngpu 0000:17:00.0\ncard ecc much\n",
+        "shakedown-nvml-standin 2\nfault explode 0 start 0 - 0 0 1\n",
+        "shakedown-nvml-standin 2\nfault throttle 0 start 0 - 0 0 1 boredom\n",
+        "shakedown-nvml-standin 2\nload 5 0.5\nload 1 0.5\n",
+        "shakedown-nvml-standin 2\nname " + "x" * 5000 + "\n",
+        "shakedown-nvml-standin 2\n" + "gpu 0000:17:00.0\n" * 17,
+        "shakedown-nvml-standin 2\n" + "fault freeze 0 start 0 - 0 0 1\n" * 65,
     ],
 )
 def test_a_scenario_that_is_not_one_is_refused(text: str, machine: Machine) -> None:
@@ -404,7 +406,14 @@ def test_model_and_library_know_the_same_words() -> None:
     rendered = {"key", "uuid", "serial", "inforom", "part", "vendor", "model", "subsystem_vendor"}
     assert keys - rendered == {each.name for each in dataclasses.fields(StandinCard)} - {"pci_id"}
     header = SOURCES["nvml_standin.h"]
-    for name, value in (("GPUS", MOST_GPUS), ("FAULTS", MOST_FAULTS), ("LOADS", MOST_LOADS)):
+    table = header[header.index("#define READINGS(each)") : header.index("enum reading {")]
+    steps = dict(re.findall(r"each\((\w+), ([\d.e-]+)\)", table))
+    assert set(steps) == set(READINGS)
+    assert {name for name, step in steps.items() if float(step) == 0} == set(TEXTS)
+    for name, value in (
+        ("GPUS", MOST_GPUS), ("FAULTS", MOST_FAULTS), ("LOADS", MOST_LOADS), ("SERIES", MOST_SERIES),
+        ("TEXTS", MOST_TEXTS),
+    ):  # fmt: skip
         assert f"#define MAX_{name} {value}\n" in header
 
 

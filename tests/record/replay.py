@@ -93,6 +93,8 @@ def _load(recorder: Recorder, guest: GuestEvidence) -> None:
         recorder.residue(guest.name, trial)
     if guest.telemetry is not None:
         recorder.telemetry(guest.telemetry)
+    if guest.death is not None:
+        recorder.guest_died(guest.name, guest.death)
     recorder.guest_kernel_log(guest.name, guest.kernel_log)
     if guest.release is not None:
         recorder.released(guest.release)

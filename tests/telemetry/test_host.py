@@ -241,6 +241,14 @@ def test_the_kernel_log_is_read_between_the_samples_and_losses_are_counted() -> 
     assert (event.source, event.at, event.family, event.ruling) == ("host", 5.0, Family.BUS, Ruling.STOP)
 
 
+def test_what_a_program_wrote_into_the_hosts_log_is_no_event_and_no_loss() -> None:
+    records = "3,4,4000000,-;first\n12,5,5000000,-;mce: CPU3: Core temperature above threshold\n"
+    text = begin() + sample(0, 10) + records + "4,6,6000000,-;mce: CPU4: Core temperature above threshold\n"
+    log = summed(text + sample(1, 15) + bye(16)).kernel
+    assert log is not None
+    assert (log.lines, log.dropped, [event.at for event in log.events]) == (3, 0, [6.0])
+
+
 def test_a_kernel_log_that_may_not_be_read_was_not_followed() -> None:
     log = summed(begin() + f"{NONCE} kernel 1\n" + sample(0, 10) + bye(11)).kernel
     assert log is not None
@@ -335,3 +343,19 @@ def test_numbers_too_long_to_be_read_are_none() -> None:
     found = summed(text + sample(0, 10, *link) + bye(11))
     assert found.devices[0].width_max is None
     assert any("unknown mark: 'self'" in problem for problem in found.problems)
+
+
+def test_acts_of_the_labs_guard_are_counted_from_the_first_sample_on() -> None:
+    """Those before are in the snapshot that every lab starts from; what only speaks of it is no act."""
+    lines = (
+        "13,643,13538215,-;lapic_guard: cpu 5: restarted the timer, vector 236",
+        "13,650,99999999,-;lapic_guard: cpu 0: freed stuck vector 236",
+        "13,651,100000000,-;lapic_guard: cpu 7: freed stuck vector 253",
+        "13,652,150000000,-;lapic_guard: cpu 1: was not reached, woken by NMI after seconds 4",
+        "30,653,151000000,-;systemd[1]: Started lapic_guard: cpu 1: x",
+        "13,654,152000000,-;lapic_guard: mmap of the local APIC",
+    )
+    text = begin() + "\n".join(lines) + "\n" + sample(0, 100.0) + sample(1, 105.0) + bye(110.0)
+    assert summed(text).emulator_mended == 2
+    assert summed(begin() + sample(0, 200.0) + bye(201.0)).emulator_mended == 0
+    assert summed(begin()).emulator_mended == 0

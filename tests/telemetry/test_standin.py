@@ -51,8 +51,8 @@ def test_faults_are_written_as_the_library_reads_them() -> None:
     assert [
         line for line in lines(A, scenario=StandinScenario(name="s", faults=faults)) if "fault" in line
     ] == [
-        "fault xid 1 2.5 - 79 0.0 GPU has fallen off the bus.",
-        "fault freeze * 1.0 4.0 0.0 0.0",
+        "fault xid 1 start 2.5 - 79 0.0 1.0 GPU has fallen off the bus.",
+        "fault freeze * start 1.0 4.0 0.0 0.0 1.0",
     ]
 
 
@@ -79,7 +79,7 @@ def test_more_gpus_than_the_library_has_room_for_are_refused() -> None:
 @pytest.mark.parametrize("name", list_names("standins"))
 def test_shipped_scenarios_render_for_any_number_of_gpus(name: str) -> None:
     shipped = load_standin(name)
-    assert lines(scenario=shipped)[0] == "shakedown-nvml-standin 1"
+    assert lines(scenario=shipped)[0] == "shakedown-nvml-standin 2"
     full = lines(*(PciAddress(0, n, 0, 0) for n in range(MOST_GPUS)), scenario=shipped)
     assert sum(line.startswith("gpu ") for line in full) == MOST_GPUS
 
@@ -88,4 +88,4 @@ def test_shipped_scenarios_render_for_any_number_of_gpus(name: str) -> None:
 def test_numbers_come_back_as_they_were(value: float, at: float) -> None:
     fault = StandinFault(kind=StandinFaultKind.REPLAY, gpu=0, at=at, value=value)
     written = lines(A, scenario=StandinScenario(name="s", faults=(fault,)))[-1].split()
-    assert (float(written[3]), float(written[5])) == (at, value)
+    assert (float(written[4]), float(written[6])) == (at, value)
