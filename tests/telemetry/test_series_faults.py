@@ -115,6 +115,36 @@ FAULTS: tuple[tuple[str, str, Outcome | None, Make], ...] = (
             )
         ],
     ),
+    (
+        "uncorrected-after-the-last-load",
+        "gpu.ecc_errors",
+        Outcome.FAIL,
+        lambda d: [_series(d, "ecc_uncorrected", (416.0, 0), (416.0, 1))],
+    ),
+    (
+        "corrected-in-the-lifetime-counter-only",
+        "gpu.ecc_errors",
+        Outcome.FAIL,
+        lambda d: [_series(d, "ecc_corrected_aggregate", (d.at, 40), rate=True)],
+    ),
+    (
+        "memory-clock-halved",
+        "gpu.work",
+        Outcome.FAIL,
+        lambda d: [_series(d, "clock_memory", (d.at, 0.5), apply="scale")],
+    ),
+    (
+        "memory-clock-stays-idle",
+        "gpu.work",
+        Outcome.FAIL,
+        lambda d: [_series(d, "clock_memory", (0.0, 405))],
+    ),
+    (
+        "half-of-the-others-load",
+        "gpu.work",
+        Outcome.FAIL,
+        lambda d: [_series(d, "load", (0.0, 0.5), apply="scale")],
+    ),
     ("mig-switched-on", "gpu.mig_mode", Outcome.FAIL, lambda d: [_series(d, "mig", (d.at, True))]),
     ("ecc-switched-off", "gpu.ecc_mode", Outcome.FAIL, lambda d: [_series(d, "ecc_current", (d.at, False))]),
     (
