@@ -13,10 +13,12 @@ could not do or read something; it becomes an ERROR in one place (``harness.stag
     ├── ParseError               a transcript does not say what its parser needs
     ├── ProvisionError           libvirt or QEMU refused to define or start a guest, or to say how it is
     │   └── BootError            ... a guest that started, on a host that answers, ended or never answered
+    ├── GuestDied                a guest ended, or stopped to answer for good, before anybody asked it to
     ├── ClaimError               a device or host is held by another run
     ├── ReleaseError             something acquired could not be given back
     ├── WorkloadError            a workload could not be prepared, started or collected
     ├── LabError                 the emulated candidate host could not be built or booted
+    ├── HostEnded                a host that was started for this run ended while it was used
     ├── ImageError               a disk image could not be built or verified
     └── RecordError              a run directory is damaged, truncated or of an unknown version
 """
@@ -94,6 +96,10 @@ class BootError(ProvisionError):
     """A guest that was started ended in its boot, or did not answer in time, while its host did."""
 
 
+class GuestDied(HarnessError):
+    """A guest ended, or stopped to answer for good, before anybody asked it to: no wait on it may go on."""
+
+
 class ClaimError(HarnessError):
     """A device or host is held by another run; the message names that run."""
 
@@ -108,6 +114,10 @@ class WorkloadError(HarnessError):
 
 class LabError(HarnessError):
     """The emulated candidate host could not be built, booted or reached."""
+
+
+class HostEnded(HarnessError):
+    """A host that was started for this run (the lab) ended under it: the cause of all that broke after."""
 
 
 class ImageError(HarnessError):

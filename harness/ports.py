@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from harness.errors import HarnessError
 from harness.model.evidence import Engine
 from harness.model.inventory import SshAccess
 
@@ -35,6 +36,16 @@ class CommandResult:
     def complaint(self) -> str:
         """Standard error as text in the same way, without blanks around it: what to tell when it failed."""
         return self.stderr.decode("utf-8", "backslashreplace").strip()
+
+
+class Life(Protocol):
+    """Whether a machine that commands are run on still lives, where somebody watches it."""
+
+    def require(self) -> None:
+        """Raise once it can never answer again (GuestDied). Asked every second while a command runs."""
+
+    def explained(self, error: HarnessError) -> HarnessError:
+        """What to raise for a command that the machine did not answer: why, if that is known."""
 
 
 class Transport(Protocol):
@@ -103,6 +114,17 @@ class Hypervisor(Protocol):
         """End the connection; safe to call twice."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostEnd:
+    """How a host that was started for a run came to its end."""
+
+    message: str
+    """In one sentence, with its last words: a host's text, which may hold hostile characters."""
+    remedy: str
+    log: bytes
+    """All that is known, as a file for the record."""
+
+
 class HostControl(Protocol):
     """Power and life of a candidate host. ``none`` for machines that are simply there; ``lab``."""
 
@@ -114,6 +136,10 @@ class HostControl(Protocol):
 
     def engine(self) -> Engine:
         """How the host runs and what that cannot show."""
+
+    def ended(self) -> HostEnd | None:
+        """How the host ended since it was reached, where its control knows that for certain; None while it
+        runs, and for hosts of which nothing is known."""
 
     def stays(self) -> str:
         """What is left running when all is done, and how to stop it; empty for nothing."""

@@ -30,8 +30,9 @@ from typing import Any
 from harness.errors import RecordError
 from harness.regular import mode_beside
 from harness.serial import strict_json
+from harness.telemetry.samples import Read
 from harness.telemetry.series import SENSORS, Sensor
-from harness.telemetry.spool_lines import GpuSpool, Samples, Spool
+from harness.telemetry.spool_lines import GpuSpool, Spool
 
 # pyarrow and numpy are imported where they are used: a command that writes no samples need not wait for them.
 
@@ -163,9 +164,9 @@ def _table(gpu: GpuSpool, schema: Any) -> Any:
     import numpy as np  # noqa: PLC0415
     import pyarrow as pa  # noqa: PLC0415
 
-    rounds = (gpu.fast, gpu.slow)
-    times = np.concatenate([np.asarray(samples.times, dtype=np.float64) for samples in rounds])
-    fast = np.arange(times.size) < len(gpu.fast.times)
+    rounds = (gpu.fast.read(), gpu.slow.read())
+    times = np.concatenate([read.times for read in rounds])
+    fast = np.arange(times.size) < len(rounds[0].times)
     order = np.argsort(times, kind="stable")
     columns = [
         pa.array(np.rint(times[order] * 1000.0).astype(np.int64)),
@@ -173,7 +174,7 @@ def _table(gpu: GpuSpool, schema: Any) -> Any:
         pa.array(fast[order]),
     ]
     for sensor in SENSORS:
-        values = np.concatenate([_values(samples, sensor.name) for samples in rounds])[order]
+        values = np.concatenate([_values(read, sensor.name) for read in rounds])[order]
         lost = np.isnan(values)
         if sensor.unit in _FLOATS:
             columns.append(pa.array(values, mask=lost))
@@ -183,13 +184,11 @@ def _table(gpu: GpuSpool, schema: Any) -> Any:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def _values(samples: Samples, name: str) -> Any:
+def _values(read: Read, name: str) -> Any:
     import numpy as np  # noqa: PLC0415
 
-    column = samples.columns.get(name)
-    if column is None:
-        return np.full(len(samples.times), np.nan)
-    return np.asarray(column, dtype=np.float64)
+    column = read.columns.get(name)
+    return np.full(len(read.times), np.nan) if column is None else column
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -25,7 +25,8 @@ OUTPUT_LIMIT = 64 * 1024 * 1024
 _CHUNK = 65536
 
 _LOOK_SECONDS = 1.0
-"""So soon it is noticed that a pipe was closed under us: ``poll`` does not say so of what it waits for."""
+"""So soon it is noticed that a pipe was closed under us, which ``poll`` does not say of what it waits for,
+and that the machine that should answer is dead."""
 
 
 class Recorder(Protocol):
@@ -123,6 +124,7 @@ def run_child(
     limit: int = OUTPUT_LIMIT,
     surroundings: Surroundings | None = None,
     output: Descriptor | None = None,
+    require: Callable[[], None] = lambda: None,
 ) -> Finished:
     """Run ``argv`` to its end, or end it (and its own process group) after ``deadline`` seconds or as soon
     as a stream exceeds ``limit`` bytes. Like SSH, it waits until both streams are closed, so a child that
@@ -130,7 +132,8 @@ def run_child(
     to that file instead, and only the child itself is waited for.
 
     Raises TransportError when the program cannot be started, when its pipes were closed by other code in
-    this process, and when its exit status was taken by such code.
+    this process, and when its exit status was taken by such code; and what ``require`` raises, which is asked
+    every second and ends the child so.
     """
     started = time.monotonic()
     status = None
@@ -138,8 +141,8 @@ def run_child(
         with _statuses_kept(), _Pump(stdin, limit, output) as pump:
             child = pump.start(argv, surroundings)
             try:
-                if pump.run(started + deadline) and not pump.overflowed:
-                    status = _wait(child, started + deadline)
+                if pump.run(started + deadline, require) and not pump.overflowed:
+                    status = _wait(child, started + deadline, require)
             finally:
                 end_group(child)
     except OSError as error:
@@ -202,7 +205,7 @@ def await_end(child: subprocess.Popen[bytes], seconds: float) -> None:
             time.sleep(0.02)
 
 
-def _wait(child: subprocess.Popen[bytes], until: float) -> int | None:
+def _wait(child: subprocess.Popen[bytes], until: float, require: Callable[[], None]) -> int | None:
     """Its exit status, 128 + n for signal n; None when the time is over.
 
     Looked at before Python takes it: for a status that somebody else in the process took (``os.wait``), or
@@ -223,6 +226,7 @@ def _wait(child: subprocess.Popen[bytes], until: float) -> int | None:
         remaining = until - time.monotonic()
         if remaining <= 0:
             return None
+        require()
         time.sleep(min(pause, remaining))
         pause = min(2 * pause, 0.05)
 
@@ -282,15 +286,16 @@ class _Pump:
         self._ends.append((self._opened.enter_context(reading), kept))
         return writing
 
-    def run(self, until: float) -> bool:
+    def run(self, until: float, require: Callable[[], None]) -> bool:
         """Move bytes until both streams are closed (True) or the time is over (False). Raises OSError when
-        one of them is not ours any more."""
+        one of them is not ours any more, and what ``require`` raises."""
         if self._feed_end is not None:
             os.set_blocking(self._feed_end.number(), False)
         while self._ends:
             remaining = until - time.monotonic()
             if remaining <= 0:
                 return False
+            require()
             ready = self._ready(min(remaining, _LOOK_SECONDS))
             if self._feed_end is not None and self._feed_end.number() in ready:
                 self._feed(self._feed_end)

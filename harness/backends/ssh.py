@@ -15,6 +15,7 @@ import shutil
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from harness.backends.stream import Streamed
 from harness.descriptors import memory_file, written
 from harness.errors import TransportError
 from harness.model.inventory import SshAccess
-from harness.ports import CommandResult
+from harness.ports import CommandResult, Life
 
 _PERSIST = 120
 """Seconds that an idle master outlives its last user: longer than a pause between two stages."""
@@ -67,8 +68,10 @@ class SshTransport:
         name: str = "",
         through: SshTransport | None = None,
         recorder: Recorder | None = None,
+        life: Life | None = None,
     ) -> None:
-        """Opens nothing yet. ``through`` is the host whose connection leads to this machine (a guest).
+        """Opens nothing yet. ``through`` is the host whose connection leads to this machine (a guest), and
+        ``life`` who knows whether that lives: whatever waits for its answer here ends when it does.
 
         Raises ConfigError for an access that ssh could misread (``harness.model.access``).
         """
@@ -83,6 +86,7 @@ class SshTransport:
         self._name = name or access.address
         self._through = through
         self._recorder = recorder
+        self._life = life
         self._lock = threading.Lock()
         self._directory: Path | None = None
         self._pid = os.getpid()
@@ -111,41 +115,60 @@ class SshTransport:
         """
         if not argv:
             raise TransportError("no command given", host=self._name)
-        directory = self.connect()
-        finished = run_child(
-            (*self._ssh(directory), "--", self.access.address, remote_line(argv)),
-            stdin=stdin,
-            deadline=deadline,
-            surroundings=self._surroundings,
-        )
-        result = deliver(
-            finished,
-            argv,
-            where=self._name,
-            deadline=deadline,
-            stdin_len=len(stdin),
-            label=label,
-            recorder=self._recorder,
-        )
-        self._raise_if_lost(result)
+        with self._living():
+            directory = self.connect()
+            finished = run_child(
+                (*self._ssh(directory), "--", self.access.address, remote_line(argv)),
+                stdin=stdin,
+                deadline=deadline,
+                surroundings=self._surroundings,
+                require=self._require,
+            )
+            result = deliver(
+                finished,
+                argv,
+                where=self._name,
+                deadline=deadline,
+                stdin_len=len(stdin),
+                label=label,
+                recorder=self._recorder,
+            )
+            self._raise_if_lost(result)
         return result
+
+    def _require(self) -> None:
+        if self._life is not None:
+            self._life.require()
+
+    @contextlib.contextmanager
+    def _living(self) -> Iterator[None]:
+        """A command that the machine should answer: what kept it from that is told, where it is known."""
+        try:
+            yield
+        except TransportError as error:
+            found = error if self._life is None else self._life.explained(error)
+            if found is error:
+                raise
+            raise found from error
 
     def put(self, source: Path, target: str, *, deadline: float = 600.0) -> None:
         """Copy a local file; it appears at ``target`` whole or not at all (size checked, then renamed)."""
-        directory = self.connect()
-        argv = ("sh", "-c", _PUT, "sh", target, str(source.stat().st_size if source.is_file() else -1))
-        with whole_copy(source) as stream:
-            finished = run_child(
-                (*self._ssh(directory), "--", self.access.address, remote_line(argv)),
-                stdin=stream,
-                deadline=deadline,
-                surroundings=self._surroundings,
+        with self._living():
+            directory = self.connect()
+            argv = ("sh", "-c", _PUT, "sh", target, str(source.stat().st_size if source.is_file() else -1))
+            with whole_copy(source) as stream:
+                finished = run_child(
+                    (*self._ssh(directory), "--", self.access.address, remote_line(argv)),
+                    stdin=stream,
+                    deadline=deadline,
+                    surroundings=self._surroundings,
+                    require=self._require,
+                )
+            shown = ("put", str(source), target)
+            result = deliver(
+                finished, shown, where=self._name, deadline=deadline, label="put", recorder=self._recorder
             )
-        shown = ("put", str(source), target)
-        result = deliver(
-            finished, shown, where=self._name, deadline=deadline, label="put", recorder=self._recorder
-        )
-        self._raise_if_lost(result)
+            self._raise_if_lost(result)
         if result.status != 0:
             raise TransportError(
                 f"{source} could not be copied to {target}: {_words(result.stderr)}",
@@ -170,6 +193,7 @@ class SshTransport:
     def connect(self) -> Path:
         """Open the master connection unless it is up; returns the directory of its socket (mode 0700)."""
         require_owner(self._pid, self._name)
+        self._require()
         with self._lock:
             if self._directory is None or not self._directory.exists():
                 self._directory = self._private_directory()
@@ -215,7 +239,9 @@ class SshTransport:
         argv = (*self._ssh(directory, master=True), "-f", "-N", "--", self.access.address)
         limit = self.access.connect_timeout_seconds * 3 + 20  # connect, key exchange, authentication
         with memory_file("words") as output:
-            finished = run_child(argv, deadline=limit, surroundings=self._surroundings, output=output)
+            finished = run_child(
+                argv, deadline=limit, surroundings=self._surroundings, output=output, require=self._require
+            )
             words = written(output)
         if finished.timed_out:
             words = f"timed out: no connection within {limit:g} s; {words}"

@@ -115,6 +115,8 @@ def why_no_guest(case: Case, guest_evidence: GuestEvidence) -> str:
     if guest_evidence.no_plan is not None:
         codes = ", ".join(reason.code for reason in guest_evidence.no_plan.reasons)
         return f"there is no placement plan ({codes})"
+    if guest_evidence.death is not None:
+        return f"it died: {guest_evidence.death.words}"
     for problem in case.evidence.errors:
         if problem.subject and problem.subject in (guest_evidence.name, guest_evidence.group):
             return f"{problem.stage} failed: {problem.message}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks.answers import error, failed, guest, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.death import told_of
 from harness.model.evidence import GuestEvidence, StageError
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 
@@ -45,6 +46,8 @@ def _reached(case: Case, subject: Subject) -> CheckResult:
             f" {evidence.boot_seconds:.0f} s after its start" if evidence.boot_seconds is not None else ""
         )
         return ok(f"the guest answered{seconds}", measurements=(boot,))
+    if evidence.death is not None:
+        return told_of(evidence, evidence.death)
     problem = _problem(case, evidence)
     if not evidence.started or problem is None or case.evidence.interrupted:
         raise MissingEvidence(f"the guest was not reached: {why_no_guest(case, evidence)}")

@@ -24,6 +24,7 @@ from harness.checks.answers import (
 )
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.telemetry_kernel import GPU_FAMILIES, driver_events
+from harness.model.evidence import GuestEvidence
 from harness.model.guest import AttachMode
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, CheckResult, EvidenceRef
@@ -35,7 +36,8 @@ _LONGEST = 4096
 """Characters of one line that are shown."""
 _TOLD_APART = 200
 """Characters of a line's words that are compared; the looks at a log cut its lines at 1,000."""
-
+_SAME_SECONDS = 0.001
+"""A kernel's line has its time in microseconds, however it is read."""
 
 _CODED_ACTIONS = {Family.XID: Action.REPLACE_GPU, Family.SXID: Action.CONTACT_VENDOR}
 """What to do about a code that no table ruled: nobody followed the log it stands in."""
@@ -77,35 +79,48 @@ def _trouble(told: Iterable[Told]) -> list[Trouble]:
 
 def _beside(
     told: Iterable[Told],
-    kept: tuple[str, ...],
-    log: KernelLog | None,
-    since: float | None,
+    followed: Iterable[tuple[KernelLog | None, float | None]],
     ruled: tuple[KernelEvent, ...],
+    before: Iterable[Told] = (),
 ) -> list[Trouble]:
-    """Trouble among what was ``told`` and in the followed log, less the driver's that ``*.gpu_errors`` rules.
+    """Trouble among what was ``told`` and in the ``followed`` logs, less what ``*.gpu_errors`` has ``ruled``.
 
-    ``kept`` is all that the log still held at the end: what is there needs no follower.
+    Of a followed log counts what came ``since`` then, wherever the looks at the log missed it: between two
+    of them, pushed out of the kernel's buffer, or in a file that no look reads. What stood there ``before``
+    is no news.
     """
     kinds = {_kind(event) for event in ruled}
-    mine = [each for each in told if each.event.family not in GPU_FAMILIES or _kind(each.event) not in kinds]
-    if log is None or log.followed_from is None:
-        return _trouble(mine)
-    lost = [
-        event
-        for event in log.events
-        if event.family not in GPU_FAMILIES
-        and (since is None or event.at is None or event.at >= since)
-        and not any(event.line in line for line in kept)
-    ]
-    return _trouble(
-        (
-            *mine,
-            *(
-                Told(first=0, last=0, kind=_KINDS.get(event.family, "kernel fault"), event=event)
-                for event in lost
-            ),
-        )
-    )
+    found = [each for each in told if not _is_ruled(each.event, kinds)]
+    seen = _Seen((*found, *before))
+    for log, since in followed:
+        for event in () if log is None else log.events:
+            late = since is None or event.at is None or event.at >= since
+            if late and not _is_ruled(event, kinds) and seen.is_new(event):
+                kind = _KINDS.get(event.family, "kernel fault")
+                found.append(Told(first=0, last=0, kind=kind, event=event))
+    return _trouble(found)
+
+
+class _Seen:
+    """Events that were told already, whoever read them: of the same words and, where known, the same time."""
+
+    def __init__(self, told: Iterable[Told]) -> None:
+        self._times: dict[str, list[float | None]] = {}
+        for each in told:
+            self.is_new(each.event)
+
+    def is_new(self, event: KernelEvent) -> bool:
+        """Whether it was not told yet; from now on it was."""
+        times = self._times.setdefault(words(event.line)[:_TOLD_APART], [])
+        if any(at is None or event.at is None or abs(at - event.at) < _SAME_SECONDS for at in times):
+            return False
+        times.append(event.at)
+        return True
+
+
+def _is_ruled(event: KernelEvent, kinds: set[tuple[object, ...]]) -> bool:
+    """Whether it is a driver's line that another check rules."""
+    return event.family in GPU_FAMILIES and _kind(event) in kinds
 
 
 _KINDS = {
@@ -129,6 +144,21 @@ def _kind(event: KernelEvent) -> tuple[object, ...]:
 
 def _ruled(log: KernelLog | None, since: float | None) -> tuple[KernelEvent, ...]:
     return driver_events(log, since) if log is not None and log.followed_from is not None else ()
+
+
+def _followed_of_host(case: Case, looked: float | None) -> list[tuple[KernelLog | None, float | None]]:
+    """The logs of the host's kernel that were followed: by the host's watch and, on a bare machine, by the
+    samplers beside the loads (of the NVML stand-in there, the log is a file of its own). Each from the first
+    look at the host on: ``looked``, in seconds since its boot."""
+    watched = case.evidence.host_telemetry
+    found = [] if watched is None else [(watched.kernel, watched.started)]
+    if case.profile.attach is AttachMode.BARE:
+        told = [guest.telemetry for guest in case.evidence.guests if guest.telemetry is not None]
+        found += [(each.kernel, each.started) for each in told]
+    return [
+        (log, started if looked is None or started is None else min(looked, started))
+        for log, started in found
+    ]
 
 
 def _ruled_of_host(case: Case) -> tuple[KernelEvent, ...]:
@@ -159,10 +189,14 @@ def _host_log(case: Case, _subject: Subject) -> CheckResult:
         raise MissingEvidence("the host's kernel log could not be read")
     fresh = _fresh(first.kernel_log, last.kernel_log)
     # Read whole: what went wrong before the run may be why a driver complains during it.
-    told = [each for each in _told(last.kernel_log) if each.last in fresh]
-    watched = case.evidence.host_telemetry
-    log, since = (None, None) if watched is None else (watched.kernel, watched.started)
-    found = _beside(told, last.kernel_log, log, since, _ruled_of_host(case))
+    all_told = _told(last.kernel_log)
+    told = [each for each in all_told if each.last in fresh]
+    found = _beside(
+        told,
+        _followed_of_host(case, first.uptime_seconds),
+        _ruled_of_host(case),
+        before=[each for each in all_told if each.last not in fresh],
+    )
     if found:
         accused = [each for each in found if not each.config] or found
         kinds = Counter(each.kind for each in accused)
@@ -202,12 +236,21 @@ def _same_boot(case: Case, _subject: Subject) -> CheckResult:
     return ok("the host ran through without a reboot", evidence=evidence)
 
 
+def _guest_said(evidence: GuestEvidence) -> list[Told]:
+    """What a guest's kernel said at its end: by its log or, of one that died with it, what the serial console
+    has of hardware. Of its own end, ``guest.alive`` judges."""
+    if evidence.kernel_log is not None or evidence.death is None:
+        return _told(evidence.kernel_log or ())
+    return [told for told in _told(evidence.death.console) if told.event.family in _KINDS]
+
+
 def _guest_log(case: Case, subject: Subject) -> CheckResult:
     evidence = guest(subject)
-    if evidence.kernel_log is None:
-        raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")
     log = evidence.telemetry.kernel if evidence.telemetry is not None else None
-    found = _beside(_told(evidence.kernel_log), evidence.kernel_log, log, None, _ruled(log, None))
+    found = _beside(_guest_said(evidence), [(log, None)], _ruled(log, None))
+    # What a guest's kernel said before nobody could read it any more was said all the same.
+    if evidence.kernel_log is None and not any(not each.config for each in found):
+        raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")
     if not found:
         return ok("the guest's kernel reported no trouble")
     accused = [each for each in found if not each.config] or found

@@ -35,7 +35,7 @@ def _hugepages(case: Case, _subject: Subject) -> CheckResult:
         )
     if not any(guest.plan is not None for guest in case.evidence.guests):
         raise MissingEvidence("no guest was planned, so nothing says how much memory is needed")
-    short = _shortfalls(case, facts)
+    short, tight = _needs(case, facts)
     if short:
         return failed(
             f"too few free hugepages: {listing(short)}",
@@ -44,11 +44,25 @@ def _hugepages(case: Case, _subject: Subject) -> CheckResult:
             Action.FIX_CONFIG,
             evidence=evidence,
         )
-    return ok("every node has free hugepages for each demanded guest", evidence=evidence)
+    least = case.evidence.host_telemetry.hugepages_free_min if case.evidence.host_telemetry else {}
+    lowest = f"; fewest pages free while guests ran: {_fewest(least)}" if least else ""
+    return ok(f"free before the guests: {listing(tight)}{lowest}", evidence=evidence)
 
 
-def _shortfalls(case: Case, facts: HostFacts) -> list[str]:
+def _fewest(least: dict[str, int]) -> str:
+    """Of ``node/page bytes`` to pages."""
+    parts = [(key.partition("/"), count) for key, count in least.items()]
+    return listing([f"{count} of {_pages(size)} on node {node}" for (node, _, size), count in parts])
+
+
+def _pages(size: str) -> str:
+    return f"{int(size[:18]) // _KIB} KiB" if size.isdecimal() else "unknown size"
+
+
+def _needs(case: Case, facts: HostFacts) -> tuple[list[str], list[str]]:
+    """Where too little is free, and for each node what is needed at most of what is free."""
     short: list[str] = []
+    most: dict[tuple[int, int], tuple[int, str]] = {}
     need: dict[tuple[str, int, int], int] = {}
     """Group, node and page size to bytes."""
     for guest in case.evidence.guests:
@@ -66,7 +80,9 @@ def _shortfalls(case: Case, facts: HostFacts) -> list[str]:
         free = (pool.free or 0) * size if pool is not None else 0
         if free < wanted:
             short.append(f"{group} needs {wanted // _MIB} MiB on node {node_id}, {free // _MIB} MiB are free")
-    return short
+        said = f"{free // _MIB} MiB on node {node_id}, of which {group} needs {wanted // _MIB} MiB"
+        most[node_id, size] = max(most.get((node_id, size), (0, "")), (wanted, said))
+    return short, [said for _, said in most.values()]
 
 
 CHECKS = (

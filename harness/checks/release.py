@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, guest, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.death import told_of
 from harness.model.evidence import DeviceReturn, GuestEvidence, ReleaseEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 
@@ -111,6 +112,8 @@ def _orderly(case: Case, subject: Subject) -> CheckResult:
     evidence, release = _release(case, subject)
     took = Measurement(name="guest.release", value=release.seconds, unit="s", subject=evidence.name)
     _require_start(case, evidence)
+    if evidence.death is not None and (release.ended_before or release.forced):
+        return told_of(evidence, evidence.death, measurements=(took,))
     if release.ended_before:
         return failed(
             "the guest had ended by itself before it was asked to shut down",

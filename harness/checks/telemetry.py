@@ -10,16 +10,13 @@ from harness.checks.watched import at, card, genuine, matching, recorded, span, 
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry, LoadWindow
+from harness.telemetry.frozen import ENERGY_FROZEN_SECONDS, POWER_FROZEN_SECONDS
 from harness.telemetry.series import SENSORS, Kind
 
 RATE_SHARE = 0.5
 """Least share of the asked rate that must be reached: 5 of 10 Hz, the lower end of the range in which power
 readings differ by under 1 % (statistics-and-faults §7)."""
-ENERGY_FROZEN_SECONDS = 10.0
-"""NVML's energy counter moves every 100 ms (statistics-and-faults §7), also on an idle card; the shortest
-window of which that section takes energy is 10 s."""
-POWER_FROZEN_SECONDS = 30.0
-"""NVML's power is an average of up to 1 s in mW; thirty of them alike are no measurement."""
+FROZEN_SECONDS = {"energy": ENERGY_FROZEN_SECONDS, "power": POWER_FROZEN_SECONDS}
 RECOVERY: dict[int, tuple[str, Action]] = {
     1: ("a reset of the GPU", Action.RESET_GPU),
     2: ("a restart of the machine", Action.RESTART_HOST),
@@ -59,17 +56,20 @@ def _coverage(case: Case, subject: Subject) -> CheckResult:
         *_gaps(gpu, telemetry.loads, case.profile.telemetry.max_gap_seconds),
         *_rate(gpu, telemetry, case.profile.telemetry),
     ]
+    allowed = case.profile.telemetry.max_gap_seconds
+    share = gpu.span_covered / gpu.span_seconds if gpu.span_seconds > 0 else None
     measured = (
-        Measurement(
-            name="telemetry.covered_share",
-            value=gpu.covered_seconds / gpu.load_seconds if gpu.load_seconds > 0 else None,
-            unit="1",
-        ),
+        Measurement(name="telemetry.covered_share", value=share, unit="1"),
+        Measurement(name="telemetry.longest_silence", value=gpu.longest_silence, unit="s", upper=allowed),
     )
     if faults:
         return error("; ".join(faults[:4]), _AGAIN, evidence=_spool(telemetry))
+    if share is None or gpu.longest_silence is None:
+        raise MissingEvidence("it was not recorded how long the GPU was silent at most")
     return ok(
-        f"{gpu.load_seconds:.1f} s of {len(telemetry.loads)} loads are covered without a gap",
+        f"{100 * share:.1f} % of the {gpu.span_seconds:.1f} s from the first of {len(telemetry.loads)} "
+        "loads to the "
+        f"end of the last are covered; longest silence {gpu.longest_silence:.1f} s, at most {allowed:g} s",
         evidence=_spool(telemetry),
         measurements=measured,
     )
@@ -125,14 +125,17 @@ def _forgotten(subject: Subject, telemetry: GuestTelemetry) -> list[str]:
 
 
 def _gaps(gpu: GpuTelemetry, loads: tuple[LoadWindow, ...], allowed: float) -> list[str]:
-    """Gaps longer than the profile allows between two samples. A shorter one lies at the begin or end of a
-    load, where the sample on its other side would have been taken while nothing ran."""
+    """Silences longer than the profile allows, wherever loads began or ended meanwhile."""
     worst = sorted((gap for gap in gpu.gaps if gap.seconds > allowed), key=lambda gap: -gap.seconds)
     faults = [_gap(gap, loads) for gap in worst[:3]]
     if len(worst) > 3:
         faults.append(f"and {len(worst) - 3} more gaps")
     if gpu.load_seconds <= 0:
         return ["no second of any load was accounted for"]
+    if not faults and (gpu.longest_silence or 0.0) > allowed:
+        faults.append(
+            f"the GPU was silent for {gpu.longest_silence:.1f} s, at most {allowed:g} s are allowed"
+        )
     if not faults and gpu.covered_seconds <= 0:
         faults.append(f"none of {gpu.load_seconds:.1f} s under load is covered")
     return faults
@@ -141,7 +144,7 @@ def _gaps(gpu: GpuTelemetry, loads: tuple[LoadWindow, ...], allowed: float) -> l
 def _gap(gap: Gap, loads: tuple[LoadWindow, ...]) -> str:
     during = sorted({w.workload for w in loads if w.start < gap.end and gap.start < w.end})
     why = f": {gap.reason}" if gap.reason else ""
-    under = f" under {listing(during)}" if during else ""
+    under = f" under {listing(during)}" if during else " between loads"
     return f"no sample for {gap.seconds:.1f} s from {gap.start:.1f} s to {gap.end:.1f} s{under}{why}"
 
 
@@ -227,29 +230,52 @@ def _of_another(call: str, gpu: GpuTelemetry, telemetry: GuestTelemetry) -> bool
     return not names(gpu) and any(names(other) for other in telemetry.gpus)
 
 
+_DEAD_SENSOR = (
+    "restart the guest and the host and run again; if the readings are wrong again, the card's telemetry is "
+    "broken "
+    "and its faults would not be seen: replace it"
+)
+
+
 def _alive(case: Case, subject: Subject) -> CheckResult:
-    """Energy and power must move under load, or the values that follow from the sensors mean nothing."""
+    """No reading is in doubt, and what must move under load moved.
+
+    Which doubts there are is ``harness.telemetry.plausible``. A broken sensor says neither that the card is
+    well nor that it is ill, so this is an ERROR.
+    """
     telemetry, gpu = card(case, subject)
     lasted = span(telemetry)
+    doubts = [(name, doubt) for name, series in gpu.series.items() for doubt in series.doubts]
+    if doubts:
+        said = list(dict.fromkeys(doubt.said for _, doubt in doubts))
+        names = listing(list(dict.fromkeys(name for name, _ in doubts)))
+        return error(
+            f"readings of {gpu.name} cannot be believed: " + "; ".join(said[:3]),
+            _DEAD_SENSOR,
+            evidence=(at(telemetry, gpu, names, "; ".join(said)),),
+        )
     moving: list[str] = []
-    for name, most in (("energy", ENERGY_FROZEN_SECONDS), ("power", POWER_FROZEN_SECONDS)):
+    for name in ("energy", "power"):
         series = values(gpu, name)
         if series is None:
             continue
-        if series.unchanged_seconds >= most or (series.minimum == series.maximum and lasted >= most):
-            still = max(series.unchanged_seconds, lasted if series.minimum == series.maximum else 0.0)
-            return failed(
-                f"{name} stood at one value for {still:.1f} s under load; it must move within {most:g} s",
-                "restart the guest and the host; if the sensor stands still again, the card's telemetry is "
-                "broken and its faults would not be seen: replace it",
-                Action.RESTART_HOST,
+        same = series.minimum == series.maximum
+        still = lasted if same else series.unchanged_seconds
+        if still >= FROZEN_SECONDS[name]:
+            return error(
+                f"{name} stood at one value for {still:.1f} s; it must move within {FROZEN_SECONDS[name]:g} "
+                "s",
+                _DEAD_SENSOR,
                 evidence=(at(telemetry, gpu, name, series),),
             )
-        if series.minimum != series.maximum:
+        if not same:
             moving.append(name)
     if not moving:
         raise MissingEvidence("the card offers neither energy nor power, or the loads were too short to tell")
-    return ok(f"{listing(moving)} moved under load", evidence=(at(telemetry, gpu, listing(moving)),))
+    return ok(
+        f"{listing(moving)} moved under load, and no reading is in doubt",
+        evidence=(at(telemetry, gpu, listing(moving)),),
+    )
 
 
 CHECKS = (

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 from harness.checks.answers import failed, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.checks.watched import at, card, limit, sensor, span, stated, values
+from harness.checks.watched import at, at_any_time, believed, card, limit, sensor, span, stated, values
 from harness.model.outcome import Action, CheckResult, Measurement
-from harness.model.telemetry import GpuTelemetry
+from harness.model.telemetry import GpuTelemetry, Stretch
 
 REASON_SHARE = 0.01
 """Share of the load for which a clock may be held back. gpud calls 0.6 hardware events in a minute unhealthy;
 an event that our slowest accepted sampling sees lasts up to a second, so that is 1 % of the time
 (statistics-and-faults §6)."""
+REASON_WINDOW = 600.0
+"""Seconds of load that are judged by themselves: gpud counts over ten minutes. In a week 1 % of the whole
+would be 100 minutes of a card that is held back."""
 REASON_SECONDS = 1.0
 """Less than this in a whole run is no finding: hardware slowdown flickers when the power state changes
 (dcgm_nvml.h, statistics-and-faults §6)."""
@@ -50,20 +55,20 @@ def _clock_reasons(case: Case, subject: Subject) -> CheckResult:
         raise MissingEvidence("the card does not say why its clocks are held back")
     if gpu.load_seconds <= 0:
         raise MissingEvidence("no time under load was recorded")
-    allowed = max(REASON_SECONDS, REASON_SHARE * gpu.load_seconds)
-    held = {name: gpu.reasons.get(name, 0.0) for name in HELD_BACK}
+    allowed = max(REASON_SECONDS, REASON_SHARE * min(gpu.load_seconds, REASON_WINDOW))
+    held = {name: _worst(gpu, name) for name in HELD_BACK}
     measured = tuple(
-        Measurement(name=f"clock_reason.{name}", value=seconds, unit="s", upper=allowed)
-        for name, seconds in held.items()
+        Measurement(name=f"clock_reason.{name}", value=worst.value, unit="s", upper=allowed)
+        for name, worst in held.items()
     )
     evidence = (at(telemetry, gpu, "reasons", gpu.reasons),)
-    broken = [name for name, seconds in held.items() if seconds > allowed]
+    broken = [name for name, worst in held.items() if worst.value > allowed]
     if broken:
         remedy, action = HELD_BACK[broken[0]]
-        said = listing([f"{name} for {held[name]:.1f} s" for name in broken])
+        said = listing([f"{name} for {held[name].value:.1f} s{_since(held[name])}" for name in broken])
         return failed(
-            f"the clocks were held back: {said} of {gpu.load_seconds:.0f} s under load "
-            f"(at most {allowed:.1f} s)",
+            f"the clocks were held back: {said}, of at most {REASON_WINDOW:.0f} s under load (allowed: "
+            f"{allowed:.1f} s)",
             remedy,
             action,
             evidence=evidence,
@@ -73,6 +78,16 @@ def _clock_reasons(case: Case, subject: Subject) -> CheckResult:
     rest = f"; seen: {listing(others)}" if others else ""
     message = f"neither heat nor a power fault held the clocks back{rest}"
     return ok(message, evidence=evidence, measurements=measured)
+
+
+def _worst(gpu: GpuTelemetry, name: str) -> Stretch:
+    """The ten minutes with most of a reason; where these were not recorded, the whole time."""
+    worst = gpu.reasons_worst.get(name)
+    return worst or Stretch(value=gpu.reasons.get(name, 0.0), start=math.nan, end=math.nan)
+
+
+def _since(worst: Stretch) -> str:
+    return "" if math.isnan(worst.start) else f" from {worst.start:.1f} s to {worst.end:.1f} s"
 
 
 _COOLING = (
@@ -144,20 +159,23 @@ def _held(value: Measurement) -> str:
 
 
 def _power(case: Case, subject: Subject) -> CheckResult:
-    """The limit in force against the card's default, and the mean draw against the limit in force."""
+    """The lowest limit that was in force against the card's default, and the mean draw against that limit."""
     telemetry, gpu = card(case, subject)
     now, default = limit(gpu, "power_limit"), limit(gpu, "power_limit_default")
     if now is None:
         raise MissingEvidence("the card does not say what power limit is in force")
+    limits = [float(value) for value in at_any_time(gpu, "power_limit") if not isinstance(value, str)]
+    lowest, now = min(limits), max(limits)
     mean, how = _mean_power(gpu, span(telemetry))
     measured = (
-        Measurement(name="power.limit", value=now, unit="W", lower=default),
+        Measurement(name="power.limit", value=lowest, unit="W", lower=default),
         Measurement(name="power.mean", value=mean, unit="W", upper=POWER_OVER_LIMIT * now),
     )
-    evidence = (at(telemetry, gpu, "power_limit, energy, power", f"limit {now:g} W, default {default} W"),)
-    if default is not None and now < default:
+    evidence = (at(telemetry, gpu, "power_limit, energy, power", f"limit {lowest:g} W, default {default} W"),)
+    if default is not None and lowest < default:
         return failed(
-            f"the power limit in force is {now:g} W, the card's default is {default:g} W",
+            f"the power limit in force was {lowest:g} W{_when(gpu, lowest)}, the card's default is "
+            f"{default:g} W",
             f"find out who lowered it and set it back (nvidia-smi -i {gpu.index} -pl {default:g}), "
             "also in what starts the guest or host",
             Action.FIX_CONFIG,
@@ -179,9 +197,15 @@ def _power(case: Case, subject: Subject) -> CheckResult:
     )
 
 
+def _when(gpu: GpuTelemetry, value: float) -> str:
+    """Since when the power limit was that, where it was not so from the beginning."""
+    moment = next((c.at for c in gpu.changes if c.name == "power_limit" and c.after == value), None)
+    return "" if moment is None else f" from {moment:.1f} s on"
+
+
 def _mean_power(gpu: GpuTelemetry, seconds: float) -> tuple[float, str]:
     """Watts over all loads: by the energy counter where there is one (statistics-and-faults §7)."""
-    energy = values(gpu, "energy")
+    energy = believed(gpu, "energy")
     if energy is not None and energy.increase is not None and energy.increase > 0:
         return energy.increase / seconds, "by the energy counter"
     power = values(gpu, "power")
@@ -220,7 +244,8 @@ def _ecc_mode(case: Case, subject: Subject) -> CheckResult:
             Action.RESET_GPU,
             evidence=evidence,
         )
-    if not now and default is not False:
+    off = [value for value in at_any_time(gpu, "ecc_current") if not value]
+    if off and default is not False:
         return failed(
             "ECC is off" + (", though the card's default is on" if default else ""),
             f"switch it on (nvidia-smi -i {gpu.index} -e 1), reset the GPU and run again: without "
@@ -238,7 +263,7 @@ def _mig_mode(case: Case, subject: Subject) -> CheckResult:
     evidence = (at(telemetry, gpu, "mig mode", f"current {now}, pending {pending}"),)
     if now is None:
         return ok("the card says itself that it has no MIG mode", evidence=evidence)
-    if now or pending:
+    if any(at_any_time(gpu, "mig")) or pending:
         will = "" if bool(pending) == bool(now) else f", and will be {_on(pending)} after the next reset"
         return failed(
             f"MIG is {_on(now)}{will}: a tenant would get a slice of the GPU",

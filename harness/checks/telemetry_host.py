@@ -115,7 +115,7 @@ def _device_errors(case: Case, _subject: Subject) -> CheckResult:
     sampled = {device.device: device for device in telemetry.devices if device.samples > 0}
     lost = [str(address) for address in _planned(case) if address not in sampled]
     away = [
-        f"{device.device} was away in {device.missing} of {device.samples} samples"
+        f"{device.device} was away in {device.missing} of {device.samples + device.missing} samples"
         for device in telemetry.devices
         if device.missing
     ]

@@ -6,7 +6,7 @@ import math
 
 from harness.checks.answers import failed, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.checks.watched import at, card, counted, limit, span, stated, values
+from harness.checks.watched import at, card, counted, limit, span, stated, trusted, values
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry
@@ -16,6 +16,12 @@ GENERATION_GTS = {1: 2.5, 2: 5.0, 3: 8.0, 4: 16.0, 5: 32.0, 6: 64.0}
 REPLAYS_PER_GTS = 0.06
 """Replays a minute and lane for each GT/s that a bit error rate of 1e-12 explains: 0.48 at generation 3, 0.96
 at 4, 1.92 at 5 (DCGM ``GetExpectedPcieReplayRate``, statistics-and-faults §6)."""
+REPLAY_BURST = 10.0
+"""So many times the replays of a minute, in any one minute, are a burst: a link that is marginal now and then
+must not hide in the sum of a week."""
+LOW_SECONDS, LOW_SHARE = 5.0, 0.01
+"""Time that the link of a computing GPU may run below what is due: it comes up with the load, within a
+second, and this is what a sampler of 1 Hz may take for it; in the long run, 1 % as for a held-back clock."""
 CRC_PER_SECOND = 100.0
 """NVLink CRC errors a second that DCGM fails (NVLink up to 4, §6); fewer are a warning."""
 HARD = ("nvlink_replay", "nvlink_recovery", "nvlink_errors")
@@ -47,7 +53,11 @@ def best_speed(case: Case, device: PciAddress) -> float | None:
 
 
 def _pcie(case: Case, subject: Subject) -> CheckResult:
-    """Best generation and width seen under load, against what the host file demands, or else the card's own.
+    """Generation and width while the GPU computed, against what the host file demands, or else the card's
+    own.
+
+    Neither the best nor the worst moment counts, but what held: a link that falls when it is hot was good
+    once.
 
     In a guest the card may speak of a virtual port (QEMU's are of generation 4 by default), so a link that
     the host itself saw whole is not called broken on the guest's word.
@@ -71,6 +81,9 @@ def _pcie(case: Case, subject: Subject) -> CheckResult:
                 f"{said}; the host itself saw the expected link: the two contradict each other"
             )
         return failed(said, _RESEAT, Action.RESEAT, evidence=evidence, measurements=tuple(measured))
+    low = _low(gpu, due_gen, due_width)
+    if low:
+        return failed(low, _RESEAT, Action.RESEAT, evidence=evidence, measurements=tuple(measured))
     replays = counted(gpu, "pcie_replays")
     if replays is None:
         return ok(f"{said}; the card does not count replays", evidence=evidence, measurements=tuple(measured))
@@ -84,7 +97,37 @@ def _pcie(case: Case, subject: Subject) -> CheckResult:
             evidence=evidence,
             measurements=tuple(measured),
         )
+    minute = gpu.series["pcie_replays"].grown_minute
+    burst = REPLAY_BURST * allowed_replays(int(gen), int(width), 60.0)
+    if minute is not None and minute > burst:
+        return failed(
+            f"{minute:g} PCIe replays in one minute, at most {burst:g}: a link that is marginal now and then",
+            _RESEAT,
+            Action.RESEAT,
+            evidence=evidence,
+            measurements=tuple(measured),
+        )
+    trusted(gpu, "pcie_replays")
     return ok(f"{said}; {replays[1]:g} replays", evidence=evidence, measurements=tuple(measured))
+
+
+def _low(gpu: GpuTelemetry, due_gen: float, due_width: float) -> str:
+    """How long the link ran below what is due while the GPU computed, when that is too long; else empty."""
+    for name, due in (("pcie_gen", due_gen), ("pcie_width", due_width)):
+        series = gpu.series[name]
+        busy = sum(series.levels.values())
+        low = sum(seconds for value, seconds in series.levels.items() if float(value) < due)
+        if low <= max(min(LOW_SECONDS, 0.5 * busy), LOW_SHARE * busy):
+            continue
+        worst = max((s for s in series.held if s.value < due), key=lambda s: s.seconds)
+        first = min((at for value, at in series.since.items() if float(value) < due), default=worst.start)
+        what = "generation" if name == "pcie_gen" else "width"
+        return (
+            f"the link ran at {what} {worst.value:g} instead of {due:g} for {low:.1f} of {busy:.1f} s in "
+            "which the "
+            f"GPU computed, first at {first:.1f} s, longest from {worst.start:.1f} s to {worst.end:.1f} s"
+        )
+    return ""
 
 
 def allowed_replays(generation: int, width: int, seconds: float) -> int:
@@ -156,8 +199,14 @@ def _nvlink(case: Case, subject: Subject) -> CheckResult:
             "that they are trained"
         )
     if active.minimum < active.maximum:
+        down = min(
+            (s for s in active.held if s.value < (active.maximum or 0.0)), key=lambda s: s.start, default=None
+        )
+        when = "" if down is None else f" at {down.start:.1f} s"
         return _broken(
-            f"{active.maximum - active.minimum:g} of {active.maximum:g} links went down", evidence, measured
+            f"{active.maximum - active.minimum:g} of {active.maximum:g} links went down{when}",
+            evidence,
+            measured,
         )
     most = _most_links(telemetry, gpu)
     if active.maximum < most:
@@ -174,10 +223,12 @@ def _nvlink(case: Case, subject: Subject) -> CheckResult:
         raise MissingEvidence(f"{active.maximum:g} links are up and none of their errors is counted")
     hard = [f"{name} +{grown[name]:g}" for name in HARD if grown.get(name)]
     crc = grown.get("nvlink_crc", 0.0)
-    if crc / span(telemetry) >= CRC_PER_SECOND:
+    minute = gpu.series["nvlink_crc"].grown_minute if "nvlink_crc" in gpu.series else None
+    if max(crc / span(telemetry), (minute or 0.0) / 60.0) >= CRC_PER_SECOND:
         hard.append(f"nvlink_crc +{crc:g}")
     if hard:
         return _broken(f"link errors under load: {listing(hard)}", evidence, measured)
+    trusted(gpu, *(name for name, count in counts.items() if count is not None))
     return ok(
         f"{active.maximum:g} of {links} links up to the end, no replay or recovery, {crc:g} CRC errors",
         evidence=evidence,

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.checks.watched import at, card, counted, stated, values
+from harness.checks.watched import at, at_any_time, card, counted, span, stated, trusted, values
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import GpuTelemetry
 
 CORRECTED_MOST = 10_000
-"""Corrected errors under load that are too many: Azure's limit for SRAM, the strictest published one
-(statistics-and-faults §6; for DRAM Azure allows 20,000,000 and gcm 50,000,000)."""
+"""Corrected errors under load that are too many, however long it lasted: Azure's limit for SRAM, the
+strictest published one (statistics-and-faults §6; for DRAM Azure allows 20,000,000 and gcm 50,000,000)."""
+CORRECTED_PER_HOUR = CORRECTED_MOST / 24.0
+"""The same as a rate: a card that would reach Azure's limit within a day. In a minute that is 7."""
+CORRECTED_LEAST = 100
+"""Errors that a run of any length may correct: one weak cell that a load reads again and again counts as
+many."""
 REMAPPED_MOST = 512
 """Rows remapped after uncorrected errors at which the card has used up its spares (DCGM and Azure, §6)."""
 RETIRED_MOST = 63
@@ -18,6 +23,7 @@ RETIRED_MOST = 63
 RETIRED_DOUBLE_MOST = 15
 """More pages retired after double-bit errors than this fail with DCGM (§6)."""
 
+_SPARES = ("remap_corrected", "remap_uncorrected", "retired_single_bit", "retired_double_bit")
 _REPLACE = "take the card out and have it replaced; its memory does not hold data"
 
 
@@ -33,14 +39,16 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
     if uncorrected is None or corrected is None:
         return _no_ecc(gpu, "ECC counters", evidence)
     lifetime = counted(gpu, "ecc_uncorrected_aggregate")
+    lasted = span(telemetry)
+    most = allowed_corrected(lasted)
     measured = (
         Measurement(name="ecc.uncorrected", value=uncorrected[0], unit="1", upper=0.0),
-        Measurement(name="ecc.corrected_under_load", value=corrected[1], unit="1", upper=CORRECTED_MOST),
+        Measurement(name="ecc.corrected_under_load", value=corrected[1], unit="1", upper=most),
         *([Measurement(name="ecc.uncorrected_lifetime", value=lifetime[0], unit="1")] if lifetime else []),
     )
     # The volatile counter starts again with the driver; one that lives longer sees a reset in between.
     worst = max(uncorrected[0], lifetime[1] if lifetime else 0.0)
-    if stated(gpu, "sram_exceeded"):
+    if any(at_any_time(gpu, "sram_exceeded")):
         return failed(
             "the card's own count of uncorrectable SRAM errors is over NVIDIA's limit for a return",
             _REPLACE,
@@ -51,27 +59,41 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
     if worst > 0:
         return failed(
             f"{worst:g} uncorrected memory errors since the driver was loaded, {uncorrected[1]:g} of them "
-            "under our load",
+            f"under our load{_since(gpu, 'ecc_uncorrected')}",
             _REPLACE,
             Action.REPLACE_GPU,
             evidence=evidence,
             measurements=measured,
         )
-    if corrected[1] > CORRECTED_MOST:
+    if corrected[1] > most:
         return failed(
-            f"{corrected[1]:g} corrected memory errors under load (at most {CORRECTED_MOST})",
+            f"{corrected[1]:g} corrected memory errors in {lasted:.0f} s{_since(gpu, 'ecc_corrected')}, at "
+            "most "
+            f"{most:g} (a rate of {CORRECTED_PER_HOUR:.0f} in an hour)",
             "reset the GPU and run the whole stage again; a second flood means failing memory: "
             "replace the card",
             Action.RETEST,
             evidence=evidence,
             measurements=measured,
         )
+    trusted(gpu, "ecc_uncorrected", "ecc_corrected", "ecc_uncorrected_aggregate")
     old = f"; {lifetime[0]:g} uncorrected ones in its life before" if lifetime and lifetime[0] else ""
     return ok(
         f"no uncorrected error, {corrected[1]:g} corrected ones under load{old}",
         evidence=evidence,
         measurements=measured,
     )
+
+
+def allowed_corrected(seconds: float) -> float:
+    """Corrected errors that a whole card may have in that time."""
+    return min(CORRECTED_MOST, max(CORRECTED_LEAST, CORRECTED_PER_HOUR * seconds / 3600.0))
+
+
+def _since(gpu: GpuTelemetry, *names: str) -> str:
+    """When the first of these counters began to grow."""
+    began = [s.grown_from for name in names if (s := gpu.series.get(name)) and s.grown_from is not None]
+    return f" from {min(began):.1f} s on" if began else ""
 
 
 def _no_ecc(gpu: GpuTelemetry, what: str, evidence: tuple[EvidenceRef, ...]) -> CheckResult:
@@ -123,12 +145,13 @@ def _retired_memory(case: Case, subject: Subject) -> CheckResult:
     grown = sum(growth for _, growth in kept)
     if grown > 0:
         return failed(
-            f"{grown:g} rows or pages were taken out of service under our load",
+            f"{grown:g} rows or pages were taken out of service under our load{_since(gpu, *_SPARES)}",
             "reset the GPU and run the whole stage again; a second one within the run is a failing memory",
             Action.RETEST,
             evidence=evidence,
             measurements=measured,
         )
+    trusted(gpu, *_SPARES)
     old = sum(last for last, _ in kept)
     return ok(f"none under load, {old:g} in the card's life before", evidence=evidence, measurements=measured)
 

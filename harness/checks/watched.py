@@ -11,6 +11,7 @@ from harness.checks.answers import guest, why_no_guest
 from harness.checks.base import Case, MissingEvidence, Subject
 from harness.model.outcome import EvidenceRef, SubjectKind
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, SeriesSummary
+from harness.telemetry.series import SENSOR, Kind
 
 FAILED_SHARE = 0.01
 """Share of a sensor's reads that may fail: 1 % of the time is what a held-back clock must not exceed either
@@ -71,6 +72,8 @@ def sensor(gpu: GpuTelemetry, name: str) -> SeriesSummary:
         why = f" ({found.detail})" if found.detail else ""
         reads = found.count + found.failed
         raise MissingEvidence(f"{name} failed in {found.failed} of {reads} reads{why}")
+    if found.doubts and SENSOR[name].kind is not Kind.COUNTER:
+        raise MissingEvidence(f"{name} cannot be believed: {found.doubts[0].said}")
     return found
 
 
@@ -81,19 +84,37 @@ def values(gpu: GpuTelemetry, name: str) -> SeriesSummary | None:
 
 
 def counted(gpu: GpuTelemetry, name: str) -> tuple[float, float] | None:
-    """A counter's last value and its growth under load; None when the card has no such counter.
+    """A counter's highest value and its growth under load; None when the card has no such counter.
 
-    Raises MissingEvidence for one that gave nothing, or ran backwards: then it was reset in between.
+    Every increment counts, also those after a reset. A counter that fell hides what it counted before:
+    whoever found nothing wrong says so through ``trusted``.
     """
     found = values(gpu, name)
     if found is None:
         return None
     grown = found.increase
-    if found.last is None or grown is None:
+    if found.maximum is None or grown is None:
         raise MissingEvidence(f"{name} has no first and last value")
     if grown < 0:
         raise MissingEvidence(f"{name} fell from {found.first:g} to {found.last:g} under load: it was reset")
-    return found.last, grown
+    return found.maximum, grown
+
+
+def trusted(gpu: GpuTelemetry, *names: str) -> None:
+    """Raises MissingEvidence when one of these counters fell or jumped: then "it counted nothing" is not
+    known."""
+    for name in names:
+        found = gpu.series.get(name)
+        if found is not None and found.doubts:
+            raise MissingEvidence(f"{name} cannot be believed: {found.doubts[0].said}")
+
+
+def believed(gpu: GpuTelemetry, name: str) -> SeriesSummary | None:
+    """A series that gave values and is not in doubt; None otherwise, whatever the reason."""
+    found = gpu.series.get(name)
+    if found is None or not found.offered or found.count == 0 or found.doubts:
+        return None
+    return found
 
 
 def stated(gpu: GpuTelemetry, name: str) -> float | str | bool | None:
@@ -101,6 +122,14 @@ def stated(gpu: GpuTelemetry, name: str) -> float | str | bool | None:
     if name not in gpu.properties:
         raise MissingEvidence(f"the card was not asked for its {name}, or failed to answer")
     return gpu.properties[name]
+
+
+def at_any_time(gpu: GpuTelemetry, name: str) -> tuple[float | str | bool, ...]:
+    """All values that a property had while the run had the card, the first one first. MissingEvidence as
+    ``stated``; empty when the card has none."""
+    first = stated(gpu, name)
+    later = (change.after for change in gpu.changes if change.name == name)
+    return tuple(value for value in (first, *later) if value is not None)
 
 
 def limit(gpu: GpuTelemetry, name: str) -> float | None:

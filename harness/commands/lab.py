@@ -111,12 +111,14 @@ def _status_data(lab: LabStatus) -> dict[str, Any]:
         "ssh": None if lab.ssh is None else to_data(lab.ssh),
         "engine": to_data(lab.engine),
         "started_at": lab.started_at,
+        "ended": lab.ended,
     }
 
 
 def _status_lines(lab: LabStatus) -> list[str]:
     if lab.ssh is None:
-        return [f"{lab.name}-{lab.instance}: not running ({lab.directory})"]
+        why = f": {lab.ended}" if lab.ended else ""
+        return [f"{lab.name}-{lab.instance}: not running ({lab.directory}){why}"]
     return [
         f"{lab.name}-{lab.instance}: running since {lab.started_at}, SSH on 127.0.0.1:{lab.ssh.port}",
         f"  {lab.engine.description}",

@@ -95,7 +95,9 @@ KERNEL_WORDS = (
     "about version of symbol|unknown symbol|version magic|firmware (load|over|version: 655)|memlock|"
     ": can.t (reserve|enable)|"
     "watchdog|time-?out|timed out|temperature|nmi|nobody cared|i/o error|error, dev|warning: |"
-    "unstable|interrupt took|died|not responding|compromised|unavailable|power on the pcie"
+    "unstable|interrupt took|took too long|died|not responding|compromised|unavailable|power on the pcie|"
+    "dazed|disabling irq|fs error|read-only|aborting journal|jbd2|failed (command|result)|probe failure|"
+    "status: |device offlined|bad device|exception emask|btrfs|state error"
 )
 """What a line of a kernel log must hold to be looked at, in lower case: an extended regular expression
 without backslashes, which awk, grep and Python read alike. The script has the same. It is wider than the

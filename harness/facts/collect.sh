@@ -46,7 +46,9 @@ kernel_words='iommu|dmar|amd-vi|smmu|remap|vfio|aer[: ]|bus error|dpc[: ]|edr:|e
 'about version of symbol|unknown symbol|version magic|firmware (load|over|version: 655)|memlock|'\
 ': can.t (reserve|enable)|'\
 'watchdog|time-?out|timed out|temperature|nmi|nobody cared|i/o error|error, dev|warning: |'\
-'unstable|interrupt took|died|not responding|compromised|unavailable|power on the pcie'
+'unstable|interrupt took|took too long|died|not responding|compromised|unavailable|power on the pcie|'\
+'dazed|disabling irq|fs error|read-only|aborting journal|jbd2|failed (command|result)|probe failure|'\
+'status: |device offlined|bad device|exception emask|btrfs|state error'
 
 nl='
 '
@@ -261,9 +263,10 @@ holders() {
 }
 
 # The first line tells whether the log still holds the boot; then what concerns passthrough: the first 400
-# lines and the last 400.
+# lines and the last 400. What programs wrote into it is left out (-k), and each line has its facility (-S, -x),
+# where dmesg can do that: busybox's cannot.
 kernel_log() {
-    put "C dmesg" "0$nl$(dmesg | head -c 16777216 | awk -v kernel_words="$kernel_words" '
+    put "C dmesg" "0$nl$({ dmesg -kSx || dmesg; } | head -c 16777216 | awk -v kernel_words="$kernel_words" '
         NR == 1 { print substr($0, 1, 1000); next }
         tolower($0) ~ kernel_words {
             seen++

@@ -98,7 +98,8 @@ def read_kernel_log(frames: Frames) -> tuple[tuple[str, ...] | None, bool]:
     if not any(lines):
         frames.warnings.append("the kernel log is unreadable")
         return None, False
-    holds_boot = re.match(r"(?:<\d+>)?(?:\[ *0\.000000\]|Linux version )", lines[0]) is not None
+    began = r"(?:<\d+>|kern *: *\w+ *: *)?(?:\[ *0\.000000\]|Linux version )"
+    holds_boot = re.match(began, lines[0]) is not None
     return tuple(lines[1:]), holds_boot
 
 

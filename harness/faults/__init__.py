@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from harness.faults import (
+    deaths,
     disturbance,
     expectations,
     gpu,
     guests,
     host,
+    host_changes,
     placement,
+    series,
     telemetry,
     telemetry_host,
 )
@@ -19,8 +22,11 @@ FAULTS: tuple[Fault, ...] = (
     *gpu.FAULTS,
     *placement.FAULTS,
     *guests.FAULTS,
+    *deaths.FAULTS,
     *telemetry.FAULTS,
+    *series.FAULTS,
     *telemetry_host.FAULTS,
+    *host_changes.FAULTS,
     *expectations.FAULTS,
     *disturbance.FAULTS,
 )

@@ -9,6 +9,7 @@ from harness.errors import ConfigError
 from harness.faults.base import Fault, guest, plan, with_guest
 from harness.model.evidence import Evidence
 from harness.model.placement import (
+    Moment,
     NoPlan,
     ObservedGpu,
     ObservedMemory,
@@ -42,6 +43,46 @@ def _with_gpu(evidence: Evidence, change: Callable[[ObservedGpu], ObservedGpu]) 
     seen = _observed(evidence)
     first, *rest = seen.gpus
     return with_guest(evidence, observed=replace(seen, gpus=(change(first), *rest)))
+
+
+def _later(
+    evidence: Evidence, change: Callable[[ObservedPlacement], ObservedPlacement], moment: Moment
+) -> Evidence:
+    """The evidence with one of the first guest's later looks changed."""
+    looks = guest(evidence).looks
+    if not any(look.moment is moment and look.observed is not None for look in looks):
+        raise ConfigError(f"guest {guest(evidence).name} was not looked at {moment}")
+    changed = tuple(
+        replace(look, observed=change(look.observed))
+        if look.moment is moment and look.observed is not None
+        else look
+        for look in looks
+    )
+    return with_guest(evidence, looks=changed)
+
+
+def _repinned(seen: ObservedPlacement) -> ObservedPlacement:
+    """vCPU 0 may run where the emulator does."""
+    free = next(t.cpus_allowed for t in seen.threads if t.vcpu is None)
+    return replace(
+        seen, threads=tuple(replace(t, cpus_allowed=free) if t.vcpu == 0 else t for t in seen.threads)
+    )
+
+
+def _migrated(seen: ObservedPlacement) -> ObservedPlacement:
+    first, *rest = seen.memory
+    return replace(seen, memory=(_remote_pages(first), *rest))
+
+
+def _unplugged(seen: ObservedPlacement) -> ObservedPlacement:
+    first, *rest = seen.gpus
+    gone = replace(first, alias=None, guest=None, guest_vendor_device=None, held=False, host_driver=None)
+    return replace(seen, gpus=(gone, *rest))
+
+
+def _unseen_later(evidence: Evidence) -> Evidence:
+    looks = tuple(replace(look, observed=None, detail="no answer") for look in guest(evidence).looks)
+    return with_guest(evidence, looks=looks)
 
 
 def _loose_vcpu(evidence: Evidence) -> Evidence:
@@ -116,6 +157,7 @@ FAULTS = (
             "placement.memory",
             "placement.guest_topology",
             "placement.devices",
+            "placement.kept",
             "release.devices",
             # Without a plan nobody knows which device's telemetry to look for.
             "telemetry.coverage",
@@ -131,6 +173,8 @@ FAULTS = (
             "gpu.retired_memory",
             "gpu.pcie_under_load",
             "gpu.nvlink",
+            "gpu.settings",
+            "gpu.work",
         ),
     ),
     Fault(
@@ -239,6 +283,51 @@ FAULTS = (
             "placement.memory",
             "placement.guest_topology",
             "placement.devices",
+            "placement.kept",
         ),
+    ),
+    Fault(
+        id="re-pinned",
+        title="A vCPU was pinned anew in the middle of the burn",
+        must_trip="placement.kept",
+        corrupt=lambda e: _later(e, _repinned, Moment.MIDDLE),
+    ),
+    Fault(
+        id="pages-migrated",
+        title="The guest's memory lies on another node when its loads are over",
+        must_trip="placement.kept",
+        corrupt=lambda e: _later(e, _migrated, Moment.END),
+    ),
+    Fault(
+        id="found-paused",
+        title="The guest was paused in the middle of the burn",
+        must_trip="placement.kept",
+        corrupt=lambda e: _later(e, lambda seen: replace(seen, state="paused"), Moment.MIDDLE),
+    ),
+    Fault(
+        id="unplugged",
+        title="A GPU was taken from the running guest",
+        must_trip="placement.kept",
+        corrupt=lambda e: _later(e, _unplugged, Moment.END),
+    ),
+    Fault(
+        id="another-process",
+        title="QEMU of the guest is another process than after its boot",
+        must_trip="placement.kept",
+        corrupt=lambda e: _later(e, lambda seen: replace(seen, pid=seen.pid + 1), Moment.END),
+    ),
+    Fault(
+        id="never-looked-again",
+        title="Nobody looked where the guest was while its loads ran",
+        must_trip="placement.kept",
+        corrupt=lambda e: with_guest(e, looks=()),
+        outcome=None,
+    ),
+    Fault(
+        id="unseen-later",
+        title="The guest's placement could not be read while its loads ran",
+        must_trip="placement.kept",
+        corrupt=_unseen_later,
+        outcome=None,
     ),
 )

@@ -25,6 +25,8 @@ _OF_ONE_GPU = (
     "gpu.retired_memory",
     "gpu.pcie_under_load",
     "gpu.nvlink",
+    "gpu.settings",
+    "gpu.work",
     "gpu.memory_size",
 )
 """Checks that have nothing to judge without a GPU's samples."""
@@ -47,44 +49,47 @@ def with_telemetry(evidence: Evidence, **changes: Any) -> Evidence:
     return with_guest(evidence, telemetry=replace(watched(evidence), **changes))
 
 
-def _gpu(evidence: Evidence, **changes: Any) -> Evidence:
+def with_gpu(evidence: Evidence, **changes: Any) -> Evidence:
+    """The evidence with fields of the first guest's first GPU changed."""
     first, *rest = watched(evidence).gpus
     return with_telemetry(evidence, gpus=(replace(first, **changes), *rest))
 
 
-def _first(evidence: Evidence) -> GpuTelemetry:
+def first_gpu(evidence: Evidence) -> GpuTelemetry:
+    """The first guest's first GPU."""
     return watched(evidence).gpus[0]
 
 
-def _series(evidence: Evidence, name: str, **changes: Any) -> Evidence:
-    gpu = _first(evidence)
-    return _gpu(evidence, series=gpu.series | {name: replace(gpu.series[name], **changes)})
+def with_series(evidence: Evidence, name: str, **changes: Any) -> Evidence:
+    """The evidence with fields of one of its series changed."""
+    gpu = first_gpu(evidence)
+    return with_gpu(evidence, series=gpu.series | {name: replace(gpu.series[name], **changes)})
 
 
 def _counter(evidence: Evidence, name: str, grown: float) -> Evidence:
     """A counter that grew by so much under load."""
-    first = _first(evidence).series[name].first or 0.0
-    return _series(evidence, name, last=first + grown, minimum=first, maximum=first + grown)
+    first = first_gpu(evidence).series[name].first or 0.0
+    return with_series(evidence, name, last=first + grown, minimum=first, maximum=first + grown)
 
 
 def _state(evidence: Evidence, name: str, value: float) -> Evidence:
-    return _series(evidence, name, first=value, last=value, minimum=value, maximum=value)
+    return with_series(evidence, name, first=value, last=value, minimum=value, maximum=value)
 
 
 def _property(evidence: Evidence, **changes: float | bool | None) -> Evidence:
-    return _gpu(evidence, properties=_first(evidence).properties | changes)
+    return with_gpu(evidence, properties=first_gpu(evidence).properties | changes)
 
 
 def _reason(evidence: Evidence, name: str) -> Evidence:
-    gpu = _first(evidence)
-    return _gpu(evidence, reasons=gpu.reasons | {name: 0.05 * gpu.load_seconds})
+    gpu = first_gpu(evidence)
+    return with_gpu(evidence, reasons=gpu.reasons | {name: 0.05 * gpu.load_seconds})
 
 
 def _gap(evidence: Evidence) -> Evidence:
     load = watched(evidence).loads[0]
     gap = Gap(start=load.start + 10.0, end=load.start + 17.0, reason="the guest stood still")
-    covered = _first(evidence).load_seconds - gap.seconds
-    return _gpu(evidence, gaps=(gap,), covered_seconds=covered)
+    covered = first_gpu(evidence).load_seconds - gap.seconds
+    return with_gpu(evidence, gaps=(gap,), covered_seconds=covered, longest_silence=gap.seconds)
 
 
 def _unwindowed(evidence: Evidence) -> Evidence:
@@ -93,25 +98,11 @@ def _unwindowed(evidence: Evidence) -> Evidence:
     return with_telemetry(evidence, loads=(replace(first, key="another-run"), *rest))
 
 
-def _frozen(evidence: Evidence) -> Evidence:
-    stuck = evidence
-    for name in ("energy", "power"):
-        series = _first(stuck).series[name]
-        stuck = _series(
-            stuck,
-            name,
-            first=series.last,
-            minimum=series.maximum,
-            unchanged_seconds=_first(stuck).load_seconds,
-        )
-    return stuck
-
-
 def _slow(evidence: Evidence) -> Evidence:
     """A tenth of the samples that were asked for, without a gap that is long enough to be one."""
-    gpu = _first(evidence)
+    gpu = first_gpu(evidence)
     thin = {name: replace(series, count=series.count // 10) for name, series in gpu.series.items()}
-    return _gpu(evidence, series=thin)
+    return with_gpu(evidence, series=thin)
 
 
 FAULTS = (
@@ -192,7 +183,7 @@ FAULTS = (
         id="gpu-vanished",
         title="The GPU stopped answering under load",
         must_trip="telemetry.present",
-        corrupt=lambda e: _gpu(e, vanished="at 71.2 s: NVMLError_GpuIsLost"),
+        corrupt=lambda e: with_gpu(e, vanished="at 71.2 s: NVMLError_GpuIsLost"),
     ),
     Fault(
         id="gpu-wants-reset",
@@ -204,7 +195,7 @@ FAULTS = (
         id="gpu-unasked",
         title="The sampler's process for a GPU died, and nobody knows why",
         must_trip="telemetry.present",
-        corrupt=lambda e: _gpu(e, unasked="at 71.2 s: the sampler's process that asked it died (-9)"),
+        corrupt=lambda e: with_gpu(e, unasked="at 71.2 s: the sampler's process that asked it died (-9)"),
         outcome=None,
     ),
     Fault(
@@ -212,12 +203,6 @@ FAULTS = (
         title="A driver call did not come back",
         must_trip="telemetry.present",
         corrupt=lambda e: with_telemetry(e, hung=("nvmlDeviceGetPowerUsage on GPU 0: 31 s",)),
-    ),
-    Fault(
-        id="frozen-sensors",
-        title="Power and energy stand still under load",
-        must_trip="telemetry.alive",
-        corrupt=_frozen,
     ),
     Fault(
         id="hot-clocks",
@@ -235,27 +220,27 @@ FAULTS = (
         id="thermometer-failing",
         title="The card does not say how hot it is for half of the load",
         must_trip="gpu.temperature",
-        corrupt=lambda e: _series(e, "temperature", failed=_first(e).series["temperature"].count),
+        corrupt=lambda e: with_series(e, "temperature", failed=first_gpu(e).series["temperature"].count),
         outcome=None,
     ),
     Fault(
         id="reasons-hidden",
         title="The card does not say why its clocks are held back",
         must_trip="gpu.clock_reasons",
-        corrupt=lambda e: _series(e, "reasons", offered=False, count=0),
+        corrupt=lambda e: with_series(e, "reasons", offered=False, count=0),
         outcome=None,
     ),
     Fault(
         id="hot-core",
         title="The core got hotter than its highest operating temperature",
         must_trip="gpu.temperature",
-        corrupt=lambda e: _series(e, "temperature", maximum=88.0),
+        corrupt=lambda e: with_series(e, "temperature", maximum=88.0),
     ),
     Fault(
         id="hot-memory",
         title="The memory got hotter than its limit",
         must_trip="gpu.temperature",
-        corrupt=lambda e: _series(e, "temperature_memory", maximum=96.0),
+        corrupt=lambda e: with_series(e, "temperature_memory", maximum=96.0),
     ),
     Fault(
         id="power-limit-lowered",
@@ -267,7 +252,7 @@ FAULTS = (
         id="foreign-process",
         title="Somebody else computed on the GPU",
         must_trip="gpu.foreign_processes",
-        corrupt=lambda e: _gpu(e, processes=("Xorg",)),
+        corrupt=lambda e: with_gpu(e, processes=("Xorg",)),
     ),
     Fault(
         id="ecc-off",
@@ -315,7 +300,7 @@ FAULTS = (
         id="ecc-unread",
         title="The ECC counters could not be read",
         must_trip="gpu.ecc_errors",
-        corrupt=lambda e: _series(e, "ecc_uncorrected", count=0, failed=60, minimum=None, maximum=None),
+        corrupt=lambda e: with_series(e, "ecc_uncorrected", count=0, failed=60, minimum=None, maximum=None),
         outcome=None,
     ),
     Fault(
@@ -364,6 +349,6 @@ FAULTS = (
         id="nvlink-down",
         title="An NVLink went down under load",
         must_trip="gpu.nvlink",
-        corrupt=lambda e: _series(e, "nvlink_active", minimum=17.0, last=17.0),
+        corrupt=lambda e: with_series(e, "nvlink_active", minimum=17.0, last=17.0),
     ),
 )

@@ -112,7 +112,7 @@ FAULTS = (
         must_trip="host.watched",
         corrupt=lambda e: replace(e, host_telemetry=None),
         outcome=None,
-        also=("host.gpu_errors", "host.load_noise", "host.device_errors"),
+        also=("host.gpu_errors", "host.load_noise", "host.device_errors", "host.unchanged", "placement.kept"),
     ),
     Fault(
         id="host-gap",
@@ -127,7 +127,7 @@ FAULTS = (
         must_trip="host.watched",
         corrupt=lambda e: _with_host(e, closed=False, ended=1100.0),
         outcome=Outcome.ERROR,
-        also=("host.gpu_errors", "host.load_noise", "host.device_errors"),
+        also=("host.gpu_errors", "host.load_noise", "host.device_errors", "host.unchanged", "placement.kept"),
     ),
     Fault(
         id="cpus-unseen",

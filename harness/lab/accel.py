@@ -48,7 +48,8 @@ def choose_accelerator(
 ) -> Accelerator:
     """KVM when a trial boot proves that it works, else TCG. The answer is kept until the machine reboots."""
     record = cache_dir / "accelerator.json"
-    key = f"{boot_id()} {tool.binary} {tool.version_text} {device} {os.access(device, os.R_OK | os.W_OK)}"
+    allowed = os.access(device, os.R_OK | os.W_OK)
+    key = f"{boot_id()} {' '.join(tool.command)} {tool.version_text} {device} {allowed}"
     kept = _kept(record, key)
     if kept is not None:
         return kept
@@ -89,7 +90,7 @@ def _objection(device: Path, nested_files: tuple[str, ...]) -> str | None:
 
 
 def _trial(tool: QemuTool, kernel: Path, seconds: float) -> Accelerator:
-    argv = [str(tool.binary), *(part for path in tool.data_dirs for part in ("-L", str(path)))]
+    argv = [*tool.command, *(part for path in tool.data_dirs for part in ("-L", str(path)))]
     argv += ["-nodefaults", "-display", "none", "-no-reboot", "-accel", "kvm", "-machine", "q35"]
     argv += ["-cpu", "host", "-smp", "2", "-m", "512", "-serial", "stdio", "-kernel", str(kernel)]
     argv += ["-append", "console=ttyS0 panic=-1 root=/dev/none"]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.cleanups import Cleanups, notes, undone_if_broken
 from harness.errors import LabError
-from harness.identity import ProcessId, is_running
+from harness.identity import ProcessId, is_running, read_birth
 from harness.images import cache
 from harness.images.cache import check_space
 from harness.images.processes import tail
@@ -18,6 +19,7 @@ from harness.images.qemu import QemuTool
 from harness.lab import access, machine, process, snapshot
 from harness.lab.accel import Accelerator
 from harness.lab.build import HostImage
+from harness.lab.ending import read_end
 from harness.lab.machine import MachinePaths
 from harness.lab.state import LabDirectory
 from harness.model.inventory import LabFile, SshAccess
@@ -129,12 +131,10 @@ def _boot_and_save(recipe: Recipe, work: LabDirectory, progress: Callable[[str],
     with Cleanups() as stack:
         stack.callback(process.stop, work.monitor)
         started, reach = _start(recipe, work, disk, (), tied=True)
-        try:
+        with _last_words_told(work):
             _boot(recipe, work, started, reach, progress)
             progress("keeping the booted machine")
             snapshot.save(work.monitor, work.path, recipe.tool.version)
-        except LabError as error:
-            raise LabError(f"{error.message} ({_last_words(work)})", remedy=error.remedy) from error
     for secret in (work.keys.identity, work.keys.host_key, work.keys.authorized_key, work.known_hosts):
         secret.unlink()
 
@@ -184,7 +184,7 @@ def start(
     failure: LabError | None = None
     for attempt, seconds in enumerate(_RESTORED_SECONDS, 1):
         try:
-            with undone_if_broken(lambda: process.stop(directory.monitor)):
+            with undone_if_broken(lambda: process.stop(directory.monitor)), _last_words_told(directory):
                 return _restore(
                     recipe,
                     kept,
@@ -195,10 +195,8 @@ def start(
                     deadline=seconds,
                 )
         except LabError as error:
-            failure = LabError(f"{error.message} ({_last_words(directory)})", remedy=error.remedy)
-            progress(f"start {attempt} of {len(_RESTORED_SECONDS)} failed: {failure.message}")
-            for note in notes(error):
-                failure.add_note(note)
+            failure = error
+            progress(f"start {attempt} of {len(_RESTORED_SECONDS)} failed: {error.message}")
             if notes(error):
                 break  # the machine of this attempt could not be stopped
     raise failure or LabError("no attempt was made")
@@ -270,7 +268,7 @@ def _start(
     arguments = machine.machine_arguments(recipe.lab, paths, accelerator=recipe.accelerator.name)
     firmware = tuple(part for path in recipe.tool.data_dirs for part in ("-L", str(path)))
     running = process.start(
-        recipe.tool.binary,
+        recipe.tool.command,
         (*firmware, *arguments, *extra),
         monitor=directory.monitor,
         log=directory.log,
@@ -282,17 +280,29 @@ def _start(
 
 def _overlay(tool: QemuTool, backing: Path, disk: Path) -> None:
     disk.unlink(missing_ok=True)
-    argv = [str(tool.image_tool), "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(backing), str(disk)]
+    argv = [*tool.image_command, "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(backing), str(disk)]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
     if done.returncode != 0:
         said = done.stderr.decode("utf-8", "backslashreplace").strip()
         raise LabError(f"qemu-img could not make {disk}: {said}")
 
 
+@contextlib.contextmanager
+def _last_words_told(directory: LabDirectory) -> Iterator[None]:
+    """What breaks in the block is told with how QEMU ended, if it did, and what it said last."""
+    try:
+        yield
+    except LabError as error:
+        raise LabError(f"{error.message} ({_last_words(directory)})", remedy=error.remedy) from error
+
+
 def _last_words(directory: LabDirectory) -> str:
     """The last thing QEMU or the host's console said, for an error message."""
+    born = read_birth(process.birth_file(directory.monitor))
+    end = read_end(directory, born) if born is not None else None
+    ended = f"QEMU ended: {end.how}; " if end is not None else ""
     for file in (directory.log, directory.serial_log):
         said = tail(file)
         if said:
-            return f"{file.name}: {said[-400:]}"
-    return "QEMU and the console said nothing"
+            return f"{ended}{file.name}: {said[-400:]}"
+    return f"{ended}QEMU and the console said nothing"

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from harness.errors import LabError
-from harness.identity import ProcessId
+from harness.identity import ProcessId, is_here, is_running
 from harness.images.cache import cache_root, discard, remove_tree
 from harness.images.qemu import find_qemu
 from harness.lab import access, boot, process
 from harness.lab.accel import choose_accelerator
 from harness.lab.boot import Recipe
 from harness.lab.build import ensure_host_image
+from harness.lab.ending import keep_words, kept_in, read_end, told
 from harness.lab.state import (
     LabDirectory,
     LabState,
@@ -27,6 +28,7 @@ from harness.lab.state import (
 )
 from harness.model.evidence import Engine
 from harness.model.inventory import LabFile, SshAccess
+from harness.ports import HostEnd
 
 _ANSWER_SECONDS = 60.0
 _EMULATED = "software emulation: rates and times say nothing about hardware"
@@ -43,6 +45,10 @@ class LabStatus:
     ssh: SshAccess | None
     engine: Engine
     started_at: str | None
+    process: ProcessId | None = None
+    """Its QEMU; None when it does not run."""
+    ended: str = ""
+    """How it ended, where it did so by itself."""
 
 
 class LabControl:
@@ -55,6 +61,7 @@ class LabControl:
         self._instance = instance
         self._cache = cache or cache_root()
         self._directory = lab_directory(lab.name, instance, root=state)
+        self._reached: ProcessId | None = None
 
     def ensure_up(self, progress: Callable[[str], None]) -> SshAccess:
         """Make the lab answer SSH and say how to reach it: 2 s from its snapshot, minutes the first time.
@@ -67,6 +74,7 @@ class LabControl:
             if state is not None and state.ready:
                 reach = self._reach_running(state, recipe, progress)
                 if reach is not None:
+                    self._reached = state.process
                     return reach
             kept = boot.ensure_snapshot(recipe, progress, root=self._cache)
             return self._start(recipe, kept, progress)
@@ -79,6 +87,7 @@ class LabControl:
                 f"lab {self._lab.name} is not running, and nothing is started or built here",
                 remedy=f"shakedown lab up {self._lab.name}, then again",
             )
+        self._reached = found.process
         return found.ssh
 
     def reset(self, progress: Callable[[str], None]) -> SshAccess:
@@ -103,8 +112,25 @@ class LabControl:
         """How the lab runs and what that cannot show; says so when it is not running."""
         return engine_of(running_state(self._directory))
 
+    def ended(self) -> HostEnd | None:
+        """How the QEMU ended that was reached by this object; None while it runs."""
+        if self._reached is None:
+            return None
+        end = read_end(self._directory, self._reached)
+        if end is None:
+            return None
+        if not self._directory.path.exists():
+            return HostEnd(
+                message=f"the lab's QEMU ended: lab {self._lab.name} was taken down by somebody else",
+                remedy="run again; whoever runs `shakedown lab down` ends every run on that lab",
+                log=b"",
+            )
+        return told(self._directory, end, kept=kept_in(self._directory))
+
     def stays(self) -> str:
-        """A lab stays up for the next run, which then takes seconds to reach it."""
+        """A lab stays up for the next run, which then takes seconds to reach it; one that ended does not."""
+        if self._reached is not None and not is_running(self._reached):
+            return ""
         name, number = self._lab.name, f" --instance {self._instance}" if self._instance else ""
         return f"lab {name} stays up for the next run; stop it with: shakedown lab down {name}{number}"
 
@@ -146,7 +172,8 @@ class LabControl:
         self, recipe: Recipe, kept: Path | None, progress: Callable[[str], None], *, port: int | None = None
     ) -> SshAccess:
         directory = self._directory
-        _stop(directory)
+        _stop(directory, progress)
+        directory.state_file.unlink(missing_ok=True)  # nobody is to ask how a machine ended that we stopped
         keep_keys = port is not None and directory.keys.identity.exists() and directory.keys.host_key.exists()
         if not keep_keys:
             remove_tree(directory.path)
@@ -159,6 +186,7 @@ class LabControl:
         state = read_state(directory)
         if state is None:
             raise LabError(f"{directory.state_file} disappeared while the lab started")
+        self._reached = state.process
         write_state(directory, replace(state, ready=True))
         tool, accelerator = recipe.tool, recipe.accelerator
         progress(
@@ -177,7 +205,7 @@ class LabControl:
             port=port,
             accelerator=recipe.accelerator.name,
             reason=recipe.accelerator.reason,
-            qemu=recipe.tool.version_text,
+            qemu=f"{recipe.tool.version_text} ({recipe.tool.source})",
             limits=(*recipe.tool.limits, *emulated),
             started_at=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         )
@@ -197,17 +225,33 @@ def engine_of(state: LabState | None) -> Engine:
 def take_down(directory: LabDirectory, progress: Callable[[str], None]) -> None:
     """Stop what runs in a lab's directory and remove it; nothing there is fine. Raises LabError."""
     with lab_lock(directory, progress):
-        _stop(directory)
+        _stop(directory, progress)
         remove_tree(directory.path)
 
 
-def _stop(directory: LabDirectory) -> None:
-    state = running_state(directory)
-    process.stop(directory.monitor, state.process if state is not None else None)
+def _stop(directory: LabDirectory, progress: Callable[[str], None]) -> None:
+    """Stop what runs; what ended by itself is told, and its last words are kept."""
+    state = read_state(directory)
+    end = ended_by_itself(directory, state)
+    if end is not None:
+        progress(f"{end.message}; kept in {keep_words(directory, end)}")
+    running = state is not None and is_running(state.process)
+    process.stop(directory.monitor, state.process if state is not None and running else None)
+
+
+def ended_by_itself(directory: LabDirectory, state: LabState | None) -> HostEnd | None:
+    """How the machine of a lab ended that nobody stopped; None for one that runs, or that ran before this
+    computer was started, or in another container."""
+    if state is None or not state.ready or not is_here(state.process):
+        return None
+    end = read_end(directory, state.process)
+    return None if end is None else told(directory, end, kept=kept_in(directory))
 
 
 def status_of(directory: LabDirectory, name: str, instance: int) -> LabStatus:
     """What is known of the lab in ``directory`` without touching it."""
+    known = read_state(directory)
+    end = ended_by_itself(directory, known)
     state = running_state(directory)
     reach = None
     if state is not None:
@@ -225,6 +269,8 @@ def status_of(directory: LabDirectory, name: str, instance: int) -> LabStatus:
         ssh=reach,
         engine=engine_of(state),
         started_at=state.started_at if state is not None else None,
+        process=state.process if state is not None else None,
+        ended=end.message if end is not None else "",
     )
 
 

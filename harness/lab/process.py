@@ -1,7 +1,8 @@
 """A machine as a process: started in its own session, recognised after a crash, stopped for certain.
 
 A machine writes itself down before it starts (``harness.identity``), in ``qemu.born`` beside its monitor.
-Only the process that stands there is ever stopped; whatever else names these paths is somebody else's.
+Only the process that stands there is ever stopped; whatever else names these paths is somebody else's. Its
+parent is a keeper (``harness.lab.qemu_keeper``, in ``keeper.born``), which writes ``qemu.ended`` at its end.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from pathlib import Path
 from harness.errors import LabError
 from harness.identity import WRITE_DOWN, ProcessId, is_here, is_running, read_birth, send, wait_ended
 from harness.images.processes import require_tool, tail
+from harness.lab import qemu_keeper
 from harness.lab.qmp import Qmp
 
 _LONGEST_SOCKET_PATH = 107
@@ -25,13 +28,19 @@ _LONGEST_SOCKET_PATH = 107
 _START_SECONDS = 20.0
 _QUIT_SECONDS = 3.0
 _WRITTEN_SECONDS = 10.0
-"""So soon a machine that was started has written itself down: three short programs, on a busy computer."""
+"""So soon a machine that was started has written itself down: five short programs, on a busy computer."""
+_KEEPER_SECONDS = 5.0
 
 
 def start(
-    binary: Path, arguments: Sequence[str], *, monitor: Path, log: Path, die_with_parent: bool = False
+    command: Sequence[str],
+    arguments: Sequence[str],
+    *,
+    monitor: Path,
+    log: Path,
+    die_with_parent: bool = False,
 ) -> ProcessId:
-    """Start QEMU detached from us and wait until its monitor answers.
+    """Start QEMU detached from us, by ``command`` and ``arguments``, and wait until its monitor answers.
 
     ``die_with_parent`` ties it to this process instead (for the machine a build boots). Raises LabError with
     what QEMU printed when it ends at once.
@@ -42,13 +51,16 @@ def start(
             remedy="point XDG_STATE_HOME or SHAKEDOWN_CACHE at a shorter path",
         )
     birth = birth_file(monitor)
-    birth.unlink(missing_ok=True)
+    for file in (birth, _keeper_file(monitor), end_file(monitor)):
+        file.unlink(missing_ok=True)
     detach = [require_tool("setsid", "util-linux"), "--fork"]
     tie = [require_tool("setpriv", "util-linux"), "--pdeathsig", "KILL"]
-    written = ["sh", "-c", WRITE_DOWN, str(birth)]
+    keeper = [sys.executable, "-I", "-S", qemu_keeper.__file__, str(end_file(monitor))]
+    kept = ["sh", "-c", WRITE_DOWN, str(_keeper_file(monitor)), *keeper]
+    written = ["sh", "-c", WRITE_DOWN, str(birth), *command, *arguments]
     with log.open("ab") as output:
         launched = subprocess.Popen(
-            [*(tie if die_with_parent else detach), *written, str(binary), *arguments],
+            [*tie, *kept, *tie, *written] if die_with_parent else [*detach, *kept, *written],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -56,8 +68,8 @@ def start(
         )
     if not die_with_parent:
         launched.wait()
-    process = _await_monitor(binary, monitor, log, launched)
-    # A tied machine is our child, and ``stop`` collects it: Popen must not complain that it still runs.
+    process = _await_monitor(Path(command[-1]).name, monitor, log, launched)
+    # A tied keeper is our child, and ``stop`` collects it: Popen must not complain that it still runs.
     launched.returncode = 0
     return process
 
@@ -67,7 +79,21 @@ def birth_file(monitor: Path) -> Path:
     return monitor.with_name("qemu.born")
 
 
-def _await_monitor(binary: Path, monitor: Path, log: Path, launched: subprocess.Popen[bytes]) -> ProcessId:
+def end_file(monitor: Path) -> Path:
+    """Where the keeper of a monitor's machine writes down how that ended."""
+    return monitor.with_name("qemu.ended")
+
+
+def keeper_of(monitor: Path) -> ProcessId | None:
+    """The keeper of a monitor's machine as it wrote itself down, running or not."""
+    return read_birth(_keeper_file(monitor))
+
+
+def _keeper_file(monitor: Path) -> Path:
+    return monitor.with_name("keeper.born")
+
+
+def _await_monitor(name: str, monitor: Path, log: Path, launched: subprocess.Popen[bytes]) -> ProcessId:
     began = time.monotonic()
     born = None
     while time.monotonic() - began < _START_SECONDS:
@@ -83,7 +109,7 @@ def _await_monitor(binary: Path, monitor: Path, log: Path, launched: subprocess.
         time.sleep(0.01)
     if born is not None:
         send(born)
-    raise LabError(f"{binary.name} did not start: {tail(log) or 'it printed nothing'}", remedy=f"see {log}")
+    raise LabError(f"{name} did not start: {tail(log) or 'it printed nothing'}", remedy=f"see {log}")
 
 
 def _listener(monitor: Path) -> int | None:
@@ -118,8 +144,9 @@ def stop(monitor: Path, recorded: ProcessId | None = None) -> None:
         _end(monitor, ours)
     else:
         _require_nobody(monitor, written)
-    monitor.unlink(missing_ok=True)
-    birth_file(monitor).unlink(missing_ok=True)
+    _end_keeper(monitor)
+    for file in (monitor, birth_file(monitor), _keeper_file(monitor), end_file(monitor)):
+        file.unlink(missing_ok=True)
 
 
 def _require_nobody(monitor: Path, written: set[ProcessId]) -> None:
@@ -146,9 +173,19 @@ def _end(monitor: Path, ours: Sequence[ProcessId]) -> None:
                 f"QEMU process {sorted(process.pid for process in ours)} does not end",
                 remedy=f"it ignores signal {signal.SIGKILL.value}: look at its state in ps",
             )
-    for process in ours:
+
+
+def _end_keeper(monitor: Path) -> None:
+    """A keeper ends by itself once its machine has."""
+    keeper = keeper_of(monitor)
+    if keeper is None:
+        return
+    if not wait_ended([keeper], _KEEPER_SECONDS):
+        send(keeper)
+        wait_ended([keeper], _KEEPER_SECONDS)
+    if is_here(keeper):
         with contextlib.suppress(ChildProcessError):
-            os.waitpid(process.pid, os.WNOHANG)
+            os.waitpid(keeper.pid, os.WNOHANG)
 
 
 def free_port() -> int:

@@ -43,6 +43,7 @@ class LabState:
     reason: str
     """Why this accelerator."""
     qemu: str
+    """Version and where it came from: ``11.1.3 (Debian trixie-backports)``."""
     limits: tuple[str, ...]
     started_at: str
     ready: bool = False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from harness.model.death import GuestDeath
 from harness.model.guest import AttachMode, GuestRequest
 from harness.model.outcome import Measurement, Outcome, SubjectKind
 from harness.model.pci import PciAddress
-from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
 from harness.model.sku import Sku
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
@@ -163,10 +164,15 @@ class GuestEvidence:
     reached: bool = False
     boot_seconds: float | None = None
     observed: ObservedPlacement | None = None
+    """Where it landed: as it was after its boot."""
     observed_files: tuple[str, ...] = ()
+    looks: tuple[PlacementLook, ...] = ()
+    """Where it was later, while its loads ran and when they were over."""
     results: tuple[WorkloadResult, ...] = ()
     residue: tuple[ResidueTrial, ...] = ()
     telemetry: GuestTelemetry | None = None
+    death: GuestDeath | None = None
+    """How it ended before anybody asked it to."""
     release: ReleaseEvidence | None = None
     kernel_log: tuple[str, ...] | None = None
     """Guest kernel lines of interest at the end."""

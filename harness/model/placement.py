@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from harness.model.pci import PciAddress
 
@@ -156,6 +157,30 @@ class ObservedPlacement:
     problems: tuple[str, ...]
     """What could not be read, one sentence each: ``threads: ...``, ``memory: ...``, ``devices: ...`` or
     ``guest: ...`` by what it leaves in doubt; without such a word, everything."""
+    at: float | None = None
+    """When the host was asked, in seconds since its boot: the clock of ``HostTelemetry``."""
+    state: str | None = None
+    """QEMU's own run state (QMP ``query-status``): ``running``, ``paused``; None where it was not asked."""
+
+
+class Moment(StrEnum):
+    """When a placement is looked at again, after the first look at the booted guest: each is demanded."""
+
+    MIDDLE = "in the middle of the burn"
+    END = "at the end of the burn"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlacementLook:
+    """A guest's placement, observed again as it was after its boot."""
+
+    moment: Moment
+    observed: ObservedPlacement | None
+    """None when it could not be read; ``detail`` says why."""
+    at: float | None = None
+    """When the look was taken, in seconds since the host's boot; None when not even that could be asked."""
+    files: tuple[str, ...] = ()
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from harness.model.host_change import HostChange
 from harness.model.outcome import Action
 from harness.model.pci import PciAddress
 
@@ -39,6 +40,74 @@ class LoadWindow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """A time for which a reading held: seconds since boot."""
+
+    value: float
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        """Its length."""
+        return self.end - self.start
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Why a sensor's readings cannot be believed: found when they were summed up, recorded with its
+    reason."""
+
+    rule: str
+    """Of ``harness.telemetry.plausible``."""
+    start: float
+    end: float
+    said: str
+    """In words, with the values that decided."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A setting, limit or identity that was another one from a moment on."""
+
+    name: str
+    at: float
+    before: float | str | bool | None
+    after: float | str | bool | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """A part of one load, as one GPU went through it: medians of its samples, None where none was read."""
+
+    workload: str
+    key: str
+    start: float
+    end: float
+    samples: int = 0
+    util_gpu: float | None = None
+    util_gpu_max: float | None = None
+    power: float | None = None
+    power_max: float | None = None
+    clock_sm: float | None = None
+    temperature: float | None = None
+    busy: float = 0.0
+    """Share of its samples in which the GPU computed."""
+    clock_busy: float | None = None
+    """MHz while it computed."""
+    free: float = 0.0
+    """Share of its samples in which it computed and nothing was said to hold its clock back."""
+    clock_free: float | None = None
+    """MHz in these."""
+    capped: float = 0.0
+    """Share of its samples in which the software power cap held it back."""
+    power_capped: float | None = None
+    """W in these."""
+    set_share: float = 0.0
+    """Share of its samples in which a setting of application clocks held it back while it computed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SeriesSummary:
     """One sensor over the time of all loads. Values are None when it never gave one."""
 
@@ -57,12 +126,28 @@ class SeriesSummary:
     p50: float | None = None
     unchanged_seconds: float = 0.0
     """Longest time under load without any change of the value."""
+    grown: float | None = None
+    """Of a counter: the sum of all its increments, whatever it fell back to in between."""
+    grown_minute: float | None = None
+    """Of a counter: the most that it grew in any minute."""
+    grown_from: float | None = None
+    """Of a counter: when it grew first, in seconds since boot."""
+    levels: dict[str, float] = field(default_factory=dict)
+    """Of a state: value to seconds in which it held while the GPU computed."""
+    held: tuple[Stretch, ...] = ()
+    """Of a state: for each value the longest time that it held while the GPU computed."""
+    since: dict[str, float] = field(default_factory=dict)
+    """Of a state: value to the first moment at which it held while the GPU computed."""
+    doubts: tuple[Doubt, ...] = ()
+    """Why its readings cannot be believed."""
     detail: str = ""
     """The last error, in NVML's word."""
 
     @property
     def increase(self) -> float | None:
-        """Last less first: for counters."""
+        """What a counter grew by: its increments; where only its ends are known, last less first."""
+        if self.grown is not None:
+            return self.grown
         return None if self.first is None or self.last is None else self.last - self.first
 
 
@@ -88,10 +173,28 @@ class GpuTelemetry:
     not be read is not there."""
     series: dict[str, SeriesSummary] = field(default_factory=dict)
     """Over the time of all loads; names in ``harness.telemetry.series``."""
+    changes: tuple[Change, ...] = ()
+    """Of properties and identity, while the run had the card."""
+    settings_asked: int | None = None
+    """How often properties and identity were asked again; None: a sampler that never did."""
     reasons: dict[str, float] = field(default_factory=dict)
     """Clock-event reason to seconds under load (``hw_thermal``, ``sw_power_cap`` ...)."""
+    reasons_worst: dict[str, Stretch] = field(default_factory=dict)
+    """Clock-event reason to the ten minutes (or the load, where it is shorter) with most of it; ``value`` is
+    the seconds of it."""
+    slices: tuple[Slice, ...] = ()
+    """The loads in parts, in order."""
+    idle_power: float | None = None
+    """W before the first load."""
     gaps: tuple[Gap, ...] = ()
-    """Under load only."""
+    """Times without a sample that were longer than the profile allows, from the first load's begin to the
+    last one's end, in full: also where loads began or ended meanwhile."""
+    longest_silence: float | None = None
+    """Longest time without a sample, from the first load's begin to the last one's end."""
+    span_seconds: float = 0.0
+    """From the first load's begin to the last one's end."""
+    span_covered: float = 0.0
+    """Part of ``span_seconds`` that samples cover."""
     load_seconds: float = 0.0
     covered_seconds: float = 0.0
     """Part of ``load_seconds`` that samples cover."""
@@ -240,7 +343,14 @@ class HostTelemetry:
     here was never looked at while its guest ran."""
     hugepages_free_min: dict[str, int] = field(default_factory=dict)
     """``node/page bytes`` to the fewest free pages seen."""
+    changes: tuple[HostChange, ...] = ()
+    """What changed that should not have, in the order of time."""
+    asked: dict[str, int] = field(default_factory=dict)
+    """Watched property, and ``property of guest``, to how often it was read; 0 where it never could be."""
     kernel: KernelLog | None = None
+    emulator_mended: int = 0
+    """How often the lab's guard had to mend what its emulator lost, by its own lines in the kernel's log
+    (``harness/native/lapic_guard.c``); 0 on every real host."""
     problems: tuple[str, ...] = ()
     spool: str = ""
     detail: str = ""

@@ -20,13 +20,15 @@ does not know.
                  ``hung``.
 ``gpu``          mono, gpu, uuid, name, address ("0000:17:00.0"), pci_id ("10de:2335"), subsystem (the same
                  form), serial, vbios, memory_bytes, properties (names and units of harness.telemetry.series;
-                 null: not offered), fast and slow (names of the values in those lines), not_offered (names of
-                 sensors that the card says it does not have: they are in neither). Text fields: "" when not
-                 offered. Before it, a gpu has no lines but hung, returned, lost and died
+                 null: not offered), fast, slow and settings (names of the values in those lines), not_offered
+                 (names of sensors that the card says it does not have: they are in neither). Text fields: ""
+                 when not offered. Before it, a gpu has no lines but hung, returned, lost and died
 ``fast``         mono (before the first read), gpu, values: in the order of ``fast``, null where a read
                  failed. Units are those of harness.telemetry.series (W, J, degC, MHz, %); ``reasons`` is
                  NVML's bit mask of clock events.
 ``slow``         the same, in the order of ``slow``
+``settings``     mono, gpu, values: properties, identity and driver again, in the order of ``settings``, every
+5 s and at the end; null: not offered, or it could not be read
 ``event``        mono, gpu, name, old, new: a value of a slow line, other than memory_used, changed
 ``processes``    mono, gpu, list of {pid, name, bytes (null: unknown), ours}: at first, and when it changed
 ``error``        mono, gpu, name (of a sensor, or a call), error (NVML's word, "NVMLError_NoPermission"): a

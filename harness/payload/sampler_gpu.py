@@ -36,6 +36,8 @@ PROPERTIES: tuple[tuple[str, str, tuple[int, ...], Callable[[Any], float | bool]
 FIELDS = (("temperature_gpu_max_tlimit", 196),)
 """``NVML_FI_DEV_*``."""
 TEXTS = (("uuid", "UUID"), ("name", "Name"), ("serial", "Serial"), ("vbios", "VbiosVersion"))
+SETTINGS_SECONDS = 5.0
+"""How often all of these are asked again: none may change while the run has the card."""
 
 
 class Worker:
@@ -126,7 +128,7 @@ def _standin(nvml: Any, driver: str) -> str:
 
 def describe(reader: Any) -> dict[str, Any]:
     """What does not change, as the ``gpu`` line has it."""
-    texts = {key: _text(reader.get(key, function) or "") for key, function in TEXTS}
+    texts = _texts(reader)
     pci = reader.get("address", "PciInfo")
     address = pci_id = subsystem = ""
     if pci is not None:
@@ -134,16 +136,33 @@ def describe(reader: Any) -> dict[str, Any]:
         pci_id = f"{pci.pciDeviceId & 0xFFFF:04x}:{pci.pciDeviceId >> 16:04x}"
         subsystem = f"{pci.pciSubSystemId & 0xFFFF:04x}:{pci.pciSubSystemId >> 16:04x}"
     memory = reader.get("memory_bytes", "MemoryInfo")
+    return {
+        **texts, "address": address, "pci_id": pci_id, "subsystem": subsystem,
+        "memory_bytes": None if memory is None else memory.total, "properties": _properties(reader),
+    }  # fmt: skip
+
+
+def _texts(reader: Any) -> dict[str, str]:
+    return {key: _text(reader.get(key, function) or "") for key, function in TEXTS}
+
+
+def _properties(reader: Any) -> dict[str, float | bool | None]:
     properties: dict[str, float | bool | None] = {}
     for name, function, arguments, convert in PROPERTIES:
         found = reader.get(name, function, *arguments)
         properties[name] = None if found is None else convert(found)
     properties["sram_exceeded"] = reader.sram_exceeded()
-    properties |= {name: reader.field(name, number) for name, number in FIELDS}
+    return properties | {name: reader.field(name, number) for name, number in FIELDS}
+
+
+def settings(reader: Any) -> dict[str, float | bool | str | None]:
+    """What must not change while the run has the card; None: not offered, or it could not be read."""
+    driver = reader.driver()
     return {
-        **texts, "address": address, "pci_id": pci_id, "subsystem": subsystem,
-        "memory_bytes": None if memory is None else memory.total, "properties": properties,
-    }  # fmt: skip
+        "driver": None if driver is None else _text(driver),
+        **{name: text or None for name, text in _texts(reader).items()},
+        **_properties(reader),
+    }
 
 
 class Rounds:
@@ -167,7 +186,8 @@ class Rounds:
             *reads.LINK_5,
         )
         known = dict.fromkeys(name for row in rows for name in row[0].split())
-        said |= {"fast": self.fast_names, "slow": self.slow_names}
+        self.settings_names = list(settings(reader))
+        said |= {"fast": self.fast_names, "slow": self.slow_names, "settings": self.settings_names}
         said["not_offered"] = [name for name in known if name not in given]
         reader.introduce(said)
         self.fast_codes = [0] * len(self.fast_names)
@@ -207,6 +227,12 @@ class Rounds:
                 if old is not None and old != value and name != "memory_used":
                     self.worker.put("event", gpu=self.worker.gpu, name=name, old=old, new=value)
                 self.before[name] = value
+
+    def settings(self) -> None:
+        """One ``settings`` line."""
+        found = settings(self.reader)
+        values = [found[name] for name in self.settings_names]
+        self.worker.put("settings", gpu=self.worker.gpu, values=values)
 
     def complain(self, names: list[str], codes: list[int], before: list[int]) -> None:
         """An ``error`` line for each sensor with a new error. Raises Lost."""
@@ -279,19 +305,24 @@ def sample(rounds: Rounds) -> None:
     worker, now = rounds.worker, rounds.worker.board.now
     fast, slow = 1 / worker.job["fast_hz"], 1 / worker.job["slow_hz"]
     rounds.slow()
+    rounds.settings()
     worker.spent()
     began = now()
-    next_fast, next_slow = began, began - began % slow + slow
+    next_fast, next_slow, next_settings = began, began - began % slow + slow, began + SETTINGS_SECONDS
     while not worker.stopping():
         at = now()
         if at >= next_slow:
             rounds.slow()
             worker.spent()
             next_slow = at - at % slow + slow
+        if at >= next_settings:
+            rounds.settings()
+            next_settings = at - at % SETTINGS_SECONDS + SETTINGS_SECONDS
         if at >= next_fast:
             rounds.fast()
             next_fast = at - at % fast + fast
         time.sleep(max(0.0, min(next_fast, next_slow) - now()))
+    rounds.settings()
     rounds.slow()
 
 

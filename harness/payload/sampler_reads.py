@@ -134,6 +134,15 @@ class Reader:
             self.failed(name, self.word(code))
         return None
 
+    def driver(self) -> Any:
+        """The driver's version; None where it fails (an error line)."""
+        try:
+            label = "nvmlSystemGetDriverVersion"
+            return self.worker.call(label, self.nvml.nvmlSystemGetDriverVersion)
+        except self.nvml.NVMLError as error:
+            self.failed("driver", self.word(error.value))
+        return None
+
     def sram_exceeded(self) -> bool | None:
         """Whether the card's SRAM met more uncorrectable errors than NVIDIA puts up with; None as ``get``."""
         layout = getattr(self.nvml, "c_nvmlEccSramErrorStatus_v1_t", None)

@@ -28,6 +28,7 @@ __all__ = [
     "compare_guest",
     "compare_kernel_threads",
     "compare_memory",
+    "compare_state",
     "compare_threads",
 ]
 
@@ -38,15 +39,23 @@ _HUGE_KIB = 2048
 def compare(
     plan: PlacementPlan, observed: ObservedPlacement, *, memory_share: float
 ) -> tuple[Difference, ...]:
-    """All differences, those of threads first. ``memory_share`` is the least share (0 to 1) of a cell's
-    memory that must lie on its planned node."""
+    """All differences, first that it does not run, then those of threads. ``memory_share`` is the least share
+    (0 to 1) of a cell's memory that must lie on its planned node."""
     return (
+        *compare_state(observed),
         *compare_threads(plan, observed),
         *compare_kernel_threads(plan, observed),
         *compare_memory(plan, observed, memory_share=memory_share),
         *compare_guest(plan, observed),
         *compare_devices(plan, observed),
     )
+
+
+def compare_state(observed: ObservedPlacement) -> tuple[Difference, ...]:
+    """A guest that QEMU does not let run."""
+    if observed.state in (None, "running"):
+        return ()
+    return (difference("qemu", "state of the guest", "running", observed.state or UNKNOWN),)
 
 
 def compare_threads(plan: PlacementPlan, observed: ObservedPlacement) -> tuple[Difference, ...]:

@@ -58,6 +58,8 @@ def assemble(
         guest_nodes=nodes,
         locked_bytes_limit=host.locked_bytes_limit,
         problems=(*problems, *blocks.problems),
+        at=host.at,
+        state=qmp.state,
     )
 
 

@@ -22,6 +22,7 @@ _MAPPING = re.compile(r"([0-9a-f]{1,16}) (prefer \(many\)\S*|\S+)(.*)", re.DOTAL
 _NODE_PAGES = re.compile(r"N(\d{1,5})=(\d{1,15})")
 _LOCKED = re.compile(r"^Max locked memory +(\d{1,19}|unlimited) ", re.MULTILINE)
 _VFIO_NODE = re.compile(r" -> (/dev/vfio/[\w/-]+)$")
+_UPTIME = re.compile(rb"(\d{1,11}\.\d{1,9}) ")
 _STAT_PROCESSOR = 36
 """Index of ``processor`` after the command name (proc(5): field 39; the name ends field 2)."""
 
@@ -78,6 +79,8 @@ class HostReading:
     locked_bytes_limit: int | None
     """None for unlimited or unknown."""
     devices: dict[PciAddress, HostDevice]
+    at: float | None = None
+    """When the host was asked, in seconds since its boot."""
     vfio_nodes: tuple[str, ...] = field(default=())
     """VFIO device nodes that the process has open."""
     mappings: tuple[Mapping, ...] = ()
@@ -113,6 +116,7 @@ def parse_host(raw: bytes, nonce: str | None = None) -> HostReading:
         cgroups=_cgroups(_part(parts, "cgroups")),
         locked_bytes_limit=int(locked[1]) if locked and locked[1] != "unlimited" else None,
         devices=_devices(parts),
+        at=float(up[1]) if (up := _UPTIME.match(parts.get("uptime", b"").strip())) else None,
         vfio_nodes=tuple(m[1] for line in lines_of(_part(parts, "fds")) if (m := _VFIO_NODE.search(line))),
         mappings=_mappings(_part(parts, "numa_maps")),
     )

@@ -29,6 +29,11 @@ tasks() {
     grep -aHsE '^((Name|Tgid|Pid|PPid|Cpus_allowed_list|Mems_allowed_list):|[0-9]+:|[0-9]+ \()' "$@"
 }
 
+part uptime
+up=
+IFS= read -r up 2>/dev/null </proc/uptime
+printf '%s\n' "$up"
+
 part target
 printf '%s\n' "$target"
 

@@ -33,9 +33,10 @@ IOTHREADS = command("query-iothreads")
 MEMDEVS = command("query-memdev")
 PCI = command("query-pci")
 DEVICES = command("qom-list", path="/machine/peripheral")
+STATUS = command("query-status")
 MEMORY_TREE = monitor("info mtree -f")
 
-QUERIES = (CPUS, IOTHREADS, MEMDEVS, PCI, DEVICES, MEMORY_TREE)
+QUERIES = (CPUS, IOTHREADS, MEMDEVS, PCI, DEVICES, STATUS, MEMORY_TREE)
 """What is asked first; ``follow_ups`` depends on the answers."""
 
 _RANGE = re.compile(
@@ -86,6 +87,8 @@ class QmpReading:
     functions: tuple[Function, ...]
     hostdevs: dict[str, PciAddress | None]
     """QEMU id of each VFIO device to its address on the host; None where QEMU would not say."""
+    state: str | None = None
+    """``running``, ``paused`` ...; None for a transcript in which that was not asked."""
 
 
 def ask(qmp: Callable[[str], str]) -> dict[str, str]:
@@ -121,6 +124,7 @@ def parse_qmp(answers: Mapping[str, str]) -> QmpReading:
             memdevs=_memdevs(answers),
             functions=tuple(f for bus in _answer(answers, PCI) for f in _functions(bus["devices"], None, 0)),
             hostdevs={i: _host_address(answers, i) for i in _hostdev_ids(_answer(answers, DEVICES))},
+            state=str(_answer(answers, STATUS)["status"])[:40] if STATUS in answers else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
         raise ParseError(f"QEMU's answer has another shape than expected: {why(error)}"[:300]) from error

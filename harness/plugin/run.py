@@ -11,7 +11,7 @@ import pytest
 from harness.checks import CHECKS, engine
 from harness.checks.engine import Planned
 from harness.cleanups import Cleanups
-from harness.errors import RecordError
+from harness.errors import HostEnded, RecordError
 from harness.model.evidence import Asked, Evidence, GuestEvidence, StageError
 from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile, Profile, Waiver
@@ -275,6 +275,7 @@ class Run:
                 for error in errors
                 if error.message in cell.coverage.reason
                 or error.subject in names
+                or error.kind == HostEnded.__name__
                 or (lost and not error.subject)
             ),
             None,

@@ -8,6 +8,7 @@ from harness.model.evidence import StageError
 from harness.model.outcome import Severity
 from harness.model.record import RunRecord
 from harness.verdict.causes import Cause, causes, own_reasons
+from harness.verdict.decide import GUEST_DIED
 from harness.verdict.tally import tally
 from reports.parts.text import clean
 from reports.parts.view import attempts
@@ -22,6 +23,8 @@ def broken_words(error: StageError, host: str = "") -> list[str]:
     on = error.host or host
     where = " ".join(part for part in (error.subject, f"on {on}" if on else "") if part)
     lines = [f"stage {error.stage or '?'} broke {plain(where)}: {plain(error.message)}"]
+    if error.kind == GUEST_DIED:
+        lines = [plain(error.message)]
     if error.remedy:
         lines.append(f"  remedy: {plain(error.remedy)}")
     if error.transcript:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from harness.errors import ParseError, RecordError, why
+from harness.model.death import GuestDeath
 from harness.model.evidence import (
     Asked,
     Engine,
@@ -29,7 +30,7 @@ from harness.model.evidence import (
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.pci import PciAddress
-from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
 from harness.model.sku import Sku
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
@@ -197,6 +198,16 @@ def _guest_observed(evidence: Evidence, event: Event) -> Evidence:
     return with_guest(evidence, event.data["guest"], observed=observed, observed_files=files)
 
 
+def _guest_looked_at(evidence: Evidence, event: Event) -> Evidence:
+    guest = _guest(evidence, event.data["guest"])
+    look = from_data(PlacementLook, event.data["look"])
+    return with_guest(evidence, guest.name, looks=(*guest.looks, look))
+
+
+def _guest_death(evidence: Evidence, event: Event) -> Evidence:
+    return with_guest(evidence, event.data["guest"], death=from_data(GuestDeath, event.data["death"]))
+
+
 def _kernel_log(evidence: Evidence, event: Event) -> Evidence:
     lines = event.data["lines"]
     return with_guest(evidence, event.data["guest"], kernel_log=None if lines is None else _texts(lines))
@@ -281,6 +292,8 @@ _STEPS: dict[str, Callable[[Evidence, Event], Evidence]] = {
     Kind.GUEST_STARTED: _guest_started,
     Kind.GUEST_REACHED: _guest_reached,
     Kind.GUEST_OBSERVED: _guest_observed,
+    Kind.GUEST_LOOKED_AT: _guest_looked_at,
+    Kind.GUEST_DEATH: _guest_death,
     Kind.GUEST_KERNEL_LOG: _kernel_log,
     Kind.WORKLOAD: _workload,
     Kind.TELEMETRY: _telemetry,

@@ -28,6 +28,8 @@ class Kind(StrEnum):
     GUEST_STARTED = "guest.started"
     GUEST_REACHED = "guest.reached"
     GUEST_OBSERVED = "guest.observed"
+    GUEST_LOOKED_AT = "guest.looked_at"
+    GUEST_DEATH = "guest.death"
     GUEST_KERNEL_LOG = "guest.kernel_log"
     WORKLOAD = "workload"
     TELEMETRY = "telemetry"

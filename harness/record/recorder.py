@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import harness
 from harness.errors import RecordError
+from harness.model.death import GuestDeath
 from harness.model.evidence import (
     Asked,
     Engine,
@@ -30,7 +31,7 @@ from harness.model.evidence import (
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.pci import PciAddress
-from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
 from harness.model.sku import Sku
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
@@ -69,6 +70,8 @@ class Recorder:
         self._lock = threading.Lock()
         self._taken: set[str] | None = None
         """Files of the notes that the events hold; None until it was asked for."""
+        self._explain: Callable[[StageError], StageError] | None = None
+        self._explained: set[StageError] = set()
         self._transcripts = sum(1 for _ in (directory.path / TRANSCRIPTS).glob("*"))
 
     @classmethod
@@ -243,7 +246,18 @@ class Recorder:
 
     def error(self, error: StageError) -> None:
         """A stage broke."""
-        self.log.append(Kind.ERROR, {"error": to_data(error)})
+        cause = error if self._explain is None else self._explain(error)
+        if cause is not error:
+            with self._lock:
+                if cause in self._explained:
+                    return
+                self._explained.add(cause)
+        self.log.append(Kind.ERROR, {"error": to_data(cause)})
+
+    def explained_by(self, explain: Callable[[StageError], StageError]) -> None:
+        """Have ``explain`` look at every error before it is written. The cause that it returns in the place
+        of an error is written once, however many errors it explains."""
+        self._explain = explain
 
     def absorb_notes(self) -> tuple[str, ...]:
         """Take the notes that people left since the last call into the events, one event each.
@@ -306,6 +320,14 @@ class Recorder:
         self.log.append(
             Kind.GUEST_OBSERVED, {"guest": guest, "observed": to_data(observed), "files": list(files)}
         )
+
+    def guest_looked_at(self, guest: str, look: PlacementLook) -> None:
+        """Where the guest was at a later moment."""
+        self.log.append(Kind.GUEST_LOOKED_AT, {"guest": guest, "look": to_data(look)})
+
+    def guest_died(self, guest: str, death: GuestDeath) -> None:
+        """The guest ended before anybody asked it to."""
+        self.log.append(Kind.GUEST_DEATH, {"guest": guest, "death": to_data(death)})
 
     def guest_kernel_log(self, guest: str, lines: tuple[str, ...] | None) -> None:
         """Guest kernel lines of interest at the end; None when they could not be read."""

@@ -14,7 +14,7 @@ from harness.cleanups import Cleanups
 from harness.errors import ConfigError
 from harness.model.evidence import Engine
 from harness.model.inventory import HostFile, LabFile, SshAccess
-from harness.ports import Clock, HostControl, Hypervisor
+from harness.ports import Clock, HostControl, HostEnd, Hypervisor, Life
 
 Labs = Callable[[str], LabFile]
 """Finds a lab description by name (``harness.config`` loads it from the inventory)."""
@@ -33,11 +33,16 @@ class HostAccess:
     engine: Engine
     hypervisor: Callable[[], Hypervisor]
     """libvirt on the host: opened when first asked for, then always the same connection."""
+    ended: Callable[[], HostEnd | None] = lambda: None
+    """How the host ended, as its control knows (``harness.ports.HostControl.ended``)."""
 
-    def guest(self, access: SshAccess, *, name: str, recorder: Recorder | None = None) -> SshTransport:
-        """A transport into a guest of this host, through the host's own connection."""
+    def guest(
+        self, access: SshAccess, *, name: str, recorder: Recorder | None = None, life: Life | None = None
+    ) -> SshTransport:
+        """A transport into a guest of this host, through the host's own connection. No wait on it outlasts
+        the guest's ``life``."""
         through = self.transport if isinstance(self.transport, SshTransport) else None
-        return SshTransport(access, name=name, through=through, recorder=recorder)
+        return SshTransport(access, name=name, through=through, recorder=recorder, life=life)
 
 
 class _Present:
@@ -58,6 +63,10 @@ class _Present:
     def engine(self) -> Engine:
         """Nothing is known of how it runs beyond what its facts say."""
         return Engine(description="a machine of its own", accelerator="hardware or not known")
+
+    def ended(self) -> HostEnd | None:
+        """Nothing is known of its end."""
+        return None
 
     def stays(self) -> str:
         """Nothing of ours."""
@@ -118,7 +127,7 @@ def open_host(
         control = makers[host.control.kind](host, labs)
         access = control.ensure_up(progress) if start else control.as_it_is()
         if start and control.stays():
-            stack.callback(progress, control.stays())
+            stack.callback(_say_what_stays, control, progress)
         transport = SshTransport(access, name=host.name, recorder=recorder)
         stack.callback(transport.close)
         transport.connect()
@@ -136,7 +145,13 @@ def open_host(
             ssh=access,
             engine=control.engine(),
             hypervisor=hypervisor,
+            ended=control.ended,
         )
+
+
+def _say_what_stays(control: HostControl, progress: Callable[[str], None]) -> None:
+    if control.stays():  # a lab may have ended meanwhile
+        progress(control.stays())
 
 
 @contextmanager

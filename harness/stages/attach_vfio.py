@@ -13,17 +13,20 @@ from harness.images.guest import ensure_guest_image
 from harness.model.guest import GuestDemand
 from harness.ports import Transport
 from harness.progress import Progress
+from harness.record.files import safe_name
 from harness.stages.boundary import Stopped, contained, stage, stage_error
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.guest import (
     GuestLife,
     GuestSite,
     burn_guest,
+    end_window,
     hang_up,
     last_words,
     observe_placement,
     plan_guest,
     reach_guest,
+    record_death,
     serial_console,
     start_guest,
 )
@@ -31,6 +34,7 @@ from harness.stages.held_gpus import refuse_held
 from harness.stages.host_state import HostState, snapshot_host_state
 from harness.stages.images import HostImage, place_image
 from harness.stages.network import run_network
+from harness.stages.pulse import Pulse
 from harness.stages.readiness import refuse_foreign_domains
 from harness.stages.release import Leaving, release_guests
 from harness.stages.resets import companions_of, exercise_resets
@@ -98,6 +102,8 @@ class GuestGroup:
     """Nobody in this run comes after them, so that they need leave nothing to be found."""
     before: HostState | None = None
     """The host before any of them was there."""
+    pulse: Pulse | None = None
+    """Watches whether they live, from before the first of them starts until they are asked to end."""
     parted: bool = False
     """Their last words were taken."""
     released: bool = False
@@ -121,6 +127,7 @@ class GuestGroup:
             return
         self._plan()
         self._look_before()
+        self._feel_pulse()
         for guest in self.guests:
             # One at a time: devices that change hands while another guest boots ask much of a host, and then
             # nobody could say whose start it was that broke.
@@ -152,6 +159,9 @@ class GuestGroup:
             return
         context = self.host.context
         try:
+            for guest in self.guests:
+                record_death(guest, "")
+                end_window(guest)
             if orderly and not self.parted:
                 self.parted = True
                 for guest in self.guests:
@@ -190,6 +200,7 @@ class GuestGroup:
         with contained(self.host.context.recorder, name, subject=guest.name):
             yield
             guest.broken = before
+        record_death(guest, name)
         if guest.broken:
             guest.progress(f"{guest.name} broke; going on without it")
 
@@ -219,6 +230,31 @@ class GuestGroup:
         except Stopped:
             self._all_broken()
 
+    def _feel_pulse(self) -> None:
+        """Watch over the guests that are to be started."""
+        context = self.host.context
+        wanted = [guest for guest in self.guests if guest.plan is not None and not guest.broken]
+        if not wanted:
+            return
+        with contained(context.recorder, "provision", subject=self._subject):
+            self.pulse = Pulse(
+                self.host.access.transport,
+                [(guest.name, guest.place) for guest in wanted],
+                path=context.recorder.file_path(f"telemetry/{safe_name(self._subject)}.pulse.txt"),
+                clock=context.clock,
+                progress=context.progress,
+            )
+        for guest in wanted:
+            guest.pulse = self.pulse
+
+    def _keep_pulse(self) -> None:
+        """Write down who died until the watch ended, and keep what it saw."""
+        pulse, self.pulse = self.pulse, None
+        for guest in self.guests:
+            record_death(guest, "")
+        if pulse is not None and pulse.path.exists():
+            self.host.context.recorder.adopt(pulse.path)
+
     def _all_broken(self) -> None:
         for guest in self.guests:
             guest.broken = True
@@ -245,6 +281,13 @@ class GuestGroup:
             pool.shutdown(wait=False)
 
     def _give_back(self) -> None:
+        if self.pulse is not None:
+            self.pulse.close()  # from here on they end because they are asked to
+        with Cleanups() as stack:
+            stack.callback(self._keep_pulse)  # a record that refuses keeps no guest on the host
+            self._end()
+
+    def _end(self) -> None:
         leaving = [guest for guest in self.guests if guest.acquired]
         context, transport = self.host.context, self.host.access.transport
         if not leaving or self.before is None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.cleanups import notes
-from harness.errors import HarnessError, RecordError, why
+from harness.errors import GuestDied, HarnessError, RecordError, why
 from harness.model.evidence import StageError
 from harness.record.recorder import Recorder
 
@@ -41,11 +41,14 @@ def stage(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[None]
 
 @contextmanager
 def recorded(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[None]:
-    """As ``stage``, for a part whose time is counted already. RecordError passes: see ``contained``."""
+    """As ``stage``, for a part whose time is counted already. RecordError passes: see ``contained``. That a
+    guest died is recorded once, whoever waited for it (``harness.stages.guest.record_death``)."""
     try:
         yield
     except RecordError:
         raise
+    except GuestDied as error:
+        raise Stopped from error
     except HarnessError as error:
         recorder.error(stage_error(error, name, subject))
         raise Stopped from error
@@ -57,7 +60,7 @@ def contained(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[N
     traceback is kept. RecordError passes (a run must not go on blind), and so do interrupts."""
     try:
         yield
-    except Stopped:
+    except (Stopped, GuestDied):
         pass
     except RecordError:
         raise

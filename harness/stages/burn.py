@@ -4,10 +4,10 @@ is over: each started by a key, waited for, collected, compared."""
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from harness.errors import HarnessError, RecordError, WorkloadError
+from harness.errors import GuestDied, HarnessError, RecordError, WorkloadError
 from harness.model.evidence import WorkloadResult
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
@@ -15,6 +15,7 @@ from harness.model.sku import Sku
 from harness.ports import Clock, CommandResult, Transport
 from harness.record.recorder import Recorder
 from harness.stages.boundary import stage_error
+from harness.stages.midway import Midway
 from harness.workloads import (
     WORKLOADS,
     GuestDevice,
@@ -37,6 +38,9 @@ _SLICE_SECONDS = 20
 """How long one wait may block in the guest: progress is shown in between."""
 
 _ROUND_TRIP_SECONDS = 90.0
+_CATCHING_UP_SECONDS = 5 * _ROUND_TRIP_SECONDS
+"""How much longer rounds may go on by our clock than by that of the loads: what starting the first load and
+hearing of the last one can take at most."""
 
 _OLDEST_PYTHON = (3, 10)
 """What the payload's scripts need (``zip(strict=True)``); they are tested with 3.11. With an older one each
@@ -69,23 +73,33 @@ class Burn:
     """Devices in which an earlier tenant of this run left its pattern; grows as guests come and go."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     """Set when the run ends early, while loads of several guests run beside each other."""
+    in_the_middle: Callable[[], None] = lambda: None
+    """Called once, when half of the burn is over, beside a load that runs where one does."""
+    meanwhile: Callable[[], None] = lambda: None
+    """Called again and again while a load runs."""
 
 
 def longest_seconds(profile: Profile, workloads: tuple[str, ...]) -> float:
     """More than a burn can take: its time, and a round that begins at the end of it with each load to its
     deadline. What is started for the length of a burn ends by itself after that, should nobody end it."""
     each = profile.workload_deadline_seconds + _SLICE_SECONDS + 5 * _ROUND_TRIP_SECONDS
-    return profile.burn_seconds + each * max(1, len(workloads))
+    catching_up = _CATCHING_UP_SECONDS if profile.burn_seconds else 0.0
+    return profile.burn_seconds + catching_up + each * max(1, len(workloads))
 
 
 def burn(task: Burn, connection: Transport) -> None:
     """Run every workload, whose payload is there (``put_payload``), and record what each brought back. One
-    that breaks does not end the others, but no further round begins after it.
+    that breaks does not end the others, but no further round begins after it. Raises GuestDied.
+
+    Rounds go on until the loads' own clocks show the time that the profile demands: by them it is judged
+    (``workload.burn_time``): on a busy machine it takes seconds to start the first and to hear of the last.
     """
-    begun = task.clock.monotonic()
+    begun, due = task.clock.monotonic(), task.profile.burn_seconds
+    midway = Midway(task.in_the_middle, task.clock, seconds=due, loads=len(task.workloads))
+    task = replace(task, meanwhile=midway.pass_by)
     number = 0
     whole = not task.cancelled.is_set()
-    while whole and (not number or task.clock.monotonic() - begun < task.profile.burn_seconds):
+    while whole and (not number or another_round(task.results, task.clock.monotonic() - begun, due)):
         number += 1
         if task.profile.burn_seconds:
             spent = task.clock.monotonic() - begun
@@ -94,11 +108,23 @@ def burn(task: Burn, connection: Transport) -> None:
         for at, name in enumerate(task.workloads, 1):
             left = f"; then {', '.join(task.workloads[at:])}" if task.workloads[at:] else ""
             task.progress(f"load {at} of {len(task.workloads)}: {name}{left}")
+            midway.load_starts()
             tried.append(_attempt(task, connection, name, number))
+            midway.pass_by()
         found = [result for result in tried if result is not None]
         # A round in which nothing ran would come again at once, for hours.
         whole = len(found) == len(tried) and any(result.status == "done" for result in found)
         whole = whole and all(result.status in ("done", "not_applicable") for result in found)
+
+
+def another_round(results: Sequence[WorkloadResult], spent: float, due: float) -> bool:
+    """Whether another round is due ``spent`` seconds, by our clock, after the first began.
+
+    Loads whose clocks stand still, or which tell none, are not waited for without end.
+    """
+    timed = [(r.started, r.ended) for r in results if r.started is not None and r.ended is not None]
+    ran = max(end for _, end in timed) - min(start for start, _ in timed) if timed else due
+    return spent < due or (ran < due and spent < due + _CATCHING_UP_SECONDS)
 
 
 def _attempt(task: Burn, connection: Transport, name: str, number: int) -> WorkloadResult | None:
@@ -106,7 +132,7 @@ def _attempt(task: Burn, connection: Transport, name: str, number: int) -> Workl
         return None
     try:
         result = _run(task, connection, workload(name), number)
-    except RecordError:
+    except (RecordError, GuestDied):
         raise
     except HarnessError as error:
         task.recorder.error(stage_error(error, f"burn {name}", task.guest))
@@ -121,6 +147,7 @@ def leave(task: Burn, connection: Transport) -> None:
 
     Call it when the loads are over and nobody watches any more: it holds all memory until the guest is
     switched off. Where it cannot be left that is recorded; then nobody can say what the next tenant got.
+    Raises GuestDied.
     """
     if device.WORKLOAD.name not in task.workloads:
         return
@@ -136,6 +163,8 @@ def leave(task: Burn, connection: Transport) -> None:
         collected = connection.run(runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=label)
         output = runs.parse_collected(_output(collected, "collect"), job.key).stdout
         held, why = residue.left(job, output)
+    except GuestDied:
+        raise
     except HarnessError as error:
         task.recorder.error(stage_error(error, "leave", task.guest))
         task.progress(f"nothing was left in the GPUs for the next tenant: {error.message}")
@@ -221,6 +250,7 @@ def _await(task: Burn, connection: Transport, name: str, job: Job, payload: tupl
     while status.state == "running":
         if task.cancelled.is_set():
             raise WorkloadError(f"{name} was not waited for: the run ends early")
+        task.meanwhile()
         waited = task.clock.monotonic() - begun
         if waited > deadline:
             task.progress(f"{name}: over its {deadline:.0f} s, stopping it")

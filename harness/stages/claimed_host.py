@@ -9,6 +9,7 @@ from harness.model.topology import HostFacts, PciDevice
 from harness.stages.access import HostAccess
 from harness.stages.context import RunContext
 from harness.stages.leases import Lease
+from harness.telemetry.host_grounds import GuestWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,5 +26,7 @@ class ClaimedHost:
     """Guests that may still have their devices; while there are any, the claims are kept."""
     dedicated: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """Domain to the CPUs of the host that it was given; grows as guests come and go."""
+    windows: dict[str, GuestWindow] = field(default_factory=dict)
+    """Guest to the time in which nothing of it may change; grows as guests are looked at."""
     planted: set[PciAddress] = field(default_factory=set)
     """Devices in which earlier guests of this run left their pattern."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.backends.ssh import SshTransport
@@ -13,20 +13,22 @@ from harness.errors import HarnessError, ParseError
 from harness.facts.ask import KERNEL_WORDS
 from harness.images.guest import NVML_STANDIN, PYTHON_DIR
 from harness.model.guest import GuestDemand
-from harness.model.placement import NoPlan, ObservedPlacement, PlacementPlan
+from harness.model.placement import Moment, NoPlan, ObservedPlacement, PlacementPlan
 from harness.model.topology import PciDevice
 from harness.placement import domxml, planner, xmlcheck
 from harness.stages import provision
-from harness.stages.boundary import Stopped, recorded
+from harness.stages.boundary import Stopped, recorded, stage_error
 from harness.stages.burn import Burn, burn, leave, longest_seconds, put_payload, require_python
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.guest_devices import guest_devices
 from harness.stages.images import HostImage
 from harness.stages.keys import GuestKeys, make_keys
 from harness.stages.network import RunNetwork
-from harness.stages.observe import observe_guest
+from harness.stages.observe import host_uptime, look_again, observe_guest
 from harness.stages.provision import GuestPlace
+from harness.stages.pulse import Pulse, died
 from harness.stages.watch import NvmlStandin, Watch, watched
+from harness.telemetry.host_grounds import GuestWindow
 from harness.telemetry.standin import scenario_text
 from harness.workloads import GuestDevice
 from harness.workloads.applicable import absence, models
@@ -35,11 +37,13 @@ MOST_LINES, LONGEST_LINE = 1000, 4096
 """What is kept of a guest's kernel log. A guest that does as it is told sends 400 lines of 1000 bytes."""
 
 KERNEL_LOG = (
-    'log=$(dmesg --notime) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
+    'log=$(dmesg -kSx 2>/dev/null || dmesg) && [ -n "$log" ] || exit 1; printf \'%s\\n\' "$log" | grep -E -i '
     f"'{KERNEL_WORDS}' | tail -n 400 | cut -c 1-1000"
 )
-"""What ``harness.checks.kernel_log`` looks for, filtered where it lies. A log that cannot be read, or holds
-nothing at all, is no quiet log: the status says so."""
+"""What ``harness.checks.kernel_log`` looks for, filtered where it lies, with the facility of each line and
+without those of programs (``-k``). Only by syslog(2) (``-S``) has every line of a message its facility; raw
+lines (``-r``) of util-linux 2.38 have a wrong one. A ``dmesg`` that knows no such options (busybox) tells
+all. A log that cannot be read, or holds nothing at all, is no quiet log: the status says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +75,8 @@ class GuestLife:
     observed: ObservedPlacement | None = None
     burnt: Burn | None = None
     """Its loads, once they ran."""
+    pulse: Pulse | None = None
+    """Who knows whether it lives, once it is to be started."""
     broken: bool = False
     """A step broke and is recorded: none of those that build on it may follow."""
     cancelled: threading.Event = field(default_factory=threading.Event)
@@ -159,7 +165,10 @@ def reach_guest(guest: GuestLife) -> None:
             clock=context.clock,
             progress=guest.progress,
             recorder=context.recorder,
+            life=guest.pulse.life(guest.name) if guest.pulse is not None else None,
         )
+        if guest.pulse is not None:
+            guest.pulse.reached(guest.name, guest.connection)
         context.recorder.guest_reached(guest.name, seconds)
     guest.progress(f"{guest.name} answered after {seconds:.0f} s")
 
@@ -180,8 +189,53 @@ def observe_placement(guest: GuestLife) -> None:
                 domain=guest.place.domain,
             )
             context.recorder.guest_observed(guest.name, guest.observed, files)
+            _begin_window(guest, plan, guest.observed)
     except Stopped:
         guest.progress("the placement could not be read; going on")
+
+
+def _begin_window(guest: GuestLife, plan: PlacementPlan, observed: ObservedPlacement) -> None:
+    """From here on nothing of it may change."""
+    if observed.at is not None:
+        guest.host.windows[guest.name] = GuestWindow(
+            guest=guest.name, domain=guest.place.domain, devices=plan.hostdevs, start=observed.at
+        )
+
+
+def end_window(guest: GuestLife, at: float | None = None) -> None:
+    """From here on it may be changed: ``at`` seconds after the host's boot, or now. Safe to call twice."""
+    window = guest.host.windows.get(guest.name)
+    if window is None or window.end is not None:
+        return
+    at = at if at is not None else host_uptime(guest.host.access.transport)
+    if at is None:
+        # Nobody knows until when it was to stay: what its release changes would look like a fault.
+        del guest.host.windows[guest.name]
+    else:
+        guest.host.windows[guest.name] = replace(window, end=at)
+
+
+def look_at(guest: GuestLife, moment: Moment) -> None:
+    """Read back where it is now, if that could be read after its boot. Ends nothing: what cannot be read is
+    missing evidence, and said in the record."""
+    context, plan = guest.host.context, guest.plan
+    if plan is None or guest.connection is None or guest.observed is None:
+        return
+    guest.progress(f"looking where it is {moment}")
+    look = look_again(
+        context.recorder,
+        guest.host.access.transport,
+        guest.host.access.hypervisor(),
+        guest.connection,
+        plan=plan,
+        domain=guest.place.domain,
+        moment=moment,
+    )
+    context.recorder.guest_looked_at(guest.name, look)
+    if moment is Moment.END:
+        end_window(guest, look.at)
+    if look.detail:
+        guest.progress(f"the placement could not be read {moment}: {look.detail}")
 
 
 def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
@@ -209,6 +263,7 @@ def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
         put_payload(connection, task.place)
         with watched(watch, connection, task.results):
             burn(task, connection)
+        look_at(guest, Moment.END)
 
 
 def _burn(
@@ -231,6 +286,7 @@ def _burn(
         absent=absence(context.skus, host.facts, gpus, context.profile, requested=requested),
         planted=host.planted,
         cancelled=guest.cancelled,
+        in_the_middle=lambda: look_at(guest, Moment.MIDDLE),
     )
 
 
@@ -246,11 +302,12 @@ def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...], jobs: str) -> N
 
 
 def last_words(guest: GuestLife, *, more_to_come: bool) -> None:
-    """What is done with a guest just before it is given back: its word for the next tenant, if there is one,
-    and its kernel's log. What cannot be read is missing evidence. Nothing of a guest that broke."""
-    if guest.connection is None or guest.broken:
+    """What is done with a guest just before it is given back: its word for the next tenant, if there is one
+    and it did not break, and its kernel's log. What cannot be read is missing evidence. Nothing of a guest
+    that died."""
+    if guest.connection is None or (guest.pulse is not None and guest.pulse.death(guest.name) is not None):
         return
-    if guest.burnt is not None and more_to_come:
+    if guest.burnt is not None and more_to_come and not guest.broken:
         leave(guest.burnt, guest.connection)
     recorder = guest.host.context.recorder
     try:
@@ -272,6 +329,17 @@ def ends_of(lines: Sequence[str]) -> tuple[str, ...]:
     half = MOST_LINES // 2
     kept = lines if len(lines) <= MOST_LINES else (*lines[:half], *lines[-half:])
     return tuple(line[:LONGEST_LINE] for line in kept)
+
+
+def record_death(guest: GuestLife, stage: str) -> None:
+    """Write down that it died, once, and let nothing more be asked of it. Raises RecordError."""
+    death = guest.pulse.unrecorded(guest.name) if guest.pulse is not None else None
+    if death is None:
+        return
+    guest.broken = True
+    recorder = guest.host.context.recorder
+    recorder.guest_died(guest.name, replace(death, during=stage))
+    recorder.error(stage_error(died(guest.name, death), stage, guest.name))
 
 
 def serial_console(guest: GuestLife) -> None:

@@ -17,6 +17,7 @@ from harness.stages.claimed_host import ClaimedHost
 from harness.stages.claims import claimed
 from harness.stages.context import RunContext
 from harness.stages.discovery import companion_addresses, discover, look
+from harness.stages.host_end import names_end
 from harness.stages.orphans import clear_orphans
 from harness.stages.provision import DOMAIN_PREFIX
 from harness.stages.readiness import ask_system
@@ -39,6 +40,7 @@ def claimed_host(context: RunContext) -> Iterator[ClaimedHost]:
             access = stack.enter_context(
                 open_host(context.host, progress, recorder=recorder, labs=context.labs, clock=context.clock)
             )
+            names_end(recorder, context.host.name, access.ended, progress)
             recorder.engine(access.engine)
         facts, file = look(context, access)
         unreleased: set[str] = set()

@@ -15,7 +15,7 @@ from harness.model.placement import PlacementPlan
 from harness.model.topology import HostFacts
 from harness.placement.buses import pci_hole64_kib
 from harness.placement.definition import GuestDefinition
-from harness.ports import Clock, Hypervisor, Transport
+from harness.ports import Clock, Hypervisor, Life, Transport
 from harness.stages.access import HostAccess
 from harness.stages.images import HostImage
 from harness.stages.keys import GuestKeys
@@ -58,6 +58,11 @@ class GuestPlace:
 _LONGEST_NAME = 63
 DOMAIN_PREFIX = "shakedown-"
 """What the names of all our domains begin with."""
+
+
+def run_prefix(run: str) -> str:
+    """What the names of all domains of a run begin with."""
+    return f"{DOMAIN_PREFIX}{run}-"
 
 
 def guest_place(run: str, guest: str, number: int, work_dir: str) -> GuestPlace:
@@ -135,12 +140,14 @@ def wait_for_guest(
     clock: Clock,
     progress: Callable[[str], None],
     recorder: Recorder | None,
+    life: Life | None = None,
 ) -> tuple[SshTransport, float]:
     """A connection to the guest and the seconds it took to answer.
 
-    Raises BootError with the end of its serial console when it ends or does not answer in time.
+    Raises GuestDied as soon as whoever watches its ``life`` knows that it ended, and BootError with the end
+    of its serial console when it ends unwatched, or does not answer in time.
     """
-    guest = host.guest(access, name=name, recorder=recorder)
+    guest = host.guest(access, name=name, recorder=recorder, life=life)
     try:
         return guest, _until_it_answers(
             guest, host, place, name=name, deadline=deadline, clock=clock, progress=progress

@@ -19,6 +19,7 @@ from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile, Profile
 from harness.model.kernel_codes import KernelCodes
 from harness.model.pci import PciAddress
+from harness.model.placement import Moment
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.placement.gpus import select_gpus
 from harness.record.events import Event
@@ -27,9 +28,10 @@ from harness.record.kinds import Kind
 from harness.record.recorder import Recorder
 from harness.regular import LONGEST_LINE, open_regular
 from harness.stages.provision import guest_place
-from harness.stages.watch_host import watched_devices
+from harness.stages.watch_host import grounds, watched_devices
 from harness.telemetry.gaps import windows
 from harness.telemetry.host import summarize_host
+from harness.telemetry.host_grounds import GuestWindow
 from harness.telemetry.host_lines import read_lines
 from harness.telemetry.spool import read_spool
 from harness.telemetry.summary import summarize
@@ -154,6 +156,14 @@ def _of_host(
         devices=watched_devices(facts, gpus) if facts is not None else (),
         dedicated=_dedicated(evidence, host),
         codes=codes,
+        grounds=grounds(
+            facts,
+            windows=_windows(evidence, host),
+            domains=_dedicated(evidence, host),
+            gpus=gpus,
+            bare=profile.attach is AttachMode.BARE,
+            sharing=host.allow_sharing,
+        ),
     )
     if not any(guest.group in done and guest.release is not None for guest in evidence.guests):
         # All its guests are tried again and watched anew: what this watch missed (the network stalled, and so
@@ -210,6 +220,28 @@ def _addresses(guest: GuestEvidence) -> dict[PciAddress, PciAddress] | None:
     if guest.attach is AttachMode.BARE:
         return None
     return {inside: outside for outside, inside in guest.inside.items()}
+
+
+def _windows(evidence: Evidence, host: HostFile) -> tuple[GuestWindow, ...]:
+    """The times in which nothing of its guests was to change. A killed attempt changed nothing after its last
+    look unless it released them: that is over by its release's record."""
+    found = []
+    for number, guest in enumerate(evidence.guests):
+        seen = guest.observed
+        if guest.plan is None or seen is None or seen.at is None:
+            continue
+        ends = [look.at for look in guest.looks if look.moment is Moment.END and look.at is not None]
+        place = guest_place(evidence.run, guest.name, number, host.work_dir)
+        found.append(
+            GuestWindow(
+                guest=guest.name,
+                domain=place.domain,
+                devices=guest.plan.hostdevs,
+                start=seen.at,
+                end=ends[-1] if ends else None,
+            )
+        )
+    return tuple(found)
 
 
 def _dedicated(evidence: Evidence, host: HostFile) -> dict[str, tuple[int, ...]]:

@@ -4,23 +4,28 @@ over as it grows, and ends when we do."""
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import HarnessError, ParseError
+from harness.model.guest import AttachMode
+from harness.model.host_change import HostChange
 from harness.model.pci import PciAddress
 from harness.model.telemetry import HostTelemetry
 from harness.model.topology import HostFacts
 from harness.regular import open_regular
+from harness.stages.arrivals import Arrivals
 from harness.stages.claimed_host import ClaimedHost
+from harness.stages.provision import run_prefix
 from harness.telemetry.host import summarize_host
+from harness.telemetry.host_grounds import Grounds, GuestWindow
 from harness.telemetry.host_lines import host_command, read_lines
 
 FILE = "telemetry/host.spool.txt"
-_LOOK_SECONDS = 15.0
-"""How often the host is asked who runs where: reading every task costs more than everything else."""
+_SILENCE_PERIODS = 3.0
+"""So many periods without a word of the follower are told: one slow sample is none."""
 
 
 @contextmanager
@@ -37,10 +42,11 @@ def watched_host(host: ClaimedHost) -> Iterator[None]:
     command = host_command(
         secrets.token_hex(8),
         period_seconds=period,
-        look_every=max(1, round(_LOOK_SECONDS / period)),
         devices=devices,
+        ours="" if _bare(host) else run_prefix(context.run),
     )
     stream, why = None, ""
+    arrivals = Arrivals(path, context.clock, longest=_SILENCE_PERIODS * period)
     try:
         stream = host.access.transport.stream(command, path)
     except HarnessError as error:
@@ -49,6 +55,7 @@ def watched_host(host: ClaimedHost) -> Iterator[None]:
     try:
         if stream is not None:
             context.recorder.watch_begins(path)
+            arrivals.begin()
         yield
     finally:
         if stream is not None:
@@ -56,7 +63,8 @@ def watched_host(host: ClaimedHost) -> Iterator[None]:
             if stream.full:
                 why = "what the follower printed was cut off: it fills more than its share of the disk"
             stream.close()
-        context.recorder.host_telemetry(_summed_up(host, path, devices, why))
+        arrivals.close()
+        context.recorder.host_telemetry(_summed_up(host, path, devices, why, arrivals.silences))
 
 
 def watched_devices(facts: HostFacts, gpus: tuple[PciAddress, ...]) -> tuple[PciAddress, ...]:
@@ -65,7 +73,41 @@ def watched_devices(facts: HostFacts, gpus: tuple[PciAddress, ...]) -> tuple[Pci
     return tuple(dict.fromkeys((*gpus, *above)))
 
 
-def _summed_up(host: ClaimedHost, path: Path, devices: tuple[PciAddress, ...], why: str) -> HostTelemetry:
+def grounds(
+    facts: HostFacts | None,
+    *,
+    windows: tuple[GuestWindow, ...],
+    domains: Iterable[str],
+    gpus: Iterable[PciAddress],
+    bare: bool,
+    sharing: bool,
+) -> Grounds:
+    """What changes on the host are judged by. Whoever was there before is readiness's to judge."""
+    before = facts.domains or () if facts is not None else ()
+    holders = facts.device_holders or () if facts is not None else ()
+    pids = (*(domain.pid for domain in before), *(holder.pid for holder in holders))
+    known = {domain.name for domain in before} | {str(pid) for pid in pids if pid is not None}
+    return Grounds(
+        windows=windows,
+        domains=frozenset(domains),
+        gpus=frozenset(gpus),
+        known=frozenset(known),
+        bare=bare,
+        sharing=sharing,
+    )
+
+
+def _bare(host: ClaimedHost) -> bool:
+    return host.context.profile.attach is AttachMode.BARE
+
+
+def _summed_up(
+    host: ClaimedHost,
+    path: Path,
+    devices: tuple[PciAddress, ...],
+    why: str,
+    silences: tuple[HostChange, ...],
+) -> HostTelemetry:
     context = host.context
     period = context.profile.telemetry.host_period_seconds
     why_none = why or "nothing came over"
@@ -84,6 +126,14 @@ def _summed_up(host: ClaimedHost, path: Path, devices: tuple[PciAddress, ...], w
         devices=devices,
         dedicated=host.dedicated,
         codes=context.codes,
+        grounds=grounds(
+            host.facts,
+            windows=tuple(host.windows.values()),
+            domains=host.dedicated,
+            gpus=(gpu.address for gpu in host.gpus),
+            bare=_bare(host),
+            sharing=context.host.allow_sharing,
+        ),
     )
     problems = (*found.problems, why) if why else found.problems
-    return replace(found, problems=problems, spool=file)
+    return replace(found, changes=(*found.changes, *silences), problems=problems, spool=file)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from harness.model.evidence import WorkloadResult
 from harness.model.telemetry import Gap, LoadWindow
+from harness.telemetry.samples import Numbers
 
+Times: TypeAlias = "Sequence[float] | Numbers"
 Span = tuple[float, float]
 """Begin and end, in seconds since boot."""
 
@@ -47,55 +50,81 @@ def union(loads: Iterable[LoadWindow]) -> tuple[Span, ...]:
     return tuple(spans)
 
 
-def coverage(times: Sequence[float], load: Sequence[Span], max_gap: float) -> Coverage:
+def coverage(times: Times, load: Sequence[Span], max_gap: float) -> Coverage:
     """``times`` in ascending order. A sample covers the time to the next one if that is at most ``max_gap``
     later, and nothing otherwise: nothing is interpolated, and the last sample covers nothing."""
     gaps: list[Gap] = []
     covered = total = 0.0
+    runs = _runs(times, max_gap)
+    ends = [end for _, end in runs]
     for start, end in load:
         total += end - start
         here = start
-        for seen_from, seen_to in _seen(times, start, end, max_gap):
+        for seen_from, seen_to in runs[bisect_right(ends, start) :]:
+            if seen_from >= end:
+                break
             if seen_from > here:
                 gaps.append(Gap(start=here, end=seen_from))
-            covered += seen_to - max(here, seen_from)
-            here = seen_to
+            covered += min(seen_to, end) - max(here, seen_from)
+            here = min(seen_to, end)
         if here < end:
             gaps.append(Gap(start=here, end=end))
     return Coverage(load=total, covered=covered, gaps=tuple(gaps))
 
 
-def _seen(times: Sequence[float], start: float, end: float, max_gap: float) -> list[Span]:
-    """Stretches of samples within ``max_gap`` of each other, cut to the window; each has a length."""
-    first = max(0, bisect_right(times, start) - 1)
-    last = min(len(times), bisect_left(times, end) + 1)
-    found: list[Span] = []
-    began: float | None = None
-    for place in range(first, last - 1):
-        here, following = times[place], times[place + 1]
-        if following - here > max_gap:
-            began = None
-            continue
-        if began is None:
-            began = max(start, here)
-            found.append((began, began))
-        found[-1] = (began, max(found[-1][1], min(end, following)))
-    return [span for span in found if span[1] > span[0]]
+def silences(times: Times, first: float, last: float, most: float) -> tuple[float, tuple[Gap, ...]]:
+    """The longest time without a sample that touches ``first`` to ``last``, and all of more than ``most``
+    seconds.
+
+    In full, also where a load began or ended meanwhile: of a silence that is cut at loads, no part may be
+    long.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    at = np.asarray(times, dtype=np.float64)
+    at = at[max(0, int(np.searchsorted(at, first, "right")) - 1) : int(np.searchsorted(at, last, "left")) + 1]
+    head = [] if len(at) and at[0] <= first else [first]
+    tail = [] if len(at) and at[-1] >= last else [last]
+    at = np.concatenate((head, at, tail))
+    lengths = np.diff(at)
+    long = np.flatnonzero(lengths > most)
+    longest = float(lengths.max()) if len(lengths) else 0.0
+    return longest, tuple(Gap(start=float(at[place]), end=float(at[place + 1])) for place in long)
 
 
-def under_load(times: Sequence[float], load: Sequence[Span], max_gap: float) -> list[float]:
+def _runs(times: Times, max_gap: float) -> list[Span]:
+    """Stretches of samples within ``max_gap`` of each other; each has a length."""
+    import numpy as np  # noqa: PLC0415
+
+    at = np.asarray(times, dtype=np.float64)
+    if len(at) < 2:
+        return []
+    breaks = np.flatnonzero(np.diff(at) > max_gap)
+    starts = at[np.concatenate(([0], breaks + 1))].tolist()
+    ends = at[np.concatenate((breaks, [len(at) - 1]))].tolist()
+    return [(start, end) for start, end in zip(starts, ends, strict=True) if end > start]
+
+
+def under_load(times: Times, load: Sequence[Span], max_gap: float) -> Numbers:
     """For each sample the seconds under load from it to the next one; -1 where those two are no stretch."""
-    found = [-1.0] * len(times)
-    due = 0
-    for place in range(len(times) - 1):
-        here, following = times[place], times[place + 1]
-        while due < len(load) and load[due][1] <= here:
-            due += 1
-        if following - here > max_gap:
-            continue
-        seconds, at = 0.0, due
-        while at < len(load) and load[at][0] < following:
-            seconds += min(following, load[at][1]) - max(here, load[at][0])
-            at += 1
-        found[place] = seconds
+    import numpy as np  # noqa: PLC0415
+
+    at = np.asarray(times, dtype=np.float64)
+    found = np.full(len(at), -1.0)
+    if len(at) > 1:
+        steps = np.diff(at)
+        found[:-1] = np.where(steps > max_gap, -1.0, np.clip(np.diff(load_before(at, load)), 0.0, steps))
     return found
+
+
+def load_before(times: Times, load: Sequence[Span]) -> Numbers:
+    """Seconds of load before each of these moments. ``load`` in order, without overlaps."""
+    import numpy as np  # noqa: PLC0415
+
+    at = np.asarray(times, dtype=np.float64)
+    if not load:
+        return np.zeros(len(at))
+    edges = [moment for span in load for moment in span]
+    lengths = np.cumsum([end - start for start, end in load])
+    sums = [0.0, *(value for length in lengths.tolist() for value in (length, length))][:-1]
+    return np.asarray(np.interp(at, edges, sums), dtype=np.float64)

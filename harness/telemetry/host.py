@@ -12,6 +12,8 @@ from itertools import pairwise
 from harness.model.kernel_codes import KernelCodes
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Gap, HostDeviceTelemetry, HostTelemetry, KernelLog, SeriesSummary
+from harness.telemetry.host_changes import Found, find_changes
+from harness.telemetry.host_grounds import Grounds
 from harness.telemetry.host_lines import HostSpool
 from harness.telemetry.kernel_log import read_kernel
 
@@ -22,6 +24,7 @@ _HWMON = re.compile(r"/sys/class/hwmon/(?P<chip>hwmon\d{1,6})/(?P<file>name|temp
 _HUGE = re.compile(
     r"/sys/devices/system/node/node(?P<node>\d{1,6})/hugepages/hugepages-(?P<kib>\d{1,12})kB/free_hugepages"
 )
+_GUARD = re.compile(r"lapic_guard: cpu \d{1,6}: ")
 _COLDEST, _HOTTEST = -100.0, 300.0
 """Degrees Celsius that a sensor can tell; some tell -273 or 255 for nothing, the latter of which passes."""
 
@@ -33,13 +36,16 @@ def summarize_host(
     devices: Iterable[PciAddress],
     dedicated: Mapping[str, Iterable[int]],
     codes: KernelCodes,
+    grounds: Grounds | None = None,
 ) -> HostTelemetry:
-    """All of it; the name of the spool is the caller's to fill in.
+    """All of it; the name of the spool is the caller's to fill in. Without ``grounds`` nobody says what may
+    change, and no change is looked for.
 
     ``dedicated`` leads from the libvirt domains of this run to the CPUs that each has for itself; they count
     as such from one look at a running domain to the next.
     """
     times = spool.times
+    found = find_changes(spool, grounds) if grounds is not None else Found(changes=(), asked={})
     last = spool.ended if spool.ended is not None else (times[-1] if times else None)
     return HostTelemetry(
         started=times[0] if times else None,
@@ -54,7 +60,10 @@ def summarize_host(
         foreign_tasks=_foreign(spool, {name: frozenset(cpus) for name, cpus in dedicated.items()}),
         hugepages_free_min=_hugepages(spool),
         kernel=_kernel(spool, times, last, codes),
-        problems=spool.problems,
+        emulator_mended=_mended(spool),
+        changes=found.changes,
+        asked=found.asked,
+        problems=(*spool.problems, *found.problems),
         detail="" if times else "the follower took no sample",
     )
 
@@ -70,6 +79,12 @@ def _kernel(spool: HostSpool, times: Sequence[float], last: float | None, codes:
         events=read_kernel(spool.kernel, HOST, codes),
         detail=spool.kernel_failed or ("" if followed else "no line of the kernel's log came"),
     )
+
+
+def _mended(spool: HostSpool) -> int:
+    """Acts of the lab's guard while the host was watched: those before are the snapshot's."""
+    first = spool.times[0] if spool.times else math.inf
+    return sum(at is not None and at >= first for at, text in spool.kernel if _GUARD.match(text))
 
 
 def _gaps(times: Sequence[float], ended: float | None, period: float) -> tuple[Gap, ...]:

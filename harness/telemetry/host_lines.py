@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import BinaryIO
@@ -14,31 +14,88 @@ from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.reading import reader
 from harness.regular import LONGEST_LINE, lines_of
+from harness.telemetry.host_pages import node_pages
+from harness.telemetry.host_table import (
+    LIBVIRT,
+    LOOK_SECONDS,
+    LOOKS,
+    PAGES,
+    SOURCES,
+    WATCHED,
+    About,
+    commands,
+)
 from harness.telemetry.host_tasks import Look, Task, read_look, read_task
 from harness.telemetry.kernel_log import MOST_LINES
 from harness.telemetry.kernel_text import Line, kmsg_record
 
-_FIRST = re.compile(r"shakedown-host 1 ([0-9a-f]{16,64})")
+_FIRST = re.compile(r"shakedown-host 2 ([0-9a-f]{16,64})")
 _NONCE = re.compile(r"[0-9a-f]{16,64}")
 _FILE = re.compile(
     r"(?P<path>(?:/|[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/)[^:]{1,300}):(?P<text>.*)", re.DOTALL
 )
+_ROWS = "        : rows"
+"""Where the commands of the table go."""
+_EVENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,9}\+0000: event .{1,400}")
+MOST_WATCHED = 50_000
+"""Files of one source that are kept apart: threads of QEMU come and go for as long as it runs."""
+MOST_EVENTS = 10_000
 _LONGEST = 16384
 _KINDS_SHOWN = 20
 
 
+_SOURCES = frozenset(source.name for source in SOURCES)
+_FORGETFUL = frozenset(
+    name
+    for name in _SOURCES
+    if not any(row.comes_and_goes or row.about is About.FOREIGN for row in WATCHED if row.source == name)
+)
+
+
 def host_command(
-    nonce: str, *, period_seconds: float, look_every: int, devices: Iterable[PciAddress]
+    nonce: str,
+    *,
+    period_seconds: float,
+    devices: Iterable[PciAddress],
+    look_seconds: float = LOOK_SECONDS,
+    ours: str = "",
+    libvirt: str = LIBVIRT,
+    uri: str = "qemu:///system",
 ) -> tuple[str, ...]:
     """The follower's command line: hold it open, its output is the spool. ``devices`` with their ports above.
 
-    A look at who runs where is taken with every ``look_every``th sample.
+    A look at who runs where is taken every ``look_seconds``. ``ours`` is what the names of this run's domains
+    begin with, empty where there are none; ``libvirt`` is the directory of the daemon at ``uri``.
     """
     if _NONCE.fullmatch(nonce) is None:
         raise ValueError("a nonce is 16 to 64 lower-case hex digits")
+    if re.fullmatch(r"[A-Za-z0-9._-]{0,100}", ours) is None:
+        raise ValueError(f"not what a domain's name begins with: {ours[:80]!r}")
     script = resources.files("harness.telemetry").joinpath("host_follow.sh").read_text(encoding="ascii")
-    every = str(max(1, look_every))
-    return ("sh", "-c", script, "sh", nonce, f"{period_seconds:g}", every, *(str(d) for d in devices))
+    whole = script.replace(_ROWS, commands(period_seconds))
+    every = str(max(1, round(look_seconds / period_seconds)))
+    words = (nonce, f"{period_seconds:g}", every, ours, libvirt, uri)
+    return ("sh", "-c", whole, "sh", *words, *(str(d) for d in devices))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """One source of ``harness.telemetry.host_table``, as it was read again and again."""
+
+    times: list[float]
+    """When it was read, in seconds since boot."""
+    files: dict[str, list[tuple[int, tuple[str, ...]]]]
+    """File to its lines, and since which of ``times`` they were so; no lines: it was not there. What came and
+    went unchanged is forgotten where only a change would be told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What libvirt said of a domain."""
+
+    at: float
+    """When that was heard at the earliest: the sample before it."""
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +113,13 @@ class HostSpool:
     """File to its lines, with the number of the sample since which they were so; no lines: it was not there.
     Nearly all files never change, and a burn-in takes tens of thousands of samples."""
     looks: tuple[Look, ...]
+    asked: dict[str, Asked]
+    """By the source's name."""
+    events: tuple[Event, ...]
+    names: dict[int, str]
+    """Process to its name, of all that were seen."""
+    parents: dict[int, int]
+    """Process to the one that started it."""
     kernel: tuple[Line, ...]
     kernel_dropped: int
     kernel_failed: str
@@ -99,6 +163,12 @@ class _Reader:
         self._changes: dict[str, list[tuple[int, tuple[str, ...]]]] = {}
         self._ticks: dict[tuple[int, int], int] | None = None
         self._looks: list[Look] = []
+        self._asked: dict[str, Asked] = {}
+        self._there: dict[str, set[str]] = {}
+        self._events: list[Event] = []
+        self._names: dict[int, str] = {}
+        self._parents: dict[int, int] = {}
+        self._since = 0.0
         self._kernel: dict[int, Line] = {}
         self._dropped = 0
         self._highest = -1
@@ -125,6 +195,10 @@ class _Reader:
             self._record(*record)
         elif text.startswith(" ") and "=" in text:
             pass  # the dictionary of a kernel record
+        elif _EVENT.fullmatch(text) is not None:
+            self._event(number, text)
+        elif text.startswith("\t") or text.startswith("events received: "):
+            pass  # what an event says beside its kind
         elif text.startswith("task "):
             self._task(number, text)
         elif (file := _FILE.fullmatch(text)) is not None:
@@ -137,26 +211,72 @@ class _Reader:
         if kind == "self" and len(words) == 4 and all(map(_is_count, words[1:])):
             self._self = (int(words[1]), int(words[2]), float(words[3]) or 100.0)
         elif kind in ("sample", "look") and len(words) == 2:
-            if self._open is not None:
-                self.problem(number, f"a {self._open[0]} without an end")
-            self._open = (kind, words[1])
-            self._files, self._tasks = {}, []
+            self._begin(number, kind, words[1])
+        elif kind in ("watch", "same") and len(words) == 3 and words[1] in _SOURCES:
+            self._since = _first_number(words[2]) or 0.0
+            if kind == "watch":
+                self._begin(number, kind, words[1])
+            elif words[1] in self._asked:
+                self._asked[words[1]].times.append(self._since)
         elif kind == "end" and self._open is not None and words[1:] == [self._open[1]]:
             self._close(number, self._open[0])
             self._open = None
         elif kind == "kernel" and len(words) == 2:
             # It ends by itself only when it was overtaken, which shows in the numbers, or may not read.
             self._failed = "" if self._kernel else f"reading /dev/kmsg ended with status {words[1]}"
+        elif kind == "events" and len(words) == 2:
+            self._event(number, f"events of libvirt ended with status {words[1][:20]}")
         elif kind == "bye":
             self._ended = _first_number(" ".join(words[1:]))
         else:
             self.problem(number, f"an unknown mark: {kind[:20]!r}")
 
+    def _begin(self, number: int, kind: str, which: str) -> None:
+        if self._open is not None:
+            self.problem(number, f"a {self._open[0]} without an end")
+        self._open = (kind, which)
+        self._files, self._tasks = {}, []
+
+    def _event(self, number: int, text: str) -> None:
+        if len(self._events) < MOST_EVENTS:
+            self._events.append(Event(at=self._times[-1] if self._times else 0.0, text=text))
+        else:
+            self.problem(number, f"more than {MOST_EVENTS} events of libvirt")
+
+    def _keep(self, number: int, source: str, at: float, files: Mapping[str, Sequence[str]]) -> None:
+        """What a source says, from a time on."""
+        asked = self._asked.setdefault(source, Asked(times=[], files={}))
+        there = self._there.setdefault(source, set())
+        place = len(asked.times)
+        asked.times.append(at)
+        for path in [*files, *(there - files.keys())]:
+            lines = tuple(files.get(path, ()))
+            known = asked.files.get(path)
+            if known is None and len(asked.files) >= MOST_WATCHED:
+                self.problem(number, f"more than {MOST_WATCHED} files of one source")
+            elif known is None:
+                asked.files[path] = [(place, lines)]
+            elif not lines and len(known) == 1 and source in _FORGETFUL:
+                del asked.files[path]
+            elif known[-1][1] != lines:
+                known.append((place, lines))
+        there.clear()
+        there.update(files)
+
     def _close(self, number: int, kind: str) -> None:
+        if kind == "watch" and self._open is not None:
+            name = self._open[1]
+            self._keep(number, name, self._since, node_pages(self._files) if name == PAGES else self._files)
+            return
         if kind == "look":
             follower, parent, _ = self._self
             look = read_look(self._files, self._tasks, self._ticks, follower=follower, parent=parent)
             self._looks.append(look)
+            self._keep(number, LOOKS, self._times[-1] if self._times else 0.0, look.identities)
+            if len(self._names) < MOST_WATCHED:
+                leaders = [task for task in self._tasks if task.process == task.thread]
+                self._names.update((task.process, task.name) for task in leaders)
+                self._parents.update((task.process, task.parent) for task in leaders)
             self._ticks = {(task.process, task.thread): task.ticks for task in self._tasks}
             return
         at = _first_number(" ".join(self._files.pop("/proc/uptime", [])))
@@ -209,6 +329,10 @@ class _Reader:
             times=tuple(self._times),
             changes=self._changes,
             looks=tuple(self._looks),
+            asked=self._asked,
+            events=tuple(self._events),
+            names=self._names,
+            parents=self._parents,
             kernel=tuple(self._kernel.values()),
             kernel_dropped=self._dropped,
             kernel_failed=self._failed,

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-_DOMAIN = re.compile(r"/run/libvirt/qemu/(?P<name>[^/]{1,200})\.pid")
+_DOMAIN = re.compile(r"/(?:[^/]+/)*qemu/(?:run/)?(?P<name>[^/]{1,200})\.pid")
+DAEMON = "driver"
+"""Name of the file in which libvirt's daemon writes down its own process (libvirt, qemu_driver.c)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,8 +23,16 @@ class Task:
     """On which it ran last."""
     ticks: int
     """Processor time that it has used."""
-    running: bool
+    start: int
+    """When it began, in ticks since the host's boot: with its id it is one process and no other."""
+    state: str
+    """Letter of proc(5): ``R`` runs, ``T`` was stopped by a signal."""
     name: str
+
+    @property
+    def running(self) -> bool:
+        """Whether it ran just then."""
+        return self.state == "R"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,14 +46,17 @@ class Look:
     domains: dict[str, int]
     """Running domain to its QEMU's process, as libvirt has written it down."""
     steal_ticks: dict[int, int]
+    identities: dict[str, tuple[str, ...]]
+    """What must stay the same from look to look, as lines of files: ``qemu/DOMAIN``, ``daemon/FILE``,
+    ``clock``."""
 
 
 def read_task(text: str) -> Task | None:
-    """``task TGID TID PPID SESSION CPU TICKS STATE NAME``; None for what is none."""
-    words = text.split(" ", 8)
-    if len(words) != 9 or not all(word.isdecimal() and len(word) < 19 for word in words[1:7]):
+    """``task TGID TID PPID SESSION CPU TICKS START STATE NAME``; None for what is none."""
+    words = text.split(" ", 9)
+    if len(words) != 10 or not all(word.isdecimal() and len(word) < 19 for word in words[1:8]):
         return None
-    process, thread, parent, session, cpu, ticks = map(int, words[1:7])
+    process, thread, parent, session, cpu, ticks, start = map(int, words[1:8])
     return Task(
         process=process,
         thread=thread,
@@ -51,8 +64,9 @@ def read_task(text: str) -> Task | None:
         session=session,
         cpu=cpu,
         ticks=ticks,
-        running=words[7] == "R",
-        name=words[8][:64],
+        start=start,
+        state=words[8][:1],
+        name=words[9][:64],
     )
 
 
@@ -65,7 +79,7 @@ def read_look(
     parent: int,
 ) -> Look:
     """``before``: ticks of each process and thread at the look before; None at the first."""
-    domains = {}
+    domains: dict[str, int] = {}
     for path, lines in files.items():
         match = _DOMAIN.fullmatch(path)
         if match is not None and lines[0].isdecimal() and len(lines[0]) < 10:
@@ -82,7 +96,32 @@ def read_look(
         for task in tasks
         if task.running or (before is not None and task.ticks > before.get((task.process, task.thread), 0))
     )
-    return Look(active=tuple(active), ours=_ours(tasks, follower, parent), domains=domains, steal_ticks=steal)
+    return Look(
+        active=tuple(active),
+        ours=_ours(tasks, follower, parent),
+        domains=domains,
+        steal_ticks=steal,
+        identities=_identities(files, tasks, domains),
+    )
+
+
+def _identities(
+    files: Mapping[str, Sequence[str]], tasks: Sequence[Task], domains: Mapping[str, int]
+) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    due = {pid: name for name, pid in domains.items()}
+    for task in tasks:
+        name = due.get(task.process)
+        if name is None or task.thread != task.process:
+            continue
+        who = f"process {task.process}, started at tick {task.start}"
+        if name == DAEMON:
+            found[f"daemon/{name}"] = (who,)
+        else:
+            stopped = ", stopped by a signal" if task.state in ("T", "t") else ""
+            found[f"qemu/{name}"] = (f"process {who.removeprefix('process ')} ({task.name}){stopped}",)
+    clock = tuple(line for line in files.get("/proc/stat", ()) if line.startswith("btime "))
+    return {**found, "clock": clock} if clock else found
 
 
 def _ours(tasks: Iterable[Task], follower: int, parent: int) -> frozenset[int]:

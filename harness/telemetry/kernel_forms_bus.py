@@ -133,7 +133,7 @@ PCIE: tuple[Form, ...] = (
         Family.BUS,
         _STOP_RESEAT,
         "a PCIe link went down by itself, or the card is gone from its slot",
-        r"(?:pciehp: )?Slot\([^)]{1,40}\): (?:Link Down|Card not present)",
+        r"(?:pciehp: )?Slot\([^)]{1,40}\): (?:Link Down|Card not present|Surprise (?:Down|Removal))",
         r"Link Down on Slot\(",
         r"(?:[\w.-]{1,20}: )?PCIe link lost",
         r"device lost from bus",

@@ -73,7 +73,7 @@ MEMORY: tuple[Form, ...] = (
         Family.MCE,
         _RETEST,
         "the processor was too hot and slowed down",
-        r"(?:mce: )?CPU\d+: (?:Core|Package) temperature (?:is )?above threshold",
+        r"(?:mce: )?CPU ?\d+: (?:(?:Core|Package) )?temperature (?:is )?above threshold",
         r"(?:thermal \S+: )?(?:\S+: )?critical temperature reached",
     ),
     form(
@@ -82,7 +82,7 @@ MEMORY: tuple[Form, ...] = (
         _RETEST,
         "the board signalled an error by an interrupt that cannot be masked",
         r"NMI: (?:PCI system error|IOCK error|memory parity error|Not enabling)",
-        r"Uhhuh\. NMI received for unknown reason",
+        r"Uhhuh\. NMI received for unknown reason|Dazed and confused, but trying to continue",
     ),
 )
 
@@ -112,7 +112,8 @@ FAILURES: tuple[Form, ...] = (
         r"(?:invalid opcode|stack segment|double fault|divide error|general protection fault)(?:, |: )",
         r"traps: PANIC: ",
         r"(?:\w+ )?Oops(?:: |\[#| - )",
-        r"Kernel panic - not syncing",
+        r"(?:---\[ end )?Kernel panic - not syncing",
+        r"list_(?:add|del) corruption\b",
         r"Internal error: ",
         r"Unable to handle kernel ",
         r"PANIC: ",
@@ -129,6 +130,7 @@ FAILURES: tuple[Form, ...] = (
         r"(?:NMI )?watchdog: CPU ?\d+ (?:(?:self-)?detected )?hard LOCKUP",
         r"Watchdog (?:detected hard LOCKUP|CPU:\d+ Hard LOCKUP)|NMI watchdog: .*hard LOCKUP",
         r"clocksource: .*Marking clocksource .* as unstable|Clocksource tsc unstable",
+        r"tsc: Marking TSC unstable due to clocksource watchdog|TSC found unstable after boot",
     ),
     form(
         "kernel fault",
@@ -136,13 +138,14 @@ FAILURES: tuple[Form, ...] = (
         (Ruling.NOTE, Action.RETEST),
         "an interrupt took long: others had to wait",
         r"hrtimer: interrupt took \d+ ns",
+        r"INFO: NMI handler \([^)]{1,60}\) took too long to run",
     ),
     form(
         "kernel fault",
         Family.KERNEL,
         _RETEST,
         "an interrupt came that no driver handled, and was switched off",
-        r"irq \d+: nobody cared",
+        r"irq \d+: nobody cared|Disabling IRQ #\d+",
     ),
     form(
         "kernel fault",
@@ -163,6 +166,9 @@ FAILURES: tuple[Form, ...] = (
         r"(?:EXT4-fs error|BTRFS: error|BTRFS error|XFS \(\S+\): .*(?:I/O error|corruption))",
         r"ata\d+(?:\.\d+)?: (?:exception Emask|failed command)",
         r"nvme\S*: I/O .*\btimeout|I/O (?:tag )?\d+ .*QID \d+ timeout",
+        r"nvme nvme\d+: (?:Abort status: |\w+ state error detected)|nvme\d+\w*: I/O Cmd\(.*\bI/O Error\b",
+        r"EXT4-fs \(\S+\): Remounting filesystem read-only|Aborting journal on device|JBD2: Error -\d",
+        r"s[dr] \S+: \[\w+\] tag#\d+ FAILED Result|scsi \S+: Device offlined",
     ),
     form(
         "device trouble",
@@ -174,6 +180,7 @@ FAILURES: tuple[Form, ...] = (
         r"(?:wait_func|poll_health|cmd_work_handler|mlx5_\w+)\b.*(?:timeout|miss count|compromised)",
         r"firmware version: 65535\.65535\.65535|.{0,40}Firmware over \d+ MS in (?:pre-)?initializing state",
         r"(?:\w+:\d+:\(pid \d+\): )?(?:PCI slot is unavailable|Detected insufficient power on the PCIe slot)",
-        r"(?:\w+:\d+:\(pid \d+\): )?(?:.{0,40}recovery flow aborted|Health issue observed)",
+        r"(?:\w+:\d+:\(pid \d+\): )?(?:.{0,40}recovery flow aborted|Health issue observed"
+        r"|handling bad device here)",
     ),
 )

@@ -17,6 +17,9 @@ Line = tuple[float | None, str]
 
 LONGEST = 4096
 """Characters of one line that are looked at; kernel lines are under 1 KiB (CONSOLE_EXT_LOG_MAX is 8 KiB)."""
+_LAST_OF_KERNEL = 7
+"""The highest priority of facility 0: a priority is eight times the facility, and the level (RFC 5424,
+6.2.1)."""
 _PREFIXES = 8
 """Pieces that are taken off the front of a line; a forwarded line of a serial console has four."""
 
@@ -35,7 +38,7 @@ _FACILITIES = (
     "kern|user|mail|daemon|auth|syslog|lpr|news|uucp|cron|authpriv|ftp|local[0-7]|unknown"  # misc-utils/dmesg
 )
 _PREFIX = re.compile(
-    r"<\d{1,3}>|\[[0-9;]{1,8}m"  # the rest of an escape sequence that lost its first character
+    r"<(?P<priority>\d{1,3})>|\[[0-9;]{1,8}m"  # the rest of an escape sequence that lost its first character
     r"|\[ *(?P<seconds>\d{1,12}\.\d{1,9})(?: <[ +]*\d{1,12}\.\d{1,9} ?>)?\]"
     rf"|\[ *\+\d{{1,12}}\.\d{{1,9}}\]|\[{_NAME} ?\d{{1,2}} \d\d:\d\d\]"  # dmesg -e
     r"|\[ *[TC]\d{1,10}\]"  # CONFIG_PRINTK_CALLER
@@ -48,9 +51,10 @@ _PREFIX = re.compile(
     rf"|(?P<syslog>{_NAME} [ \d]\d (?:\d{{4}} )?{_CLOCK}(?= ))"
     r"|[\w./-]{1,200}: ?(?:\d{1,9}:)?"  # a file, as grep names it, or a machine, as pdsh does
     rf"(?=\[ *\d{{1,12}}\.\d|\[{_NAME} {{1,3}}{_NAME} {{1,3}}\d|\d{{4}}-\d\d-\d\dT|{_NAME} [ \d]\d \d\d:)"
-    rf"|(?:{_FACILITIES}) *: *(?:{_LEVELS}) *:"
-    r"|[\w.-]{1,100}: (?=kern: )"  # a machine's name before the facility: logs sent over a network
-    r"|\d{1,5},\d{1,20},\d{1,18},[^; ]{1,40};"
+    rf"|(?P<facility>{_FACILITIES}) *: *(?:{_LEVELS}) *:"
+    # a machine's name before the facility: logs sent over a network
+    rf"|[\w.-]{{1,100}}: (?=(?:{_FACILITIES}): (?:{_LEVELS}):)"
+    r"|(?P<record>\d{1,5}),\d{1,20},\d{1,18},[^; ]{1,40};"
     r"|kernel: "
 )
 _SENDER = re.compile(
@@ -60,16 +64,30 @@ _PROMPT = re.compile(r"[^\"'=]{0,80}(?:login|[Pp]assword)?[:#$>|] ?(?=\[ *\d{1,1
 """What stands before a kernel's line on a serial console, where nobody pressed return, and what programs that
 gather the lines of many machines put before them."""
 _RFC5424 = re.compile(
-    r"<\d{1,3}>\d{1,2} (?:-|\d{4}-\d\d-\d\dT\S{8,24}) \S{1,255} (?P<program>\S{1,48}) \S{1,128} \S{1,32} "
-    r"(?:-|(?:\[[^\]]{0,400}\]){1,8})(?: \ufeff?|$)"
+    r"<(?P<priority>\d{1,3})>\d{1,2} (?:-|\d{4}-\d\d-\d\dT\S{8,24}) \S{1,255} "
+    r"(?P<program>\S{1,48}) \S{1,128} \S{1,32} (?:-|(?:\[[^\]]{0,400}\]){1,8})(?: \ufeff?|$)"
 )
 
 
 def kmsg_record(line: str) -> tuple[float, int, str] | None:
     """Seconds since boot, sequence number and text of one record of /dev/kmsg; None for other lines, of which
-    the continuation lines (`` SUBSYSTEM=pci``) are some (Documentation/ABI/testing/dev-kmsg)."""
+    the continuation lines (`` SUBSYSTEM=pci``) are some (Documentation/ABI/testing/dev-kmsg). The text of
+    one that a program wrote is marked as such: see ``with_facility``."""
     match = _KMSG.fullmatch(line)
-    return None if match is None else (int(match["usec"]) / 1e6, int(match["seq"]), match["text"])
+    if match is None:
+        return None
+    text = with_facility(match["text"], int(match["prefix"]) >> 3)
+    return int(match["usec"]) / 1e6, int(match["seq"]), text
+
+
+def with_facility(text: str, facility: int | None) -> str:
+    """The text of a record with its priority where a program wrote it, so that the reader knows it as
+    no kernel's word; as it is where the kernel did, or nobody knows.
+
+    The kernel lets nobody else use its own facility, 0: what is written into /dev/kmsg gets at least 1, user
+    (kernel/printk/printk.c, devkmsg_write).
+    """
+    return f"<{facility << 3}>{text}" if facility else text
 
 
 def printed_line(line: str) -> Line:
@@ -91,13 +109,20 @@ def pieces(raw: str) -> list[str]:
 
 
 def plain(piece: str) -> Line | None:
-    """The kernel's own text and its time since boot; None for a line that a program of the machine wrote."""
+    """The kernel's own text and its time since boot; None for a line that a program of the machine wrote.
+
+    Who wrote it is told by the facility, where it stands before the line (``dmesg -x``, records of
+    /dev/kmsg, syslog over a network), and by the program's name of journals and syslog. Never by the words.
+    """
     at, rest = None, piece
     sent = _RFC5424.match(rest)
     if sent is not None:
-        if sent["program"] != "kernel":
+        if sent["program"] != "kernel" or int(sent["priority"]) > _LAST_OF_KERNEL:
             return None
         rest = rest[sent.end() :]
+    first = _PREFIX.match(rest)
+    if first is not None and _of_a_program(first):
+        return None
     prompt = _PROMPT.match(rest)
     if prompt is not None:
         rest = rest[prompt.end() :]
@@ -107,6 +132,8 @@ def plain(piece: str) -> Line | None:
         if match is None:
             break
         rest = rest[match.end() :]
+        if _of_a_program(match):
+            return None
         if match["seconds"] is not None and at is None:
             at = float(match["seconds"])
         # A journal names machine and program behind its time, a kernel only its message.
@@ -118,6 +145,14 @@ def plain(piece: str) -> Line | None:
         elif match["syslog"] or (match["wall"] and sender["pid"]):
             return None
     return at, rest
+
+
+def _of_a_program(prefix: re.Match[str]) -> bool:
+    """Whether it names another facility than the kernel's."""
+    priority = prefix["priority"] or prefix["record"]
+    if priority is not None:
+        return int(priority) > _LAST_OF_KERNEL
+    return prefix["facility"] is not None and prefix["facility"] != "kern"
 
 
 def words(raw: str) -> str:

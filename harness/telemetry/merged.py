@@ -28,6 +28,8 @@ def merged(watches: Sequence[HostTelemetry]) -> HostTelemetry:
         steal_seconds=_summed(w.steal_seconds for w in watches),
         foreign_tasks=_united(w.foreign_tasks for w in watches),
         hugepages_free_min=_least(w.hugepages_free_min for w in watches),
+        changes=tuple(change for w in watches for change in w.changes),
+        asked=_counted(w.asked for w in watches),
         kernel=_kernel([w.kernel for w in watches]),
         problems=tuple(problem for w in watches for problem in w.problems),
         spool=watches[-1].spool,
@@ -103,6 +105,14 @@ def _summed(tables: Iterable[dict[str, float]]) -> dict[str, float]:
     for table in tables:
         for key, value in table.items():
             found[key] = found.get(key, 0.0) + value
+    return found
+
+
+def _counted(tables: Iterable[dict[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for table in tables:
+        for key, value in table.items():
+            found[key] = found.get(key, 0) + value
     return found
 
 

@@ -15,16 +15,17 @@ from typing import Any, BinaryIO
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
+from harness.model.telemetry import Change
 from harness.reading import reader
-from harness.regular import LONGEST_LINE, lines_of
+from harness.regular import LONGEST_LINE, line_blocks
 from harness.telemetry.kernel_log import MOST_LINES
+from harness.telemetry.samples import Samples
 from harness.telemetry.series import PROPERTIES, SENSOR
 from harness.telemetry.spool_lines import (
     Fields,
     GpuSpool,
     HungCall,
     KernelLine,
-    Samples,
     Spool,
     Unreadable,
     decode,
@@ -36,6 +37,9 @@ FORMAT = 1
 MAX_GPUS = 256
 MOST_TOLD = 100_000
 """Things of one kind that are kept of one GPU: losses, late calls, processes, errors."""
+PREFIXES = {b'{"type":"fast","mono":': "fast", b'{"type":"slow","mono":': "slow"}
+"""How the sampler begins the lines of its rounds; these are read together, many at once."""
+_PREFIX = 22
 _SHOWN = 20
 """Kinds of problem that are told; of each the first line, and how many more."""
 
@@ -44,8 +48,10 @@ _SHOWN = 20
 def read_spool(raw: bytes | BinaryIO) -> Spool:
     """The spool, given whole or as an open file. Raises ParseError when no line says how it was begun."""
     reader = _Reader()
-    for number, line in enumerate(lines_of(io.BytesIO(raw) if isinstance(raw, bytes) else raw), 1):
-        reader.take(number, line)
+    number = 1
+    for lines in line_blocks(io.BytesIO(raw) if isinstance(raw, bytes) else raw):
+        reader.take(number, lines)
+        number += len(lines)
     return reader.result()
 
 
@@ -61,12 +67,21 @@ class _Reader:
         self._first: dict[str, str] = {}
         self._last = 0.0
         self._facts: dict[str, Any] = {}
+        self._rounds: dict[tuple[str, int], Samples] = {}
+        """Round and GPU to where its samples go."""
+        self._number, self._read, self._here = 1, 0, 0
+        """Number of a block's first line; where its samples are read up to; the other line that is being
+        read."""
+        self._lines: list[bytes] = []
+        self._kinds: list[str | None] = []
+        """What is being read, and what round's samples each line holds."""
         self._take: dict[str, Callable[[Fields], None]] = {
             "start": self._start,
             "nvml": self._nvml,
             "gpu": self._gpu,
             "fast": lambda f: self._sample(f, fast=True),
             "slow": lambda f: self._sample(f, fast=False),
+            "settings": self._settings,
             "processes": self._processes,
             "error": self._error,
             "lost": self._lost,
@@ -80,18 +95,56 @@ class _Reader:
             "end": self._end,
         }
 
-    def take(self, number: int, line: bytes) -> None:
+    def take(self, number: int, lines: list[bytes]) -> None:
+        """Lines one after the other, the first of which has that number.
+
+        Samples wait until the others are read, but not beyond one that introduces a GPU.
+        """
+        self._number, self._lines = number, lines
+        self._kinds = [PREFIXES.get(line[:_PREFIX]) if line.endswith(b"\n") else None for line in lines]
+        self._read = 0
+        for place, kind in enumerate(self._kinds):
+            if kind is None:
+                self._here = place
+                self._other(number + place, lines[place])
+        self._samples(len(lines))
+
+    def _other(self, number: int, line: bytes) -> None:
         if not line.strip():
             self._problem(number, "an empty line")
-            return
-        if not line.endswith(b"\n"):
+        elif not line.endswith(b"\n"):
             cut = f"a line of more than {LONGEST_LINE} bytes"
             self._problem(number, cut if len(line) >= LONGEST_LINE else "the last line is torn")
-            return
+        else:
+            self._one(number, line)
+
+    def _one(self, number: int, line: bytes) -> None:
         try:
             self._line(decode(line))
         except Unreadable as error:
             self._problem(number, str(error))
+
+    def _samples(self, until: int) -> None:
+        """Read what waits, together where all of it is plain, and else line by line."""
+        places = [place for place in range(self._read, until) if self._kinds[place] is not None]
+        self._read = until
+        if not places:
+            return
+        # Arrow is imported where it is used: who reads no samples need not wait for it.
+        from harness.telemetry.spool_blocks import parts  # noqa: PLC0415
+
+        found = parts(
+            [self._lines[place] for place in places],
+            [self._kinds[place] or "" for place in places],
+            self._rounds,
+        )
+        if found is None:
+            for place in places:
+                self._one(self._number + place, self._lines[place])
+            return
+        for part in found:
+            part.samples.extend(part.times, part.values)
+            self._last = max(self._last, float(part.times[-1]))
 
     def _line(self, fields: Fields) -> None:
         kind = fields.text("type")
@@ -100,6 +153,8 @@ class _Reader:
         handle = self._take.get(kind)
         if handle is None:
             return  # a type of a later sampler; see its docstring
+        if kind in ("start", "gpu"):
+            self._samples(self._here)  # samples before a GPU was introduced are not its own
         if self._spool is None and kind != "start":
             raise Unreadable("before the start line")
         handle(fields)
@@ -173,9 +228,11 @@ class _Reader:
             memory_bytes=_whole(fields, "memory_bytes"),
             properties={name: value for name, value in known.items() if name in PROPERTIES},
             not_offered=fields.names("not_offered"),
-            fast=_samples(fast),
-            slow=_samples(slow),
+            settings=_settings(fields),
+            fast=Samples(fast),
+            slow=Samples(slow),
         )
+        self._rounds |= {("fast", index): self._gpus[index].fast, ("slow", index): self._gpus[index].slow}
         if wrong or strange:
             raise Unreadable(f"GPU {index}: {wrong or strange}")
 
@@ -199,18 +256,36 @@ class _Reader:
         values = fields.items("values")
         if len(values) != len(samples.names):
             raise Unreadable(f"GPU {gpu.index}: {len(values)} values for {len(samples.names)} names")
-        if samples.times and at < samples.times[-1]:
+        if samples.last is not None and at < samples.last:
             raise Unreadable(f"GPU {gpu.index}: the clock went back")
-        wrong = ""
-        samples.times.append(at)
+        wrong, row = "", []
         for name, value in zip(samples.names, values, strict=True):
             try:
                 read = reading(value, SENSOR[name].unit if name in SENSOR else "1")
             except Unreadable as error:
                 read, wrong = math.nan, f"GPU {gpu.index}, {name}: {error}"
-            samples.columns[name].append(read)
+            row.append(read)
+        samples.add(at, row)
         if wrong:
             raise Unreadable(wrong)
+
+    def _settings(self, fields: Fields) -> None:
+        gpu = self._of(fields)
+        values = fields.items("values")
+        if len(values) != len(gpu.settings):
+            raise Unreadable(f"GPU {gpu.index}: {len(values)} settings for {len(gpu.settings)} names")
+        said, wrong = Fields({"values": dict(zip(gpu.settings, values, strict=True))}).properties("values")
+        if wrong:
+            raise Unreadable(f"GPU {gpu.index}: {wrong}")
+        gpu.settings_asked += 1
+        for name, value in said.items():
+            before = gpu.settings[name]
+            if value is None or value == before:
+                continue
+            gpu.settings[name] = value
+            if before is not None:
+                self._told(gpu.changes)
+                gpu.changes.append(Change(name=name, at=fields.moment(), before=before, after=value))
 
     def _processes(self, fields: Fields) -> None:
         gpu = self._of(fields)
@@ -290,10 +365,13 @@ class _Reader:
         self._facts["cpu_seconds"] = fields.number("cpu_seconds", least=0)
 
 
-def _samples(names: tuple[str, ...]) -> Samples:
-    empty = Samples(names=names)
-    empty.columns.update((name, type(empty.times)("d")) for name in names)
-    return empty
+def _settings(fields: Fields) -> dict[str, float | str | bool | None]:
+    """Names of what is asked again, with what the ``gpu`` line said of each; empty for an older sampler."""
+    if fields.data.get("settings") is None:
+        return {}
+    said, _ = fields.properties("properties")
+    said |= {name: text for name in ("uuid", "name", "serial", "vbios") if (text := fields.text(name))}
+    return {name: said.get(name) for name in fields.names("settings")}
 
 
 def _whole(fields: Fields, name: str) -> int | None:

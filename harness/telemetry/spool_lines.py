@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
 from harness.model.pci import PciAddress
+from harness.model.telemetry import Change
 from harness.serial import strict_json
+from harness.telemetry.samples import Samples
 
 ABSURD = 1e18
 """No time, counter or reading is this large."""
@@ -30,16 +31,6 @@ know with the largest number (0xffffffff), which no one may take for a reading."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Samples:
-    """One round's samples of one GPU. Only the reader of the spool adds to them."""
-
-    names: tuple[str, ...] = ()
-    times: array[float] = field(default_factory=lambda: array("d"))
-    columns: dict[str, array[float]] = field(default_factory=dict)
-    """Name to its values, as many as times; NaN where a read failed or gave what cannot be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HungCall:
     """A call that was over its deadline."""
 
@@ -56,7 +47,7 @@ class HungCall:
         return (self.at if self.returned is None else self.returned) - self.seconds
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class GpuSpool:
     """One GPU in the spool."""
 
@@ -71,6 +62,11 @@ class GpuSpool:
     memory_bytes: int | None = None
     properties: dict[str, float | str | bool | None] = field(default_factory=dict)
     not_offered: tuple[str, ...] = ()
+    settings: dict[str, float | str | bool | None] = field(default_factory=dict)
+    """Properties and identity as they were last read; empty when they are not asked again."""
+    changes: list[Change] = field(default_factory=list)
+    """Of them, in order."""
+    settings_asked: int = 0
     fast: Samples = field(default_factory=Samples)
     slow: Samples = field(default_factory=Samples)
     errors: dict[str, str] = field(default_factory=dict)

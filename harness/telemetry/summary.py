@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import math
-import statistics
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from harness.model.inventory import TelemetrySpec
 from harness.model.kernel_codes import KernelCodes
 from harness.model.pci import PciAddress
-from harness.model.telemetry import (
-    Gap,
-    GpuTelemetry,
-    GuestTelemetry,
-    KernelLog,
-    LoadWindow,
-    SeriesSummary,
-)
-from harness.telemetry.gaps import Span, coverage, under_load, union
+from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry, KernelLog, LoadWindow
+from harness.telemetry.gaps import Span, coverage, silences, union
 from harness.telemetry.kernel_log import read_kernel
-from harness.telemetry.series import REASONS, SENSORS, Kind, Sensor
-from harness.telemetry.spool_lines import GpuSpool, HungCall, Samples, Spool
+from harness.telemetry.kernel_text import with_facility
+from harness.telemetry.samples import Numbers, Read
+from harness.telemetry.series_summary import reasons, reasons_worst, series_of
+from harness.telemetry.slices import slices
+from harness.telemetry.spool_lines import GpuSpool, HungCall, KernelLine, Spool
+from harness.telemetry.view import View, median
 
+MOST_GAPS = 1000
+"""Of one GPU that are kept; a sampler that limps along for days would fill the record."""
 _LATE_SHOWN = 50
 """Calls that came back late which are told one by one."""
 _ROUNDED = 0.0015
@@ -46,7 +46,6 @@ def summarize(
     ``addresses`` leads from the guest's addresses to the host's; None where both are one (a bare host).
     """
     loads = tuple(loads)
-    spans = union(loads)
     found = GuestTelemetry(
         guest=guest,
         source=spool.source,
@@ -59,7 +58,7 @@ def summarize(
         ended=spool.last if spool.ended is None else spool.ended,
         closed=spool.ended is not None and spool.end_reason in OWN_ENDS,
         loads=loads,
-        gpus=tuple(_gpu(gpu, spool, spans, spec, addresses) for gpu in spool.gpus),
+        gpus=tuple(_gpu(gpu, spool, loads, spec, addresses) for gpu in spool.gpus),
         kernel=_kernel(spool, guest, codes),
         hung=_late(spool),
         problems=spool.problems,
@@ -81,9 +80,15 @@ def _kernel(spool: Spool, guest: str, codes: KernelCodes) -> KernelLog:
         followed_to=None if spool.kernel_from is None else spool.last if until is None else until,
         lines=len(spool.kernel),
         dropped=spool.kernel_dropped,
-        events=read_kernel(((line.at, line.text) for line in spool.kernel), guest, codes),
+        events=read_kernel(((line.at, _as_written(line, spool)) for line in spool.kernel), guest, codes),
         detail=spool.kernel_error if spool.kernel_error or spool.kernel_from else "nobody began to follow it",
     )
+
+
+def _as_written(line: KernelLine, spool: Spool) -> str:
+    """The line with who wrote it. The NVML stand-in plays a driver and writes as the program that it is:
+    where it is loaded, programs' lines count, and nowhere else."""
+    return line.text if spool.standin else with_facility(line.text, line.facility)
 
 
 def _late(spool: Spool) -> tuple[str, ...]:
@@ -107,29 +112,26 @@ def _hung(call: HungCall, spool: Spool) -> str:
 def _gpu(
     gpu: GpuSpool,
     spool: Spool,
-    spans: tuple[Span, ...],
+    loads: tuple[LoadWindow, ...],
     spec: TelemetrySpec,
     addresses: Mapping[PciAddress, PciAddress] | None,
 ) -> GpuTelemetry:
-    seen = _answered(gpu.fast)
-    covered = coverage(seen, spans, spec.max_gap_seconds)
-    fast = under_load(gpu.fast.times, spans, spec.max_gap_seconds)
+    spans = union(loads)
     # Two slow samples are due 1 / slow_hz apart, which may be all that the longest gap allows.
-    slow = under_load(gpu.slow.times, spans, max(spec.max_gap_seconds, _twice(spool.slow_hz)))
-    series = {
-        sensor.name: _series(sensor, gpu, samples, weights, spans)
-        for sensor in SENSORS
-        for samples, weights in ((gpu.fast, fast), (gpu.slow, slow))
-        if sensor.name in samples.columns
-    }
-    series |= {
-        sensor.name: SeriesSummary(name=sensor.name, unit=sensor.unit, offered=False)
-        for sensor in SENSORS
-        if sensor.name in gpu.not_offered and sensor.name not in series
-    }
+    slowest = max(spec.max_gap_seconds, _twice(spool.slow_hz))
+    properties = _properties(gpu)
+    view = View(
+        fast=gpu.fast.read(),
+        slow=gpu.slow.read(),
+        spans=spans,
+        longest=spec.max_gap_seconds,
+        properties=properties,
+    )
+    seen = _answered(view.fast)
+    covered = coverage(seen, spans, spec.max_gap_seconds)
     calls = sorted((call for call in spool.hung if call.gpu == gpu.index), key=lambda call: call.at)
-    # One process asks a GPU, so its calls come back in the order in which they were made.
-    backs = [math.inf if call.returned is None else call.returned for call in calls]
+    why = _Why(gpu=gpu, times=view.fast.times, calls=calls, spool=spool)
+    watched = _whole_time(seen, spans, spec.max_gap_seconds)
     return GpuTelemetry(
         index=gpu.index,
         uuid=gpu.uuid,
@@ -141,16 +143,43 @@ def _gpu(
         serial=gpu.serial,
         vbios=gpu.vbios,
         memory_bytes=gpu.memory_bytes,
-        properties=_properties(gpu),
-        series=series,
-        reasons=_reasons(gpu.fast, fast),
-        gaps=tuple(replace(gap, reason=_why(gap, gpu, calls, backs, spool)) for gap in covered.gaps),
+        properties=properties,
+        series=series_of(gpu, view, slowest),
+        changes=tuple(gpu.changes),
+        settings_asked=gpu.settings_asked if gpu.settings else None,
+        reasons=reasons(view),
+        reasons_worst=reasons_worst(view),
+        slices=slices(view, loads),
+        idle_power=median(view.column("power"), view.fast.times < view.first) if spans else None,
+        gaps=tuple(replace(gap, reason=why.of(gap)) for gap in watched.gaps[:MOST_GAPS]),
+        longest_silence=watched.longest,
+        span_seconds=watched.seconds,
+        span_covered=watched.covered,
         load_seconds=covered.load,
         covered_seconds=covered.covered,
         vanished=_vanished(gpu, calls),
         unasked=_told(gpu.died),
         processes=tuple(sorted(gpu.foreign)),
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watched:
+    """From the first load's begin to the last one's end."""
+
+    seconds: float = 0.0
+    covered: float = 0.0
+    longest: float | None = None
+    gaps: tuple[Gap, ...] = ()
+
+
+def _whole_time(seen: Numbers, spans: tuple[Span, ...], most: float) -> _Watched:
+    if not spans:
+        return _Watched()
+    first, last = spans[0][0], spans[-1][1]
+    longest, gaps = silences(seen, first, last, most)
+    found = coverage(seen, ((first, last),), most)
+    return _Watched(seconds=found.load, covered=found.covered, longest=longest, gaps=gaps)
 
 
 def _properties(gpu: GpuSpool) -> dict[str, float | str | bool | None]:
@@ -172,88 +201,14 @@ def _on_host(
     return addresses.get(address)
 
 
-def _answered(samples: Samples) -> Sequence[float]:
+def _answered(read: Read) -> Numbers:
     """Times of samples in which at least one sensor gave a value: a round of failures saw nothing."""
-    columns = list(samples.columns.values())
-    return [
-        at
-        for place, at in enumerate(samples.times)
-        if any(not math.isnan(column[place]) for column in columns)
-    ]
-
-
-def _series(
-    sensor: Sensor, gpu: GpuSpool, samples: Samples, weights: Sequence[float], spans: tuple[Span, ...]
-) -> SeriesSummary:
-    """Of fast gauges and states what was read under load. Of counters and slow states also what was read
-    between loads, and of those read seldom the nearest readings before and after them: an error that is
-    counted in the first second, or told in the last, is an error of the load. Energy is read often, and is
-    divided by the time of the loads: what was used before and after them has no part in that."""
-    column, times = samples.columns[sensor.name], samples.times
-    wide = sensor.kind is Kind.COUNTER or (sensor.kind is Kind.STATE and not sensor.fast)
-    taken: list[float] = []
-    failed = 0
-    for start, end in ((spans[0][0], spans[-1][1]),) if wide and spans else spans:
-        inside = column[bisect_left(times, start) : bisect_right(times, end)]
-        taken += inside
-        failed += sum(map(math.isnan, inside))
-    if wide and spans and not sensor.fast:
-        before = range(bisect_left(times, spans[0][0]) - 1, -1, -1)
-        after = range(bisect_right(times, spans[-1][1]), len(times))
-        taken[:0] = _first_read(column, before)
-        taken += _first_read(column, after)
-    values = [value for value in taken if not math.isnan(value)]
-    found = SeriesSummary(
-        name=sensor.name,
-        unit=sensor.unit,
-        offered=True,
-        count=len(values),
-        failed=failed,
-        detail=gpu.errors.get(sensor.name, ""),
-    )
-    if not values:
-        return found
-    return replace(
-        found,
-        first=values[0],
-        last=values[-1],
-        minimum=min(values),
-        maximum=max(values),
-        mean=math.fsum(values) / len(values),
-        p50=statistics.median(values),
-        unchanged_seconds=_unchanged(column, weights),
-    )
-
-
-def _first_read(column: Sequence[float], places: Iterable[int]) -> list[float]:
-    return next(([column[place]] for place in places if not math.isnan(column[place])), [])
-
-
-def _unchanged(column: Sequence[float], weights: Sequence[float]) -> float:
-    """Longest time under load in which each reading was the one before. A gap or a failed read ends it."""
-    longest = run = 0.0
-    for place in range(len(column) - 1):
-        same = weights[place] >= 0 and column[place] == column[place + 1]
-        run = run + weights[place] if same else 0.0
-        longest = max(longest, run)
-    return longest
-
-
-def _reasons(samples: Samples, weights: Sequence[float]) -> dict[str, float]:
-    """Seconds under load by reason; a reading holds until the next one. Empty when the card tells none."""
-    column = samples.columns.get("reasons")
-    if column is None:
-        return {}
-    found = dict.fromkeys(REASONS.values(), 0.0)
-    for value, seconds in zip(column, weights, strict=True):
-        if math.isnan(value) or seconds <= 0:
-            continue
-        bits = int(value)
-        for place in range(bits.bit_length()):
-            if bits >> place & 1:
-                name = REASONS.get(1 << place, f"bit_{place}")
-                found[name] = found.get(name, 0.0) + seconds
-    return found
+    if not read.columns:
+        return read.times[:0]
+    gave = np.zeros(len(read.times), dtype=np.bool_)
+    for column in read.columns.values():
+        gave |= ~np.isnan(column)
+    return read.times[gave]
 
 
 def _vanished(gpu: GpuSpool, calls: Sequence[HungCall]) -> str:
@@ -264,20 +219,28 @@ def _told(ends: Iterable[tuple[float, str]]) -> str:
     return "; ".join(f"at {at:.1f} s: {why}" for at, why in sorted(ends))
 
 
-def _why(gap: Gap, gpu: GpuSpool, calls: Sequence[HungCall], backs: Sequence[float], spool: Spool) -> str:
-    """What is known of a gap's cause; empty when nothing is. ``backs``: when each of the calls came back."""
-    place = bisect_right(backs, gap.start)
-    if place < len(calls) and calls[place].began < gap.end:
-        late = "did not come back" if calls[place].returned is None else "came back late"
-        return f"{calls[place].call} {late}"
-    for at, why in sorted((*gpu.lost, *gpu.died)):
-        if at < gap.end:
-            return why
-    if gap.start < spool.started:
-        return "the sampler was not yet running"
-    if gap.end > spool.last:
-        return "the sampler had ended" if spool.ended is not None else "the sampler fell silent"
-    # A gap begins and ends with samples that did see something; its ends are those, rounded.
-    if bisect_right(gpu.fast.times, gap.start + _ROUNDED) < bisect_left(gpu.fast.times, gap.end - _ROUNDED):
-        return "every read failed"
-    return ""
+class _Why:
+    """What is known of the causes of one GPU's gaps."""
+
+    def __init__(self, *, gpu: GpuSpool, times: Numbers, calls: Sequence[HungCall], spool: Spool) -> None:
+        self._times, self._calls, self._spool = times, calls, spool
+        # One process asks a GPU, so its calls come back in the order in which they were made.
+        self._backs = [math.inf if call.returned is None else call.returned for call in calls]
+        self._ends = sorted((*gpu.lost, *gpu.died))
+
+    def of(self, gap: Gap) -> str:
+        """Empty when nothing is known."""
+        place = bisect_right(self._backs, gap.start)
+        if place < len(self._calls) and self._calls[place].began < gap.end:
+            call = self._calls[place]
+            return f"{call.call} {'did not come back' if call.returned is None else 'came back late'}"
+        for at, why in self._ends:
+            if at < gap.end:
+                return why
+        if gap.start < self._spool.started:
+            return "the sampler was not yet running"
+        if gap.end > self._spool.last:
+            return "the sampler fell silent" if self._spool.ended is None else "the sampler had ended"
+        # A gap begins and ends with samples that did see something; its ends are those, rounded.
+        after, before = np.searchsorted(self._times, (gap.start + _ROUNDED, gap.end - _ROUNDED))
+        return "every read failed" if after < before else ""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.errors import HostEnded
 from harness.model.evidence import Evidence, GuestEvidence, StageError
 from harness.model.outcome import CoverageCell, Decision, Outcome, Severity
-from harness.verdict.decide import left_open, stage_broke
+from harness.verdict.decide import GUEST_DIED, left_open, stage_broke
 
 _CHOSEN = ("deselected", "no test was collected", "the profile demands", "this version has no such check")
 """How reasons begin that are somebody's choice (``harness.checks.ledger``): nothing broke there."""
@@ -34,6 +35,8 @@ class Cause:
         """What broke, and where: ``stage host broke on rack12``."""
         if not self.error.stage:
             return self.error.message
+        if self.error.kind == GUEST_DIED:
+            return f"guest {self.error.subject} died"
         where = self.error.subject or self.error.host
         of = " for " if self.error.subject else " on "
         return f"stage {self.error.stage} broke{of + where if where else ''}"
@@ -79,15 +82,19 @@ def _of_cell(
     evidence: Evidence,
     guest: GuestEvidence | None,
 ) -> StageError | None:
-    """The cause that a cell names itself; else that of its guest; else what kept the host from being had."""
+    """The cause that a cell names itself; else that of its guest; else the host's end, or what kept it from
+    being had."""
     if cell.reason.startswith(_CHOSEN):
         return None
     named = next((e for e in errors if e.message and e.message in cell.reason), None)
     if named is not None or cell.outcome is Outcome.ERROR:
         return named
     if guest is not None:
-        theirs = next((e for e in errors if e.subject and e.subject in (guest.name, guest.group)), None)
-        if theirs is not None:
-            return theirs
+        theirs = [e for e in errors if e.subject and e.subject in (guest.name, guest.group)]
+        if theirs:
+            return next((e for e in theirs if e.kind == GUEST_DIED), theirs[0])
+    ended = next((e for e in errors if e.kind == HostEnded.__name__), None)
+    if ended is not None:
+        return ended
     lost = evidence.facts is None or (guest is not None and not guest.reached and guest.no_plan is None)
     return next((e for e in errors if not e.subject and (lost or e is _INTERRUPTION)), None)

@@ -24,6 +24,8 @@ from harness.model.outcome import (
 )
 from harness.verdict.waivers import WaiverStatus, covers, examine
 
+GUEST_DIED = "GuestDied"
+"""The kind of error (``harness.errors``) that a guest's death is: told as such, not as a broken stage."""
 NO_SUBJECT = "(no subject)"
 """Subject of the cell that stands for a required check which nothing was planned for."""
 
@@ -163,7 +165,9 @@ _OPEN = {None: "is missing", Outcome.ERROR: "could not be judged", Outcome.SKIP:
 
 
 def stage_broke(error: StageError) -> str:
-    """The reason that a broken stage is."""
+    """The reason that a broken stage is, or a guest that died."""
+    if error.kind == GUEST_DIED:
+        return error.message
     return f"stage {error.stage or '?'} broke: {error.message}"
 
 

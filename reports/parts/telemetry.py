@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from harness.model.evidence import GuestEvidence
+from harness.model.host_change import HostChange
 from harness.model.record import RunRecord
 from harness.model.telemetry import (
     GpuTelemetry,
@@ -131,13 +132,17 @@ def _state(gpu: GpuTelemetry) -> str:
         lost = sum(gap.seconds for gap in gpu.gaps)
         count = "1 gap" if len(gpu.gaps) == 1 else f"{len(gpu.gaps)} gaps"
         parts.append(f"{count}, {duration(lost)} unwatched")
+    doubtful = [name for name, series in gpu.series.items() if series.doubts]
+    parts += [f"NOT BELIEVED: {', '.join(doubtful)}"] if doubtful else []
+    changed = dict.fromkeys(change.name for change in gpu.changes)
+    parts += [f"CHANGED: {', '.join(changed)}"] if changed else []
     return "; ".join(parts)
 
 
 def _seen(gpu: GpuTelemetry) -> tuple[tuple[str, str], ...]:
     series, known = gpu.series, gpu.properties
     return (
-        ("watched under load", f"{duration(gpu.covered_seconds)} of {duration(gpu.load_seconds)}"),
+        ("watched", _watched(gpu)),
         ("power", _range(series, "power", _limit(known, "power_limit", "W"))),
         ("energy", _grown(series, "energy", "J")),
         ("core temperature", _range(series, "temperature", _limit(known, "temperature_gpu_max", "°C"))),
@@ -159,6 +164,14 @@ def _seen(gpu: GpuTelemetry) -> tuple[tuple[str, str], ...]:
         ("NVLinks up", _least(series, "nvlink_active")),
         ("foreign processes", ", ".join(gpu.processes) or _absent(series.get("processes")) or "none"),
     )
+
+
+def _watched(gpu: GpuTelemetry) -> str:
+    """What share of the whole time, loads and pauses, and the longest silence in it."""
+    if gpu.longest_silence is None or gpu.span_seconds <= 0:
+        return f"{duration(gpu.covered_seconds)} of {duration(gpu.load_seconds)} under load"
+    share = 100.0 * gpu.span_covered / gpu.span_seconds
+    return f"{share:.1f} % of {duration(gpu.span_seconds)}, silent for {gpu.longest_silence:.1f} s at most"
 
 
 def _mode(known: Mapping[str, float | str | bool | None], name: str) -> str:
@@ -290,10 +303,22 @@ def host_rows(telemetry: HostTelemetry) -> tuple[tuple[str, str], ...]:
         speed = "" if device.speed_gts_max is None else f"{number(device.speed_gts_max)} GT/s at its best"
         width = "" if device.width_max is None else f"x{device.width_min} to x{device.width_max}"
         errors = ", ".join(f"{name} +{count}" for name, count in device.aer.items() if count)
-        away = f"AWAY in {device.missing} of {device.samples} samples" if device.missing else ""
+        away = (
+            f"AWAY in {device.missing} of {device.samples + device.missing} samples" if device.missing else ""
+        )
         said = [part for part in (speed, width, errors, away) if part]
         rows.append((f"device {device.device}", ", ".join(said) or "no link, no error counters"))
+    rows += [_change(change) for change in telemetry.changes]
     return tuple(rows)
+
+
+def _change(change: HostChange) -> tuple[str, str]:
+    """What changed while loads ran, from what to what, and when."""
+    whose = f" of {change.guest}" if change.guest else ""
+    at = "" if change.at is None else f", seen at {change.at:.0f} s"
+    back = "" if change.until is None else f", as before again at {change.until:.0f} s"
+    said = f"{change.subject}: {change.before} -> {change.after}{at}{back} ({change.source})"
+    return f"{change.weight.value} change of {change.what}{whose}", said
 
 
 def not_planned(record: RunRecord) -> tuple[tuple[str, str, str], ...]:

@@ -214,7 +214,7 @@ def test_a_call_that_came_back_is_told_and_left_to_the_gap_it_made() -> None:
 
 @pytest.mark.parametrize(
     ("name", "still", "outcome"),
-    [("energy", 9.9, PASS), ("energy", 10.0, FAIL), ("power", 29.9, PASS), ("power", 30.0, FAIL)],
+    [("energy", 9.9, PASS), ("energy", 10.0, ERROR), ("power", 29.9, PASS), ("power", 30.0, ERROR)],
 )
 def test_sensors_may_stand_still_only_for_so_long(name: str, still: float, outcome: Outcome) -> None:
     assert judged("telemetry.alive", on_series(name, unchanged_seconds=still))[0] is outcome
@@ -370,8 +370,8 @@ def test_a_gpu_that_is_or_will_be_divided_is_no_whole_gpu(mode: dict[str, Any], 
         ("ecc_uncorrected", 1.0, 0.0, FAIL),
         ("ecc_uncorrected_aggregate", 3.0, 0.0, PASS),
         ("ecc_uncorrected_aggregate", 3.0, 1.0, FAIL),
-        ("ecc_corrected", 5e6, 10_000.0, PASS),
-        ("ecc_corrected", 0.0, 10_001.0, FAIL),
+        ("ecc_corrected", 5e6, 100.0, PASS),
+        ("ecc_corrected", 0.0, 101.0, FAIL),
         ("ecc_corrected", 9.0, -9.0, MISSING),
         ("remap_corrected", 7.0, 0.0, PASS),
         ("remap_corrected", 0.0, 1.0, FAIL),

@@ -190,9 +190,55 @@ def test_a_line_that_the_log_has_lost_is_still_known_to_its_follower() -> None:
     seen = replace(evidence, host_telemetry=replace(host, kernel=replace(host.kernel, events=(event,))))
     assert judged("host.kernel_log", seen)[0] is FAIL
     assert judged("host.gpu_errors", seen)[0] is PASS
-    before = replace(event, at=900.0)
+    between = replace(event, at=500.0)  # after the first look at the host, before it was watched
+    lost = replace(evidence, host_telemetry=replace(host, kernel=replace(host.kernel, events=(between,))))
+    assert judged("host.kernel_log", lost)[0] is FAIL
+    before = replace(event, at=90.0)
     old = replace(evidence, host_telemetry=replace(host, kernel=replace(host.kernel, events=(before,))))
     assert judged("host.kernel_log", old)[0] is PASS
+
+
+HOT = "mce: CPU3: Core temperature above threshold, cpu clock throttled (total events = 1)"
+COUSINS = [
+    (HOT, Family.MCE),
+    ("nvme nvme0: I/O 23 QID 4 timeout, aborting", Family.KERNEL),
+    ("rcu: INFO: rcu_preempt self-detected stall on CPU", Family.KERNEL),
+]
+
+
+@pytest.mark.parametrize(("line", "family"), COUSINS)
+@pytest.mark.parametrize("attach", [AttachMode.VFIO, AttachMode.BARE])
+def test_what_the_sampler_read_of_any_family_is_judged_in_guests_and_on_bare_machines(
+    line: str, family: Family, attach: AttachMode
+) -> None:
+    """The NVML stand-in on a bare machine writes into a file of its own: no look at the host's log has it."""
+    hot = KernelEvent(source="g1", at=50.0, family=family, line=line, ruling=Ruling.RETEST)
+    evidence = _guest_log(clean.evidence(), events=(hot,))
+    profile = replace(clean.profile(), attach=attach)
+    _, cells = run_checks(evidence, profile, clean.HOST)
+    log = "guest.kernel_log" if attach is AttachMode.VFIO else "host.kernel_log"
+    outcome, said = next((c.outcome, c.reason) for c in cells if c.check == log)
+    assert (outcome, line[:60] in said) == (FAIL, True)
+
+
+def test_what_a_guest_said_before_its_log_could_be_read_no_more_counts() -> None:
+    hot = KernelEvent(source="g1", at=50.0, family=Family.MCE, line=HOT, ruling=Ruling.RETEST)
+    evidence = _guest_log(clean.evidence(), events=(hot,))
+    unread = replace(evidence, guests=(replace(evidence.guests[0], kernel_log=None), *evidence.guests[1:]))
+    assert judged("guest.kernel_log", unread)[0] is FAIL
+    noted = _guest_log(unread, events=(replace(hot, ruling=Ruling.NOTE),))
+    assert judged("guest.kernel_log", noted)[0] is MISSING
+
+
+def test_a_line_that_two_readers_saw_is_told_once() -> None:
+    evidence: Evidence = clean.evidence()
+    guest = evidence.guests[0]
+    shown = f"kern  :warn  : [   50.000000] {HOT}"
+    told = replace(evidence, guests=(replace(guest, kernel_log=(shown,)), *evidence.guests[1:]))
+    hot = KernelEvent(source="g1", at=50.0, family=Family.MCE, line=HOT, ruling=Ruling.RETEST)
+    results, _ = run_checks(_guest_log(told, events=(hot,)), clean.profile(), clean.HOST)
+    said = next(r for r in results if r.check == "guest.kernel_log")
+    assert [each.quote for each in said.evidence] == [shown]
 
 
 def on_host(**changes: Any) -> Evidence:

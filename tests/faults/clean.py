@@ -20,7 +20,7 @@ from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
 from harness.model.inventory import ExpectedLink, HostFile, LimitSpec, Profile, SshAccess, TelemetrySpec
 from harness.model.outcome import Measurement, Severity, SubjectKind
 from harness.model.pci import PciAddress
-from harness.model.placement import ObservedPlacement, PlacementPlan
+from harness.model.placement import Moment, ObservedPlacement, PlacementLook, PlacementPlan
 from harness.model.sku import Figure, Floor, Sku
 from harness.model.topology import (
     AerCounters,
@@ -110,6 +110,7 @@ def evidence() -> Evidence:
             tuple(d.address for d in before.pci_devices if d.id == "1234:11e8"),
             tuple(d.address for d in before.pci_devices if d.class_code == "060400"),
             {cpu for guest in guests if guest.plan is not None for cpu in guest.plan.vcpupin.values()},
+            tuple(guest.name for guest in guests),
         ),
         system=tuple(
             SystemAnswer(question=q, ok=True, detail="as it should be")
@@ -168,6 +169,15 @@ def _guest(
         boot_seconds=42.0,
         observed=_landed(decided),
         observed_files=(f"transcripts/{request.name}-observed.txt",),
+        looks=tuple(
+            PlacementLook(
+                moment=moment,
+                observed=replace(_landed(decided), at=at, state="running"),
+                at=at,
+                files=(f"transcripts/{request.name}-looked-at-{at:.0f}.txt",),
+            )
+            for moment, at in ((Moment.MIDDLE, 1100.0), (Moment.END, 1200.0))
+        ),
         results=tuple(_result(request.name, workload, request.gpus) for workload in workloads),
         residue=tuple(ResidueTrial(device=a, planted=True, found=False) for a in mine if a in used),
         telemetry=watched.guest(request.name, workloads, tuple(mine)),

@@ -11,7 +11,10 @@ from harness.model.telemetry import (
     KernelLog,
     LoadWindow,
     SeriesSummary,
+    Slice,
+    Stretch,
 )
+from harness.telemetry.host_table import WATCHED, About
 
 LOAD_SECONDS = 60.0
 STARTED = 20.0
@@ -71,6 +74,7 @@ VALUES: dict[str, tuple[str, float, float, float]] = {
     "processes": ("1", 0.0, 2.0, 1.0),
 }
 """Series to unit, first and least, last and greatest, and mean."""
+STATES = ("pcie_gen", "pcie_width", "nvlink_active", "remap_pending", "remap_failed", "recovery_action")
 NOT_OFFERED = {
     "temperature_margin": "degC",
     "nvlink_errors": "1",
@@ -99,6 +103,35 @@ def _series(name: str, count: int) -> SeriesSummary:
         mean=mean,
         p50=mean,
         unchanged_seconds=0.4 if name in ("power", "energy") else 30.0,
+        levels={f"{most:g}": 55.0} if name in STATES else {},
+        held=(Stretch(value=most, start=FIRST_LOAD + 2.0, end=FIRST_LOAD + 57.0),) if name in STATES else (),
+    )
+
+
+def _slices(loads: tuple[LoadWindow, ...]) -> tuple[Slice, ...]:
+    """Each load in six parts, at the power limit, which is what holds its clock back."""
+    return tuple(
+        Slice(
+            workload=load.workload,
+            key=load.key,
+            start=load.start + 10.0 * part,
+            end=load.start + 10.0 * (part + 1),
+            samples=100,
+            util_gpu=98.0,
+            util_gpu_max=100.0,
+            power=640.0,
+            power_max=690.0,
+            clock_sm=1755.0,
+            temperature=66.0,
+            busy=0.98,
+            clock_busy=1755.0,
+            free=0.08,
+            clock_free=1965.0,
+            capped=0.9,
+            power_capped=685.0,
+        )
+        for load in loads
+        for part in range(6)
     )
 
 
@@ -119,6 +152,12 @@ def gpu(index: int, host: PciAddress, loads: tuple[LoadWindow, ...]) -> GpuTelem
         properties=dict(PROPERTIES),
         series={name: _series(name, count) for name in (*VALUES, *NOT_OFFERED)},
         reasons={"sw_power_cap": 0.9 * seconds, "hw_slowdown": 0.0, "hw_thermal": 0.0},
+        settings_asked=int(seconds / 5.0) + 2,
+        slices=_slices(loads),
+        idle_power=90.0,
+        longest_silence=0.2,
+        span_seconds=seconds,
+        span_covered=seconds,
         load_seconds=seconds,
         covered_seconds=seconds,
     )
@@ -155,7 +194,9 @@ def guest(name: str, workloads: tuple[str, ...], gpus: tuple[PciAddress, ...]) -
     )
 
 
-def host(gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...], cpus: set[int]) -> HostTelemetry:
+def host(
+    gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...], cpus: set[int], guests: tuple[str, ...] = ()
+) -> HostTelemetry:
     """The host beside them: cards that show no link of their own, the ports above them, the guests' CPUs."""
     bare = [HostDeviceTelemetry(device=address, samples=60) for address in gpus]
     linked = [
@@ -194,6 +235,11 @@ def host(gpus: tuple[PciAddress, ...], ports: tuple[PciAddress, ...], cpus: set[
         foreign_tasks={str(cpu): () for cpu in sorted(cpus)},
         steal_seconds={"0": 0.0, "1": 0.01},
         hugepages_free_min={"0/2097152": 12},
+        asked={
+            f"{row.name} of {guest}" if row.about is About.GUEST else row.name: 40
+            for row in WATCHED
+            for guest in guests
+        },
         kernel=KernelLog(source="host", followed_from=990.0, followed_to=1301.0, lines=77),
         spool="telemetry/host.spool.jsonl",
     )

@@ -188,6 +188,8 @@ def test_json_is_read_in_one_place() -> None:
     assert elsewhere == []
 
 
+_KEEPERS = ("harness/images/keeper.py", "harness/lab/qemu_keeper.py")
+"""Programs of their own, whose words end up in a log."""
 _PRINTS = ("print", "sys.stdout.write", "sys.stderr.write", "typer.echo", "typer.secho", "click.echo")
 _DRAWS = {"harness/commands/facts.py", "harness/commands/plan_picture.py", "harness/progress.py"}
 """Where rich draws; each cell and line there is cleaned first (``Text``, never markup)."""
@@ -198,8 +200,7 @@ def test_foreign_text_has_one_way_out() -> None:
     elsewhere = []
     for path in SOURCES:
         name = name_of(path)
-        # The keeper is a program of its own, whose words end up in a build log.
-        if name.startswith("harness/payload") or name in ("harness/shown.py", "harness/images/keeper.py"):
+        if name.startswith("harness/payload") or name in ("harness/shown.py", *_KEEPERS):
             continue
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call):

@@ -2,7 +2,8 @@
 """Stands in for qemu-system-x86_64: a monitor that speaks QMP, PCI configuration in memory, no machine.
 
 Behaviour by environment: FAKE_QEMU=refuse prints and fails; =deaf ignores ``quit`` and SIGTERM. FAKE_EMPTY=1
-starts with the stand-in's registers cleared, as a restored machine does.
+starts with the stand-in's registers cleared, as a restored machine does. The commands ``fake-exit`` and
+``fake-signal`` end it by the status or signal ``number``, with a word before.
 """
 
 from __future__ import annotations
@@ -80,6 +81,12 @@ def main() -> None:
                 if request["execute"] == "quit" and mode != "deaf":
                     stream.write(b'{"return": {}}\n')
                     os._exit(0)
+                if request["execute"] in ("fake-exit", "fake-signal"):
+                    print(request["arguments"]["say"], flush=True)
+                    number = request["arguments"]["number"]
+                    if request["execute"] == "fake-exit":
+                        os._exit(number)
+                    os.kill(os.getpid(), number)
                 if request["execute"] == "nonsense":
                     stream.write(b'{"error": {"class": "CommandNotFound", "desc": "no such command"}}\n')
                     continue

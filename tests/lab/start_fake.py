@@ -15,4 +15,4 @@ FAKE_QEMU = Path(__file__).with_name("fake_qemu.py")
 def start_fake(lab: LabDirectory, *, tied: bool = False) -> ProcessId:
     """A running stand-in whose monitor answers."""
     arguments = ("-qmp", monitor_argument(lab.monitor))
-    return process.start(FAKE_QEMU, arguments, monitor=lab.monitor, log=lab.log, die_with_parent=tied)
+    return process.start((str(FAKE_QEMU),), arguments, monitor=lab.monitor, log=lab.log, die_with_parent=tied)

@@ -17,7 +17,11 @@ def _tool(tmp_path: Path, script: str) -> QemuTool:
     binary.write_text(f"#!/bin/sh\n{script}\n")
     binary.chmod(0o755)
     return QemuTool(
-        binary=binary, image_tool=binary, version=(10, 0, 2), data_dirs=(Path("/fw"),), source="test"
+        command=(str(binary),),
+        image_command=(str(binary),),
+        version=(10, 0, 2),
+        data_dirs=(Path("/fw"),),
+        source="test",
     )
 
 

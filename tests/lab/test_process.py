@@ -123,7 +123,7 @@ def test_a_machine_that_does_not_start_says_what_qemu_printed(
 def test_a_socket_path_that_is_too_long_is_refused_in_words(tmp_path: Path) -> None:
     lab = LabDirectory(path=tmp_path / ("long" * 40))
     with pytest.raises(LabError, match="too long for a unix socket"):
-        process.start(FAKE_QEMU, (), monitor=lab.monitor, log=tmp_path / "log")
+        process.start((str(FAKE_QEMU),), (), monitor=lab.monitor, log=tmp_path / "log")
 
 
 def test_a_killed_machine_is_noticed(directory: LabDirectory) -> None:

@@ -18,9 +18,11 @@ from harness.errors import LabError
 from harness.images.cache import cache_root
 from harness.lab import access, process
 from harness.lab.control import LabControl, all_status
+from harness.lab.ending import kept_in
 from harness.lab.qmp import Qmp
 from harness.lab.state import lab_directory, running_state
 from harness.model.inventory import LabDevice, LabFile, LabNode, SshAccess
+from tests.processes import wait_gone
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]
 
@@ -176,12 +178,24 @@ def test_up_finds_the_running_lab(lab: LabControl, reach: SshAccess, state: Path
     assert running_state(lab_directory(LAB.name, 0, root=state)) == before
 
 
-def test_a_lab_whose_machine_died_comes_up_again(lab: LabControl, reach: SshAccess, state: Path) -> None:
-    running = running_state(lab_directory(LAB.name, 0, root=state))
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+def test_a_lab_whose_machine_died_tells_how_and_comes_up_again(
+    lab: LabControl, reach: SshAccess, state: Path, number: signal.Signals
+) -> None:
+    directory = lab_directory(LAB.name, 0, root=state)
+    running = running_state(directory)
     assert running is not None
-    os.kill(running.process.pid, signal.SIGKILL)
+    assert lab.ended() is None
+    os.kill(running.process.pid, number)
+    assert wait_gone([running.process.pid], 30.0)
+    end = lab.ended()
+    assert end is not None
+    assert end.message.startswith(f"the lab's QEMU ended (signal {number.name.removeprefix('SIG')}")
+    assert lab.stays() == ""
     again = lab.ensure_up(_say)
     assert _ask(again, "echo yes") == "yes"
+    assert end.message in kept_in(directory).read_text()
+    assert lab.ended() is None
 
 
 def test_another_description_never_takes_over_a_running_lab(reach: SshAccess, state: Path) -> None:

@@ -110,3 +110,25 @@ def test_a_guest_that_a_test_kills_is_given_back_and_the_record_says_so(environm
     assert cells["release.devices", "1gpu"]["outcome"] == "PASS", out
     assert cells["release.leftovers", "1gpu"]["outcome"] == "PASS"
     assert cells["guest.kernel_log", "1gpu"]["outcome"] is None
+
+
+def test_a_guest_whose_kernel_panics_is_named_with_its_consoles_last_lines(environment, tmp_path) -> None:
+    (tmp_path / "test_panic.py").write_text(
+        "import pytest, time\n"
+        "from harness.errors import HarnessError\n"
+        "def test_panics(guest):\n"
+        "    begun = time.monotonic()\n"
+        "    with pytest.raises(HarnessError):\n"
+        "        guest.run('sh', '-c', 'echo c > /proc/sysrq-trigger; sleep 90', deadline=100)\n"
+        "    assert time.monotonic() - begun < 30\n"
+    )
+    out, status, _run, record = session(
+        environment, tmp_path, SUITES, "test_panic.py", "--gpus", "1", "-k", "panics or release or alive"
+    )
+    assert (record["decision"]["verdict"], status) == ("INCONCLUSIVE", 3), out
+    (guest,) = record["evidence"]["guests"]
+    assert guest["death"]["kind"] == "provoked"
+    assert any("sysrq triggered crash" in line for line in guest["death"]["console"])
+    cells = {(c["check"], c["subject"]): c for c in record["decision"]["coverage"]}
+    assert cells["guest.alive", "1gpu"]["outcome"] == "ERROR"
+    assert cells["release.devices", "1gpu"]["outcome"] == "PASS"

@@ -85,12 +85,16 @@ def _place(recorder: Recorder, guest: GuestEvidence) -> None:
 
 
 def _load(recorder: Recorder, guest: GuestEvidence) -> None:
+    for look in guest.looks:
+        recorder.guest_looked_at(guest.name, look)
     for result in guest.results:
         recorder.workload(result)
     for trial in guest.residue:
         recorder.residue(guest.name, trial)
     if guest.telemetry is not None:
         recorder.telemetry(guest.telemetry)
+    if guest.death is not None:
+        recorder.guest_died(guest.name, guest.death)
     recorder.guest_kernel_log(guest.name, guest.kernel_log)
     if guest.release is not None:
         recorder.released(guest.release)

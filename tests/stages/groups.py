@@ -38,6 +38,7 @@ def an_access(*names: str, host: FakeHost | None = None) -> FakeAccess:
     The guests have quiet kernels."""
     made = FakeAccess(host=host or FakeHost())
     made.host.on("host-state", _host_state)
+    made.host.on("stream", b"")
     made.host.on("make-overlay", b"")
     made.host.on("remove-files", b"")
     made.host.on("guest-serial", b"[    9.9] Kernel panic\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from harness.images.guest import GuestImage
 from harness.model.evidence import Engine, Evidence
 from harness.model.guest import GuestDemand, GuestRequest
 from harness.model.inventory import HostFile, Profile, SshAccess
+from harness.ports import HostEnd, Life
 from harness.progress import Progress
 from harness.record.attempts import assemble
 from harness.record.events import read_events
@@ -62,14 +64,19 @@ class FakeGuest(FakeTransport):
 
     silent: int = 0
     why: str = "Connection refused"
+    life: Life | None = None
+    """As the real transport: no wait outlasts it."""
 
     def __post_init__(self) -> None:
         FakeTransport.__init__(self, FakeHost("guest"))
 
     def run(self, argv, **options):  # type: ignore[no-untyped-def]
+        if self.life is not None:
+            self.life.require()
         if self.silent > 0:
             self.silent -= 1
-            raise TransportError(self.why, host="guest")
+            error = TransportError(self.why, host="guest")
+            raise error if self.life is None else self.life.explained(error)
         return super().run(argv, **options)
 
 
@@ -86,6 +93,7 @@ class FakeAccess:
     name: str = "fake"
     engine: Engine = Engine(description="a machine in memory")
     ssh: SshAccess | None = None
+    ended: Callable[[], HostEnd | None] = lambda: None
 
     @property
     def transport(self) -> FakeTransport:
@@ -94,9 +102,13 @@ class FakeAccess:
     def hypervisor(self) -> FakeHypervisor:
         return self.libvirt
 
-    def guest(self, access: SshAccess, *, name: str, recorder: object = None) -> FakeGuest:
+    def guest(
+        self, access: SshAccess, *, name: str, recorder: object = None, life: Life | None = None
+    ) -> FakeGuest:
         self.asked_for.append(access)
-        return self.guests.get(name, self.in_guest)
+        found = self.guests.get(name, self.in_guest)
+        found.life = life
+        return found
 
 
 @dataclass

@@ -67,6 +67,9 @@ class Standing:
     def engine(self) -> Engine:
         return Engine()
 
+    def ended(self) -> None:
+        return None
+
     def stays(self) -> str:
         return "it stays up; stop it with: halt"
 

@@ -9,12 +9,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from harness.errors import ProvisionError, RecordError
+from harness.model.death import DeathKind
 from harness.model.evidence import GuestEvidence
 from harness.model.guest import GuestDemand
+from harness.record.events import read_events
+from harness.record.judge import recorded_files
 from harness.stages.attach_vfio import GuestGroup
 from tests.stages.groups import (
     HEADER,
@@ -193,7 +197,9 @@ def test_one_that_breaks_ends_none_of_the_others(pair, access, breaks) -> None:
     one, other = by_name(said.guests)
     assert [(e.stage, e.subject) for e in said.errors if e.stage != "observe"] == [(stage, A)]
     assert one.results == ()
-    assert one.kernel_log is None
+    assert one.kernel_log == (() if breaks is _without_payload else None), (
+        "whoever lives is asked for its log"
+    )
     assert (other.started, other.reached) == (True, True)
     assert [result.workload for result in other.results] == [IDLE]
     assert other.kernel_log == ("BUG: soft lockup",)
@@ -289,6 +295,44 @@ def test_one_that_had_ended_by_itself_is_told_apart_from_the_others(pair, access
     assert other.release is not None
     assert (one.release.ended_before, other.release.ended_before) == (True, False)
     given_back(access, one, other)
+
+
+def test_one_that_dies_under_load_is_named_once_and_ends_none_of_the_others(pair, access) -> None:
+    """Its QEMU is killed while its load runs: the wait ends, and what the other has to show is shown."""
+    access.host.on("guest-qemu-log", b"qemu: terminating on signal 15 from pid 812 (bash)\n")
+    access.host.on("guest-host-log", b"")
+    access.guests[A].host.on("/bin/sh", _runs_on)
+    a_guest(A, access.guests[A])
+    for name in (A, B):
+        access.guests[name].host.on("cat", b"99.0 1.0\n")
+    pair.provision()
+    assert pair.pulse is not None
+    with pair.pulse.path.open("a") as file:
+        file.write("uptime 9.00\npid 0 4711\npid 1 4712\n")
+
+    def kill(path: Path = pair.pulse.path) -> None:
+        with path.open("a") as file:
+            file.write("gone 0 4711\n")
+
+    threading.Timer(1.0, kill).start()
+    begun = time.monotonic()
+    pair.burn({A: ("hashing", "vram"), B: (IDLE,)})
+    assert time.monotonic() - begun < 10.0
+    assert [pair.broken(A), pair.broken(B)] == [True, False]
+    pair.release(orderly=True)
+    said = known(pair)
+    one, other = by_name(said.guests)
+    assert one.death is not None
+    assert (one.death.kind, one.death.signal, one.death.during) == (DeathKind.QEMU_KILLED, 15, "burn")
+    assert [(e.stage, e.kind) for e in said.errors if e.subject == A] == [
+        ("observe", "ProvisionError"),
+        ("guest", "GuestDied"),
+    ]
+    assert (other.death, other.kernel_log) == (None, ())
+    assert [result.workload for result in other.results] == [IDLE]
+    given_back(access, one, other)
+    events = read_events(pair.host.context.recorder.directory.events).events
+    assert "telemetry/2x1gpu.pulse.txt" in recorded_files(events)
 
 
 def test_an_interrupt_while_they_come_up_leaves_none_of_them(pair, access) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from harness.errors import ParseError, ProvisionError, TransportError
 from harness.model.guest import GuestRequest, PlacementPolicy
-from harness.model.placement import PlacementPlan
+from harness.model.placement import Moment, PlacementPlan
 from harness.placement import planner
-from harness.stages.observe import observe_guest
+from harness.stages.observe import look_again, observe_guest
 from tests.fakes import FakeHost, FakeHypervisor, FakeTransport
 from tests.placement import hosts
 from tests.placement.observe import transcripts as made
@@ -64,6 +64,56 @@ class Layers:
             plan=plan,
             domain=DOMAIN,
         )
+
+    def look(self, recorder, plan):
+        return look_again(
+            recorder,
+            FakeTransport(self.host, recorder=recorder),
+            self.libvirt,
+            FakeTransport(self.guest, recorder=recorder),
+            plan=plan,
+            domain=DOMAIN,
+            moment=Moment.MIDDLE,
+        )
+
+
+def test_a_later_look_says_the_same_and_when(recorder, plan) -> None:
+    layers = Layers()
+    observed, _ = layers.observe(recorder, plan)
+    look = layers.look(recorder, plan)
+    assert look.observed == observed
+    assert (look.moment, look.detail, len(look.files)) == (Moment.MIDDLE, "", 3)
+    assert (observed.at, observed.state) == (812.33, "running")
+
+
+def test_a_paused_guest_is_seen_without_waiting_for_its_answer(recorder, plan) -> None:
+    layers = Layers()
+    layers.libvirt.answers = made.answers(status={"status": "paused", "running": False})
+    look = layers.look(recorder, plan)
+    assert look.observed is not None
+    assert (look.observed.state, look.detail) == ("paused", "")
+    assert layers.guest.calls == []
+
+
+def test_what_host_and_qemu_say_stands_where_the_guest_is_silent(recorder, plan) -> None:
+    layers = Layers()
+    layers.guest.down = "connection lost"
+    look = layers.look(recorder, plan)
+    assert look.observed is not None
+    assert [t.vcpu for t in look.observed.threads if t.vcpu is not None] == [0]
+    assert "connection lost" in look.detail
+    assert len(look.files) == 2
+
+
+@pytest.mark.parametrize("gone", ["host", "libvirt"])
+def test_a_look_that_sees_nothing_says_why_and_breaks_nothing(recorder, plan, gone) -> None:
+    layers = Layers()
+    layers.host.down = "no route to host" if gone == "host" else ""
+    if gone == "libvirt":
+        layers.libvirt = FakeHypervisor()
+    look = layers.look(recorder, plan)
+    assert look.observed is None
+    assert look.detail
 
 
 def test_each_layer_is_asked_once_and_its_words_are_kept(recorder, plan) -> None:

@@ -37,6 +37,7 @@ class Played:
     spool: Spool
     telemetry: GuestTelemetry
     began: float
+    load: LoadWindow
 
     def gpu(self, index: int) -> GpuTelemetry:
         return next(gpu for gpu in self.telemetry.gpus if gpu.index == index)
@@ -80,15 +81,11 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     spool = read_spool(path.read_bytes())
     first = min(gpu.fast.times[0] for gpu in spool.gpus)
     load = LoadWindow(workload="tensor", key="k", start=first + 0.3, end=first + SECONDS - 0.8)
-    telemetry = summarize(
-        spool,
-        (load,),
-        TelemetrySpec(),
-        guest="g1",
-        addresses=None,
-        codes=load_kernel_codes(),
-    )
-    return Played(spool=spool, telemetry=telemetry, began=began)
+    return Played(spool=spool, telemetry=_summed(spool, load, TelemetrySpec()), began=began, load=load)
+
+
+def _summed(spool: Spool, load: LoadWindow, spec: TelemetrySpec) -> GuestTelemetry:
+    return summarize(spool, (load,), spec, guest="g1", addresses=None, codes=load_kernel_codes())
 
 
 def test_the_sampler_s_spool_is_read_without_a_problem(played: Played) -> None:
@@ -115,6 +112,15 @@ def test_a_healthy_card_is_covered_and_every_name_is_known(played: Played) -> No
     assert energy.increase == pytest.approx(power.mean * gpu.load_seconds, rel=0.25), (energy, seconds[:3])
 
 
+def test_what_must_not_change_is_asked_again_and_no_reading_is_in_doubt(played: Played) -> None:
+    gpu = played.gpu(HEALTHY)
+    assert gpu.settings_asked is not None
+    assert gpu.settings_asked >= 2
+    assert gpu.changes == ()
+    assert {name: series.doubts for name, series in gpu.series.items() if series.doubts} == {}
+    assert [part.workload for part in gpu.slices] == ["tensor"]
+
+
 def test_heat_errors_and_their_xid_are_in_the_summary(played: Played) -> None:
     gpu = played.gpu(HOT)
     assert gpu.reasons["hw_thermal"] == pytest.approx(1.0, abs=0.5)
@@ -127,12 +133,16 @@ def test_heat_errors_and_their_xid_are_in_the_summary(played: Played) -> None:
 
 
 def test_a_lost_and_a_hanging_card_leave_gaps_that_say_why(played: Played) -> None:
+    strict = _summed(played.spool, played.load, TelemetrySpec(max_gap_seconds=0.5))
     lost, stuck = played.gpu(LOST), played.gpu(STUCK)
     assert "GpuIsLost" in lost.vanished
     assert "nvmlDeviceGetTemperature never came back" in stuck.vanished
     for gpu, words in ((lost, "GpuIsLost"), (stuck, "did not come back")):
         assert gpu.covered_seconds < gpu.load_seconds - 0.5
-        assert words in gpu.gaps[-1].reason
+        assert gpu.longest_silence is not None
+        assert gpu.longest_silence > 0.5
+        (again,) = (g for g in strict.gpus if g.index == gpu.index)
+        assert words in again.gaps[-1].reason
     (hung,) = played.telemetry.hung
     assert hung.startswith(f"nvmlDeviceGetTemperature on GPU {STUCK} ({stuck.uuid})")
 

@@ -38,7 +38,7 @@ def summed(text: str | bytes, dedicated: Iterable[int] = ()) -> HostTelemetry:
 
 
 def begin(shell: int = 900, parent: int = 899) -> str:
-    return f"shakedown-host 1 {NONCE}\n{NONCE} self {shell} {parent} 100\n"
+    return f"shakedown-host 2 {NONCE}\n{NONCE} self {shell} {parent} 100\n"
 
 
 def sample(number: int, at: float, *lines: str, gpu: bool = True) -> str:
@@ -67,7 +67,7 @@ def test_the_real_follower_runs_here_until_it_is_let_go(tmp_path: Path) -> None:
     functions = sorted(each.name for each in Path("/sys/bus/pci/devices").glob("*"))[:1]
     devices = [PciAddress.parse(name) for name in functions]
     path = tmp_path / "host.spool"
-    argv = host_command(NONCE, period_seconds=0.3, look_every=2, devices=devices)
+    argv = host_command(NONCE, period_seconds=0.3, look_seconds=0.6, devices=devices)
     stream = LocalTransport().stream(argv, path)
     busy = time.process_time() + 0.3
     while time.process_time() < busy:
@@ -99,7 +99,7 @@ def test_the_real_follower_runs_here_until_it_is_let_go(tmp_path: Path) -> None:
 
 def test_over_ssh_it_ends_when_it_is_let_go_and_knows_its_own_connection(tmp_path: Path) -> None:
     path = tmp_path / "host.spool"
-    argv = host_command(NONCE, period_seconds=30, look_every=1, devices=())
+    argv = host_command(NONCE, period_seconds=30, look_seconds=30, devices=())
     with private_sshd(tmp_path / "sshd") as access:
         transport = SshTransport(access, name="private")
         try:
@@ -180,7 +180,7 @@ def test_steal_is_told_by_cpu_from_first_to_last_look() -> None:
 
 
 def task(process: int, name: str, cpu: int, ticks: int, *, parent: int = 1, state: str = "S") -> str:
-    return f"task {process} {process} {parent} {process} {cpu} {ticks} {state} {name}"
+    return f"task {process} {process} {parent} {process} {cpu} {ticks} 77 {state} {name}"
 
 
 def test_foreign_tasks_are_those_that_ran_on_dedicated_cpus_and_are_not_ours() -> None:
@@ -201,7 +201,7 @@ def test_foreign_tasks_are_those_that_ran_on_dedicated_cpus_and_are_not_ours() -
     second = [
         line
         if any(name in line for name in moved)
-        else line.replace(" 50 S", " 90 S").replace(" 1 S", " 9 S")
+        else line.replace(" 50 77 S", " 90 77 S").replace(" 1 77 S", " 9 77 S")
         for line in first
     ]
     second += [task(16, "new one (a", 2, 3), task(17, "waits", 2, 0), task(18, "runs now", 2, 0, state="R")]
@@ -239,6 +239,14 @@ def test_the_kernel_log_is_read_between_the_samples_and_losses_are_counted() -> 
     assert (log.lines, log.dropped, log.followed_from, log.followed_to, log.detail) == (3, 3, 10.0, 16.0, "")
     (event,) = log.events
     assert (event.source, event.at, event.family, event.ruling) == ("host", 5.0, Family.BUS, Ruling.STOP)
+
+
+def test_what_a_program_wrote_into_the_hosts_log_is_no_event_and_no_loss() -> None:
+    records = "3,4,4000000,-;first\n12,5,5000000,-;mce: CPU3: Core temperature above threshold\n"
+    text = begin() + sample(0, 10) + records + "4,6,6000000,-;mce: CPU4: Core temperature above threshold\n"
+    log = summed(text + sample(1, 15) + bye(16)).kernel
+    assert log is not None
+    assert (log.lines, log.dropped, [event.at for event in log.events]) == (3, 0, [6.0])
 
 
 def test_a_kernel_log_that_may_not_be_read_was_not_followed() -> None:
@@ -285,7 +293,7 @@ def test_what_is_no_output_of_the_follower_is_a_parse_error(raw: bytes) -> None:
 
 def test_a_nonce_is_checked_before_it_is_sent() -> None:
     with pytest.raises(ValueError, match="nonce"):
-        host_command("$(id)", period_seconds=5, look_every=6, devices=())
+        host_command("$(id)", period_seconds=5, devices=())
 
 
 PIECES = (
@@ -330,8 +338,24 @@ def test_any_bytes_are_a_spool_or_a_parse_error(raw: bytes) -> None:
 
 def test_numbers_too_long_to_be_read_are_none() -> None:
     long = "0016" + "9" * 5000
-    text = f"shakedown-host 1 {NONCE}\n{NONCE} self {long} 1 100\n"
+    text = f"shakedown-host 2 {NONCE}\n{NONCE} self {long} 1 100\n"
     link = (f"{GPU}/current_link_speed:16.0 GT/s PCIe", f"{GPU}/current_link_width:{long}")
     found = summed(text + sample(0, 10, *link) + bye(11))
     assert found.devices[0].width_max is None
     assert any("unknown mark: 'self'" in problem for problem in found.problems)
+
+
+def test_acts_of_the_labs_guard_are_counted_from_the_first_sample_on() -> None:
+    """Those before are in the snapshot that every lab starts from; what only speaks of it is no act."""
+    lines = (
+        "13,643,13538215,-;lapic_guard: cpu 5: restarted the timer, vector 236",
+        "13,650,99999999,-;lapic_guard: cpu 0: freed stuck vector 236",
+        "13,651,100000000,-;lapic_guard: cpu 7: freed stuck vector 253",
+        "13,652,150000000,-;lapic_guard: cpu 1: was not reached, woken by NMI after seconds 4",
+        "30,653,151000000,-;systemd[1]: Started lapic_guard: cpu 1: x",
+        "13,654,152000000,-;lapic_guard: mmap of the local APIC",
+    )
+    text = begin() + "\n".join(lines) + "\n" + sample(0, 100.0) + sample(1, 105.0) + bye(110.0)
+    assert summed(text).emulator_mended == 2
+    assert summed(begin() + sample(0, 200.0) + bye(201.0)).emulator_mended == 0
+    assert summed(begin()).emulator_mended == 0

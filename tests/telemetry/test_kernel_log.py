@@ -253,6 +253,7 @@ def test_a_line_without_end_costs_no_time(piece: str) -> None:
 def test_a_record_of_the_kernels_device_is_taken_apart() -> None:
     assert kmsg_record("3,812,12500000,-;NVRM: Xid; still text") == (12.5, 812, "NVRM: Xid; still text")
     assert kmsg_record("6,1,5,-,caller=T1;x") == (5e-06, 1, "x")
+    assert kmsg_record("12,1,5,-;mce: x") == (5e-06, 1, "<8>mce: x"), "a program wrote it"
     for other in (" SUBSYSTEM=pci", "", "3,812;x", "a,b,c,-;x", "3,812,12500000,-"):
         assert kmsg_record(other) is None
 

@@ -197,7 +197,7 @@ def test_the_kernel_log_is_read_by_the_tables_and_its_losses_are_told() -> None:
     lines = s.whole()
     lines[-1:-1] = [
         s.line(
-            "kmsg", mono=112.0, seq=9, t=112.0, level=3, facility=1, text="NVRM: Xid (PCI:0000:05:00): 79, x"
+            "kmsg", mono=112.0, seq=9, t=112.0, level=3, facility=0, text="NVRM: Xid (PCI:0000:05:00): 79, x"
         ),
         s.line("kmsg_dropped", mono=113.0, lines=3),
     ]
@@ -206,6 +206,23 @@ def test_the_kernel_log_is_read_by_the_tables_and_its_losses_are_told() -> None:
     assert (log.source, log.followed_from, log.followed_to, log.dropped) == ("g1", 99.0, 120.1, 3)
     (event,) = log.events
     assert (event.family, event.code, event.device, event.ruling) == (Family.XID, 79, HERE, Ruling.STOP)
+
+
+@pytest.mark.parametrize(
+    ("facility", "standin", "counts"),
+    [(0, "", True), (None, "", True), (1, "", False), (3, "", False), (1, "hot", True), (0, "hot", True)],
+)
+def test_what_a_program_wrote_is_no_kernels_word_but_where_the_standin_plays_the_driver(
+    facility: int | None, standin: str, counts: bool
+) -> None:
+    at = None if facility is None else 112.0
+    for text in ("NVRM: Xid (PCI:0000:05:00): 79, x", "mce: CPU3: Core temperature above threshold"):
+        lines = s.whole()
+        said = s.line("kmsg", mono=112.0, seq=9, t=at, level=3, facility=facility, text=text)
+        lines[-1:-1] = [s.nvml(standin=standin), said]
+        log = summed(lines).kernel
+        assert log is not None
+        assert [event.line[-len(text) :] for event in log.events] == ([text] if counts else [])
 
 
 def test_a_kernel_log_that_was_not_followed_says_why() -> None:

@@ -66,6 +66,31 @@ def test_a_guest_that_broke_explains_its_own_cells_and_no_neighbours() -> None:
     assert told(here, *cells) == [("it fell silent", ["b"])]
 
 
+def test_a_guest_that_died_is_told_as_such_and_explains_what_it_left_open() -> None:
+    before = StageError(stage="observe", kind="ParseError", message="not read", subject="2gpu")
+    words = "2gpu died: its kernel panicked; its console ends: x"
+    death = StageError(stage="guest", kind="GuestDied", message=words, subject="2gpu")
+    here = evidence(before, death, facts=hosts.lab_like(), guests=(guest("2gpu", reached=True),))
+    cells = (cell("a", "2gpu/x", "no result"), cell("b", "2gpu", "placement: not read"))
+    assert told(here, *cells) == [("not read", ["b"]), (words, ["a"])]
+    (cause,) = causes(here, cells)[1:]
+    assert (cause.title, cause.reason) == ("guest 2gpu died", words)
+
+
+def test_a_host_that_ended_explains_all_that_is_open_and_no_cause_of_its_own() -> None:
+    """Guests that were reached too: what they had not told by then, nobody can ask any more."""
+    end = StageError(stage="host", kind="HostEnded", message="its QEMU ended (signal SEGV)", host="lab")
+    reached = (guest("1gpu", reached=True, started=True), guest("2gpu"))
+    here = evidence(BOOT, end, facts=hosts.lab_like(), guests=reached)
+    cells = (
+        cell("a", "1gpu/x", "no result"),
+        cell("b", "2gpu/x", "no result"),
+        cell("c", "host", "not looked at again"),
+        cell("d", "host", "deselected"),
+    )
+    assert told(here, *cells) == [("it fell silent", ["b"]), (end.message, ["a", "c"])]
+
+
 def test_what_kept_all_guests_from_being_had_explains_them_and_not_the_host() -> None:
     here = evidence(IMAGE, facts=hosts.lab_like())
     cells = (cell("a", "1gpu/x", "no result"), cell("b", "2gpu", "no result"), cell("c", "host", "not said"))

@@ -49,6 +49,7 @@ NAMED = (
 def host_parts(**changes: str | bytes) -> dict[str, str | bytes]:
     """The parts of a host transcript of guest g1: pid 70, one vCPU, two RAM blocks of 128 MiB, one device."""
     parts: dict[str, str | bytes] = {
+        "uptime": "812.33 1000.00\n",
         "target": "shakedown-r-g1\n",
         "pid": "70\n",
         "options": OPTIONS,
@@ -133,6 +134,7 @@ def answers(**changes: object) -> dict[str, str]:
         "node0": "Host virtual address for 0x0 (ram-node0) is 0x7f0000000000\r\n",
         "node1": "Host virtual address for 0x8000000 (ram-node1) is 0x7f0010000000\r\n",
         "iothreads": [],
+        "status": {"status": "running", "running": True, "singlestep": False},
         **changes,
     }
     queries = {
@@ -141,6 +143,7 @@ def answers(**changes: object) -> dict[str, str]:
         "pci": q.PCI,
         "devices": q.DEVICES,
         "iothreads": q.IOTHREADS,
+        "status": q.STATUS,
         "tree": q.MEMORY_TREE,
         "host": q.command("qom-get", path="/machine/peripheral/ua-gpu0", property="host"),
         "node0": q.monitor("gpa2hva 0x0"),
