@@ -25,6 +25,7 @@ from harness.model.sku import Sku
 from harness.model.standin import StandinScenario
 from harness.model.telemetry import Ruling
 from harness.reading import reader
+from harness.telemetry.standin_models import HEALTHY, healthy
 from harness.verdict.rules import Problem, lint_skus
 from harness.yaml_source import Loc, YamlSource, read_yaml
 
@@ -78,7 +79,13 @@ def load_lab(name: str | Path) -> LabFile:
 
 @reader("the scenario", ConfigError)
 def load_standin(name: str | Path) -> StandinScenario:
-    """The scenario of the NVML stand-in of that name or path. Raises ConfigError."""
+    """The scenario of the NVML stand-in of that name or path. Raises ConfigError.
+
+    ``healthy-MODEL``, where no file is called so, is made from what the inventory knows of that GPU model.
+    """
+    model = str(name).removeprefix(HEALTHY)
+    if model != str(name) and name not in list_names("standins") and model in list_names("skus"):
+        return healthy(load_sku_file(model).sku)
     return _load(StandinScenario, "standins", name, check_standin)
 
 

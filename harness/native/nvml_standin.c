@@ -350,3 +350,33 @@ PROCESSES(nvmlDeviceGetComputeRunningProcesses_v3, "compute", struct process)
 PROCESSES(nvmlDeviceGetGraphicsRunningProcesses, "graphics", struct process_v1)
 PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v2, "graphics", struct process)
 PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3, "graphics", struct process)
+
+struct used { unsigned pid; u64 when; unsigned sm, memory, encoder, decoder; };
+
+API answer_t nvmlDeviceGetProcessUtilization(device_t device, struct used *out, unsigned *count, u64 since)
+{ /* what the GPU is used for is shared out evenly */
+    ENTER;
+    struct process there[MOST_PROCESSES];
+    unsigned known = MOST_PROCESSES, room = count ? *count : 0, used;
+    (void)since;
+    if (!count)
+        return INVALID_ARGUMENT;
+    if ((failed = list(&look, "compute", &known, there, sizeof *there)))
+        return failed;
+    GIVE(used, READ_util_gpu, 1);
+    *count = known;
+    if (!known)
+        return NOT_FOUND; /* as drivers answer where nothing was sampled */
+    if (known > room || !out)
+        return INSUFFICIENT_SIZE;
+    for (unsigned n = 0; n < known; n++)
+        out[n] = (struct used){there[n].pid, since + 1, used / known, used * 6 / 10 / known, 0, 0};
+    return OK;
+}
+
+API answer_t nvmlDeviceGetDriverModel(device_t device, unsigned *current, unsigned *pending)
+{ /* only Windows has several */
+    ENTER;
+    (void)current, (void)pending;
+    return NOT_SUPPORTED;
+}

@@ -20,8 +20,9 @@ from harness.model.standin import (
     StandinSeries,
 )
 
-STEADY = (StandinLoad(at=0.0, share=0.0), StandinLoad(at=30.0, share=0.97))
-"""Idle, then a load that does not end."""
+HEALTHY = "healthy-"
+"""How the name of such a scenario begins; the model's follows."""
+BUSY = (StandinLoad(at=0.0, share=0.97),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +49,19 @@ _LINKS_OF_SXM = {"ampere-ga100": 12, "hopper": 18, "blackwell": 18}
 """NVLinks of modules on a board; cards in a slot are shown without any."""
 
 
-def healthy(sku: Sku, load: tuple[StandinLoad, ...] = STEADY, *, seed: int = 1) -> StandinScenario:
-    """A scenario in which cards of that model do nothing wrong under a load.
+def healthy(sku: Sku, load: tuple[StandinLoad, ...] = BUSY, *, seed: int = 1) -> StandinScenario:
+    """A scenario in which cards of that model do nothing wrong, busy while a load of the run goes on.
 
     They warm each other, differ a little, and at full load meet their power limit, as most real ones do.
     """
     faults = () if sku.engines.get("nvenc") else (_NO_ENCODER,)
     return StandinScenario(
-        name=f"healthy-{sku.name}",
+        name=f"{HEALTHY}{sku.name}",
         description=f"Healthy cards of {sku.title}; how they behave is made up",
         seed=seed,
         card=healthy_card(sku),
         load=load,
+        follow_loads=True,
         faults=faults,
         series=(_RESTLESS,),
     )

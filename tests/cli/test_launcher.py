@@ -36,6 +36,10 @@ for last in "$@"; do :; done
 case " ${MISSING:-} " in *" $last "*) exit 1 ;; esac
 echo 'install ok installed'
 """
+_APT_CACHE = """#!/bin/sh
+case " ${OFFERED:-} " in *" $2 "*) exit 0 ;; esac
+exit 100
+"""
 _LOUD = """#!/bin/sh
 echo "$(basename "$0") $*" >>"$CALLS"
 exit "${APT_STATUS:-0}"
@@ -134,6 +138,7 @@ def checkout(tmp_path) -> Checkout:
     _program(uv / "bin/uv", _UV)
     (uv / ".hashed").touch()
     _program(made.tools / "dpkg-query", _DPKG)
+    _program(made.tools / "apt-cache", _APT_CACHE)
     for name in ("apt-get", "sudo", "systemctl"):
         _program(made.tools / name, _LOUD)
     # Any Python of the test will do; the one of the system may be without headers.
@@ -339,6 +344,13 @@ def test_a_newer_launcher_looks_for_its_packages_again(checkout) -> None:
     os.utime(checkout.root / "shakedown", (later, later))
     _status, _out, err = checkout.run("qualify", MISSING="mmdebstrap")
     assert "installing Debian packages: mmdebstrap" in err
+
+
+@pytest.mark.parametrize(("offered", "installed"), [("nvtop", ["g++ nvtop"]), ("", ["g++"])])
+def test_a_package_of_another_section_is_installed_where_apt_knows_it(checkout, offered, installed) -> None:
+    checkout.run("test", MISSING="g++ nvtop", OFFERED=offered)
+    words = " ".join(call for call in checkout.calls if "install" in call).partition("recommends ")[2]
+    assert [words] == installed
 
 
 def test_a_failing_apt_names_what_to_do(checkout) -> None:

@@ -219,6 +219,18 @@ def test_any_text_is_data_or_a_config_error(text: str) -> None:
         assert parse_yaml(Path("any.yaml"), text).line(()) >= 1
 
 
+def test_a_healthy_scenario_is_there_for_every_gpu_model(tmp_path: Path) -> None:
+    for name in config.list_names("skus"):
+        scenario = config.load_standin(f"healthy-{name}")
+        assert scenario.name == f"healthy-{name}"
+        assert scenario.follow_loads
+    h100, t4 = (config.load_standin(f"healthy-{name}").card for name in ("h100-sxm", "t4"))
+    assert (h100.power_limit, h100.pcie_gen, h100.pci_id, h100.nvlinks) == (700.0, 5, "10de:2330", 18)
+    assert (t4.power_limit, t4.pcie_gen, t4.remap_banks, t4.nvlinks) == (70.0, 3, 0, 0)
+    with pytest.raises(ConfigError, match="no standin named 'healthy-t5'"):
+        config.load_standin("healthy-t5")
+
+
 GROUPED = """name: grouped
 based_on: smoke
 guests:

@@ -67,7 +67,7 @@ def test_only_known_packages_come_as_source() -> None:
     sources = {
         each["name"] for each in LOCK["package"] if "wheels" not in each and "registry" in each["source"]
     }
-    assert sources == {"libvirt-python"}
+    assert sources == {"gpustat", "libvirt-python"}
     assert all(
         SHA.fullmatch(file["hash"])
         for each in LOCK["package"]

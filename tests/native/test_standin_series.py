@@ -216,7 +216,8 @@ def test_an_hour_of_eight_gpus_takes_seconds(play: Play) -> None:
 @pytest.mark.parametrize("name", [sku.name for sku in load_skus()])
 def test_a_healthy_card_of_each_model_hangs_together(name: str, play: Play) -> None:
     (sku,) = (each for each in load_skus() if each.name == name)
-    shown = healthy(sku)
+    idle_first = (StandinLoad(at=0.0, share=0.0), StandinLoad(at=30.0, share=0.97))
+    shown = healthy(sku, idle_first)
     played = play(*shown.series, gpus=4, card=shown.card, load=shown.load, faults=shown.faults)
     names = ("power", "energy", "temperature", "clock_sm", "util_gpu", "reasons", "power_limit", "pcie_gen")
     rows = played.record(names, 900.0)
