@@ -153,21 +153,22 @@ class SshTransport:
 
     def put(self, source: Path, target: str, *, deadline: float = 600.0) -> None:
         """Copy a local file; it appears at ``target`` whole or not at all (size checked, then renamed)."""
-        directory = self.connect()
-        argv = ("sh", "-c", _PUT, "sh", target, str(source.stat().st_size if source.is_file() else -1))
-        with whole_copy(source) as stream:
-            finished = run_child(
-                (*self._ssh(directory), "--", self.access.address, remote_line(argv)),
-                stdin=stream,
-                deadline=deadline,
-                surroundings=self._surroundings,
-                require=self._require,
+        with self._living():
+            directory = self.connect()
+            argv = ("sh", "-c", _PUT, "sh", target, str(source.stat().st_size if source.is_file() else -1))
+            with whole_copy(source) as stream:
+                finished = run_child(
+                    (*self._ssh(directory), "--", self.access.address, remote_line(argv)),
+                    stdin=stream,
+                    deadline=deadline,
+                    surroundings=self._surroundings,
+                    require=self._require,
+                )
+            shown = ("put", str(source), target)
+            result = deliver(
+                finished, shown, where=self._name, deadline=deadline, label="put", recorder=self._recorder
             )
-        shown = ("put", str(source), target)
-        result = deliver(
-            finished, shown, where=self._name, deadline=deadline, label="put", recorder=self._recorder
-        )
-        self._raise_if_lost(result)
+            self._raise_if_lost(result)
         if result.status != 0:
             raise TransportError(
                 f"{source} could not be copied to {target}: {_words(result.stderr)}",

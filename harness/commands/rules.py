@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness import config
 from harness.errors import ConfigError
+from harness.model.inventory import HostFile, Profile
 from harness.model.sku import Sku
 from harness.shown import say, say_json
 from harness.verdict.rules import lint_limits, lint_skus
@@ -30,7 +31,7 @@ class Finding:
 
 def lint(*, as_json: bool = False) -> int:
     """Print every wrong rule of GPU models, profiles and kernel tables; returns 0, or 2 when there is one."""
-    checked: dict[str, list[str]] = {"skus": [], "profiles": [], "kernel": []}
+    checked: dict[str, list[str]] = {"skus": [], "profiles": [], "kernel": [], "series": []}
     findings = tuple(_findings(checked))
     if as_json:
         answer = {"checked": checked, "findings": [asdict(finding) for finding in findings]}
@@ -64,6 +65,24 @@ def _findings(checked: dict[str, list[str]]) -> Iterator[Finding]:
             config.load_kernel_code_file(name)
         except ConfigError as error:
             yield _unread(config.find("kernel", name), error)
+    yield from _series(checked)
+
+
+def _series(checked: dict[str, list[str]]) -> Iterator[Finding]:
+    """Rules of series: each is tried on a series that must trip it, and on one that must not."""
+    from harness.checks import series_rules  # noqa: PLC0415 - numpy, which the other rules do without
+
+    host, profile = HostFile(name="rehearsed"), Profile(name="rehearsed", checks={}, guests=())
+    codes = config.load_kernel_codes()
+    for rule in series_rules.RULES:
+        checked["series"].append(rule.id)
+        for reason in series_rules.tried(rule, host, profile, codes):
+            yield Finding(
+                file=series_rules.__name__.replace(".", "/") + ".py",
+                line=None,
+                reason=f"{rule.id}: {reason}",
+                remedy="mend the threshold, or the series that shows it",
+            )
 
 
 def _names(kind: str, checked: dict[str, list[str]]) -> tuple[str, ...]:

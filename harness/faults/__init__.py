@@ -11,6 +11,7 @@ from harness.faults import (
     host,
     host_changes,
     placement,
+    series,
     telemetry,
     telemetry_host,
 )
@@ -23,6 +24,7 @@ FAULTS: tuple[Fault, ...] = (
     *guests.FAULTS,
     *deaths.FAULTS,
     *telemetry.FAULTS,
+    *series.FAULTS,
     *telemetry_host.FAULTS,
     *host_changes.FAULTS,
     *expectations.FAULTS,

@@ -9,7 +9,7 @@ from harness.errors import ConfigError
 from harness.faults.base import Fault, guest, with_guest
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome
-from harness.model.telemetry import Change, Doubt, Gap, GpuTelemetry, GuestTelemetry, Stretch
+from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry
 
 _OF_ONE_GPU = (
     "telemetry.coverage",
@@ -49,44 +49,47 @@ def with_telemetry(evidence: Evidence, **changes: Any) -> Evidence:
     return with_guest(evidence, telemetry=replace(watched(evidence), **changes))
 
 
-def _gpu(evidence: Evidence, **changes: Any) -> Evidence:
+def with_gpu(evidence: Evidence, **changes: Any) -> Evidence:
+    """The evidence with fields of the first guest's first GPU changed."""
     first, *rest = watched(evidence).gpus
     return with_telemetry(evidence, gpus=(replace(first, **changes), *rest))
 
 
-def _first(evidence: Evidence) -> GpuTelemetry:
+def first_gpu(evidence: Evidence) -> GpuTelemetry:
+    """The first guest's first GPU."""
     return watched(evidence).gpus[0]
 
 
-def _series(evidence: Evidence, name: str, **changes: Any) -> Evidence:
-    gpu = _first(evidence)
-    return _gpu(evidence, series=gpu.series | {name: replace(gpu.series[name], **changes)})
+def with_series(evidence: Evidence, name: str, **changes: Any) -> Evidence:
+    """The evidence with fields of one of its series changed."""
+    gpu = first_gpu(evidence)
+    return with_gpu(evidence, series=gpu.series | {name: replace(gpu.series[name], **changes)})
 
 
 def _counter(evidence: Evidence, name: str, grown: float) -> Evidence:
     """A counter that grew by so much under load."""
-    first = _first(evidence).series[name].first or 0.0
-    return _series(evidence, name, last=first + grown, minimum=first, maximum=first + grown)
+    first = first_gpu(evidence).series[name].first or 0.0
+    return with_series(evidence, name, last=first + grown, minimum=first, maximum=first + grown)
 
 
 def _state(evidence: Evidence, name: str, value: float) -> Evidence:
-    return _series(evidence, name, first=value, last=value, minimum=value, maximum=value)
+    return with_series(evidence, name, first=value, last=value, minimum=value, maximum=value)
 
 
 def _property(evidence: Evidence, **changes: float | bool | None) -> Evidence:
-    return _gpu(evidence, properties=_first(evidence).properties | changes)
+    return with_gpu(evidence, properties=first_gpu(evidence).properties | changes)
 
 
 def _reason(evidence: Evidence, name: str) -> Evidence:
-    gpu = _first(evidence)
-    return _gpu(evidence, reasons=gpu.reasons | {name: 0.05 * gpu.load_seconds})
+    gpu = first_gpu(evidence)
+    return with_gpu(evidence, reasons=gpu.reasons | {name: 0.05 * gpu.load_seconds})
 
 
 def _gap(evidence: Evidence) -> Evidence:
     load = watched(evidence).loads[0]
     gap = Gap(start=load.start + 10.0, end=load.start + 17.0, reason="the guest stood still")
-    covered = _first(evidence).load_seconds - gap.seconds
-    return _gpu(evidence, gaps=(gap,), covered_seconds=covered, longest_silence=gap.seconds)
+    covered = first_gpu(evidence).load_seconds - gap.seconds
+    return with_gpu(evidence, gaps=(gap,), covered_seconds=covered, longest_silence=gap.seconds)
 
 
 def _unwindowed(evidence: Evidence) -> Evidence:
@@ -95,40 +98,11 @@ def _unwindowed(evidence: Evidence) -> Evidence:
     return with_telemetry(evidence, loads=(replace(first, key="another-run"), *rest))
 
 
-def _doubt(evidence: Evidence, name: str, rule: str, said: str) -> Evidence:
-    """A sensor that cannot be believed."""
-    load = watched(evidence).loads[0]
-    doubt = Doubt(rule=rule, start=load.start + 5.0, end=load.end, said=said)
-    return _series(evidence, name, doubts=(doubt,))
-
-
-def _change(evidence: Evidence, name: str, before: float | str, after: float | str) -> Evidence:
-    """A setting or identity that changed ten seconds into the first load."""
-    at = watched(evidence).loads[0].start + 10.0
-    return _gpu(evidence, changes=(Change(name=name, at=at, before=before, after=after),))
-
-
-def _held(evidence: Evidence, name: str, value: float) -> Evidence:
-    """A link that was good at first and then fell."""
-    load = watched(evidence).loads[0]
-    series = _first(evidence).series[name]
-    fallen = Stretch(value=value, start=load.start + 20.0, end=load.end)
-    levels = series.levels | {f"{value:g}": fallen.seconds}
-    return _series(evidence, name, minimum=value, levels=levels, held=(*series.held, fallen))
-
-
-def _parts(evidence: Evidence, **changes: Any) -> Evidence:
-    """The second half of the first GPU's loads went otherwise."""
-    parts = _first(evidence).slices
-    half = len(parts) // 2
-    return _gpu(evidence, slices=(*parts[:half], *(replace(part, **changes) for part in parts[half:])))
-
-
 def _slow(evidence: Evidence) -> Evidence:
     """A tenth of the samples that were asked for, without a gap that is long enough to be one."""
-    gpu = _first(evidence)
+    gpu = first_gpu(evidence)
     thin = {name: replace(series, count=series.count // 10) for name, series in gpu.series.items()}
-    return _gpu(evidence, series=thin)
+    return with_gpu(evidence, series=thin)
 
 
 FAULTS = (
@@ -209,7 +183,7 @@ FAULTS = (
         id="gpu-vanished",
         title="The GPU stopped answering under load",
         must_trip="telemetry.present",
-        corrupt=lambda e: _gpu(e, vanished="at 71.2 s: NVMLError_GpuIsLost"),
+        corrupt=lambda e: with_gpu(e, vanished="at 71.2 s: NVMLError_GpuIsLost"),
     ),
     Fault(
         id="gpu-wants-reset",
@@ -221,7 +195,7 @@ FAULTS = (
         id="gpu-unasked",
         title="The sampler's process for a GPU died, and nobody knows why",
         must_trip="telemetry.present",
-        corrupt=lambda e: _gpu(e, unasked="at 71.2 s: the sampler's process that asked it died (-9)"),
+        corrupt=lambda e: with_gpu(e, unasked="at 71.2 s: the sampler's process that asked it died (-9)"),
         outcome=None,
     ),
     Fault(
@@ -229,92 +203,6 @@ FAULTS = (
         title="A driver call did not come back",
         must_trip="telemetry.present",
         corrupt=lambda e: with_telemetry(e, hung=("nvmlDeviceGetPowerUsage on GPU 0: 31 s",)),
-    ),
-    Fault(
-        id="frozen-sensors",
-        title="Power stands still under load",
-        must_trip="telemetry.alive",
-        corrupt=lambda e: _doubt(e, "power", "frozen", "power stood at 640 W for 55.0 s under load"),
-        outcome=Outcome.ERROR,
-    ),
-    Fault(
-        id="cold-thermometer",
-        title="The thermometer reads 0 degrees",
-        must_trip="telemetry.alive",
-        corrupt=lambda e: _doubt(e, "temperature", "impossible", "temperature read 0 degC"),
-        outcome=Outcome.ERROR,
-        also=("gpu.temperature",),
-    ),
-    Fault(
-        id="energy-fell",
-        title="The energy counter fell",
-        must_trip="telemetry.alive",
-        corrupt=lambda e: _doubt(e, "energy", "fell", "energy fell from 5000 to 12 at 61.0 s"),
-        outcome=Outcome.ERROR,
-    ),
-    Fault(
-        id="errors-forgotten",
-        title="The counter of uncorrected errors was reset under load",
-        must_trip="gpu.ecc_errors",
-        corrupt=lambda e: _doubt(e, "ecc_uncorrected", "fell", "ecc_uncorrected fell from 3 to 0 at 61.0 s"),
-        outcome=None,
-        also=("telemetry.alive",),
-    ),
-    Fault(
-        id="power-limit-changed",
-        title="The power limit was lowered in mid-run",
-        must_trip="gpu.settings",
-        corrupt=lambda e: _change(e, "power_limit", 700.0, 400.0),
-        also=("gpu.power",),
-    ),
-    Fault(
-        id="card-swapped",
-        title="Another card answers under the same address",
-        must_trip="gpu.settings",
-        corrupt=lambda e: _change(e, "uuid", "GPU-1", "GPU-2"),
-    ),
-    Fault(
-        id="settings-unasked",
-        title="Limits and identity were read once and never again",
-        must_trip="gpu.settings",
-        corrupt=lambda e: _gpu(e, settings_asked=None),
-        outcome=None,
-    ),
-    Fault(
-        id="idle-under-load",
-        title="The GPU did nothing while its load ran",
-        must_trip="gpu.work",
-        corrupt=lambda e: _parts(
-            e, util_gpu=0.0, util_gpu_max=0.0, power=91.0, power_max=92.0, busy=0.0, clock_busy=None, free=0.0
-        ),
-    ),
-    Fault(
-        id="clock-drifts",
-        title="The clock fell, and nothing was said to hold it back",
-        must_trip="gpu.work",
-        corrupt=lambda e: _parts(e, free=0.98, clock_free=792.0, capped=0.0, power_capped=None),
-    ),
-    Fault(
-        id="capped-low",
-        title="The power cap binds at half of the limit",
-        must_trip="gpu.work",
-        corrupt=lambda e: _parts(e, power=350.0, power_capped=350.0),
-    ),
-    Fault(
-        id="clocks-set",
-        title="Application clocks were left set",
-        must_trip="gpu.work",
-        corrupt=lambda e: _gpu(
-            e,
-            slices=tuple(replace(p, set_share=0.98, clock_busy=1200.0, capped=0.0) for p in _first(e).slices),
-        ),
-    ),
-    Fault(
-        id="parts-unrecorded",
-        title="Nobody knows how the loads went",
-        must_trip="gpu.work",
-        corrupt=lambda e: _gpu(e, slices=()),
-        outcome=None,
     ),
     Fault(
         id="hot-clocks",
@@ -332,27 +220,27 @@ FAULTS = (
         id="thermometer-failing",
         title="The card does not say how hot it is for half of the load",
         must_trip="gpu.temperature",
-        corrupt=lambda e: _series(e, "temperature", failed=_first(e).series["temperature"].count),
+        corrupt=lambda e: with_series(e, "temperature", failed=first_gpu(e).series["temperature"].count),
         outcome=None,
     ),
     Fault(
         id="reasons-hidden",
         title="The card does not say why its clocks are held back",
         must_trip="gpu.clock_reasons",
-        corrupt=lambda e: _series(e, "reasons", offered=False, count=0),
+        corrupt=lambda e: with_series(e, "reasons", offered=False, count=0),
         outcome=None,
     ),
     Fault(
         id="hot-core",
         title="The core got hotter than its highest operating temperature",
         must_trip="gpu.temperature",
-        corrupt=lambda e: _series(e, "temperature", maximum=88.0),
+        corrupt=lambda e: with_series(e, "temperature", maximum=88.0),
     ),
     Fault(
         id="hot-memory",
         title="The memory got hotter than its limit",
         must_trip="gpu.temperature",
-        corrupt=lambda e: _series(e, "temperature_memory", maximum=96.0),
+        corrupt=lambda e: with_series(e, "temperature_memory", maximum=96.0),
     ),
     Fault(
         id="power-limit-lowered",
@@ -364,7 +252,7 @@ FAULTS = (
         id="foreign-process",
         title="Somebody else computed on the GPU",
         must_trip="gpu.foreign_processes",
-        corrupt=lambda e: _gpu(e, processes=("Xorg",)),
+        corrupt=lambda e: with_gpu(e, processes=("Xorg",)),
     ),
     Fault(
         id="ecc-off",
@@ -412,7 +300,7 @@ FAULTS = (
         id="ecc-unread",
         title="The ECC counters could not be read",
         must_trip="gpu.ecc_errors",
-        corrupt=lambda e: _series(e, "ecc_uncorrected", count=0, failed=60, minimum=None, maximum=None),
+        corrupt=lambda e: with_series(e, "ecc_uncorrected", count=0, failed=60, minimum=None, maximum=None),
         outcome=None,
     ),
     Fault(
@@ -446,12 +334,6 @@ FAULTS = (
         corrupt=lambda e: _state(e, "pcie_width", 8.0),
     ),
     Fault(
-        id="link-fell",
-        title="The link fell to generation 1 when the card was hot",
-        must_trip="gpu.pcie_under_load",
-        corrupt=lambda e: _held(e, "pcie_gen", 1.0),
-    ),
-    Fault(
         id="replays",
         title="The link repeated more than a good one does",
         must_trip="gpu.pcie_under_load",
@@ -467,6 +349,6 @@ FAULTS = (
         id="nvlink-down",
         title="An NVLink went down under load",
         must_trip="gpu.nvlink",
-        corrupt=lambda e: _series(e, "nvlink_active", minimum=17.0, last=17.0),
+        corrupt=lambda e: with_series(e, "nvlink_active", minimum=17.0, last=17.0),
     ),
 )

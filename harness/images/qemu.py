@@ -27,6 +27,7 @@ _AVX = (10, 0)
 """TCG before QEMU 10 does not intercept XSETBV, so nested guests have no AVX (measured with 7.2)."""
 
 NO_AVX = "nested guests have no AVX: TensorFlow cannot run"
+TWICE = "under emulation this QEMU may deliver an interrupt twice: a nested guest hangs now and then"
 OLDER = "QEMU before 11.1: under emulation it is slower, loses interrupts, and may end by itself"
 
 _BINARY = "qemu-system-x86_64"
@@ -116,8 +117,8 @@ def _unpacked(tree: Unpacked, source: str) -> QemuTool:
         image_command=tree.command("qemu-img"),
         version=version,
         data_dirs=tree.data_dirs(_SYSTEM_DATA),
-        source=source,
-        limits=_limits(version),
+        source=f"{source}, mended" if tree.mended else source,
+        limits=_limits(version, mended=tree.mended),
     )
 
 
@@ -139,8 +140,9 @@ def _installed(binary: Path, source: str) -> QemuTool:
     )
 
 
-def _limits(version: tuple[int, int, int]) -> tuple[str, ...]:
-    return (*((OLDER,) if version < WANTED else ()), *((NO_AVX,) if version < _AVX else ()))
+def _limits(version: tuple[int, int, int], *, mended: bool = False) -> tuple[str, ...]:
+    limits = ((TWICE, not mended), (OLDER, version < WANTED), (NO_AVX, version < _AVX))
+    return tuple(limit for limit, holds in limits if holds)
 
 
 def _ask_version(command: tuple[str, ...]) -> tuple[int, int, int]:

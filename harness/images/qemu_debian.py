@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.errors import ImageError
 from harness.images import cache
 from harness.images.processes import require_tool, run_logged
+from harness.images.qemu_mend import MENDS, mend
 from harness.regular import MOST_TEXT, read_regular
 
 _MIRROR = "http://deb.debian.org/debian"
@@ -33,6 +34,7 @@ _LEFT_OUT = (
 )
 _NEED_MIB = 800
 """Measured: 190 MiB of archive and 150 MiB unpacked, beside the downloads."""
+_MENDED = "mended"
 _TRY_AGAIN_SECONDS = 3600.0
 """A mirror that has not got a suite, or cannot be reached, is not asked again by every command."""
 
@@ -75,6 +77,11 @@ class Unpacked:
         return tuple(place for place in places if place.is_dir())
 
     @property
+    def mended(self) -> bool:
+        """Whether the known defect was taken out of it (``harness.images.qemu_mend``)."""
+        return (self.root.parent / _MENDED).exists()
+
+    @property
     def _remedy(self) -> str:
         return f"remove {self.root.parent}, and it is unpacked anew"
 
@@ -86,7 +93,8 @@ def ensure(
 
     Raises ImageError; what could not be fetched is not tried again for an hour.
     """
-    digest = cache.recipe_hash("qemu-tree", backport.suite, mirror, *_PACKAGES, *_LEFT_OUT)
+    mends = (f"{each.sha256} {each.offset} {each.new.hex()}" for each in MENDS)
+    digest = cache.recipe_hash("qemu-tree", backport.suite, mirror, *_PACKAGES, *_LEFT_OUT, *mends)
     if cache.find("qemu", digest, root=root) is None:
         _refuse_early(_note(digest, root))
 
@@ -155,3 +163,5 @@ def _unpack(work: Path, suite: str, mirror: str, progress: Callable[[str], None]
         progress=progress,
     )
     archive.unlink()
+    if mend(tree / "usr/bin/qemu-system-x86_64"):
+        (work / _MENDED).touch()

@@ -302,11 +302,12 @@ def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...], jobs: str) -> N
 
 
 def last_words(guest: GuestLife, *, more_to_come: bool) -> None:
-    """What is done with a guest just before it is given back: its word for the next tenant, if there is one,
-    and its kernel's log. What cannot be read is missing evidence. Nothing of a guest that broke."""
-    if guest.connection is None or guest.broken:
+    """What is done with a guest just before it is given back: its word for the next tenant, if there is one
+    and it did not break, and its kernel's log. What cannot be read is missing evidence. Nothing of a guest
+    that died."""
+    if guest.connection is None or (guest.pulse is not None and guest.pulse.death(guest.name) is not None):
         return
-    if guest.burnt is not None and more_to_come:
+    if guest.burnt is not None and more_to_come and not guest.broken:
         leave(guest.burnt, guest.connection)
     recorder = guest.host.context.recorder
     try:

@@ -60,10 +60,10 @@ def summarize_host(
         foreign_tasks=_foreign(spool, {name: frozenset(cpus) for name, cpus in dedicated.items()}),
         hugepages_free_min=_hugepages(spool),
         kernel=_kernel(spool, times, last, codes),
+        emulator_mended=_mended(spool),
         changes=found.changes,
         asked=found.asked,
         problems=(*spool.problems, *found.problems),
-        emulator_mended=_mended(spool),
         detail="" if times else "the follower took no sample",
     )
 

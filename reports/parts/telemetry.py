@@ -132,13 +132,17 @@ def _state(gpu: GpuTelemetry) -> str:
         lost = sum(gap.seconds for gap in gpu.gaps)
         count = "1 gap" if len(gpu.gaps) == 1 else f"{len(gpu.gaps)} gaps"
         parts.append(f"{count}, {duration(lost)} unwatched")
+    doubtful = [name for name, series in gpu.series.items() if series.doubts]
+    parts += [f"NOT BELIEVED: {', '.join(doubtful)}"] if doubtful else []
+    changed = dict.fromkeys(change.name for change in gpu.changes)
+    parts += [f"CHANGED: {', '.join(changed)}"] if changed else []
     return "; ".join(parts)
 
 
 def _seen(gpu: GpuTelemetry) -> tuple[tuple[str, str], ...]:
     series, known = gpu.series, gpu.properties
     return (
-        ("watched under load", f"{duration(gpu.covered_seconds)} of {duration(gpu.load_seconds)}"),
+        ("watched", _watched(gpu)),
         ("power", _range(series, "power", _limit(known, "power_limit", "W"))),
         ("energy", _grown(series, "energy", "J")),
         ("core temperature", _range(series, "temperature", _limit(known, "temperature_gpu_max", "°C"))),
@@ -160,6 +164,14 @@ def _seen(gpu: GpuTelemetry) -> tuple[tuple[str, str], ...]:
         ("NVLinks up", _least(series, "nvlink_active")),
         ("foreign processes", ", ".join(gpu.processes) or _absent(series.get("processes")) or "none"),
     )
+
+
+def _watched(gpu: GpuTelemetry) -> str:
+    """What share of the whole time, loads and pauses, and the longest silence in it."""
+    if gpu.longest_silence is None or gpu.span_seconds <= 0:
+        return f"{duration(gpu.covered_seconds)} of {duration(gpu.load_seconds)} under load"
+    share = 100.0 * gpu.span_covered / gpu.span_seconds
+    return f"{share:.1f} % of {duration(gpu.span_seconds)}, silent for {gpu.longest_silence:.1f} s at most"
 
 
 def _mode(known: Mapping[str, float | str | bool | None], name: str) -> str:

@@ -7,7 +7,9 @@ import shlex
 import shutil
 import socket
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from harness.backends.ssh import SshTransport, remote_line, remove_abandoned
 from harness.backends.ssh_errors import classify, explain
-from harness.errors import ConfigError, TransportError
+from harness.errors import CommandTimeout, ConfigError, GuestDied, HarnessError, TransportError
 from harness.model.inventory import SshAccess
 from tests.contract.private_sshd import private_sshd
 
@@ -167,6 +169,55 @@ def test_a_lost_server_is_an_error_not_a_result(tmp_path: Path) -> None:
         with pytest.raises(TransportError):
             # Ends the server's side of the connection from inside, as a crashing host would.
             transport.run(("sh", "-c", "kill -9 $(ps -o ppid= -p $PPID)"), deadline=20)
+        transport.close()
+
+
+class Mortal:
+    """``harness.ports.Life`` of a machine that dies when it is told."""
+
+    def __init__(self) -> None:
+        self.dead = False
+
+    def require(self) -> None:
+        if self.dead:
+            raise GuestDied("its kernel panicked")
+
+    def explained(self, error: HarnessError) -> HarnessError:
+        return GuestDied(f"it died: {error.message}") if self.dead else error
+
+
+def test_no_command_copy_or_stream_outlasts_the_life_of_its_machine(tmp_path: Path) -> None:
+    life = Mortal()
+    with private_sshd(tmp_path / "s") as access:
+        transport = SshTransport(access, life=life)
+        assert transport.run(("true",)).status == 0
+        threading.Timer(0.5, lambda: setattr(life, "dead", True)).start()
+        begun = time.monotonic()
+        with pytest.raises(GuestDied, match="panicked"):
+            transport.run(("sleep", "60"), deadline=90.0)
+        assert time.monotonic() - begun < 20.0
+        asked: tuple[Callable[[], object], ...] = (
+            lambda: transport.run(("true",)),
+            lambda: transport.put(tmp_path / "s" / "config", str(tmp_path / "copy")),
+            lambda: transport.hold(("cat",)),
+            lambda: transport.stream(("cat",), tmp_path / "out"),
+        )
+        for ask in asked:
+            with pytest.raises(GuestDied):
+                ask()
+        transport.close()
+
+
+def test_a_command_that_broke_off_is_explained_by_who_knows_why(tmp_path: Path) -> None:
+    life = Mortal()
+    with private_sshd(tmp_path / "s") as access:
+        transport = SshTransport(access, life=life)
+        with pytest.raises(CommandTimeout):
+            transport.run(("sleep", "5"), deadline=0.3)
+        life.require = lambda: None  # type: ignore[method-assign]  # known only when it is too late
+        life.dead = True
+        with pytest.raises(GuestDied, match="it died: sleep 5 did not end"):
+            transport.run(("sleep", "5"), deadline=0.3)
         transport.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -11,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ImageError
-from harness.images.qemu import NO_AVX, OLDER, find_qemu, parse_version
+from harness.images.qemu import NO_AVX, OLDER, TWICE, find_qemu, parse_version
+from harness.images.qemu_mend import MENDS, Mend, mend
 
 _MMDEBSTRAP = """\
 #!/bin/sh
@@ -88,7 +91,7 @@ def test_the_override_wins_and_says_what_it_cannot_show(
 ) -> None:
     monkeypatch.setenv("SHAKEDOWN_QEMU", str(_fake_qemu(tmp_path, version)))
     tool = find_qemu(print, root=tmp_path)
-    assert (tool.limits, tool.source) == (limits, "SHAKEDOWN_QEMU")
+    assert (tool.limits, tool.source) == ((TWICE, *limits), "SHAKEDOWN_QEMU")
     assert tool.image_command == (str(tmp_path / "qemu-img"),)
 
 
@@ -125,7 +128,7 @@ def test_a_backport_is_unpacked_once_and_run_by_its_own_loader(
     said: list[str] = []
     for _ in range(2):
         tool = find_qemu(said.append, root=tmp_path / "cache")
-    assert (tool.version, tool.source, tool.limits) == ((11, 1, 3), "Debian trixie-backports", ())
+    assert (tool.version, tool.source, tool.limits) == ((11, 1, 3), "Debian trixie-backports", (TWICE,))
     assert Path(tool.command[2]).name == "ld-linux-x86-64.so.2"
     assert tool.command[1] == f"QEMU_MODULE_DIR={Path(tool.command[-1]).parents[1]}/lib/x86_64-linux-gnu/qemu"
     assert [Path(tool.command[-1]).name, Path(tool.image_command[-1]).name] == [
@@ -151,7 +154,11 @@ def test_where_the_new_one_cannot_be_had_the_older_backport_is_used_and_told(
     monkeypatch.setenv("FAKE_MIRROR", mirror)
     said: list[str] = []
     tool = find_qemu(said.append, root=tmp_path / "cache")
-    assert (tool.version, tool.source, tool.limits) == ((10, 0, 2), "Debian bookworm-backports", (OLDER,))
+    assert (tool.version, tool.source, tool.limits) == (
+        (10, 0, 2),
+        "Debian bookworm-backports",
+        (TWICE, OLDER),
+    )
     assert "using QEMU 10.0.2 (Debian bookworm-backports): QEMU 11.1 could not be had:" in _words(said)
     assert why in _words(said)
 
@@ -163,7 +170,7 @@ def test_without_a_mirror_the_systems_own_is_used_and_told(
     _fake_qemu(asked.parent, version)
     said: list[str] = []
     tool = find_qemu(said.append, root=tmp_path / "cache")
-    assert (tool.source, tool.limits) == ("PATH", limits)
+    assert (tool.source, tool.limits) == ("PATH", (TWICE, *limits))
     assert f"using QEMU {version}" in _words(said)
     assert "QEMU 11.1 could not be had" in _words(said)
 
@@ -188,3 +195,48 @@ def test_a_mirror_that_refused_is_asked_again_after_an_hour(
     os.utime(note, (time.time() - 3700, time.time() - 3700))
     assert find_qemu(print, root=tmp_path).version == (11, 1, 3)
     assert not note.exists()
+
+
+def _build(tmp_path: Path, data: bytes, **changes: object) -> tuple[Path, Mend]:
+    binary = tmp_path / "qemu"
+    binary.write_bytes(data)
+    known = Mend(
+        build="b", sha256=hashlib.sha256(data).hexdigest(), offset=4, old=b"\x89\xb3", new=b"\x66\x90"
+    )
+    return binary, dataclasses.replace(known, **changes)
+
+
+def test_a_known_build_is_mended_in_its_place_and_only_once(tmp_path: Path) -> None:
+    binary, known = _build(tmp_path, b"head\x89\xb3tail\x89\xb3")
+    binary.chmod(0o755)
+    assert mend(binary, (known,))
+    assert binary.read_bytes() == b"head\x66\x90tail\x89\xb3"
+    assert binary.stat().st_mode & 0o777 == 0o755
+    assert not mend(binary, (known,))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sha256": "0" * 64}, {"offset": 5}, {"offset": 400}, {"old": b"\x00\x00"}, {"new": b"\x90"}]
+)
+def test_what_is_not_exactly_the_known_build_stays_as_it_is(
+    tmp_path: Path, changes: dict[str, object]
+) -> None:
+    data = b"head\x89\xb3tail"
+    binary, known = _build(tmp_path, data, **changes)
+    assert not mend(binary, (known,))
+    assert binary.read_bytes() == data
+
+
+def test_each_mend_keeps_the_length() -> None:
+    assert all(len(each.old) == len(each.new) and len(each.sha256) == 64 for each in MENDS)
+
+
+def test_a_mended_backport_says_so_and_has_no_limit_of_it(
+    asked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_MIRROR", "trixie=11.1.3")
+    find_qemu(print, root=tmp_path)
+    (entry,) = (path for path in (tmp_path / "qemu").iterdir() if path.is_dir())
+    (entry / "mended").touch()
+    tool = find_qemu(print, root=tmp_path)
+    assert (tool.source, tool.limits) == ("Debian trixie-backports, mended", ())

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.checks.death import RULES
 from harness.model.death import TITLES, DeathKind
@@ -165,3 +169,30 @@ def test_the_consoles_last_lines_and_what_the_host_said_are_kept_short() -> None
 def test_every_way_to_die_has_a_name_and_a_rule_with_a_reason_and_a_remedy() -> None:
     assert set(TITLES) == set(RULES) == set(DeathKind)
     assert all(rule.reason and rule.remedy for rule in RULES.values())
+
+
+WORDS = st.sampled_from(
+    [PANIC, MCE, IN_DRIVER, START, "shutting down, reason=", "Assertion '", "\n", "\r", "["]
+)
+TEXT = st.lists(WORDS | st.text(max_size=20), max_size=30).map("".join)
+
+
+@given(TEXT, TEXT, TEXT, st.booleans())
+def test_no_words_of_a_guest_or_host_keep_its_death_from_being_told(
+    console: str, qemu: str, host: str, gone: bool
+) -> None:
+    seen = Witnesses(console=console, qemu_log=qemu, host_log=host, pid=7, gone=gone, state=qemu[:40])
+    death = cause_of_death(seen, at=AT)
+    assert death.words
+    assert all(len(line) <= 400 for line in (death.why, *death.console, *death.host))
+    why_silent(seen, at=AT)
+
+
+@pytest.mark.parametrize(
+    "piece", [PANIC, "Assertion '", "terminating on signal ", "+0x1/0x2 [nvidia", "pid=7 "]
+)
+def test_words_without_end_cost_no_time(piece: str) -> None:
+    long = piece * (65536 // len(piece))
+    before = time.process_time()
+    cause_of_death(Witnesses(console=long, qemu_log=long[:16384], host_log=long, pid=7, gone=True), at=AT)
+    assert time.process_time() - before < 2.0
