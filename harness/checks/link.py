@@ -42,36 +42,64 @@ def _link(case: Case, subject: Subject) -> CheckResult:
         seen(case, of_device(look.address, "link"), look.link, after=late) for look, _, late in looks
     )
     # The card's own link ends in the same wire; a card without link attributes (conventional PCI) has none.
-    links = [link for seen_port, card, _ in looks for link in (seen_port.link, card.link) if link is not None]
+    links = [
+        (name, link)
+        for seen_port, card, late in looks
+        for name, link in (
+            (f"root port {seen_port.address}{_when(late=late)}", seen_port.link),
+            (f"{card.address}{_when(late=late)}", card.link),
+        )
+        if link is not None
+    ]
     if port.link is None:
         raise MissingEvidence(f"root port {port.address} shows no link")
     loaded = max((best_speed(case, end) or 0.0) for end in (device.address, port.address))
     if loaded:
-        links.append(Link(speed_gts=loaded, width=None, max_speed_gts=None, max_width=None))
+        under_load = Link(speed_gts=loaded, width=None, max_speed_gts=None, max_width=None)
+        links.append((f"{device.address} under load", under_load))
     return _judge_link(links, port.link, due, f"root port {port.address}", evidence)
 
 
+def _when(*, late: bool) -> str:
+    return " after the guests" if late else ""
+
+
 def _judge_link(
-    links: list[Link], port: Link, due: ExpectedLink, name: str, evidence: tuple[EvidenceRef, ...]
+    links: list[tuple[str, Link]],
+    port: Link,
+    due: ExpectedLink,
+    name: str,
+    evidence: tuple[EvidenceRef, ...],
 ) -> CheckResult:
+    """``links``: every reading of either end, with whose and when it was."""
     measured = (
         Measurement(name="pci.link_width", value=_number(port.width), unit="lanes", lower=_number(due.width)),
         Measurement(name="pci.link_speed", value=port.speed_gts, unit="GT/s", lower=due.speed_gts),
     )
-    said = f"{name} runs {_gts(port.speed_gts)} x{port.width}, expected {_gts(due.speed_gts)} x{due.width}"
-    narrow = due.width is not None and any(
-        link.width is not None and link.width < due.width for link in links
-    )
-    capped = due.speed_gts is not None and any(
-        link.max_speed_gts is not None and link.max_speed_gts < due.speed_gts for link in links
-    )
-    if narrow or capped:
-        return failed(said, _RESEAT, Action.RESEAT, evidence=evidence, measurements=measured)
+    expected = f"expected {_gts(due.speed_gts)} x{due.width}"
+    wrong = [
+        *(
+            f"{end} has {link.width} lanes"
+            for end, link in links
+            if due.width is not None and link.width is not None and link.width < due.width
+        ),
+        *(
+            f"{end} can do {_gts(link.max_speed_gts)} at most"
+            for end, link in links
+            if due.speed_gts is not None
+            and link.max_speed_gts is not None
+            and link.max_speed_gts < due.speed_gts
+        ),
+    ]
+    if wrong:
+        words = f"{'; '.join(wrong)}: {expected}"
+        return failed(words, _RESEAT, Action.RESEAT, evidence=evidence, measurements=measured)
+    said = f"{name} runs {_gts(port.speed_gts)} x{port.width}, {expected}"
     if (due.width is not None and port.width is None) or (
         due.speed_gts is not None and port.speed_gts is None
     ):
         raise MissingEvidence(f"{name} does not say its link's speed and width")
-    best = max((link.speed_gts for link in links if link.speed_gts is not None), default=0.0)
+    best = max((link.speed_gts for _, link in links if link.speed_gts is not None), default=0.0)
     rest = f", {_gts(best)} at its best" if port.speed_gts is not None and best > port.speed_gts else ""
     if due.speed_gts is not None and best < due.speed_gts:
         raise MissingEvidence(

@@ -15,7 +15,8 @@ def _no_errors(case: Case, _subject: Subject) -> CheckResult:
         first = problems[0]
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         refs = tuple(EvidenceRef(file=p.transcript or "run.json", place=p.stage) for p in problems[:20])
-        return error(f"{first.stage or '?'} broke: {first.message}{more}", first.remedy, evidence=refs)
+        remedy = first.remedy or f"read {refs[0].file} for why, mend that and run again (--resume goes on)"
+        return error(f"{first.stage or '?'} broke: {first.message}{more}", remedy, evidence=refs)
     return ok("every stage ran to its end")
 
 

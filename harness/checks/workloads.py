@@ -57,7 +57,11 @@ def _answer(case: Case, subject: Subject) -> CheckResult:
                 said, "raise the workload's deadline or lower its load, and run again", evidence=evidence
             )
         if not result.answers:
-            return error(f"{result.workload} ended without any answer to compare", evidence=evidence)
+            return error(
+                f"{result.workload} ended without any answer to compare",
+                "read what it printed: its payload and this version do not belong together",
+                evidence=evidence,
+            )
     count = sum(len(r.answers) for r in results)
     engines = listing(sorted({r.engine for r in results}))
     return ok(f"{count} known answers right (computed by {engines})", evidence=evidence)
