@@ -17,6 +17,8 @@ Numbers: TypeAlias = "NDArray[np.float64]"
 
 _IN_MEMORY = 4 << 20
 """Bytes of one round's samples that stay in memory; beyond that they lie in a temporary file."""
+_AT_ONCE = 1 << 16
+"""Rows that are read back together."""
 _BUFFERED = 4096
 """Rows that came singly and are written together."""
 
@@ -73,12 +75,17 @@ class Samples:
         import numpy as np  # noqa: PLC0415
 
         self._write()
+        width = 1 + len(self.names)
+        whole = np.empty((width, self.count))
         self._file.seek(0)
-        whole = np.frombuffer(self._file.read(), dtype=np.float64).reshape(-1, 1 + len(self.names))
-        self._file.seek(0, 2)
+        begin = 0
+        while part := self._file.read(8 * width * _AT_ONCE):
+            rows = np.frombuffer(part, dtype=np.float64).reshape(-1, width)
+            whole[:, begin : begin + len(rows)] = rows.T
+            begin += len(rows)
         return Read(
-            times=whole[:, 0],
-            columns={name: whole[:, place] for place, name in enumerate(self.names, 1)},
+            times=whole[0],
+            columns={name: whole[place] for place, name in enumerate(self.names, 1)},
         )
 
     @property

@@ -48,12 +48,9 @@ def parts(
     table = _table(lines)
     if table is None or table.num_rows != len(lines):
         return None
-    said = np.array(table["type"].to_pylist(), dtype=object)
     times = table["mono"].to_numpy()
-    if (
-        not np.array_equal(said, np.array(kinds, dtype=object))
-        or not ((times >= 0) & (times <= LATEST)).all()
-    ):
+    told = table["type"].combine_chunks()
+    if not told.equals(pa.array(kinds, pa.string())) or not ((times >= 0) & (times <= LATEST)).all():
         return None
     lists = table["values"].combine_chunks()
     lengths = lists.value_lengths().to_numpy()
@@ -65,6 +62,7 @@ def parts(
     )
     gpus = table["gpu"].to_numpy()
     found: list[Part] = []
+    said = np.array(kinds, dtype="U4")
     for kind in ("fast", "slow"):
         mask = said == kind
         for gpu in np.unique(gpus[mask]):
