@@ -105,6 +105,9 @@ def play(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[P
         end()
         scenario = StandinScenario(name="series", series=series, **values)
         began.append(Played(build(tmp_path_factory.getbasetemp()), tmp_path, scenario, gpus))
+        # By its name alone pynvml would find whichever NVML this process loaded first.
+        pynvml.nvmlLib = began[-1].library
+        pynvml._nvmlGetFunctionPointer_cache.clear()
         pynvml.nvmlInit()
         return began[-1]
 
