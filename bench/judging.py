@@ -18,8 +18,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.config import load_sku_file
@@ -53,8 +51,12 @@ print(json.dumps({
     "most_memory_mb": round(used.ru_maxrss / 1000),
     "samples": sum(gpu.fast.count for gpu in spool.gpus),
     "problems": spool.problems,
-    "not_passed": [f"{gpu} {check} {outcome}" for gpu, a in said.items() for check, (outcome, _) in a.items()
-                   if outcome != "PASS"],
+    "not_passed": [
+        f"{gpu} {check} {outcome} {words}"
+        for gpu, answers in said.items()
+        for check, (outcome, words) in answers.items()
+        if outcome != "PASS"
+    ],
 }))
 """
 HOUR = 3600.0
@@ -64,7 +66,8 @@ def write(hour: Hour, path: Path, hours: int, gpus: int) -> None:
     """The hour's lines, again for each hour: time and energy go on."""
     lines = list(hour.lines())
     step = int(hour.seconds)
-    power = float(np.nanmax(hour.values[-1, :, hour.places["energy"]])) + 100.0
+    energy = hour.values[:, :, hour.places["energy"]]
+    grown = (energy[-1] - energy[0] + 50.0).tolist()
     with path.open("wb") as file:
         for number in range(hours):
             for line in lines:
@@ -77,7 +80,7 @@ def write(hour: Hour, path: Path, hours: int, gpus: int) -> None:
                 if number and kind in ("fast", "slow", "settings", "end"):
                     said["mono"] = round(said["mono"] + number * step, 3)
                 if kind == "fast" and number:
-                    said["values"][1] = round(said["values"][1] + number * power, 3)
+                    said["values"][1] = round(said["values"][1] + number * grown[said["gpu"]], 3)
                 for copy in range(gpus // hour.gpus if kind in ("gpu", "fast", "slow", "settings") else 1):
                     other = said | ({"gpu": said["gpu"] + copy * hour.gpus} if "gpu" in said else {})
                     if kind == "gpu" and copy:
