@@ -263,10 +263,12 @@ def _mig_mode(case: Case, subject: Subject) -> CheckResult:
     evidence = (at(telemetry, gpu, "mig mode", f"current {now}, pending {pending}"),)
     if now is None:
         return ok("the card says itself that it has no MIG mode", evidence=evidence)
-    if any(at_any_time(gpu, "mig")) or pending:
-        will = "" if bool(pending) == bool(now) else f", and will be {_on(pending)} after the next reset"
+    once = any(at_any_time(gpu, "mig"))
+    if once or pending:
+        will = "" if bool(pending) == once else f", and will be {_on(pending)} after the next reset"
+        since = next((f" from {c.at:.1f} s on" for c in gpu.changes if c.name == "mig" and c.after), "")
         return failed(
-            f"MIG is {_on(now)}{will}: a tenant would get a slice of the GPU",
+            f"MIG is {_on(once)}{since}{will}: a tenant would get a slice of the GPU",
             f"find out who divided the card, switch MIG off (nvidia-smi -i {gpu.index} -mig 0), reset the "
             "GPU and run again",
             Action.FIX_CONFIG,

@@ -38,16 +38,21 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
     evidence = (at(telemetry, gpu, "ecc_uncorrected, ecc_corrected"),)
     if uncorrected is None or corrected is None:
         return _no_ecc(gpu, "ECC counters", evidence)
-    lifetime = counted(gpu, "ecc_uncorrected_aggregate")
+    lifetime, corrected_ever = (
+        counted(gpu, f"{name}_aggregate") for name in ("ecc_uncorrected", "ecc_corrected")
+    )
+    # Some drivers count in one of the two only, or late in one.
+    grown = max(corrected[1], corrected_ever[1] if corrected_ever else 0.0)
     lasted = span(telemetry)
     most = allowed_corrected(lasted)
     measured = (
         Measurement(name="ecc.uncorrected", value=uncorrected[0], unit="1", upper=0.0),
-        Measurement(name="ecc.corrected_under_load", value=corrected[1], unit="1", upper=most),
+        Measurement(name="ecc.corrected_under_load", value=grown, unit="1", upper=most),
         *([Measurement(name="ecc.uncorrected_lifetime", value=lifetime[0], unit="1")] if lifetime else []),
     )
     # The volatile counter starts again with the driver; one that lives longer sees a reset in between.
-    worst = max(uncorrected[0], lifetime[1] if lifetime else 0.0)
+    here = max(uncorrected[1], lifetime[1] if lifetime else 0.0)
+    worst = max(uncorrected[0], here)
     if any(at_any_time(gpu, "sram_exceeded")):
         return failed(
             "the card's own count of uncorrectable SRAM errors is over NVIDIA's limit for a return",
@@ -58,18 +63,19 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
         )
     if worst > 0:
         return failed(
-            f"{worst:g} uncorrected memory errors since the driver was loaded, {uncorrected[1]:g} of them "
-            f"under our load{_since(gpu, 'ecc_uncorrected')}",
+            f"{worst:g} uncorrected memory errors since the driver was loaded, {here:g} of them while the "
+            "run had "
+            f"the card{_since(gpu, 'ecc_uncorrected', 'ecc_uncorrected_aggregate')}",
             _REPLACE,
             Action.REPLACE_GPU,
             evidence=evidence,
             measurements=measured,
         )
-    if corrected[1] > most:
+    if grown > most:
+        began = _since(gpu, "ecc_corrected", "ecc_corrected_aggregate")
         return failed(
-            f"{corrected[1]:g} corrected memory errors in {lasted:.0f} s{_since(gpu, 'ecc_corrected')}, at "
-            "most "
-            f"{most:g} (a rate of {CORRECTED_PER_HOUR:.0f} in an hour)",
+            f"{grown:g} corrected memory errors in {lasted:.0f} s{began}, at most {most:g} (a rate of "
+            f"{CORRECTED_PER_HOUR:.0f} in an hour)",
             "reset the GPU and run the whole stage again; a second flood means failing memory: "
             "replace the card",
             Action.RETEST,
@@ -79,7 +85,7 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
     trusted(gpu, "ecc_uncorrected", "ecc_corrected", "ecc_uncorrected_aggregate")
     old = f"; {lifetime[0]:g} uncorrected ones in its life before" if lifetime and lifetime[0] else ""
     return ok(
-        f"no uncorrected error, {corrected[1]:g} corrected ones under load{old}",
+        f"no uncorrected error, {grown:g} corrected ones under load{old}",
         evidence=evidence,
         measurements=measured,
     )
@@ -169,10 +175,10 @@ def _flag(gpu: GpuTelemetry, name: str) -> bool:
 def _used_up(rows: list[tuple[float, float] | None], pages: list[tuple[float, float] | None]) -> str:
     """In words, when the spares are used up."""
     if rows[1] is not None and rows[1][0] >= REMAPPED_MOST:
-        return f"{rows[1][0]:g} rows are remapped after uncorrected errors (fewer than {REMAPPED_MOST})"
+        return f"{rows[1][0]:g} rows are remapped after uncorrected errors (at most {REMAPPED_MOST - 1})"
     retired = [last for last, _ in (page for page in pages if page is not None)]
     if sum(retired) >= RETIRED_MOST:
-        return f"{sum(retired):g} pages are retired (fewer than {RETIRED_MOST})"
+        return f"{sum(retired):g} pages are retired (at most {RETIRED_MOST - 1})"
     if pages[1] is not None and pages[1][0] > RETIRED_DOUBLE_MOST:
         return f"{pages[1][0]:g} pages are retired after double-bit errors (at most {RETIRED_DOUBLE_MOST})"
     return ""

@@ -36,7 +36,11 @@ WORN_SHARE = 0.70
 """Of its first minutes' clock under the same load, whatever the card says of it."""
 PEER_SHARE = 0.75
 """Of the others' median clock: cards of one model differ by 22 % at most (SC'22)."""
-PEER_USE_SHARE = 0.5
+PEER_USE_SHARE = 0.6
+"""Of the others' median use and power: cards of one model differ by less (SC'22: 22 % at most)."""
+MEMORY_SHARE = 0.75
+"""Of the memory clock's maximum, or of its first minutes: a card that computes runs its memory at full clock,
+a step below at most."""
 LEAST_PEERS = 2
 """Of two cards nobody knows which one is right."""
 CAP_SHARE = 0.7
@@ -207,6 +211,10 @@ def _clock(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
     for workload in dict.fromkeys(part.workload for part in seen):
         same = _track([part for part in seen if part.workload == workload], lambda part: part.clock_busy)
         rules.append((same, same.first, WORN_SHARE, f"in the first minutes of {workload}"))
+    if believed(gpu, "clock_memory") is not None:
+        memory = _track(seen, lambda part: part.clock_memory)
+        best = max(limit(gpu, "clock_memory_max") or 0.0, memory.first or 0.0)
+        rules.append((memory, best or None, MEMORY_SHARE, "at most, and this is the memory's"))
     for track, measure, share, words in rules:
         low = track.below(None if measure is None else share * measure)
         if low is not None and measure is not None:
@@ -274,15 +282,15 @@ def _beside(
             for other in guest.telemetry.gpus
             if other.name == gpu.name and (guest.telemetry.guest, other.index) != (telemetry.guest, gpu.index)
         ]
-        for place, (name, unit, share) in enumerate(
-            (("clock", "MHz", PEER_SHARE), ("use", "%", PEER_USE_SHARE))
-        ):
+        uses = [each[1] for each in others if each[1] is not None]
+        used = bool(uses) and statistics.median(uses) >= USED_PERCENT
+        for place, (name, unit, share) in enumerate(_COMPARED):
             theirs = [value for each in others if (value := each[place]) is not None]
             mine = own[place]
             if mine is None or len(theirs) < LEAST_PEERS:
                 continue
             middle = statistics.median(theirs)
-            if mine < share * middle and (name != "use" or middle >= USED_PERCENT):
+            if mine < share * middle and (name == "clock" or used):
                 yield Finding(
                     said=f"{name} under {workload}: {mine:.0f} {unit}, and {middle:.0f} {unit} on the "
                     f"{len(theirs)} "
@@ -295,14 +303,18 @@ def _beside(
                 return
 
 
-def _effort(gpu: GpuTelemetry, workload: str) -> tuple[float | None, float | None]:
-    """Median clock while it computed, and median use, under one load, of at least LEAST_SECONDS."""
+_COMPARED = (("clock", "MHz", PEER_SHARE), ("use", "%", PEER_USE_SHARE), ("power", "W", PEER_USE_SHARE))
+
+
+def _effort(gpu: GpuTelemetry, workload: str) -> tuple[float | None, float | None, float | None]:
+    """Medians of clock while it computed, use and power under one load, of at least LEAST_SECONDS."""
     parts = [part for part in gpu.slices if part.workload == workload and part.samples]
     if sum(map(_length, parts)) < LEAST_SECONDS:
-        return None, None
+        return None, None, None
     clock = _median(part.clock_busy for part in parts) if believed(gpu, "clock_sm") else None
     used = _median(part.util_gpu for part in parts) if believed(gpu, "util_gpu") else None
-    return clock, used
+    power = _median(part.power for part in parts) if believed(gpu, "power") else None
+    return clock, used, power
 
 
 CHECKS = (

@@ -48,6 +48,7 @@ FAULTS = (
         must_trip="telemetry.alive",
         corrupt=lambda e: _doubt(e, "power", "frozen", "power stood at 640 W for 55.0 s under load"),
         outcome=Outcome.ERROR,
+        also=("gpu.work",),
     ),
     Fault(
         id="cold-thermometer",

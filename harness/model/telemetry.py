@@ -95,6 +95,8 @@ class Slice:
     """Share of its samples in which the GPU computed."""
     clock_busy: float | None = None
     """MHz while it computed."""
+    clock_memory: float | None = None
+    """MHz of the memory while it computed."""
     free: float = 0.0
     """Share of its samples in which it computed and nothing was said to hold its clock back."""
     clock_free: float | None = None

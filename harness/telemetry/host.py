@@ -24,7 +24,7 @@ _HWMON = re.compile(r"/sys/class/hwmon/(?P<chip>hwmon\d{1,6})/(?P<file>name|temp
 _HUGE = re.compile(
     r"/sys/devices/system/node/node(?P<node>\d{1,6})/hugepages/hugepages-(?P<kib>\d{1,12})kB/free_hugepages"
 )
-_GUARD = re.compile(r"lapic_guard: cpu \d{1,6}: ")
+_GUARD = re.compile(r"(?:<\d{1,3}>)?lapic_guard: cpu \d{1,6}: ")
 _COLDEST, _HOTTEST = -100.0, 300.0
 """Degrees Celsius that a sensor can tell; some tell -273 or 255 for nothing, the latter of which passes."""
 
@@ -60,10 +60,10 @@ def summarize_host(
         foreign_tasks=_foreign(spool, {name: frozenset(cpus) for name, cpus in dedicated.items()}),
         hugepages_free_min=_hugepages(spool),
         kernel=_kernel(spool, times, last, codes),
-        emulator_mended=_mended(spool),
         changes=found.changes,
         asked=found.asked,
         problems=(*spool.problems, *found.problems),
+        emulator_mended=_mended(spool),
         detail="" if times else "the follower took no sample",
     )
 

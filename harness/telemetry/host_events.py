@@ -16,7 +16,7 @@ _EVENT = re.compile(
     r"(?: (?P<rest>.*))?"
 )
 _ENDED = re.compile(r"events of libvirt ended with status (?P<status>.+)")
-_COMING = {"Defined", "Started", "Resumed"}
+_COMING = frozenset({"Defined", "Started", "Resumed"})
 
 
 def told_by_libvirt(spool: HostSpool, grounds: Grounds, found: Sequence[HostChange]) -> list[HostChange]:

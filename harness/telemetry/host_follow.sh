@@ -21,7 +21,8 @@ nonce=$1 period=$2 every=$3 ours=$4 libvirt=$5 uri=$6
 shift 6
 cd /sys/bus/pci/devices 2>/dev/null || cd /
 
-files= uevents=
+files=''
+uevents=''
 for address in "$@"; do
     uevents="$uevents $address/uevent"
     for name in vendor current_link_speed current_link_width aer_dev_correctable aer_dev_nonfatal aer_dev_fatal; do
@@ -48,6 +49,7 @@ sample() {
 
 say() {
     IFS=' ' read -r up _ </proc/uptime
+    was=''
     eval "was=\${was_$name-none}"
     if [ "$found" = "$was" ]; then
         mark same "$name" "$up"

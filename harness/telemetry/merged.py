@@ -28,6 +28,7 @@ def merged(watches: Sequence[HostTelemetry]) -> HostTelemetry:
         steal_seconds=_summed(w.steal_seconds for w in watches),
         foreign_tasks=_united(w.foreign_tasks for w in watches),
         hugepages_free_min=_least(w.hugepages_free_min for w in watches),
+        emulator_mended=sum(w.emulator_mended for w in watches),
         changes=tuple(change for w in watches for change in w.changes),
         asked=_counted(w.asked for w in watches),
         kernel=_kernel([w.kernel for w in watches]),

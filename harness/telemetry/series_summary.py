@@ -50,19 +50,16 @@ def series_of(gpu: GpuSpool, view: View, slowest: float) -> dict[str, SeriesSumm
 
 
 def _series(sensor: Sensor, read: Read, weights: Numbers, states: Mask, view: View) -> SeriesSummary:
-    """Of fast gauges and states what was read under load. Of counters and slow states also what was read
-    between loads, and of those read seldom the nearest readings before and after them: an error that is
-    counted in the first second, or told in the last, is an error of the load. Energy is read often, and is
-    divided by the time of the loads: what was used before and after them has no part in that."""
+    """Of fast gauges and states what was read under load. Of slow counters and states everything that was
+    read while the sampler ran: an error that is counted before the first load, or after the last, is the
+    card's too. Energy is read often, and is divided by the time of the loads: what was used before and after
+    them has no part in that."""
     column, times = read.columns[sensor.name], read.times
     wide = sensor.kind is Kind.COUNTER or (sensor.kind is Kind.STATE and not sensor.fast)
     taken = within(times, ((view.first, view.last),) if wide and view.spans else view.spans)
     failed = int((np.isnan(column) & taken).sum())
     if wide and view.spans and not sensor.fast:
-        there = np.flatnonzero(~np.isnan(column))
-        before, after = there[times[there] < view.first], there[times[there] > view.last]
-        taken[before[-1:]] = True
-        taken[after[:1]] = True
+        taken = np.ones(len(times), dtype=np.bool_)
     taken &= ~np.isnan(column)
     values = column[taken]
     found = SeriesSummary(name=sensor.name, unit=sensor.unit, offered=True, count=len(values), failed=failed)

@@ -65,6 +65,7 @@ def _slice(view: View, window: LoadWindow, start: float, end: float, computing: 
         temperature=median(columns["temperature"], slice(None)),
         busy=float(busy.mean()),
         clock_busy=median(columns["clock_sm"], busy),
+        clock_memory=median(columns["clock_memory"], busy),
         free=float(free.mean()),
         clock_free=median(columns["clock_sm"], free),
         capped=float(capped.mean()),
@@ -73,7 +74,7 @@ def _slice(view: View, window: LoadWindow, start: float, end: float, computing: 
     )
 
 
-_READ = ("util_gpu", "power", "clock_sm", "temperature", "reasons")
+_READ = ("util_gpu", "power", "clock_sm", "clock_memory", "temperature", "reasons")
 
 
 def _most(column: Numbers | None) -> float | None:

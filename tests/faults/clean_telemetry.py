@@ -125,6 +125,7 @@ def _slices(loads: tuple[LoadWindow, ...]) -> tuple[Slice, ...]:
             temperature=66.0,
             busy=0.98,
             clock_busy=1755.0,
+            clock_memory=3201.0,
             free=0.08,
             clock_free=1965.0,
             capped=0.9,

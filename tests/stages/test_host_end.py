@@ -10,6 +10,7 @@ from harness.errors import (
     BootError,
     CommandTimeout,
     ConfigError,
+    GuestDied,
     HarnessError,
     ImageError,
     ProvisionError,
@@ -24,7 +25,15 @@ from tests.stages.stand_ins import a_recorder, evidence
 
 END = HostEnd(message="the lab's QEMU ended (signal SEGV)", remedy="run again", log=b"last words")
 REFUSED = TransportError("ssh: connection refused", host="lab", remedy="see that sshd runs")
-_OF_MACHINES = (TransportError, CommandTimeout, ProvisionError, BootError, ReleaseError, WorkloadError)
+_OF_MACHINES = (
+    TransportError,
+    GuestDied,
+    CommandTimeout,
+    ProvisionError,
+    BootError,
+    ReleaseError,
+    WorkloadError,
+)
 
 
 @pytest.fixture

@@ -59,7 +59,8 @@ def test_a_counter_is_read_before_and_after_the_load_too() -> None:
     lines = s.whole()
     lines = [line.replace(b"[0, 0, 5", b"[3, 0, 5") if b'"mono": 116.0' in line else line for line in lines]
     found = summed(lines).gpus[0].series
-    assert (found["ecc_corrected"].first, found["ecc_corrected"].last) == (0.0, 3.0)
+    assert (found["ecc_corrected"].first, found["ecc_corrected"].maximum) == (0.0, 3.0)
+    assert found["ecc_corrected"].doubts[0].rule == "fell"  # it reads 0 again at 117 s
     assert found["ecc_corrected"].increase == 3.0
     assert found["energy"].increase == pytest.approx(600.0 * 10.0)  # over the load's own 10 s
     assert found["pcie_gen"].count == 101
