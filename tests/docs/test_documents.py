@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from harness.checks import CHECK_IDS
-from harness.config import list_names, load_host, load_profile, load_waivers
+from harness.config import list_names, load_host, load_profile, load_standin, load_waivers
 from harness.model.inventory import HostFile
 from harness.model.outcome import Verdict
 from harness.model.pci import PciAddress
@@ -104,6 +104,8 @@ def test_every_inventory_file_that_a_document_shows_can_be_read(tmp_path) -> Non
             assert load_waivers([path])
         elif "\nguests:" in text:
             assert load_profile(path).name
+        elif "\nseries:" in text:
+            assert load_standin(path).name
         else:
             assert load_host(path).name
 
