@@ -10,6 +10,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Callable, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -47,16 +48,20 @@ _SHOWN = 20
 @reader("the spool")
 def read_spool(raw: bytes | BinaryIO) -> Spool:
     """The spool, given whole or as an open file. Raises ParseError when no line says how it was begun."""
-    reader = _Reader()
-    number = 1
-    for lines in line_blocks(io.BytesIO(raw) if isinstance(raw, bytes) else raw):
-        reader.take(number, lines)
-        number += len(lines)
-    return reader.result()
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        reader, number = _Reader(pool), 1
+        for lines in line_blocks(io.BytesIO(raw) if isinstance(raw, bytes) else raw):
+            reader.take(number, lines)
+            number += len(lines)
+        return reader.result()
 
 
 class _Reader:
-    def __init__(self) -> None:
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        self._pool = pool
+        self._table: Future[Any] | None = None
+        self._places: list[int] = []
+        """Samples that are being taken apart, by their lines' places in the block."""
         self._spool: Spool | None = None
         self._gpus: dict[int, GpuSpool] = {}
         self._hung: list[HungCall] = []
@@ -98,16 +103,17 @@ class _Reader:
     def take(self, number: int, lines: list[bytes]) -> None:
         """Lines one after the other, the first of which has that number.
 
-        Samples wait until the others are read, but not beyond one that introduces a GPU.
+        Samples wait until the others are read, but not beyond one that introduces a GPU; the last of them
+        until the next lines come, since they are taken apart meanwhile.
         """
-        self._number, self._lines = number, lines
-        self._kinds = [PREFIXES.get(line[:_PREFIX]) if line.endswith(b"\n") else None for line in lines]
-        self._read = 0
-        for place, kind in enumerate(self._kinds):
+        kinds = [PREFIXES.get(line[:_PREFIX]) if line.endswith(b"\n") else None for line in lines]
+        self._finish()
+        self._number, self._lines, self._kinds, self._read = number, lines, kinds, 0
+        for place, kind in enumerate(kinds):
             if kind is None:
                 self._here = place
                 self._other(number + place, lines[place])
-        self._samples(len(lines))
+        self._begin(len(lines))
 
     def _other(self, number: int, line: bytes) -> None:
         if not line.strip():
@@ -124,22 +130,26 @@ class _Reader:
         except Unreadable as error:
             self._problem(number, str(error))
 
-    def _samples(self, until: int) -> None:
-        """Read what waits, together where all of it is plain, and else line by line."""
-        places = [place for place in range(self._read, until) if self._kinds[place] is not None]
+    def _begin(self, until: int) -> None:
+        """Have the samples that wait taken apart, many at once."""
+        self._places = [place for place in range(self._read, until) if self._kinds[place] is not None]
         self._read = until
-        if not places:
+        if self._places:
+            # Arrow is imported where it is used: who reads no samples need not wait for it.
+            from harness.telemetry.spool_blocks import table_of  # noqa: PLC0415
+
+            self._table = self._pool.submit(table_of, [self._lines[place] for place in self._places])
+
+    def _finish(self) -> None:
+        """Take what was taken apart, where all of it is plain, and else read it line by line."""
+        if self._table is None:
             return
-        # Arrow is imported where it is used: who reads no samples need not wait for it.
         from harness.telemetry.spool_blocks import parts  # noqa: PLC0415
 
-        found = parts(
-            [self._lines[place] for place in places],
-            [self._kinds[place] or "" for place in places],
-            self._rounds,
-        )
+        table, self._table = self._table.result(), None
+        found = parts(table, [self._kinds[place] or "" for place in self._places], self._rounds)
         if found is None:
-            for place in places:
+            for place in self._places:
                 self._one(self._number + place, self._lines[place])
             return
         for part in found:
@@ -154,7 +164,8 @@ class _Reader:
         if handle is None:
             return  # a type of a later sampler; see its docstring
         if kind in ("start", "gpu"):
-            self._samples(self._here)  # samples before a GPU was introduced are not its own
+            self._begin(self._here)
+            self._finish()  # samples before a GPU was introduced are not its own
         if self._spool is None and kind != "start":
             raise Unreadable("before the start line")
         handle(fields)
@@ -162,6 +173,7 @@ class _Reader:
             self._last = max(self._last, fields.moment())
 
     def result(self) -> Spool:
+        self._finish()
         if self._spool is None:
             raise ParseError(
                 "no spool of a sampler: no readable line says how it began",

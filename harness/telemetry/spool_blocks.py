@@ -38,15 +38,14 @@ class Part:
 
 
 def parts(
-    lines: Sequence[bytes], kinds: Sequence[str], rounds: Mapping[tuple[str, int], Samples]
+    table: pa.Table | None, kinds: Sequence[str], rounds: Mapping[tuple[str, int], Samples]
 ) -> list[Part] | None:
-    """The samples of a block by round and GPU; None when it must be read line by line.
+    """The samples of a block (``table_of``) by round and GPU; None when it must be read line by line.
 
     ``kinds`` are those of the lines, by their prefixes; ``rounds`` leads from kind and GPU to where its
     samples go, of all GPUs that were introduced.
     """
-    table = _table(lines)
-    if table is None or table.num_rows != len(lines):
+    if table is None or table.num_rows != len(kinds):
         return None
     times = table["mono"].to_numpy()
     told = table["type"].combine_chunks()
@@ -93,8 +92,11 @@ class _Block:
         return found if _sound(found) else None
 
 
-def _table(lines: Sequence[bytes]) -> pa.Table | None:
-    """All lines as one table; None when any is no plain sample."""
+def table_of(lines: Sequence[bytes]) -> pa.Table | None:
+    """All lines as one table, ``parts`` of which can be had; None when any is no plain sample.
+
+    It touches nothing else, so it may run while the next lines are being read.
+    """
     block = b"".join(lines)
     if b"NaN" in block:  # Arrow takes it for a number, and JSON does not
         return None
