@@ -34,7 +34,6 @@ from harness.telemetry.host import summarize_host
 from harness.telemetry.host_grounds import GuestWindow
 from harness.telemetry.host_lines import read_lines
 from harness.telemetry.spool import read_spool
-from harness.telemetry.summary import summarize
 
 _WRITERS_SECONDS = 15.0
 """A follower ends soon after its controller; over a connection that hangs, as soon as that is given up."""
@@ -184,6 +183,9 @@ def _of_guest(
             spool = read_spool(lines)
     except (ParseError, OSError) as error:
         return replace(nothing, detail=f"{_CUT}, and its sampler says nothing: {error}")
+    # numpy is imported where it is used: a run that was not killed need not wait for it.
+    from harness.telemetry.summary import summarize  # noqa: PLC0415
+
     summed_up = partial(
         summarize,
         spool,

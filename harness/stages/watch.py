@@ -24,7 +24,6 @@ from harness.stages.following import Following, StreamingTransport
 from harness.telemetry.gaps import windows
 from harness.telemetry.spool import read_spool
 from harness.telemetry.spool_lines import Spool
-from harness.telemetry.summary import summarize
 from harness.workloads import Job, Place, runs
 
 _START_SECONDS = 45
@@ -204,6 +203,9 @@ def _summed_up(watch: Watch, path: Path, results: list[WorkloadResult], why: str
             spool = read_spool(lines)
     except ParseError as error:
         return replace(nothing, spool=file, detail=f"{why or 'the spool says nothing'}: {error.message}")
+    # numpy is imported where it is used: what is asked before any load need not wait for it.
+    from harness.telemetry.summary import summarize  # noqa: PLC0415
+
     found = summarize(
         spool, loads, watch.spec, guest=watch.guest, addresses=watch.addresses, codes=watch.codes
     )

@@ -123,11 +123,6 @@ def median(column: Numbers | None, mask: Mask | slice) -> float | None:
     return float(np.median(values)) if len(values) else None
 
 
-def spent(weights: Numbers, mask: Mask) -> float:
-    """Seconds that these samples stand for."""
-    return float(weights[mask].clip(min=0.0).sum())
-
-
 def increments(column: Numbers, times: Numbers) -> tuple[Numbers, Numbers]:
     """A counter's steps from one reading to the next, and when the later one was read."""
     there = ~np.isnan(column)
