@@ -16,10 +16,10 @@ import pytest
 from harness.backends.local import LocalTransport
 from harness.model.host_change import HostChange, Weight
 from harness.model.pci import PciAddress
-from harness.telemetry.host_changes import Found, find_changes
-from harness.telemetry.host_grounds import Grounds, GuestWindow
-from harness.telemetry.host_lines import host_command, read_lines
-from harness.telemetry.host_table import SOURCES, WATCHED
+from harness.telemetry.host.changes import Found, find_changes
+from harness.telemetry.host.grounds import Grounds, GuestWindow
+from harness.telemetry.host.lines import host_command, read_lines
+from harness.telemetry.host.table import SOURCES, WATCHED
 
 NONCE = "fedcba9876543210"
 RUN = "shakedown-r-"
