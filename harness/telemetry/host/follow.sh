@@ -4,12 +4,13 @@
 # What must not change is asked with each sample too, or more slowly, and printed only when it did.
 # OURS is what the names of this run's domains begin with, LIBVIRT the directory of libvirt's running domains, URI
 # that of its daemon; OURS is empty where there are none.
-# It needs a POSIX shell, grep and find (GNU), awk, sleep, cat and getconf, and virsh for libvirt's events. A sample
+# It needs a POSIX shell, grep and find (GNU), awk, date, sleep, cat and getconf, and virsh for libvirt's events. A sample
 # costs five processes.
 #
 # Samples and kernel log share one output, so every writer writes whole lines, and a line says what it is:
 #   NONCE WORDS               marks: `sample N`, `look N` and their `end N`, `kernel STATUS`, `bye UPTIME`,
-#                             `watch NAME UPTIME` and its `end NAME`, or `same NAME UPTIME`, `events STATUS`
+#                             `watch NAME UPTIME` and its `end NAME`, or `same NAME UPTIME`, `events STATUS`,
+#                             `clock UPTIME SECONDS`: the time of day at that time
 #   PATH:LINE                 of a file, by grep; PCI functions by their path below /sys/bus/pci/devices
 #   task TGID TID PPID SESSION CPU TICKS START STATE NAME
 #   DATE TIME: event ...      and lines after a tab, of virsh
@@ -119,6 +120,8 @@ watch() {
 # Kernel threads (flag 0x200000) belong to the kernel and are left out. A name may hold anything, even a line
 # break, so the fields are counted from the last parenthesis on, and the ids are taken from the path.
 look() {
+    IFS=' ' read -r up _ </proc/uptime
+    mark clock "$up" "$(date +%s.%N)" # libvirt's events say the time of day only
     mark look "$1"
     grep -aHs --line-buffered -E '^(cpu[0-9]|btime )' /proc/stat
     grep -aHs '' /proc/[0-9]*/task/[0-9]*/stat | awk '{

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from importlib import resources
 from typing import BinaryIO
 
@@ -36,7 +38,7 @@ _FILE = re.compile(
 )
 _ROWS = "        : rows"
 """Where the commands of the table go."""
-_EVENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,9}\+0000: event .{1,400}")
+_EVENT = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{1,6})\d{0,3}(\+0000): event .{1,400}")
 MOST_WATCHED = 50_000
 """Files of one source that are kept apart: threads of QEMU come and go for as long as it runs."""
 MOST_EVENTS = 10_000
@@ -94,7 +96,8 @@ class Event:
     """What libvirt said of a domain."""
 
     at: float
-    """When that was heard at the earliest: the sample before it."""
+    """When that was, in seconds since boot: by its time of day, between the samples before and after it.
+    Where the time of day is not known, that of what was read last before it."""
     text: str
 
 
@@ -166,6 +169,8 @@ class _Reader:
         self._asked: dict[str, Asked] = {}
         self._there: dict[str, set[str]] = {}
         self._events: list[Event] = []
+        self._unplaced = 0
+        self._clock: float | None = None
         self._names: dict[int, str] = {}
         self._parents: dict[int, int] = {}
         self._since = 0.0
@@ -224,6 +229,9 @@ class _Reader:
         elif kind == "kernel" and len(words) == 2:
             # It ends by itself only when it was overtaken, which shows in the numbers, or may not read.
             self._failed = "" if self._kernel else f"reading /dev/kmsg ended with status {words[1]}"
+        elif kind == "clock" and len(words) == 3:
+            uptime, day = _first_number(words[1]), _first_number(words[2])
+            self._clock = None if uptime is None or day is None else day - uptime
         elif kind == "events" and len(words) == 2:
             self._event(number, f"events of libvirt ended with status {words[1][:20]}")
         elif kind == "bye":
@@ -238,10 +246,24 @@ class _Reader:
         self._files, self._tasks = {}, []
 
     def _event(self, number: int, text: str) -> None:
-        if len(self._events) < MOST_EVENTS:
-            self._events.append(Event(at=self._times[-1] if self._times else 0.0, text=text))
-        else:
+        """An event has the time that it says, but not before what was read before it."""
+        if len(self._events) >= MOST_EVENTS:
             self.problem(number, f"more than {MOST_EVENTS} events of libvirt")
+            return
+        before = max(self._since, self._times[-1] if self._times else 0.0)
+        match = _EVENT.fullmatch(text)
+        at = before
+        if match is not None and self._clock is not None:
+            with contextlib.suppress(ValueError):  # such a day there is not
+                at = max(before, datetime.fromisoformat(match[1] + match[2]).timestamp() - self._clock)
+        self._events.append(Event(at=at, text=text))
+
+    def _place_events(self, now: float) -> None:
+        """Nothing that was told of before ``now`` happened after it, whatever the time of day was."""
+        for place in range(self._unplaced, len(self._events)):
+            event = self._events[place]
+            self._events[place] = replace(event, at=min(event.at, now))
+        self._unplaced = len(self._events)
 
     def _keep(self, number: int, source: str, at: float, files: Mapping[str, Sequence[str]]) -> None:
         """What a source says, from a time on."""
@@ -285,6 +307,7 @@ class _Reader:
             return
         place = len(self._times)
         self._times.append(at)
+        self._place_events(at)
         for path in {*self._changes, *self._files}:
             lines = tuple(self._files.get(path, ()))
             changes = self._changes.setdefault(path, [(0, ())])
