@@ -32,10 +32,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import pynvml
 
 import harness.payload
-from harness.config import load_standin
+from harness.config.files import load_standin
 from harness.images.standin import ensure_standin
 from harness.model.pci import PciAddress
-from harness.telemetry.standin import scenario_text
+from harness.telemetry.standin.scenario import scenario_text
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
 GOAL_SHARE = 0.02

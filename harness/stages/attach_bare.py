@@ -14,13 +14,13 @@ from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.ports import Transport
 from harness.stages.boundary import contained, stage, stage_error
-from harness.stages.burn import Burn, burn, longest_seconds, put_payload, require_python
 from harness.stages.claimed_host import ClaimedHost
-from harness.stages.guest_devices import bare_devices
-from harness.stages.host_state import run_directory
-from harness.stages.readiness import refuse_foreign_domains
-from harness.stages.watch import NvmlStandin, Watch, watched
-from harness.telemetry.standin import scenario_text
+from harness.stages.guest.burn import Burn, burn, longest_seconds, put_payload, require_python
+from harness.stages.guest.devices import bare_devices
+from harness.stages.guest.watch import NvmlStandin, Watch, watched
+from harness.stages.host.readiness import refuse_foreign_domains
+from harness.stages.host.state import run_directory
+from harness.telemetry.standin.scenario import scenario_text
 from harness.workloads import Place, workload
 from harness.workloads.applicable import absence, models
 from harness.workloads.base import NVIDIA

@@ -12,11 +12,11 @@ from harness.model.placement import NoPlan, PlacementPlan
 from harness.model.topology import HostFacts
 from harness.placement import planner
 from harness.placement.gpus import select_gpus
-from harness.stages import images
-from harness.stages.access import Labs, open_host
 from harness.stages.attach_bare import bare_place
-from harness.stages.claims import CLAIM_ROOTS
-from harness.stages.network import run_network
+from harness.stages.guest import images
+from harness.stages.guest.network import run_network
+from harness.stages.host.access import Labs, open_host
+from harness.stages.host.claims import CLAIM_ROOTS
 
 _RUN = "RUN"
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness.checks.kernel_log import trouble
-from harness.config import load_kernel_codes
+from harness.checks.watching.kernel_log import trouble
+from harness.config.files import load_kernel_codes
 from harness.facts import from_sysroot
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import NoPlan, PlacementPlan
@@ -23,7 +23,7 @@ from harness.model.topology import HostFacts
 from harness.payload.hashing_hashcat import at_address, devices
 from harness.payload.nvidia_video import no_fault
 from harness.placement.planner import plan
-from harness.telemetry.kernel_log import Told, tell
+from harness.telemetry.kernel.log import Told, tell
 from tests.cli.commands import shakedown
 
 HERE = Path(__file__).parent / "public-1"

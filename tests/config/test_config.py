@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import config
-from harness.config_rules import WORKLOAD_NAMES
+from harness.config import files as config
+from harness.config.rules import WORKLOAD_NAMES
+from harness.config.yaml_source import MAX_BYTES, parse_yaml
 from harness.errors import ConfigError, ConfigErrors
 from harness.model.inventory import HostFile
 from harness.model.outcome import Severity
 from harness.model.pci import PciAddress
-from harness.yaml_source import MAX_BYTES, parse_yaml
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.yaml"))
 LOADERS: dict[str, Callable[[Path], Any]] = {
@@ -199,7 +199,7 @@ def test_every_waiver_of_a_file_is_looked_at(tmp_path: Path) -> None:
 
 
 def test_the_kinds_of_guest_images_are_those_that_are_built() -> None:
-    from harness.config_rules import GUEST_IMAGES
+    from harness.config.rules import GUEST_IMAGES
     from harness.images.guest import KINDS
 
     assert set(GUEST_IMAGES) == set(KINDS)

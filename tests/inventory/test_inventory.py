@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from harness.checks import CHECKS
-from harness.config import list_names, load_host, load_lab, load_profile, load_waivers
+from harness.config.files import list_names, load_host, load_lab, load_profile, load_waivers
 from harness.model.inventory import Profile
 from harness.model.outcome import Severity, SubjectKind
 from harness.workloads import WORKLOADS

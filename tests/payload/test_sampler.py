@@ -26,9 +26,9 @@ from harness.model.pci import PciAddress
 from harness.model.standin import StandinCard, StandinFault, StandinScenario, StandinStart
 from harness.payload.sampler import Board, KernelLog, Spool, Watch
 from harness.payload.sampler_reads import Reader
-from harness.telemetry.series import PROPERTIES, REASONS, SENSOR, SENSORS
-from harness.telemetry.spool import read_spool
-from harness.telemetry.standin import scenario_text
+from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR, SENSORS
+from harness.telemetry.gpu.spool import read_spool
+from harness.telemetry.standin.scenario import scenario_text
 from tests.native.nvml import Machine, build, fault
 
 SCRIPT = Path(next(iter(harness.payload.__path__))) / "sampler.py"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from harness.backends.local import LocalTransport
-from harness.config import load_profile
-from harness.stages.burn import Burn, _attempt, leave, put_payload
+from harness.config.files import load_profile
+from harness.stages.guest.burn import Burn, _attempt, leave, put_payload
 from harness.workloads import GuestDevice, Place, residue
 from tests.fakes import FakeClock
 from tests.native import fake

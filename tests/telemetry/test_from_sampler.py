@@ -14,15 +14,15 @@ import pytest
 
 import harness.payload
 from harness.backends import parquet
-from harness.config import load_kernel_codes
+from harness.config.files import load_kernel_codes
 from harness.model.inventory import TelemetrySpec
 from harness.model.standin import StandinScenario
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, LoadWindow, Ruling
-from harness.telemetry.series import PROPERTIES, REASONS, SENSOR
-from harness.telemetry.spool import read_spool
-from harness.telemetry.spool_lines import Spool
-from harness.telemetry.standin import scenario_text
-from harness.telemetry.summary import summarize
+from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR
+from harness.telemetry.gpu.spool import read_spool
+from harness.telemetry.gpu.spool_lines import Spool
+from harness.telemetry.gpu.summary import summarize
+from harness.telemetry.standin.scenario import scenario_text
 from tests.native.nvml import ADDRESSES, Machine, build, fault
 
 SCRIPT = Path(next(iter(harness.payload.__path__))) / "sampler.py"

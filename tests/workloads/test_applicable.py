@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.config import load_profile, load_skus
+from harness.config.files import load_profile, load_skus
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import AttachMode, GuestRequest
 from harness.model.outcome import SubjectKind

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 import harness.workloads
-from harness.config_rules import WORKLOAD_NAMES
+from harness.config.rules import WORKLOAD_NAMES
 from harness.errors import ConfigError
 from harness.images.guest import KINDS
 from harness.model.pci import PciAddress
