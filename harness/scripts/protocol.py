@@ -166,8 +166,8 @@ def _exit_status(script: str, pieces: list[bytes]) -> int:
         return int(closed[1])
     if any(piece.startswith(b"exit ") for piece in pieces[:-1]):
         raise ParseError(f"{script}: the answer goes on after its end")
-    begun = last.decode("utf-8", "backslashreplace")[:80] if pieces else ""
-    where = f" in {begun!r}" if begun else " before its first frame"
+    begun = next((title for title, whole, _ in (p.partition(b"\n") for p in reversed(pieces)) if whole), b"")
+    where = f" in {begun.decode('utf-8', 'backslashreplace')[:80]!r}" if begun else " before its first frame"
     raise ParseError(
         f"{script}: the answer breaks off{where}",
         remedy="the connection or the script broke off: ask again",

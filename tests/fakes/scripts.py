@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Mapping
+
+from harness.scripts.protocol import Answer, read_answer
+from harness.scripts.script import Script
 
 NONCE = "0123456789abcdef0123456789abcdef"
 
@@ -29,3 +33,27 @@ def answering(
         return status, framed(script, frames, nonce=asked_nonce(argv), status=status), b""
 
     return answer
+
+
+def host_state(**frames: str) -> dict[str, str | bytes]:
+    """The frames of the host's state; those that are not named are empty."""
+    names = ("devices", "hugepages", "processes", "qemu", "network", "files", "claims")
+    assert frames.keys() <= set(names)
+    return {name: frames.get(name, "") for name in names}
+
+
+def really(script: Script, *arguments: str, changes: Mapping[str, str] | None = None) -> Answer:
+    """What a script answers on this machine, with parts of its text changed: where it looks."""
+    body = script.body()
+    for before, after in (changes or {}).items():
+        assert before in body, before
+        body = body.replace(before, after)
+    done = subprocess.run(
+        ("sh", "-s", "--", NONCE, *arguments),
+        input=script.text(body).encode("ascii"),
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == b""
+    return read_answer(done.stdout, script.name, NONCE)

@@ -118,7 +118,7 @@ def test_a_machine_that_cannot_run_it_is_told_apart_from_a_cut_answer() -> None:
         return 0, framed("q", {"a": "x"}, nonce=argv[3])[:-8], b""
 
     host.on("q", cut)
-    with pytest.raises(ParseError, match=r"on fake: q: the answer breaks off in 'e'"):
+    with pytest.raises(ParseError, match=r"on fake: q: the answer breaks off in 'a'"):
         ask(FakeTransport(host), Written())
     host.on("q", framed("q", {"a": "x"}))
     with pytest.raises(ParseError, match="another question"):

@@ -14,7 +14,14 @@ from collections.abc import Iterable
 from harness.errors import ParseError, ProvisionError
 from harness.model.topology import PciDevice
 from harness.ports import Transport
-from harness.stages.host.script import ask
+from harness.scripts.script import Script, ask
+
+SCRIPT = Script(
+    name="gpus-in-use",
+    package="harness.stages.host",
+    file="gpus_in_use.sh",
+    needs="a POSIX sh with find, sed, tr and id",
+)
 
 _WAITS = "nvidia"
 
@@ -27,16 +34,14 @@ def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
     names = tuple(str(gpu.address) for gpu in gpus if gpu.driver == _WAITS)
     if not names:
         return
+    answer, _ = ask(transport, SCRIPT, *names)
     users: dict[str, None] = {}
-    blind = False
-    for row in ask(transport, "gpus_in_use", names, label="held-gpus"):
+    for row in answer.rows("held"):
         match row:
-            case ("held", address, node, pid, name) if address in names:
+            case (address, node, pid, name) if address in names:
                 users[f"{name or 'a process'} (pid {pid}) has {address} open as {node}"] = None
-            case ("blind",):
-                blind = True
             case _:
-                raise ParseError(f"held_gpus: not a row: {row!r}", host=transport.name)
+                raise ParseError(f"gpus-in-use: not a row: {row!r}", host=transport.name)
     free = " ".join(f"driverctl set-override {name} vfio-pci;" for name in names)
     if users:
         raise ProvisionError(
@@ -44,7 +49,7 @@ def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
             host=transport.name,
             remedy=f"stop their users (systemctl stop nvidia-persistenced nvidia-dcgm), then {free}",
         )
-    if blind:
+    if any(frame.title == "blind" for frame in answer.frames):
         raise ProvisionError(
             f"{_WAITS} holds {', '.join(names)}, and this user cannot see whether a process has them open: "
             "taking one that is in use would hang the host",
