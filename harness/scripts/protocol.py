@@ -196,7 +196,7 @@ class GrowingAnswer:
 
         The first and the last line of an answer are empty marks: they only change what is known here. An
         answer may begin again, with the same nonce, where its script was started again. Raises ParseError for
-        an answer of another version.
+        an answer of another version, which cannot be where the nonce is known.
         """
         if self._nonce and line.startswith(f"{self._nonce} "):
             words = line[len(self._nonce) + 1 :].rstrip("\r")
@@ -212,14 +212,12 @@ class GrowingAnswer:
             return None
         raw = line.encode("utf-8", "backslashreplace")
         first = _FIRST.fullmatch(raw)
-        if first is None:
-            if not self.begun and _OLDER.match(raw) is not None:
-                raise _of_another_version(self._script)
-            return None
-        version, name, nonce = (each.decode("ascii") for each in first.groups())
-        if name != self._script or self._nonce not in ("", nonce):
-            return None
-        if int(version) != VERSION:
+        version, name, nonce = (
+            (each.decode("ascii") for each in first.groups()) if first is not None else ("", "", "")
+        )
+        if not self._nonce and (_OLDER.match(raw) or (name == self._script and int(version) != VERSION)):
             raise _of_another_version(self._script)
+        if name != self._script or int(version) != VERSION or self._nonce not in ("", nonce):
+            return None
         self._nonce, self.begun, self.status = nonce, True, None
         return ""
