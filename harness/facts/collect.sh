@@ -51,6 +51,7 @@ nl='
 # put TITLE CONTENT: queue one frame, since there are hundreds, and each `printf` is a write.
 put() {
     frames=$((frames + 1))
+    # shellcheck disable=SC2154  # the prelude sets the nonce
     out="$out$nl$nonce $1$nl$2"
 }
 
