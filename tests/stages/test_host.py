@@ -169,7 +169,7 @@ def test_an_answer_that_no_parser_takes_stops_the_run_there(context) -> None:
     with pytest.raises(Stopped):
         discover(context, FakeAccess(host=host))  # type: ignore[arg-type]
     (error,) = evidence(context.recorder).errors
-    assert (error.stage, error.kind) == ("facts", "ParseError")
+    assert (error.stage, error.kind) == ("discover", "ParseError")
     assert evidence(context.recorder).facts is None
 
 
