@@ -1,7 +1,7 @@
-"""GPUs that processes of the host have open through NVIDIA's driver: no guest is tried with them.
+"""GPUs that are in use on the host, and whose driver would wait for their users: no guest is tried with them.
 
-Libvirt takes a GPU from its driver by unbinding it. NVIDIA's driver then waits, in the kernel and without
-end, for the last user to let go ("Attempting to remove device ... with non-zero usage count!",
+Libvirt takes a GPU from its driver by unbinding it. Some drivers (NVIDIA's) then wait, in the kernel and
+without end, for the last user to let go ("Attempting to remove device ... with non-zero usage count!",
 kubevirt#8549), and may go on waiting when that user is gone (NVIDIA/open-gpu-kernel-modules#1374): neither
 libvirt nor the host come back from it without a reboot. That a driver holds a GPU at all is what
 ``gpu.driver_state`` judges.
@@ -14,39 +14,45 @@ from collections.abc import Iterable
 from harness.errors import ParseError, ProvisionError
 from harness.model.topology import PciDevice
 from harness.ports import Transport
-from harness.stages.host.script import ask
+from harness.scripts.script import Script, ask
+from harness.vendors.names import who_waits
 
-_WAITS = "nvidia"
+SCRIPT = Script(
+    name="gpus-in-use",
+    package="harness.stages.host",
+    file="gpus_in_use.sh",
+    needs="a POSIX sh with find, sed, tr and id",
+)
 
 
 def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
-    """Raises ProvisionError when a GPU cannot be taken from NVIDIA's driver, or nobody can tell.
+    """Raises ProvisionError when a GPU cannot be taken from its driver, or nobody can tell.
 
     TransportError or ParseError when the host does not say.
     """
-    names = tuple(str(gpu.address) for gpu in gpus if gpu.driver == _WAITS)
+    held = {str(gpu.address): vendor for gpu in gpus if (vendor := who_waits(gpu.driver)) is not None}
+    names = tuple(held)
     if not names:
         return
+    stop = "; ".join(dict.fromkeys(vendor.stop_users for vendor in held.values()))
+    answer, _ = ask(transport, SCRIPT, *names)
     users: dict[str, None] = {}
-    blind = False
-    for row in ask(transport, "gpus_in_use", names, label="held-gpus"):
+    for row in answer.rows("held"):
         match row:
-            case ("held", address, node, pid, name) if address in names:
+            case (address, node, pid, name) if address in names:
                 users[f"{name or 'a process'} (pid {pid}) has {address} open as {node}"] = None
-            case ("blind",):
-                blind = True
             case _:
-                raise ParseError(f"held_gpus: not a row: {row!r}", host=transport.name)
+                raise ParseError(f"gpus-in-use: not a row: {row!r}", host=transport.name)
     free = " ".join(f"driverctl set-override {name} vfio-pci;" for name in names)
     if users:
         raise ProvisionError(
             f"GPUs are in use on the host, and taking them would hang it: {'; '.join(list(users)[:5])}",
             host=transport.name,
-            remedy=f"stop their users (systemctl stop nvidia-persistenced nvidia-dcgm), then {free}",
+            remedy=f"stop their users ({stop}), then {free}",
         )
-    if blind:
+    if any(frame.title == "blind" for frame in answer.frames):
         raise ProvisionError(
-            f"{_WAITS} holds {', '.join(names)}, and this user cannot see whether a process has them open: "
+            f"the driver holds {', '.join(names)}, and this user cannot see whether a process has them open: "
             "taking one that is in use would hang the host",
             host=transport.name,
             remedy=f"log in as root, or {free}",
