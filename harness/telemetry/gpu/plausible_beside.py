@@ -27,6 +27,8 @@ ENERGY_BLOCK = 30.0
 ENERGY_SPREAD, ENERGY_DRIFT = 0.1, 1.25
 """Where power is steady within that share of it, no pulse meets the sensor's period, and the ratio is that of
 the two sensors' errors: what they differ by is a part that does not change (arXiv 2312.02741)."""
+ENERGY_LOADED = 0.3
+"""Of the power limit: below, a few W by which a sensor is always off would count."""
 CLAIMED_PERCENT, CLAIMED_SECONDS = 90.0, 5.0
 """Use that is no average with idle time any more, and for how long it may be told of an idle GPU: NVML's use
 is an average of at most a second."""
@@ -118,7 +120,8 @@ def drifted(view: View) -> Iterator[tuple[str, Doubt]]:
     found = _energy(view)
     if found is None:
         return
-    known = found.full & (found.spread <= ENERGY_SPREAD) & (found.summed > 0)
+    limit = view.number("power_limit_default") or view.number("power_limit") or float(found.watts.max())
+    known = found.full & (found.spread <= ENERGY_SPREAD) & (found.watts >= ENERGY_LOADED * limit)
     ratio = np.where(known, found.counted / np.where(known, found.summed, 1.0), np.nan)
     pairs = (ratio[1:] + ratio[:-1]) / 2.0
     if bool(np.isnan(pairs).all()):
@@ -145,6 +148,8 @@ class _Energy:
     """Which of them were seen whole."""
     counted: Numbers
     summed: Numbers
+    watts: Numbers
+    """Mean of the power readings."""
     spread: Numbers
     """Standard deviation of the power readings over their mean."""
 
@@ -171,6 +176,7 @@ def _energy(view: View) -> _Energy | None:
         full=seconds >= 0.8 * ENERGY_BLOCK,
         counted=np.bincount(block, steps[usable].clip(min=0.0)).astype(np.float64),
         summed=summed.astype(np.float64),
+        watts=average,
         spread=np.sqrt(variance) / average,
     )
 
