@@ -50,7 +50,10 @@ def unmoved(view: View) -> Iterator[tuple[str, Doubt]]:
         return
     for name, share in SWING_SHARE.items():
         for begin, end in _stood(view, name):
-            low, high = _levels(view.fast.times[begin:end], power[begin:end])
+            part = power[begin:end]  # fmax and fmin pass over NaN
+            if not np.fmax.reduce(part) - np.fmin.reduce(part) >= share * limit:
+                continue
+            low, high = _levels(view.fast.times[begin:end], part)
             if high - low >= share * limit:
                 yield (
                     name,
