@@ -119,7 +119,7 @@ _GPUD = "gpud: 0.6 hardware events a minute over ten minutes are unhealthy "
 _NVIDIA_RMA = "NVIDIA GPU memory error management: row remapping failure, pending and RMA criteria"
 _DCGM = "DCGM, DcgmGPUHardwareLimits.h and DcgmHealthWatch.cpp"
 
-_DIPPED = (
+_DIPPED = (  # a load that pauses for two seconds
     *((0.0, 75.0), (20.0, 75.0), (20.1, 640.0), (50.0, 644.0), (80.0, 639.0), (99.0, 641.0)),
     *(
         (99.1, 90.0),
@@ -131,7 +131,6 @@ _DIPPED = (
         (200.0, 76.0),
     ),
 )
-"""A load that pauses for two seconds."""
 _STUCK = ((0.0, 30.0), (20.0, 30.0), (50.0, 55.0), (200.0, 55.0))
 _SAGGED = (
     (0.0, 75.0),
