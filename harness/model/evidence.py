@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.model.death import GuestDeath
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.guest import DEFAULT_ATTACH, GuestRequest
 from harness.model.outcome import Measurement, Outcome, SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
@@ -149,7 +149,8 @@ class GuestEvidence:
     request: GuestRequest
     workloads: tuple[str, ...]
     """Those the profile demands of it."""
-    attach: AttachMode = AttachMode.VFIO
+    attach: str = DEFAULT_ATTACH
+    """Name of the attach mode (``harness.attach``)."""
     group: str = ""
     """Guests of one group lived at the same time; a guest alone is a group of its own."""
     devices: tuple[PciAddress, ...] = ()

@@ -17,7 +17,7 @@ from harness.model.evidence import Engine, Evidence
 from harness.model.guest import AttachMode
 from harness.model.inventory import GroupSpec, HostControlRef, HostFile
 from harness.model.topology import Domain
-from harness.stages.attach_bare import BareMachine, bare_place, sweep_bare
+from harness.stages.machine import BareMachine, bare_place, sweep_bare
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
 from harness.stages.guest.burn import longest_seconds, require_python

@@ -13,7 +13,7 @@ from harness.images import frameworks
 from harness.model.evidence import Engine, WorkloadResult
 from harness.model.inventory import GroupSpec, HostControlRef, HostFile, Profile
 from harness.model.topology import PciDevice
-from harness.stages.attach_bare import BareMachine, uses_tensorflow
+from harness.stages.machine import BareMachine, uses_tensorflow
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
 from harness.stages.host.access import HostAccess

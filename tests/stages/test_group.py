@@ -19,7 +19,7 @@ from harness.model.evidence import GuestEvidence
 from harness.model.guest import GuestDemand
 from harness.record.events import read_events
 from harness.record.judge import recorded_files
-from harness.stages.attach_vfio import GuestGroup
+from harness.stages.guest.group import GuestGroup
 from tests.stages.groups import (
     HEADER,
     IDLE,

@@ -11,7 +11,7 @@ from harness.config.files import load_host, load_profile
 from harness.errors import TransportError
 from harness.model.guest import AttachMode
 from harness.placement.gpus import select_gpus
-from harness.stages.attach_bare import MACHINE
+from harness.stages.machine import MACHINE
 from harness.stages.boundary import Stopped
 from harness.stages.context import RunContext
 from harness.stages.host.candidate import claimed_host

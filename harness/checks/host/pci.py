@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, present_or_gone, seen
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.checks.host.iommu import VFIO_DRIVERS
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.topology import Bar, PciDevice
-from harness.placement.gpus import select_gpus
+from harness.placement.virtual import VFIO_DRIVERS
 
 _GIB = 1 << 30
 _DEAD_HEADER = 0x7F
@@ -123,7 +122,7 @@ def _bars(case: Case, subject: Subject) -> CheckResult:
     bits = facts.physical_address_bits
     if bits is None:
         raise MissingEvidence("the CPU's physical address width could not be read")
-    total = sum(_prefetchable(g.bars) for g in select_gpus(facts, case.host.placement.selector))
+    total = sum(_prefetchable(g.bars) for g in case.gpus(facts))
     # KubeVirt's rule: all 64-bit prefetchable BARs plus 1 GiB, rounded up to a power of two. The window lies
     # above the guest's memory, so it may take half of the address space at most.
     window = 1 << (total + _GIB - 1).bit_length()
@@ -166,7 +165,7 @@ CHECKS = (
         why="A driver that still uses the GPU can hang the host when the GPU is taken from it.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_driver,
     ),
     Check(

@@ -103,7 +103,7 @@ CHECKS = (
         why="A GPU that cannot be reset carries one tenant's state to the next, or hangs.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_claimed,
     ),
     Check(
@@ -112,7 +112,7 @@ CHECKS = (
         why="A listed method is a claim: some resets succeed and change nothing, others are refused.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_works,
     ),
 )

@@ -20,7 +20,7 @@ from harness.checks.watching import memory as telemetry_memory
 from harness.checks.watching import settings as telemetry_settings
 from harness.checks.watching import work as telemetry_work
 from harness.model.evidence import Evidence, GuestEvidence
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile, TelemetrySpec
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Outcome, SubjectKind
@@ -79,7 +79,6 @@ def judged(
         name="rehearsed",
         request=GuestRequest(name="rehearsed", gpus=1),
         workloads=(LOAD.workload,),
-        attach=AttachMode.BARE,
         devices=(ADDRESS,),
         telemetry=seen,
     )

@@ -7,9 +7,9 @@ the driver's as well that nobody followed, since then no ruling exists.
 
 from __future__ import annotations
 
+from harness.attach import attachment
 from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.model.guest import AttachMode
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
 from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
 
@@ -175,7 +175,7 @@ def _guest(case: Case, subject: Subject) -> CheckResult:
     first = min((load.start for load in telemetry.loads), default=telemetry.started)
     last = max((load.end for load in telemetry.loads), default=telemetry.ended)
     # A guest is born with the run; a bare machine's log also holds what happened before it.
-    since = telemetry.started if evidence.attach is AttachMode.BARE else None
+    since = None if attachment(evidence.attach).in_guests else telemetry.started
     # A bare machine's stand-in writes into a file of its own, which may stay empty.
     said = judge_log(telemetry.kernel, first, last, since, silent=bool(telemetry.standin))
     if said.outcome is not Outcome.FAIL and not telemetry.loads:  # a fault is one without a load, too
@@ -202,7 +202,7 @@ CHECKS = (
         why="The fabric's switches belong to the host: what breaks there, no guest's log shows.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_host,
     ),
     Check(

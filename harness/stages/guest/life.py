@@ -1,5 +1,4 @@
-"""One guest of a group: each step of its life, recorded as it is learned. ``attach_vfio`` says in what
-order."""
+"""One guest of a group: each step of its life, recorded as it is learned. ``group`` says in what order."""
 
 from __future__ import annotations
 
@@ -106,7 +105,9 @@ def plan_guest(guest: GuestLife, given: tuple[PlacementPlan, ...]) -> None:
     """Place it beside those ``given``, and write its definition. Raises Stopped."""
     context = guest.host.context
     with recorded(context.recorder, "plan", subject=guest.name):
-        answer = planner.plan(guest.host.facts, guest.demand.request, context.host.placement, given)
+        answer = planner.plan(
+            guest.host.facts, guest.demand.request, context.host.placement, context.mode, given
+        )
         context.recorder.guest_planned(guest.name, answer)
     if isinstance(answer, NoPlan):
         for reason in answer.reasons:
@@ -129,7 +130,7 @@ def _define(guest: GuestLife, plan: PlacementPlan, keys: GuestKeys) -> None:
         network=guest.site.network,
         keys=keys,
     )
-    guest.xml = domxml.render(plan, definition)
+    guest.xml = domxml.render(plan, definition, context.mode)
     found = tuple(f"{p.code}: {p.message}" for p in xmlcheck.problems(guest.xml, guest.host.facts))
     file = context.recorder.save_domain_xml(guest.name, keys.redact(guest.xml))
     context.recorder.guest_xml(guest.name, file, found)
