@@ -10,8 +10,6 @@ from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts
 
 _ADDRESS = re.compile(r"(?<![\w:])[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7](?!\w)")
-    r"(?<![0-9a-zA-Z:])[0-9a-fA-F]{4,8}:[0-9a-fA-F]{2}:[0-9a-fA-F]{2}\.[0-7](?![0-9a-zA-Z])"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,9 @@ from harness.model.attachment import Attachment
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile
 from harness.model.placement import NoPlan, PlacementPlan
-from harness.model.topology import HostFacts
+from harness.model.topology import HostFacts, PciDevice
 from harness.placement import planner
+from harness.placement.virtual import split_words
 from harness.stages.guest import images
 from harness.stages.guest.network import run_network
 from harness.stages.host.access import Labs, open_host
@@ -41,10 +42,7 @@ def changes(
     lines = [
         f"on {host.name}: write claims for {len(gpus)} GPUs and their companion functions, and a lease, "
         f"below {CLAIM_ROOTS[0]}",
-        *(
-            f"reset {gpu.address} through sysfs ({', '.join(gpu.reset_methods) or 'no method listed'})"
-            for gpu in gpus
-        ),
+        *(_of_reset(facts, gpu) for gpu in gpus),
         *_of_image(host),
     ]
     network = run_network(_RUN, len(demands))
@@ -59,6 +57,13 @@ def changes(
         "give all of it back: drivers, hugepages, networks, files and claims, and check that it is back"
     )
     return tuple(lines)
+
+
+def _of_reset(facts: HostFacts, gpu: PciDevice) -> str:
+    words, _ = split_words(facts, gpu)
+    if words:
+        return f"leave {gpu.address} alone, without a reset and in no guest: it {words}"
+    return f"reset {gpu.address} through sysfs ({', '.join(gpu.reset_methods) or 'no method listed'})"
 
 
 def _facts(host: HostFile, progress: Callable[[str], None], labs: Labs | None) -> HostFacts:

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.attach import ATTACHMENT_NAMES
 from harness.checks import run_checks
 from harness.checks.watching.xids import GPU_FAMILIES, judge_log
 from harness.faults.telemetry import watched, with_telemetry
 from harness.model.evidence import Evidence
-from harness.model.guest import AttachMode
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, Outcome
 from harness.model.pci import PciAddress
@@ -130,7 +130,7 @@ def _guest_log(evidence: Evidence, **changes: Any) -> Evidence:
 def test_a_bare_machine_is_not_charged_with_its_past_and_a_guest_has_none() -> None:
     evidence = _guest_log(clean.evidence(), events=(xid(79, Ruling.STOP, at=19.9),))
     assert judged("guest.gpu_errors", evidence)[0] is FAIL
-    guest = replace(evidence.guests[0], attach=AttachMode.BARE)
+    guest = replace(evidence.guests[0], attach="bare")
     assert judged("guest.gpu_errors", replace(evidence, guests=(guest, *evidence.guests[1:])))[0] is PASS
 
 
@@ -207,16 +207,16 @@ COUSINS = [
 
 
 @pytest.mark.parametrize(("line", "family"), COUSINS)
-@pytest.mark.parametrize("attach", [AttachMode.VFIO, AttachMode.BARE])
+@pytest.mark.parametrize("attach", ["vfio", "bare"])
 def test_what_the_sampler_read_of_any_family_is_judged_in_guests_and_on_bare_machines(
-    line: str, family: Family, attach: AttachMode
+    line: str, family: Family, attach: str
 ) -> None:
     """The NVML stand-in on a bare machine writes into a file of its own: no look at the host's log has it."""
     hot = KernelEvent(source="g1", at=50.0, family=family, line=line, ruling=Ruling.RETEST)
     evidence = _guest_log(clean.evidence(), events=(hot,))
     profile = replace(clean.profile(), attach=attach)
     _, cells = run_checks(evidence, profile, clean.HOST)
-    log = "guest.kernel_log" if attach is AttachMode.VFIO else "host.kernel_log"
+    log = "guest.kernel_log" if attach == "vfio" else "host.kernel_log"
     outcome, said = next((c.outcome, c.reason) for c in cells if c.check == log)
     assert (outcome, line[:60] in said) == (FAIL, True)
 
@@ -311,8 +311,8 @@ def test_a_fatal_sxid_after_its_follower_is_not_ruled_by_one_that_was_not_fatal(
     assert judged("guest.kernel_log", replace(told, guests=(worse, *told.guests[1:])))[0] is FAIL
 
 
-@pytest.mark.parametrize("attach", list(AttachMode))
-def test_the_hosts_own_driver_lines_are_left_to_the_check_that_rules_them(attach: AttachMode) -> None:
+@pytest.mark.parametrize("attach", ATTACHMENT_NAMES)
+def test_the_hosts_own_driver_lines_are_left_to_the_check_that_rules_them(attach: str) -> None:
     evidence: Evidence = clean.evidence()
     host, after = evidence.host_telemetry, evidence.facts_after
     assert host is not None
@@ -330,8 +330,8 @@ def test_the_hosts_own_driver_lines_are_left_to_the_check_that_rules_them(attach
 
     assert said(late) is FAIL
     # host.gpu_errors is not asked on a bare machine, so what its follower saw is ruled by nobody there.
-    assert said(by_host) is (PASS if attach is AttachMode.VFIO else FAIL)
-    assert said(by_guest) is (FAIL if attach is AttachMode.VFIO else PASS)
+    assert said(by_host) is (PASS if attach == "vfio" else FAIL)
+    assert said(by_guest) is (FAIL if attach == "vfio" else PASS)
 
 
 def test_a_kernel_log_without_a_line_is_no_kernels() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.config.files import load_profile
 from harness.model.evidence import (
     Answer,
@@ -153,7 +154,7 @@ def _guest(
 ) -> GuestEvidence:
     """A guest after those ``earlier``, and beside those of them that are of its group."""
     beside = tuple(g.plan for g in earlier if group and g.group == group and g.plan is not None)
-    decided = plan(before, request, HOST.placement, beside)
+    decided = plan(before, request, HOST.placement, VFIO, beside)
     assert isinstance(decided, PlacementPlan), decided
     mine = [gpu.host for gpu in decided.gpus]
     used = {gpu for g in earlier for gpu in g.gpus}
@@ -169,24 +170,30 @@ def _guest(
         boot_seconds=42.0,
         observed=_landed(decided),
         observed_files=(f"transcripts/{request.name}-observed.txt",),
-        looks=tuple(
-            PlacementLook(
-                moment=moment,
-                observed=replace(_landed(decided), at=at, state="running"),
-                at=at,
-                files=(f"transcripts/{request.name}-looked-at-{at:.0f}.txt",),
-            )
-            for moment, at in ((Moment.MIDDLE, 1100.0), (Moment.END, 1200.0))
-        ),
-        results=tuple(_result(request.name, workload, request.gpus) for workload in workloads),
+        looks=looks(decided),
+        results=tuple(result(request.name, workload, request.gpus) for workload in workloads),
         residue=tuple(ResidueTrial(device=a, planted=True, found=False) for a in mine if a in used),
         telemetry=watched.guest(request.name, workloads, tuple(mine)),
-        release=_release(request.name, decided),
+        release=release(request.name, decided),
         kernel_log=("Linux version 6.1.0",),
     )
 
 
-def _result(guest: str, workload: str, gpus: int) -> WorkloadResult:
+def looks(decided: PlacementPlan) -> tuple[PlacementLook, ...]:
+    """A guest that stayed where its plan says."""
+    return tuple(
+        PlacementLook(
+            moment=moment,
+            observed=replace(_landed(decided), at=at, state="running"),
+            at=at,
+            files=(f"transcripts/{decided.guest}-looked-at-{at:.0f}.txt",),
+        )
+        for moment, at in ((Moment.MIDDLE, 1100.0), (Moment.END, 1200.0))
+    )
+
+
+def result(guest: str, workload: str, gpus: int) -> WorkloadResult:
+    """A load that went well, with a rate of each GPU where it is `hashing`."""
     rates = tuple(
         Measurement(name="hashing.md5.rate", value=19.0, unit="GH/s", subject=f"0000:{0xE0 + index:02x}:00.0")
         for index in range(gpus if workload == "hashing" else 0)
@@ -205,7 +212,8 @@ def _result(guest: str, workload: str, gpus: int) -> WorkloadResult:
     )
 
 
-def _release(guest: str, decided: PlacementPlan) -> ReleaseEvidence:
+def release(guest: str, decided: PlacementPlan) -> ReleaseEvidence:
+    """All given back."""
     pools = {"0/2097152": 1408, "1/2097152": 1408}
     return ReleaseEvidence(
         guest=guest,

@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.backends.libvirt_errors import remedy_for
 from harness.backends.ssh_errors import classify, explain
 from harness.config import files as config
@@ -85,7 +86,7 @@ def _facts(raw: bytes) -> object:
 
 def _planned(raw: bytes) -> object:
     facts = from_json(HostFacts, raw)
-    return _kept(plan(facts, GuestRequest(name="g", gpus=1), PlacementPolicy()))
+    return _kept(plan(facts, GuestRequest(name="g", gpus=1), PlacementPolicy(), VFIO))
 
 
 CASE = TESTS / "placement/observe/cases/qemu-7.2-memfd-unpinned"

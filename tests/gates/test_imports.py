@@ -17,6 +17,7 @@ LEVELS: dict[str, int] = {
     "harness.shown": 0,
     "harness.facts": 1,
     "harness.placement": 1,
+    "harness.attach": 1,
     "harness.workloads": 1,
     "harness.telemetry": 1,
     "harness.checks": 2,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.model.evidence import Evidence, GuestEvidence, Note, WorkloadResult
-from harness.model.guest import AttachMode, GuestDemand, GuestRequest
+from harness.model.guest import GuestDemand, GuestRequest
 from harness.model.inventory import HostFile, Profile
 from harness.record.attempts import assemble
 from harness.record.events import read_events
@@ -14,7 +14,7 @@ from harness.record.notes import leave_note
 from harness.record.recorder import Recorder
 from tests.reports.records import TickingClock
 
-BARE = AttachMode.BARE.value
+BARE = "bare"
 BY, AT = "a person", "2026-11-22T00:05:00Z"
 
 
@@ -130,7 +130,7 @@ def as_bare(evidence: Evidence) -> Evidence:
         name=BARE,
         request=GuestRequest(name=BARE, gpus=len(guest.gpus)),
         workloads=guest.workloads,
-        attach=AttachMode.BARE,
+        attach="bare",
         devices=guest.gpus,
         reached=True,
         boot_seconds=0.0,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.model.evidence import Answer, GuestEvidence, Reference, ReferenceValue, WorkloadResult
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.guest import GuestRequest
 from harness.model.inventory import VirtualizationSpec
 from harness.model.outcome import Measurement, SubjectKind
 from harness.model.pci import PciAddress
@@ -40,7 +40,7 @@ def a_guest(*results: WorkloadResult) -> GuestEvidence:
         name="g1",
         request=GuestRequest(name="g1", gpus=1),
         workloads=("tensor",),
-        attach=AttachMode.BARE,
+        attach="bare",
         devices=(GPU,),
         results=results,
     )

@@ -8,7 +8,7 @@ import pytest
 
 from harness.config.files import load_profile, load_skus
 from harness.model.evidence import Evidence, GuestEvidence
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.guest import GuestRequest
 from harness.model.outcome import SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku
@@ -126,7 +126,7 @@ def test_why_a_load_is_not_planned_follows_from_what_was_recorded(skus: dict[str
         name="bare",
         request=GuestRequest(name="bare", gpus=0),
         workloads=("stream", "tensor"),
-        attach=AttachMode.BARE,
+        attach="bare",
         devices=(H200,),
     )
     evidence = Evidence(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from harness.checks.answers import failed, guest, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, Judge, MissingEvidence, Phase, Scope, Subject
+from harness.model.attachment import Observable
 from harness.model.evidence import GuestEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.placement import Difference, ObservedPlacement, PlacementPlan
@@ -239,7 +240,7 @@ CHECKS = (
         why="Order of enumeration proves nothing: each layer must name the same device.",
         scope=Scope.GUEST_GPU,
         phase=Phase.PLACEMENT,
-        needs=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_judge(
             _devices,
             ("devices", "guest"),

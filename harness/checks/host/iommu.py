@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, seen
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts, IommuGroup, PciDevice
@@ -222,7 +223,7 @@ CHECKS = (
         why="The kernel refuses a group of which the host still drives a part.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
-        needs=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_viable,
     ),
     Check(
@@ -231,7 +232,7 @@ CHECKS = (
         why="Devices of one group can reach each other, so they must not serve two tenants.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
-        needs=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_isolated,
     ),
 )

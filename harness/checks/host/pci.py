@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, present_or_gone, seen
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.topology import Bar, PciDevice
-from harness.placement.virtual import VFIO_DRIVERS
+from harness.placement.virtual import VFIO_DRIVERS, split_words
 
 _GIB = 1 << 30
 _DEAD_HEADER = 0x7F
@@ -146,10 +147,12 @@ def _bars(case: Case, subject: Subject) -> CheckResult:
 def _no_vfs(case: Case, subject: Subject) -> CheckResult:
     device = gpu(case, subject)
     evidence = (seen(case, of_device(device.address, "sriov_numvfs"), device.sriov_numvfs),)
-    if device.sriov_numvfs:
+    words, in_use = split_words(host_facts(case), device)
+    if words:
+        first = "stop the guests and drivers that use them, then " if in_use else ""
         return failed(
-            f"{device.sriov_numvfs} virtual functions are switched on: the GPU would not be whole",
-            f"echo 0 > /sys/bus/pci/devices/{device.address}/sriov_numvfs",
+            f"the GPU {words}",
+            f"{first}echo 0 > /sys/bus/pci/devices/{device.address}/sriov_numvfs",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
@@ -165,7 +168,7 @@ CHECKS = (
         why="A driver that still uses the GPU can hang the host when the GPU is taken from it.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
-        needs=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_driver,
     ),
     Check(
@@ -174,6 +177,7 @@ CHECKS = (
         why="All ones mean that the card fell off the bus; nothing else about it can be trusted then.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
+        needs=(Observable.FUNCTION,),
         judge=_config_space,
     ),
     Check(
@@ -182,6 +186,7 @@ CHECKS = (
         why="GPUs that drop to D3cold between guests may not wake again (kata-containers#11708).",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
+        needs=(Observable.FUNCTION,),
         judge=_power,
     ),
     Check(
@@ -190,6 +195,7 @@ CHECKS = (
         why="A guest whose window is too small loses GPUs one by one (lxd#14381).",
         scope=Scope.GPU,
         phase=Phase.READINESS,
+        needs=(Observable.FUNCTION,),
         judge=_bars,
     ),
     Check(
@@ -198,6 +204,7 @@ CHECKS = (
         why="A left-over mode changes the device that the next tenant gets.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
+        needs=(Observable.CARD,),
         judge=_no_vfs,
     ),
 )

@@ -10,6 +10,7 @@ from harness.checks.answers import error, failed, gpu, guest, listing, ok, why_n
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.links import generation_of, seen_by_host
 from harness.checks.watching.watched import at, card
+from harness.model.attachment import Observable
 from harness.model.evidence import WorkloadResult
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
@@ -314,6 +315,7 @@ CHECKS = (
         why="A number that can be held to nothing says nothing: an unknown model never passes.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_model_known,
     ),
     Check(
@@ -322,6 +324,7 @@ CHECKS = (
         why="Disabled memory and mislabelled boards are sold and rented as whole ones.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_memory_size,
     ),
     Check(

@@ -7,6 +7,7 @@ import re
 from harness.checks.answers import error, failed, guest, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.watched import at, card, genuine, matching, recorded, span, values
+from harness.model.attachment import Observable
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry, LoadWindow
@@ -285,6 +286,7 @@ CHECKS = (
         why="Telemetry that was lost looks like a healthy card.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_coverage,
     ),
     Check(
@@ -293,6 +295,7 @@ CHECKS = (
         why="A card that falls off the bus takes its error counters with it.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_present,
     ),
     Check(
@@ -301,6 +304,7 @@ CHECKS = (
         why="A frozen sensor reports the last good value for ever.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_alive,
     ),
 )

@@ -23,6 +23,7 @@ for address in "$@"; do
     [ -r "$d/reset_method" ] && read -r methods < "$d/reset_method"
     config=$(od -An -tx1 -N16 "$d/config" 2>/dev/null)
     printf 'device\t%s\t1\t%s\t%s\t%s\n' "$address" "$driver" "$methods" "$config"
+    [ ! -e "$d/virtfn0" ] || printf 'split\t%s\n' "$address"
 done
 
 for pool in /sys/devices/system/node/node[0-9]*/hugepages/hugepages-*kB; do

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from harness.errors import ParseError, ReleaseError
+from harness.errors import ParseError, ProvisionError, ReleaseError
 from harness.model.pci import PciAddress
 from harness.ports import Transport
 from harness.reading import reader
@@ -32,6 +32,8 @@ class HostState:
     """Devices, hugepages, and all that carries one run's key."""
 
     devices: dict[PciAddress, DeviceState]
+    split: tuple[PciAddress, ...]
+    """Those of the asked functions that have virtual functions now."""
     hugepages: dict[str, int]
     """``node/page bytes`` to free pages."""
     processes: dict[int, str]
@@ -70,10 +72,24 @@ def snapshot_host_state(
         raise
 
 
+def refuse_split(host: str, state: HostState) -> None:
+    """Raises ProvisionError for a function that is to be handed over whole and has virtual functions by now:
+    libvirt would take it all the same, and the kernel would pull them out of the guests that use them."""
+    if state.split:
+        names = ", ".join(map(str, state.split))
+        raise ProvisionError(
+            f"{names} got virtual functions since the host was discovered",
+            host=host,
+            remedy=f"see who uses them (ls -l /sys/bus/pci/devices/{state.split[0]}/virtfn*), then echo 0 > "
+            f"/sys/bus/pci/devices/{state.split[0]}/sriov_numvfs",
+        )
+
+
 @reader("the host's state")
 def read_host_state(rows: tuple[tuple[str, ...], ...], devices: tuple[PciAddress, ...]) -> HostState:
     """The rows of ``release.sh`` as a value. Raises ParseError when a row or an asked device is missing."""
     found: dict[PciAddress, DeviceState] = {}
+    split: list[PciAddress] = []
     pages: dict[str, int] = {}
     processes: dict[int, str] = {}
     named: dict[str, list[str]] = {"qemu": [], "network": [], "file": [], "claim": []}
@@ -82,6 +98,8 @@ def read_host_state(rows: tuple[tuple[str, ...], ...], devices: tuple[PciAddress
             match row:
                 case ("device", address, present, driver, methods, config):
                     found[PciAddress.parse(address)] = _device(present, driver, methods, config)
+                case ("split", address):
+                    split.append(PciAddress.parse(address))
                 case ("hugepages", node, kib, free):
                     pages[f"{whole(node)}/{whole(kib) * 1024}"] = whole(free)
                 case ("process", pid, command):
@@ -96,6 +114,7 @@ def read_host_state(rows: tuple[tuple[str, ...], ...], devices: tuple[PciAddress
         raise ParseError(f"host state: nothing said about {', '.join(missing)}")
     return HostState(
         devices=found,
+        split=tuple(split),
         hugepages=pages,
         processes=processes,
         domains=tuple(named["qemu"]),
