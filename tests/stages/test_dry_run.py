@@ -16,6 +16,7 @@ from harness.config.files import load_host, load_lab
 from harness.errors import LabError
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.inventory import HostControlRef, HostFile
+from harness.model.pci import PciAddress
 from harness.model.placement import PlacementPlan
 from harness.placement import planner
 from harness.stages.dry_run import _of_guest, changes
@@ -106,6 +107,23 @@ def test_guests_that_live_together_are_told_with_devices_and_cpus_of_their_own(h
     assert taken["2x2gpu-a"]
     assert taken["2x2gpu-b"]
     assert not set(taken["2x2gpu-a"]) & set(taken["2x2gpu-b"])
+
+
+def test_a_card_that_is_split_is_left_alone_and_its_user_named(here, monkeypatch) -> None:
+    @contextmanager
+    def opened(*_arguments: object, **_options: object) -> Iterator[FakeAccess]:
+        yield FakeAccess()
+
+    card = hosts.gpu_address(0)
+    part = hosts.device(PciAddress(0, card.bus, 0x10, 0), physfn=card, iommu_group=400, driver="vfio-pci")
+    facts = hosts.lab_like(extra=(part,))
+    monkeypatch.setattr("harness.stages.dry_run.open_host", opened)
+    monkeypatch.setattr("harness.facts.collect", lambda _transport, *, work_dir: (facts, b""))
+    lines = changes(here, (a_demand("4gpu", gpus=4),), lambda _text: None, mode=VFIO)
+    said = f"has virtual functions in use: {part.address} is bound to vfio-pci"
+    assert f"leave {card} alone, without a reset and in no guest: it {said}" in lines
+    (refused,) = [line for line in lines if line.startswith("guest 4gpu would not be started")]
+    assert said in refused
 
 
 def test_a_bare_run_is_told_without_guests_and_needs_no_image(here, tmp_path) -> None:

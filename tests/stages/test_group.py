@@ -286,6 +286,20 @@ def test_what_stays_behind_is_told_of_its_guest_and_memory_of_all_of_them(pair, 
     assert pair.host.unreleased == {B}
 
 
+def test_a_card_that_was_split_since_it_was_discovered_starts_no_guest(pair, access) -> None:
+    def now(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
+        asked = argv[argv.index("--", 3) + 1 :]
+        rows = [f"device\t{a}\t1\t\tbus\t {HEADER}" for a in asked]
+        return 0, "\n".join([*rows, f"split\t{asked[0]}", "end\n"]).encode(), b""
+
+    access.host.on("host-state", now)
+    said, _ = ran(pair)
+    assert [guest.started for guest in said.guests] == [False, False]
+    (error,) = said.errors
+    assert "got virtual functions since the host was discovered" in error.message
+    assert "sriov_numvfs" in error.remedy
+
+
 def test_one_that_had_ended_by_itself_is_told_apart_from_the_others(pair, access) -> None:
     pair.provision()
     access.libvirt.shutdown(domains_of(pair)[0], deadline=1.0)
