@@ -28,10 +28,15 @@ class GpuRef:
     """NVML's; None until NVML was asked, and where it is not there."""
 
     @property
+    def known(self) -> str:
+        """What the chassis and the card itself say: ``slot 3, serial 1650``; or empty."""
+        parts = (self.slot and slot_name(self.slot), self.serial and f"serial {self.serial}")
+        return ", ".join(part for part in parts if part)
+
+    @property
     def name(self) -> str:
-        """What a person needs to find and pull it: ``slot 3, serial 1650, 0000:17:00.0``, as far as known."""
-        known = (self.slot and slot_name(self.slot), self.serial and f"serial {self.serial}", str(self.host))
-        return ", ".join(part for part in known if part)
+        """What a person needs to pull it: ``0000:17:00.0 (slot 3, serial 1650)``, as far as known."""
+        return f"{self.host} ({self.known})" if self.known else str(self.host)
 
 
 def slot_name(label: str) -> str:
@@ -52,12 +57,21 @@ class Cards:
     """The devices of one guest or bare machine: the one place that joins the two sides."""
 
     refs: tuple[GpuRef, ...] = ()
+    """The devices that loads work on, in the order of the plan."""
+    companions: tuple[GpuRef, ...] = ()
+    """Functions that only travel with them."""
     same: bool = False
     """The loads' machine is the candidate host: every address is the host's own."""
 
+    def of(self, host: PciAddress) -> GpuRef | None:
+        """The device that loads work on and that is ``host`` on the candidate host, or None."""
+        return next((ref for ref in self.refs if ref.host == host), None)
+
     def seen_at(self, address: PciAddress | None) -> GpuRef | None:
         """The device that the loads' machine has at ``address``; None for one that was not handed over."""
-        found = next((ref for ref in self.refs if address is not None and ref.guest == address), None)
+        found = next(
+            (r for r in (*self.refs, *self.companions) if address is not None and r.guest == address), None
+        )
         if found is None and self.same and address is not None:
             return GpuRef(host=address, guest=address)
         return found
@@ -75,14 +89,22 @@ class Cards:
         return _ADDRESS.sub(put, text)
 
 
-def with_nvml(refs: tuple[GpuRef, ...], told: Iterable[tuple[PciAddress, str, str]]) -> tuple[GpuRef, ...]:
-    """The refs with what NVML told of them: (address on the host, UUID, serial number), empty where unknown.
+def with_nvml(cards: Cards, told: Iterable[GpuRef]) -> Cards:
+    """The devices with the UUID and serial number that NVML told of them later.
 
     What is known already stays: a card that changes its identity is a finding, not a new identity.
     """
-    said = {host: (uuid, serial) for host, uuid, serial in told}
-    found = []
-    for ref in refs:
-        uuid, serial = said.get(ref.host, ("", ""))
-        found.append(replace(ref, uuid=ref.uuid or uuid or None, serial=ref.serial or serial or None))
-    return tuple(found)
+    said = {ref.host: ref for ref in told}
+    refs = tuple(
+        replace(ref, uuid=ref.uuid or said[ref.host].uuid, serial=ref.serial or said[ref.host].serial)
+        if ref.host in said
+        else ref
+        for ref in cards.refs
+    )
+    return replace(cards, refs=refs)
+
+
+def named_in(cards: Iterable[GpuRef], texts: Iterable[str]) -> tuple[GpuRef, ...]:
+    """Those of the cards whose addresses stand in the texts and of which more is known, in their order."""
+    found = {match[0].lower() for text in texts for match in _ADDRESS.finditer(text)}
+    return tuple(card for card in cards if str(card.host) in found and card.known)

@@ -18,7 +18,6 @@ from harness.errors import ParseError, RecordError
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.inventory import HostFile, Profile
 from harness.model.kernel_codes import KernelCodes
-from harness.model.pci import PciAddress
 from harness.model.placement import Moment
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.record.events import Event
@@ -192,7 +191,7 @@ def _of_guest(
         spool,
         spec=profile.telemetry,
         guest=guest.name,
-        addresses=_addresses(guest),
+        cards=guest.cards,
         codes=codes,
     )
     seen = summed_up(loads=loads)
@@ -216,13 +215,6 @@ def _cut_torn_line(path: Path) -> None:
             os.truncate(path, size - len(end) + end.rindex(b"\n") + 1)
     except OSError as error:
         raise RecordError(f"{path}, which a killed attempt left: {error.strerror or error}") from error
-
-
-def _addresses(guest: GuestEvidence) -> dict[PciAddress, PciAddress] | None:
-    """From the guest's addresses to the host's; None where both are one."""
-    if not attachment(guest.attach).in_guests:
-        return None
-    return {inside: outside for outside, inside in guest.inside.items()}
 
 
 def _windows(evidence: Evidence, host: HostFile) -> tuple[GuestWindow, ...]:

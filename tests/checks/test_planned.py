@@ -12,6 +12,7 @@ from harness.checks.engine import NO_SLOT, Planned, planned
 from harness.config.files import list_names, load_profile
 from harness.faults import FAULTS
 from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.gpu import Cards, GpuRef
 from harness.model.guest import GuestRequest
 from harness.model.inventory import GroupSpec, Profile
 from harness.model.outcome import Outcome, Severity
@@ -39,7 +40,7 @@ def bare(evidence: Evidence) -> Evidence:
         request=GuestRequest(name="bare", gpus=len(gpus)),
         workloads=("hashing", "vram"),
         attach="bare",
-        devices=gpus,
+        cards=Cards(refs=tuple(GpuRef(host=a, guest=a) for a in gpus), same=True),
         reached=True,
     )
     return replace(evidence, guests=(guest,))

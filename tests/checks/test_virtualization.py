@@ -119,7 +119,7 @@ def a_run(root: Path, name: str, *values: float, attach: str = "bare", host: Hos
         clock=FakeClock(),
         run_id=name,
     )
-    recorder.bare_devices(guest.name, guest.devices)
+    recorder.guest_cards(guest.name, guest.cards)
     recorder.facts(clean_evidence().facts)
     for number, result in enumerate(guest.results, start=1):
         recorder.workload(dataclasses.replace(result, guest=guest.name, round=number))

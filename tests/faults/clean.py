@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from harness.attach.vfio import ATTACHMENT as VFIO
@@ -17,6 +18,7 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
+from harness.model.gpu import with_nvml
 from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
 from harness.model.inventory import ExpectedLink, HostFile, LimitSpec, Profile, SshAccess, TelemetrySpec
 from harness.model.outcome import Measurement, Severity, SubjectKind
@@ -39,6 +41,7 @@ from harness.model.topology import (
     Versions,
 )
 from harness.placement.planner import plan
+from harness.stages.guest.devices import guest_cards
 from tests.faults import clean_telemetry as watched
 from tests.faults import landed
 
@@ -157,6 +160,8 @@ def _guest(
     decided = plan(before, request, HOST.placement, VFIO, beside)
     assert isinstance(decided, PlacementPlan), decided
     mine = [gpu.host for gpu in decided.gpus]
+    telemetry = watched.guest(request.name, workloads, tuple(mine))
+    told = tuple(gpu.gpu for gpu in telemetry.gpus if gpu.gpu is not None)
     used = {gpu for g in earlier for gpu in g.gpus}
     return GuestEvidence(
         name=request.name,
@@ -164,6 +169,7 @@ def _guest(
         workloads=workloads,
         group=group,
         plan=decided,
+        cards=with_nvml(guest_cards(before, decided, _landed(decided)), told),
         domain_xml=f"domain/{request.name}.xml",
         started=True,
         reached=True,
@@ -171,9 +177,9 @@ def _guest(
         observed=_landed(decided),
         observed_files=(f"transcripts/{request.name}-observed.txt",),
         looks=looks(decided),
-        results=tuple(result(request.name, workload, request.gpus) for workload in workloads),
+        results=tuple(result(request.name, workload, mine) for workload in workloads),
         residue=tuple(ResidueTrial(device=a, planted=True, found=False) for a in mine if a in used),
-        telemetry=watched.guest(request.name, workloads, tuple(mine)),
+        telemetry=telemetry,
         release=release(request.name, decided),
         kernel_log=("Linux version 6.1.0",),
     )
@@ -192,11 +198,11 @@ def looks(decided: PlacementPlan) -> tuple[PlacementLook, ...]:
     )
 
 
-def result(guest: str, workload: str, gpus: int) -> WorkloadResult:
+def result(guest: str, workload: str, gpus: Sequence[PciAddress]) -> WorkloadResult:
     """A load that went well, with a rate of each GPU where it is `hashing`."""
     rates = tuple(
-        Measurement(name="hashing.md5.rate", value=19.0, unit="GH/s", subject=f"0000:{0xE0 + index:02x}:00.0")
-        for index in range(gpus if workload == "hashing" else 0)
+        Measurement(name="hashing.md5.rate", value=19.0, unit="GH/s", subject=str(gpu))
+        for gpu in (gpus if workload == "hashing" else ())
     )
     return WorkloadResult(
         workload=workload,

@@ -19,6 +19,7 @@ from harness.backends.ssh_errors import classify, explain
 from harness.config import files as config
 from harness.errors import ConfigError, HarnessError, ParseError, RecordError
 from harness.facts import parse_transcript
+from harness.model.gpu import Cards
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.inventory import SshAccess
 from harness.model.pci import PciAddress
@@ -128,7 +129,9 @@ def _codes() -> Any:
 def _spool(raw: bytes) -> object:
     spool = read_spool(raw)
     return _kept(
-        summarize(spool, windows([]), clean.profile().telemetry, guest="g1", addresses=None, codes=_codes())
+        summarize(
+            spool, windows([]), clean.profile().telemetry, guest="g1", cards=Cards(same=True), codes=_codes()
+        )
     )
 
 

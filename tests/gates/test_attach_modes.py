@@ -14,7 +14,6 @@ NAMED = {
     "harness.model.guest": "the one default, of profiles that name no mode",
     "harness.facts.tree": "the prefix of the kernel's VFIO modules, not a mode",
     "harness.commands.compare": "a key of its JSON, which outsiders read: the reference run",
-    "reports.parts.view": "the name of the machine itself in a record",
 }
 """Modules that name a mode, and why."""
 _OURS = "harness.attach"

@@ -110,7 +110,7 @@ def test_the_gpus_of_the_machine_are_known_before_its_loads(host) -> None:
     machine = BareMachine(dataclasses.replace(host, gpus=(gpu,)), host.context.demands[0])
     machine.provision()
     (bare,) = evidence(host.context.recorder).guests
-    assert (bare.devices, bare.reached, bare.telemetry) == ((gpu.address,), True, None)
+    assert (bare.gpus, bare.reached, bare.telemetry) == ((gpu.address,), True, None)
 
 
 def test_domains_of_others_beside_the_loads_are_refused(host) -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.model.evidence import Answer, Evidence, GuestEvidence, WorkloadResult
+from harness.model.gpu import Cards, GpuRef
 from harness.model.guest import GuestRequest
 from harness.model.inventory import DisturbanceSpec
 from harness.model.outcome import Measurement, SubjectKind
@@ -54,7 +55,7 @@ def a_guest(called: str, /, *values: float | None, group="", gpu=GPUS[0], **chan
         request=GuestRequest(name=called, gpus=1),
         workloads=("pcie",),
         group=group,
-        devices=(gpu,),
+        cards=Cards(refs=(GpuRef(host=gpu, guest=gpu),)),
         started=True,
         results=tuple(a_result(value, **{"subject": str(gpu), **changes}) for value in values),
     )

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.model.evidence import Answer, GuestEvidence, Reference, ReferenceValue, WorkloadResult
+from harness.model.gpu import Cards, GpuRef
 from harness.model.guest import GuestRequest
 from harness.model.inventory import VirtualizationSpec
 from harness.model.outcome import Measurement, SubjectKind
@@ -41,7 +42,7 @@ def a_guest(*results: WorkloadResult) -> GuestEvidence:
         request=GuestRequest(name="g1", gpus=1),
         workloads=("tensor",),
         attach="bare",
-        devices=(GPU,),
+        cards=Cards(refs=(GpuRef(host=GPU, guest=GPU),), same=True),
         results=results,
     )
 

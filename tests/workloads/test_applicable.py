@@ -8,6 +8,7 @@ import pytest
 
 from harness.config.files import load_profile, load_skus
 from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.gpu import Cards, GpuRef
 from harness.model.guest import GuestRequest
 from harness.model.outcome import SubjectKind
 from harness.model.pci import PciAddress
@@ -127,7 +128,7 @@ def test_why_a_load_is_not_planned_follows_from_what_was_recorded(skus: dict[str
         request=GuestRequest(name="bare", gpus=0),
         workloads=("stream", "tensor"),
         attach="bare",
-        devices=(H200,),
+        cards=Cards(refs=(GpuRef(host=H200, guest=H200),), same=True),
     )
     evidence = Evidence(
         host="h",

@@ -77,7 +77,7 @@ def _coverage(case: Case, subject: Subject) -> CheckResult:
 
 
 def _unseen(subject: Subject, telemetry: GuestTelemetry) -> CheckResult:
-    shown = listing([f"{gpu.name} at {gpu.host_address or gpu.address}" for gpu in telemetry.gpus])
+    shown = listing([f"{gpu.name} at {gpu.place}" for gpu in telemetry.gpus])
     if any(gpu.host_address is None for gpu in telemetry.gpus):
         return error(
             f"nobody can say which GPU of the sampler is {subject.device}: it saw {shown}",
@@ -173,7 +173,7 @@ def _present(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     if "ResetRequired" in gpu.vanished:
         return failed(
-            f"{gpu.name} at {gpu.host_address} cannot be used before it is reset: {gpu.vanished}",
+            f"{gpu.name} at {gpu.place} cannot be used before it is reset: {gpu.vanished}",
             "look for the XID that says why in the kernel log of where it was used, reset the GPU and run "
             "the whole stage again; a second time means that the card goes out",
             Action.RESET_GPU,
@@ -181,7 +181,7 @@ def _present(case: Case, subject: Subject) -> CheckResult:
         )
     if gpu.vanished:
         return failed(
-            f"{gpu.name} at {gpu.host_address} stopped answering for good: {gpu.vanished}",
+            f"{gpu.name} at {gpu.place} stopped answering for good: {gpu.vanished}",
             "power the host off and on; look for XID 79 and PCIe errors in both kernel logs; reseat the card "
             "once, and replace it when it goes again under load",
             Action.REPLACE_GPU,

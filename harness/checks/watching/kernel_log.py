@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.checks.answers import (
     error,
@@ -137,7 +137,7 @@ def _kind(event: KernelEvent) -> tuple[object, ...]:
     """What decides a driver line's ruling: an Xid's code, on one GPU, whatever process it names; of all else
     (a fatal SXid has the code of one that is not) the words."""
     if event.family is Family.XID and event.code is not None:
-        return event.code, event.device
+        return event.code, event.place
     return (words(event.line)[:_TOLD_APART],)
 
 
@@ -246,7 +246,8 @@ def _guest_said(evidence: GuestEvidence) -> list[Told]:
 def _guest_log(case: Case, subject: Subject) -> CheckResult:
     evidence = guest(subject)
     log = evidence.telemetry.kernel if evidence.telemetry is not None else None
-    found = _beside(_guest_said(evidence), [(log, None)], _ruled(log, None))
+    said_last = [replace(each, event=each.event.on_host(evidence.cards)) for each in _guest_said(evidence)]
+    found = _beside(said_last, [(log, None)], _ruled(log, None))
     # What a guest's kernel said before nobody could read it any more was said all the same.
     if evidence.kernel_log is None and not any(not each.config for each in found):
         raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")

@@ -20,6 +20,7 @@ from harness.checks.watching import memory as telemetry_memory
 from harness.checks.watching import settings as telemetry_settings
 from harness.checks.watching import work as telemetry_work
 from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.gpu import Cards, GpuRef
 from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile, TelemetrySpec
 from harness.model.kernel_codes import KernelCodes
@@ -73,13 +74,13 @@ def judged(
 ) -> tuple[Outcome | None, str]:
     """What a check says of a card that goes through a case; no outcome where evidence is missing."""
     seen = summarize(
-        rehearsed(case), (LOAD,), TelemetrySpec(), guest="rehearsed", addresses=None, codes=codes
+        rehearsed(case), (LOAD,), TelemetrySpec(), guest="rehearsed", cards=Cards(same=True), codes=codes
     )
     guest = GuestEvidence(
         name="rehearsed",
         request=GuestRequest(name="rehearsed", gpus=1),
         workloads=(LOAD.workload,),
-        devices=(ADDRESS,),
+        cards=Cards(refs=(GpuRef(host=ADDRESS, guest=ADDRESS),), same=True),
         telemetry=seen,
     )
     evidence = Evidence(

@@ -137,7 +137,7 @@ def _holes(log: KernelLog, first: float | None, last: float | None) -> list[str]
 def _companion(event: KernelEvent, events: tuple[KernelEvent, ...]) -> KernelEvent | None:
     """What a line that only follows another comes with: on the same device, at about the same time."""
     for other in events:
-        if other.ruling is Ruling.LINK or (event.device and other.device and other.device != event.device):
+        if other.ruling is Ruling.LINK or (event.place and other.place and other.place != event.place):
             continue
         near = event.at is None or other.at is None or abs(event.at - other.at) <= COMPANION_SECONDS
         if near:
@@ -148,7 +148,7 @@ def _companion(event: KernelEvent, events: tuple[KernelEvent, ...]) -> KernelEve
 def _words(event: KernelEvent) -> str:
     code = "" if event.code is None else f" {event.code}"
     sub = "" if event.subcode is None else f".{event.subcode}"
-    place = f" on {event.device}" if event.device is not None else ""
+    place = f" on {event.place}" if event.place else ""
     mig = f" instance {event.instance}" if event.instance else ""
     meaning = f" ({event.meaning[:120]})" if event.meaning else ""
     name = "GPU off the bus" if event.family is Family.BUS else event.family.value.upper()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from harness.errors import ParseError
+from harness.model.gpu import Cards, ref_of
 from harness.model.pci import PciAddress
 from harness.model.placement import ObservedPlacement, PlacementPlan
 from harness.model.topology import HostFacts
@@ -38,6 +39,21 @@ def guest_devices(plan: PlacementPlan, observed: ObservedPlacement | None) -> tu
             )
         )
     return tuple(devices)
+
+
+def guest_cards(facts: HostFacts, plan: PlacementPlan, observed: ObservedPlacement) -> Cards:
+    """The handed-over functions by both sides' addresses: the identity that records carry from here on."""
+    seen = {device.host: device.guest for device in observed.gpus}
+    others = (address for gpu in plan.gpus for address in gpu.companions)
+    return Cards(
+        refs=tuple(ref_of(facts, gpu.host, seen.get(gpu.host)) for gpu in plan.gpus),
+        companions=tuple(ref_of(facts, address, seen.get(address)) for address in others),
+    )
+
+
+def machine_cards(facts: HostFacts, addresses: Iterable[PciAddress]) -> Cards:
+    """The GPUs of a machine on which the loads run themselves: both sides are one."""
+    return Cards(refs=tuple(ref_of(facts, address, address) for address in addresses), same=True)
 
 
 def bare_devices(facts: HostFacts, addresses: Iterable[PciAddress]) -> tuple[GuestDevice, ...]:

@@ -13,6 +13,7 @@ from harness.checks import CHECKS
 from harness.config.files import load_profile
 from harness.errors import ConfigError
 from harness.model.evidence import Evidence, GuestEvidence
+from harness.model.gpu import with_nvml
 from harness.model.guest import GuestRequest
 from harness.model.inventory import Profile
 from harness.model.outcome import Outcome, Verdict
@@ -25,6 +26,7 @@ from harness.placement.domain.write import render
 from harness.placement.planner import plan
 from harness.plugin.demand import choose_guests, choose_profile
 from harness.record.judge import finish, rejudge
+from harness.stages.guest.devices import guest_cards
 from reports import render_all
 from tests.faults import clean
 from tests.faults.landed import landed
@@ -90,6 +92,8 @@ def guest(
     given = decided.gpus[0].host
     assert f'slot="{given.device:#04x}"' in xml
     assert f'function="{given.function:#x}"' in xml
+    telemetry = clean.watched.guest(name, ("device",), tuple(gpu.host for gpu in decided.gpus))
+    told = tuple(gpu.gpu for gpu in telemetry.gpus if gpu.gpu is not None)
     seen = replace(landed(decided), at=1000.0, state="running")
     evidence = GuestEvidence(
         name=name,
@@ -98,14 +102,15 @@ def guest(
         attach=MODE.name,
         group=group,
         plan=decided,
+        cards=with_nvml(guest_cards(facts, decided, seen), told),
         domain_xml=f"domain/{name}.xml",
         started=True,
         reached=True,
         boot_seconds=42.0,
         observed=seen,
         looks=tuple(replace(look, observed=replace(seen, at=look.at)) for look in clean.looks(decided)),
-        results=(clean.result(name, "device", 0),),
-        telemetry=clean.watched.guest(name, ("device",), tuple(gpu.host for gpu in decided.gpus)),
+        results=(clean.result(name, "device", ()),),
+        telemetry=telemetry,
         release=clean.release(name, decided),
         kernel_log=("Linux version 6.1.0",),
     )
