@@ -13,6 +13,8 @@ from tests.gates.source import imports, modules, tree
 NAMED = {
     "harness.model.guest": "the one default, of profiles that name no mode",
     "harness.facts.tree": "the prefix of the kernel's VFIO modules, not a mode",
+    "harness.telemetry.kernel.forms_gpu": "what those modules write before their lines",
+    "harness.telemetry.host.table": "a part of the paths of VFIO's device files",
     "harness.commands.compare": "a key of its JSON, which outsiders read: the reference run",
 }
 """Modules that name a mode, and why."""
