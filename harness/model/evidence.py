@@ -184,7 +184,7 @@ class GuestEvidence:
         """Its GPUs by their addresses on the candidate host: those of its plan, or the machine's own."""
         if self.plan is not None:
             return tuple(gpu.host for gpu in self.plan.gpus)
-        return tuple(ref.host for ref in self.cards.refs)
+        return tuple(ref.host for ref in self.cards.refs) if self.cards.same else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

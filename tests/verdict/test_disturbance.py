@@ -55,7 +55,7 @@ def a_guest(called: str, /, *values: float | None, group="", gpu=GPUS[0], **chan
         request=GuestRequest(name=called, gpus=1),
         workloads=("pcie",),
         group=group,
-        cards=Cards(refs=(GpuRef(host=gpu, guest=gpu),)),
+        cards=Cards(refs=(GpuRef(host=gpu, guest=gpu),), same=True),
         started=True,
         results=tuple(a_result(value, **{"subject": str(gpu), **changes}) for value in values),
     )
