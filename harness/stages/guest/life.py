@@ -253,7 +253,7 @@ def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
     if plan is None or connection is None:
         raise Stopped
     with recorded(context.recorder, "burn", subject=guest.name):
-        devices = guest_devices(plan, guest.observed)
+        devices = guest_devices(guest.cards, guest.observed)
         guest.burnt = task = _burn(guest, plan, devices, workloads)
         watch = Watch(
             run=context.run,

@@ -28,7 +28,7 @@ from harness.plugin.demand import choose_guests, choose_profile
 from harness.record.judge import finish, rejudge
 from harness.stages.guest.devices import guest_cards
 from reports import render_all
-from tests.faults import clean
+from tests.faults import clean, clean_telemetry
 from tests.faults.landed import landed
 from tests.record.replay import begin, replay
 
@@ -92,7 +92,7 @@ def guest(
     given = decided.gpus[0].host
     assert f'slot="{given.device:#04x}"' in xml
     assert f'function="{given.function:#x}"' in xml
-    telemetry = clean.watched.guest(name, ("device",), tuple(gpu.host for gpu in decided.gpus))
+    telemetry = clean_telemetry.guest(name, ("device",), tuple(gpu.host for gpu in decided.gpus))
     told = tuple(gpu.gpu for gpu in telemetry.gpus if gpu.gpu is not None)
     seen = replace(landed(decided), at=1000.0, state="running")
     evidence = GuestEvidence(
@@ -126,7 +126,7 @@ def the_run(facts: HostFacts, profile: Profile) -> Evidence:
     given = (*decided.hostdevs, *other.hostdevs)
     names = (first.name, second.name)
     ports = tuple(d.address for d in facts.pci_devices if d.class_code == "060400")
-    watched = clean.watched.host(given, ports, used, names)
+    watched = clean_telemetry.host(given, ports, used, names)
     return replace(
         clean.evidence(),
         facts=facts,
