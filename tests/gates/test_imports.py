@@ -10,6 +10,7 @@ LEVELS: dict[str, int] = {
     "harness.model": 0,
     "harness.errors": 0,
     "harness.cleanups": 0,
+    "harness.polling": 0,
     "harness.ports": 0,
     "harness.serial": 0,
     "harness.regular": 0,

@@ -18,6 +18,7 @@ from pathlib import Path
 from harness.checks.guest.death import RULES
 from harness.errors import GuestDied, HarnessError
 from harness.model.death import GuestDeath
+from harness.polling import wait_for
 from harness.ports import Clock, Transport
 from harness.regular import open_regular
 from harness.scripts.protocol import new_nonce
@@ -234,11 +235,13 @@ class Pulse:
         uptime = self._reader.uptime
         qemu_log = ""
         if vitals.gone:
-            until = self._clock.monotonic() + _WORDS_SECONDS
-            qemu_log = self._said("guest-qemu-log", _QEMU_LOG, guest.place.domain)
-            while "shutting down" not in qemu_log and self._clock.monotonic() < until:
-                self._clock.sleep(1.0)
+
+            def ended() -> bool | None:
+                nonlocal qemu_log
                 qemu_log = self._said("guest-qemu-log", _QEMU_LOG, guest.place.domain)
+                return "shutting down" in qemu_log or None
+
+            wait_for(ended, seconds=_WORDS_SECONDS, every=1.0, clock=self._clock)
         return Witnesses(
             console=serial_log(self._transport, guest.place) or vitals.console,
             qemu_log=qemu_log,
