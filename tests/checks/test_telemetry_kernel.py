@@ -166,7 +166,7 @@ def test_the_drivers_lines_are_judged_once_where_the_log_was_followed() -> None:
     evidence: Evidence = clean.evidence()
     guest = evidence.guests[0]
     told = replace(evidence, guests=(replace(guest, kernel_log=(BUS,)), *evidence.guests[1:]))
-    noted = _guest_log(told, events=(xid(79, Ruling.NOTE),))
+    noted = _guest_log(told, events=(xid(79, Ruling.NOTE).on_host(guest.cards),))
     assert judged("guest.kernel_log", noted)[0] is PASS
     unfollowed = _guest_log(told, followed_from=None, followed_to=None)
     assert judged("guest.kernel_log", unfollowed)[0] is FAIL
@@ -294,10 +294,11 @@ def test_the_drivers_lines_from_after_its_follower_are_the_kernel_logs() -> None
     assert judged("guest.gpu_errors", told)[0] is PASS
     assert judged("guest.kernel_log", told)[0] is FAIL
     again = replace(evidence, guests=(replace(guest, kernel_log=(BUS, BUS + " pid=7")), *evidence.guests[1:]))
-    event = xid(79, Ruling.NOTE, line=BUS)
+    event = xid(79, Ruling.NOTE, line=BUS).on_host(guest.cards)
     assert judged("guest.kernel_log", _guest_log(again, events=(event,)))[0] is PASS
     for other in (xid(78, Ruling.NOTE), xid(79, Ruling.NOTE, device=OTHER)):
-        assert judged("guest.kernel_log", _guest_log(again, events=(other,)))[0] is FAIL
+        seen = _guest_log(again, events=(other.on_host(guest.cards),))
+        assert judged("guest.kernel_log", seen)[0] is FAIL
 
 
 def test_a_fatal_sxid_after_its_follower_is_not_ruled_by_one_that_was_not_fatal() -> None:
