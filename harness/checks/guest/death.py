@@ -171,7 +171,7 @@ CHECKS = (
         why="A guest that dies under load takes its tenant's work with it; who killed it decides what to do.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_alive,
     ),
 )

@@ -144,7 +144,7 @@ CHECKS = (
         why="A guest that is moved, paused or shrunk in mid-run is not the one that its loads are told of.",
         scope=Scope.GUEST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_kept,
     ),
 )

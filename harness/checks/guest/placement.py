@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from harness.checks.answers import failed, guest, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, Judge, MissingEvidence, Phase, Scope, Subject
+from harness.model.attachment import Observable
 from harness.model.evidence import GuestEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.placement import Difference, ObservedPlacement, PlacementPlan
@@ -161,7 +162,7 @@ CHECKS = (
         why="A host that cannot place a guest NUMA-locally cannot be rented in that size.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_plan,
     ),
     Check(
@@ -170,7 +171,7 @@ CHECKS = (
         why="libvirt accepts overlapping bus ranges, shared CPUs and absent nodes; guests then lose devices.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_xml,
     ),
     Check(
@@ -179,7 +180,7 @@ CHECKS = (
         why="A vCPU that may move, or an emulator thread on a vCPU's core, costs the tenant time at random.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_judge(
             _threads,
             ("threads",),
@@ -194,7 +195,7 @@ CHECKS = (
         why="vhost and KVM's own threads run on any core when nobody confines them.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_judge(
             _kernel_threads,
             ("threads",),
@@ -209,7 +210,7 @@ CHECKS = (
         why="Remote memory halves bandwidth to the GPU, and nobody sees it in the guest.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_judge(
             _memory,
             ("memory",),
@@ -224,7 +225,7 @@ CHECKS = (
         why="Software in the guest pins itself by what the guest's kernel says.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_judge(
             _topology,
             ("guest", "devices"),
@@ -239,7 +240,7 @@ CHECKS = (
         why="Order of enumeration proves nothing: each layer must name the same device.",
         scope=Scope.GUEST_GPU,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_judge(
             _devices,
             ("devices", "guest"),

@@ -145,7 +145,7 @@ CHECKS = (
         why="A device that a guest breaks for the host is lost until somebody notices.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_devices,
     ),
     Check(
@@ -154,7 +154,7 @@ CHECKS = (
         why="Leaked pages make a later guest fail to start.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_memory,
     ),
     Check(
@@ -163,7 +163,7 @@ CHECKS = (
         why="Left-over processes and claims hold devices; left-over files fill disks.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_leftovers,
     ),
     Check(
@@ -172,7 +172,7 @@ CHECKS = (
         why="A guest that must be killed leaves its device in the middle of its work.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_orderly,
     ),
 )

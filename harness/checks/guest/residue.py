@@ -53,7 +53,7 @@ CHECKS = (
         why="Nothing scrubs a GPU between two tenants unless somebody sees to it.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_residue,
     ),
 )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, seen
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts, IommuGroup, PciDevice
-from harness.placement.gpus import is_bridge, select_gpus
-
-VFIO_DRIVERS = ("vfio-pci", "nvgrace_gpu_vfio_pci", "mlx5_vfio_pci", "xe_vfio_pci")
-"""Drivers that hand a function to a guest: ``vfio-pci`` and the kernel's variant drivers."""
+from harness.placement.gpus import is_bridge
+from harness.placement.virtual import VFIO_DRIVERS
 
 
 def iommu_kind(facts: HostFacts) -> str:
@@ -153,7 +152,7 @@ def _isolated(case: Case, subject: Subject) -> CheckResult:
     group = _group_of(facts, device)
     if group is None:
         raise MissingEvidence("the GPU is in no IOMMU group")
-    gpus = [d.address for d in select_gpus(facts, case.host.placement.selector)]
+    gpus = [d.address for d in case.gpus(facts)]
     others = [a for a in gpus if a in group.devices and a.slot != device.address.slot]
     owners = _takers_of_a_part(case, group)
     evidence = (seen(case, f"iommu.groups[{group.id}].devices", listing(group.devices)),)
@@ -197,7 +196,7 @@ CHECKS = (
         why="Without it a guest's device can write to any memory of the host.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_live,
     ),
     Check(
@@ -206,7 +205,7 @@ CHECKS = (
         why="Without remapping a guest can inject interrupts into the host or its neighbours.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_remapping,
     ),
     Check(
@@ -215,7 +214,7 @@ CHECKS = (
         why="An ACS override splits groups on paper only: peers can still reach each other's memory.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_acs_override,
     ),
     Check(
@@ -224,7 +223,7 @@ CHECKS = (
         why="The kernel refuses a group of which the host still drives a part.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_viable,
     ),
     Check(
@@ -233,7 +232,7 @@ CHECKS = (
         why="Devices of one group can reach each other, so they must not serve two tenants.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_isolated,
     ),
 )

@@ -92,7 +92,7 @@ CHECKS = (
         why="A guest cell is bound to its node; pages free elsewhere do not help it.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_hugepages,
     ),
 )

@@ -56,7 +56,7 @@ CHECKS = (
         why="Each is found out anyway when the first guest fails to start, only later and less clearly.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_services,
     ),
 )

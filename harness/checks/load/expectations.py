@@ -10,7 +10,9 @@ from harness.checks.answers import error, failed, gpu, guest, listing, ok, why_n
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.links import generation_of, seen_by_host
 from harness.checks.watching.watched import at, card
+from harness.model.attachment import Observable
 from harness.model.evidence import WorkloadResult
+from harness.model.gpu import GpuRef
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.sku import Floor, Sku, describing
@@ -45,12 +47,11 @@ def _seen(subject: Subject) -> str:
         if one.host_address == subject.device:
             memory = f", {one.memory_bytes / (1 << 30):.1f} GiB" if one.memory_bytes else ""
             parts.append(f"NVML calls it {one.name!r}{memory}")
-    where = evidence.inside.get(subject.device) if subject.device is not None else None
     parts += [
         f"{m.name} {m.value:g} {m.unit}"
         for result in evidence.results
         for m in result.measurements
-        if m.value is not None and m.name in FIGURE_OF and m.subject == str(where)
+        if m.value is not None and m.name in FIGURE_OF and m.subject == str(subject.device)
     ]
     return "; ".join(parts) or "nothing was measured on it"
 
@@ -159,7 +160,7 @@ def _expected(case: Case, subject: Subject) -> CheckResult:
             seen = _seen(replace(subject, device=host))
             found.vacuous.append(f"the model of {host} is not known, so it is held to nothing ({seen})")
         else:
-            _hold(case, done, sku, (host, evidence.inside.get(host)), found)
+            _hold(case, done, sku, evidence.cards.of(host) or GpuRef(host=host), found)
     return _said(found, workload, files)
 
 
@@ -167,23 +168,20 @@ def _hold(
     case: Case,
     done: tuple[WorkloadResult, ...],
     sku: Sku,
-    addresses: tuple[PciAddress, PciAddress | None],
+    card: GpuRef,
     found: _Findings,
 ) -> None:
-    """One GPU's measurements of one workload against its model's floors.
-
-    ``addresses``: its own on the host, and where the loads see it.
-    """
-    workload, (host, where) = done[0].workload, addresses
+    """One GPU's measurements of one workload against its model's floors."""
+    workload, host = done[0].workload, card.host
     floors = {name: floor for name, floor in sku.floors.items() if of_workload(name, workload)}
     if floors and engine_of(case.profile, workload) == "cpu":
         named = listing(list(floors))
         found.blank.append(f"{named}: {workload} ran on the processor, and {sku.title} has floors")
         return
-    if floors and where is None:
+    if floors and card.guest is None:
         found.blank.append(f"{workload}: nobody knows where the guest sees its {sku.title}")
         return
-    mine = [m for r in done for m in r.measurements if r.engine != "cpu" and m.subject == str(where)]
+    mine = [m for r in done for m in r.measurements if r.engine != "cpu" and m.subject == str(host)]
     found.unknown |= {
         f"{m.name} ({m.value:g} {m.unit})"
         for m in mine
@@ -193,10 +191,10 @@ def _hold(
     placed = _in_its_slot(case, sku)
     for name, floor in floors.items():
         matching = [m for m in mine if m.name == name]
-        without = sorted({r.round for r in done if not _measured(r, name, where)})
+        without = sorted({r.round for r in done if not _measured(r, name, host)})
         if without:
             which = f" in rounds {listing(without)}" if matching else ""
-            found.vacuous.append(f"the floor of {name} of {sku.name} met no measurement of {where}{which}")
+            found.vacuous.append(f"the floor of {name} of {sku.name} met no measurement of {host}{which}")
         for measurement in matching:
             if _contradicted(case, host, placed, measurement):
                 found.blank.append(
@@ -233,9 +231,9 @@ def _contradicted(case: Case, host: PciAddress, sku: Sku, measurement: Measureme
     return measurement.value < own.value and seen_by_host(case, host, due[0] or 0.0, due[1] or 0.0)
 
 
-def _measured(result: WorkloadResult, name: str, where: PciAddress | None) -> bool:
+def _measured(result: WorkloadResult, name: str, host: PciAddress) -> bool:
     """Whether this round of the workload measured it on that GPU."""
-    said = any(m.name == name and m.subject == str(where) for m in result.measurements)
+    said = any(m.name == name and m.subject == str(host) for m in result.measurements)
     return said and result.engine != "cpu"
 
 
@@ -314,6 +312,7 @@ CHECKS = (
         why="A number that can be held to nothing says nothing: an unknown model never passes.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_model_known,
     ),
     Check(
@@ -322,6 +321,7 @@ CHECKS = (
         why="Disabled memory and mislabelled boards are sold and rented as whole ones.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_memory_size,
     ),
     Check(

@@ -7,6 +7,7 @@ import re
 from harness.checks.answers import error, failed, guest, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.watched import at, card, genuine, matching, recorded, span, values
+from harness.model.attachment import Observable
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry, LoadWindow
@@ -76,7 +77,7 @@ def _coverage(case: Case, subject: Subject) -> CheckResult:
 
 
 def _unseen(subject: Subject, telemetry: GuestTelemetry) -> CheckResult:
-    shown = listing([f"{gpu.name} at {gpu.host_address or gpu.address}" for gpu in telemetry.gpus])
+    shown = listing([f"{gpu.name} at {gpu.place}" for gpu in telemetry.gpus])
     if any(gpu.host_address is None for gpu in telemetry.gpus):
         return error(
             f"nobody can say which GPU of the sampler is {subject.device}: it saw {shown}",
@@ -172,7 +173,7 @@ def _present(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     if "ResetRequired" in gpu.vanished:
         return failed(
-            f"{gpu.name} at {gpu.host_address} cannot be used before it is reset: {gpu.vanished}",
+            f"{gpu.name} at {gpu.place} cannot be used before it is reset: {gpu.vanished}",
             "look for the XID that says why in the kernel log of where it was used, reset the GPU and run "
             "the whole stage again; a second time means that the card goes out",
             Action.RESET_GPU,
@@ -180,7 +181,7 @@ def _present(case: Case, subject: Subject) -> CheckResult:
         )
     if gpu.vanished:
         return failed(
-            f"{gpu.name} at {gpu.host_address} stopped answering for good: {gpu.vanished}",
+            f"{gpu.name} at {gpu.place} stopped answering for good: {gpu.vanished}",
             "power the host off and on; look for XID 79 and PCIe errors in both kernel logs; reseat the card "
             "once, and replace it when it goes again under load",
             Action.REPLACE_GPU,
@@ -284,6 +285,7 @@ CHECKS = (
         why="Telemetry that was lost looks like a healthy card.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_coverage,
     ),
     Check(
@@ -292,6 +294,7 @@ CHECKS = (
         why="A card that falls off the bus takes its error counters with it.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_present,
     ),
     Check(
@@ -300,6 +303,7 @@ CHECKS = (
         why="A frozen sensor reports the last good value for ever.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_alive,
     ),
 )

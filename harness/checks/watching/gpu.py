@@ -17,6 +17,7 @@ from harness.checks.watching.watched import (
     stated,
     values,
 )
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.telemetry import GpuTelemetry, Stretch
 
@@ -298,6 +299,7 @@ CHECKS = (
         why="A throttled card gives right answers at half its speed.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_clock_reasons,
     ),
     Check(
@@ -306,6 +308,7 @@ CHECKS = (
         why="Bad paste or a dead fan shows under load first, and ends in corrupted results.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_temperature,
     ),
     Check(
@@ -314,6 +317,7 @@ CHECKS = (
         why="A limit that somebody left lowered costs every tenant speed without an error.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_power,
     ),
     Check(
@@ -322,6 +326,7 @@ CHECKS = (
         why="A forgotten process takes memory and time, and the card is blamed for it.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_foreign_processes,
     ),
     Check(
@@ -330,6 +335,7 @@ CHECKS = (
         why="With ECC off there is more memory and no counter: nothing reports a bad cell.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_ecc_mode,
     ),
     Check(
@@ -338,6 +344,7 @@ CHECKS = (
         why="MIG that somebody left on outlives the guest: the next tenant gets a slice and pays for a GPU.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_mig_mode,
     ),
 )

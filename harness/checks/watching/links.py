@@ -7,6 +7,7 @@ import math
 from harness.checks.answers import failed, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.watched import at, card, counted, limit, span, stated, trusted, values
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry
@@ -274,6 +275,7 @@ CHECKS = (
         why="An idle link looks slow on every card; only under load does a marginal one show.",
         scope=Scope.GUEST_GPU,
         phase=Phase.AFTERWARDS,
+        needs=(Observable.CARD,),
         judge=_pcie,
     ),
     Check(
@@ -282,6 +284,7 @@ CHECKS = (
         why="A lost link halves what GPUs exchange, and nothing else notices.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_nvlink,
     ),
 )

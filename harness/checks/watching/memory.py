@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.checks.answers import failed, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.watched import at, at_any_time, card, counted, span, stated, trusted, values
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import GpuTelemetry
 
@@ -190,6 +191,7 @@ CHECKS = (
         why="An uncorrected error is a wrong result or a killed job, and comes again.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_ecc_errors,
     ),
     Check(
@@ -198,6 +200,7 @@ CHECKS = (
         why="A card that has used up its spare rows fails at the next bad cell, in a tenant's hands.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_retired_memory,
     ),
 )

@@ -16,6 +16,7 @@ from harness.checks.watching.drift import clocks, drifting, measured, rates, slo
 from harness.checks.watching.idle import LEAST_PEERS, idle
 from harness.checks.watching.parts import FELL_SHARE, FREE_TIME, LEAST_SECONDS, Finding, length, median, track
 from harness.checks.watching.watched import at, believed, card, limit, values
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, Slice
 
@@ -213,6 +214,7 @@ CHECKS = (
         why="A card that idles, or slows down without a word, still gives right answers.",
         scope=Scope.GUEST_GPU,
         phase=Phase.AFTERWARDS,
+        needs=(Observable.CARD,),
         judge=_work,
     ),
 )
