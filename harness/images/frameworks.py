@@ -14,7 +14,7 @@ from pathlib import Path
 from harness.errors import ImageError
 from harness.images import cache
 from harness.images.processes import require_tool, run_logged
-from harness.workloads import tensorflow_library
+from harness.workloads.tensor import tensorflow_library
 
 LOCKS = {"cpu": "tensorflow-cpu.txt", "cuda": "tensorflow-cuda.txt"}
 """Kind to the lock file in ``guest_files``: every package with its version and hashes.

@@ -21,10 +21,10 @@ from harness.stages.host_state import run_directory
 from harness.stages.readiness import refuse_foreign_domains
 from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.standin import scenario_text
-from harness.workloads import Place, workload
 from harness.workloads.applicable import absence, models
-from harness.workloads.base import NVIDIA
-from harness.workloads.mix import loads_of, parameters_in_mix
+from harness.workloads.base import NVIDIA, Place
+from harness.workloads.mix.loads import loads_of, parameters_in_mix
+from harness.workloads.registry import workload
 
 MACHINE = PciAddress(0, 0, 0, 0)
 """The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare

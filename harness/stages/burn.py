@@ -16,23 +16,14 @@ from harness.ports import Clock, CommandResult, Transport
 from harness.record.recorder import Recorder
 from harness.stages.boundary import stage_error
 from harness.stages.midway import Midway
-from harness.workloads import (
-    WORKLOADS,
-    GuestDevice,
-    Job,
-    Place,
-    Scalar,
-    Workload,
-    device,
-    install,
-    judge,
-    payload_tar,
-    residue,
-    runs,
-    workload,
-)
+from harness.workloads import runs
 from harness.workloads.applicable import fitted
-from harness.workloads.base import gpus
+from harness.workloads.base import GuestDevice, Job, Place, Scalar, Workload, gpus
+from harness.workloads.device import answers as device
+from harness.workloads.device import remanence as residue
+from harness.workloads.files import install, payload_tar
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
 
 _SLICE_SECONDS = 20
 """How long one wait may block in the guest: progress is shown in between."""

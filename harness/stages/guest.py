@@ -30,8 +30,8 @@ from harness.stages.pulse import Pulse, died
 from harness.stages.watch import NvmlStandin, Watch, watched
 from harness.telemetry.host_grounds import GuestWindow
 from harness.telemetry.standin import scenario_text
-from harness.workloads import GuestDevice
 from harness.workloads.applicable import absence, models
+from harness.workloads.base import GuestDevice
 
 MOST_LINES, LONGEST_LINE = 1000, 4096
 """What is kept of a guest's kernel log. A guest that does as it is told sends 400 lines of 1000 bytes."""

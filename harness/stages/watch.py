@@ -24,7 +24,8 @@ from harness.stages.following import Following, StreamingTransport
 from harness.telemetry.gaps import windows
 from harness.telemetry.spool import read_spool
 from harness.telemetry.spool_lines import Spool
-from harness.workloads import Job, Place, runs
+from harness.workloads import runs
+from harness.workloads.base import Job, Place
 
 _START_SECONDS = 45
 """How long the sampler may take until it has asked NVML: on an emulated guest Python alone takes seconds."""

@@ -14,13 +14,11 @@ from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku, describing
 from harness.model.topology import HostFacts
-from harness.workloads.base import NVIDIA, Scalar
-from harness.workloads.mix import loads_of, parameters_in_mix
+from harness.workloads.base import NVIDIA, Job
+from harness.workloads.mix.loads import loads_of, parameters_in_mix
+from harness.workloads.registry import spec
+from harness.workloads.spec import Scalar
 
-DEMANDS: dict[str, tuple[str, ...]] = {"transcode": ("nvenc", "nvdec"), "stream": ("nvenc",)}
-"""Workload to the engines without all of which it has nothing to run on; others need what every GPU has."""
-LEAST_GPUS: dict[str, int] = {"p2p": 2}
-"""Workload to the number of NVIDIA GPUs that it needs to have anything to do."""
 _NAMES = {"nvenc": "NVENC", "nvdec": "NVDEC", "nvjpeg": "NVJPEG", "rt": "ray tracing"}
 
 
@@ -31,7 +29,7 @@ def absent(workload: str, skus: Sequence[Sku | None], *, engine: str = "auto") -
     models is spared only when all of them lack the engine. ``engine`` is the workload's parameter: with
     ``cpu`` the load is meant for the processor, which has no such limits.
     """
-    demanded = DEMANDS.get(workload, ())
+    demanded = spec(workload).engines
     models = [sku for sku in skus if sku is not None]
     if not demanded or engine == "cpu" or not models or len(models) != len(skus):
         return ""
@@ -89,7 +87,7 @@ def too_few(
     A device that the facts do not know counts as a GPU, and so does one that was ``requested`` and not found:
     what is unknown is demanded as usual.
     """
-    least = LEAST_GPUS.get(workload, 0)
+    least = spec(workload).least_gpus
     seen = [facts.device(address) if facts is not None else None for address in devices]
     count = sum(1 for device in seen if device is None or device.vendor == NVIDIA)
     count += max(0, requested - len(seen))
@@ -127,3 +125,8 @@ def absence(
         return few or absent(workload, found, engine=engine_of(profile, workload))
 
     return why
+
+
+def applies(workload: str, job: Job) -> bool:
+    """Whether the guest has what the workload is about: devices handed over, where it is about them."""
+    return not spec(workload).needs_devices or any(not device.companion for device in job.devices)

@@ -17,7 +17,6 @@ from harness.config import list_names, load_host, load_profile, load_standin, lo
 from harness.model.inventory import HostFile
 from harness.model.outcome import Verdict
 from harness.model.pci import PciAddress
-from harness.workloads import WORKLOADS
 from reports import RENDERERS
 from tests.cli.commands import command_names, options_of
 from tests.docs.checks_page import PAGE, page

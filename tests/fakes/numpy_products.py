@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.payload import tensor_numbers as numbers
+from harness.workloads.tensor.payload import numbers
 
 KINDS = {"fp64": np.float64, "fp32": np.float32, "fp16": np.float16}
 

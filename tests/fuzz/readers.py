@@ -44,8 +44,9 @@ from harness.telemetry.kernel_log import read_kernel
 from harness.telemetry.kernel_text import kmsg_record, printed_line
 from harness.telemetry.spool import read_spool
 from harness.telemetry.summary import summarize
-from harness.workloads import WORKLOADS, GuestDevice, Job, runs
-from harness.workloads.hashcat import read_benchmark, read_find, read_status
+from harness.workloads import runs
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.hashing.hashcat import read_benchmark, read_find, read_status
 from reports import RENDERERS
 from tests.faults import clean
 from tests.telemetry import spools

@@ -170,6 +170,5 @@ def test_every_reader_has_the_boundary(name: str) -> None:
 
 
 def test_every_workload_is_fuzzed() -> None:
-    from harness.workloads import WORKLOADS
 
     assert {f"workload-{each.name}" for each in WORKLOADS} <= {reader.name for reader in READERS}

@@ -11,8 +11,7 @@ from harness.checks import CHECKS
 from harness.config import list_names, load_host, load_lab, load_profile, load_waivers
 from harness.model.inventory import Profile
 from harness.model.outcome import Severity, SubjectKind
-from harness.workloads import WORKLOADS
-from harness.workloads.mix import loads_of, parameters_in_mix
+from harness.workloads.mix.loads import loads_of, parameters_in_mix
 from tests.gates.test_registries import WITH_NEIGHBOURS
 
 

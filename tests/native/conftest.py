@@ -16,7 +16,9 @@ import pytest
 from harness.model.evidence import WorkloadResult
 from harness.model.pci import PciAddress
 from harness.model.standin import StandinScenario, StandinSeries
-from harness.workloads import GuestDevice, Job, Place, judge, workload
+from harness.workloads.base import GuestDevice, Job, Place
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
 from tests.native import fake
 from tests.native.nvml import build
 from tests.native.played import Play, Played

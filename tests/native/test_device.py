@@ -14,7 +14,8 @@ from harness.images.guest import PYTHON_DIR
 from harness.images.standin import pynvml_file
 from harness.model.evidence import WorkloadResult
 from harness.model.standin import StandinCard, StandinScenario
-from harness.workloads import Job, Place, workload
+from harness.workloads.base import Job, Place
+from harness.workloads.registry import workload
 from tests.native import nvml
 from tests.native.conftest import Ran, gpu, judged, wrong
 from tests.native.ptx import SHIPPED

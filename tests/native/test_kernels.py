@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.workloads import memory_patterns, payload_files
+from harness.workloads.files import payload_files
+from harness.workloads.vram import memory_patterns
 from tests.native import ptx
 from tests.native.fake import SOURCE, compiler
 from tests.skips import LICENCE

@@ -12,7 +12,7 @@ import pytest
 
 from harness.errors import WorkloadError
 from harness.model.standin import StandinCard, StandinScenario
-from harness.workloads import workload
+from harness.workloads.registry import workload
 from tests.native import fake, nvml
 from tests.native.conftest import A, B, C, Ran, judged, wrong
 from tests.native.ptx import SHIPPED

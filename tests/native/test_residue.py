@@ -20,8 +20,10 @@ from harness.errors import ParseError
 from harness.images.standin import pynvml_file
 from harness.model.evidence import ResidueTrial
 from harness.model.standin import StandinCard, StandinScenario
-from harness.payload import leave
-from harness.workloads import Job, Place, device, residue
+from harness.workloads.base import Job, Place
+from harness.workloads.device import answers as device
+from harness.workloads.device import remanence as residue
+from harness.workloads.device.payload import canary as leave
 from tests.native import fake, nvml
 from tests.native.conftest import Ran, gpu, judged, wrong
 from tests.native.ptx import SHIPPED

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.model.standin import StandinCard, StandinScenario
-from harness.workloads import vram
+from harness.workloads.vram import answers as vram
 from tests.native import fake, nvml
 from tests.native.conftest import A, B, Ran, judged, wrong
 from tests.native.ptx import SHIPPED

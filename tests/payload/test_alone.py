@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import harness.payload
-from harness.workloads import Place, install, payload_files, payload_tar
-from harness.workloads.transcode_source import REFERENCES
+from harness.workloads.base import Place
+from harness.workloads.files import install, payload_files, payload_tar
+from harness.workloads.transcode.golden import REFERENCES
 
 FOLDER = Path(next(iter(harness.payload.__path__)))
 SCRIPTS = sorted(p for p in FOLDER.glob("*.py") if p.name != "__init__.py")

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.payload import device_nvidia
-from harness.payload.device_edu import BLOCK, Edu, Unable, keystream, residue, tenant_pattern
-from harness.payload.device_job import exerciser
+from harness.workloads.device.payload.edu import BLOCK, Edu, Unable, keystream, residue, tenant_pattern
+from harness.workloads.device.payload.job import exerciser
 
 JOB = {
     "liveness": 0x12345678, "run_key": "run2-g1", "factorials": [5, 12, 20], "dma_rounds": 2, "interrupts": 9,

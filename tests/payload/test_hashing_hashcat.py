@@ -21,7 +21,8 @@ import harness.payload
 from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, Place, workload
+from harness.workloads.base import GuestDevice, Job, Place
+from harness.workloads.registry import workload
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
 CASES = Path(__file__).parents[1] / "workloads" / "cases"

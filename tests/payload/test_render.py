@@ -21,7 +21,10 @@ import harness.payload
 from harness.model.evidence import WorkloadResult
 from harness.model.pci import PciAddress
 from harness.payload import bounded
-from harness.workloads import GuestDevice, Job, Place, collect, judge, start, wait, workload
+from harness.workloads.base import GuestDevice, Job, Place
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
+from harness.workloads.runs import collect, start, wait
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
 SYSTEM = "/usr/lib/python3/dist-packages"

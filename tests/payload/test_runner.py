@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import harness.payload
-from harness.workloads import Job, Place, collect, parse_collected, parse_status, start, stop, wait
+from harness.workloads.base import Job, Place
+from harness.workloads.runs import collect, parse_collected, parse_status, start, stop, wait
 from tests.processes import wait_gone
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))

@@ -26,19 +26,12 @@ import pytest
 import harness.payload
 from harness.model.evidence import WorkloadResult
 from harness.model.pci import PciAddress
-from harness.workloads import (
-    GuestDevice,
-    Job,
-    Place,
-    collect,
-    judge,
-    render_golden,
-    start,
-    stop,
-    stream_golden,
-    wait,
-    workload,
-)
+from harness.workloads.base import GuestDevice, Job, Place
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
+from harness.workloads.render import golden as render_golden
+from harness.workloads.runs import collect, start, stop, wait
+from harness.workloads.stream import golden as stream_golden
 from tests.native import fake
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))

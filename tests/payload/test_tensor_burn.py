@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.payload import tensor_burn, tensor_numbers
-from harness.workloads.tensor_reference import residual_bound
+from harness.workloads.tensor.payload import burn as tensor_burn
+from harness.workloads.tensor.payload import numbers as tensor_numbers
+from harness.workloads.tensor.reference import residual_bound
 from tests.fakes.numpy_products import NumpyProducts
 
 JOB = {

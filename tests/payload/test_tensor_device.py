@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import harness.payload
-from harness.payload import tensor_device
+from harness.workloads.tensor.payload import device as tensor_device
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
 INNOCENT = [

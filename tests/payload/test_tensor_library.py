@@ -14,7 +14,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import harness.payload
-from harness.payload import tensor_library, tf_lean
+from harness.workloads.tensor.payload import library as tensor_library
+from harness.workloads.tensor.payload import tf_lean
 from tests.skips import LICENCE
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))

@@ -7,8 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from harness.payload import tensor_numbers, tensor_train
-from harness.workloads import tensor, tensor_reference
+from harness.workloads.tensor import answers as tensor
+from harness.workloads.tensor import reference as tensor_reference
+from harness.workloads.tensor.payload import numbers as tensor_numbers
+from harness.workloads.tensor.payload import training as tensor_train
 
 PRECISIONS = tuple(tensor_numbers.PRECISIONS)
 

@@ -14,7 +14,8 @@ import pytest
 import harness.payload
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, Parsed, Place, workload
+from harness.workloads.base import GuestDevice, Job, Parsed, Place
+from harness.workloads.registry import workload
 from tests.frameworks import tensorflow
 from tests.skips import LICENCE
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import harness.payload
-from harness.payload.tensorflow_pages import ranges, read_ahead
+from harness.workloads.tensor.payload.tensorflow_pages import ranges, read_ahead
 
 FOLDER = Path(next(iter(harness.payload.__path__)))
 TEXT = "words\n# liba.so\n0 3\n9 1\n# libb.so\n4 2\n"

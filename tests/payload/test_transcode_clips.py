@@ -21,7 +21,8 @@ import harness.payload
 from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, Parsed, Place, workload
+from harness.workloads.base import GuestDevice, Job, Parsed, Place
+from harness.workloads.registry import workload
 from tests.native import fake
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))

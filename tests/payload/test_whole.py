@@ -14,7 +14,10 @@ import pytest
 
 import harness.payload
 from harness.model.evidence import WorkloadResult
-from harness.workloads import Job, Place, collect, judge, start, wait, workload
+from harness.workloads.base import Job, Place
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
+from harness.workloads.runs import collect, start, wait
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
 Perform = Callable[..., WorkloadResult]

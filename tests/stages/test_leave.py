@@ -14,7 +14,8 @@ import pytest
 from harness.backends.local import LocalTransport
 from harness.config import load_profile
 from harness.stages.burn import Burn, _attempt, leave, put_payload
-from harness.workloads import GuestDevice, Place, residue
+from harness.workloads.base import GuestDevice, Place
+from harness.workloads.device import remanence as residue
 from tests.fakes import FakeClock
 from tests.native import fake
 from tests.native.conftest import gpu

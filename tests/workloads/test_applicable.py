@@ -12,7 +12,6 @@ from harness.model.guest import AttachMode, GuestRequest
 from harness.model.outcome import SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku
-from harness.workloads import Job, workload
 from harness.workloads.applicable import (
     DEMANDS,
     absence,
@@ -22,6 +21,8 @@ from harness.workloads.applicable import (
     too_few,
     why_absent,
 )
+from harness.workloads.base import Job
+from harness.workloads.registry import workload
 from tests.faults import clean
 
 H200, L4, T4 = PciAddress(0, 0x10, 0, 0), PciAddress(0, 0x11, 0, 0), PciAddress(0, 0x12, 0, 0)

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, workload
-from harness.workloads.hashcat import read_benchmark, read_find, read_status, self_test
-from harness.workloads.hunts import MODES, hunt
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.hashing.hashcat import read_benchmark, read_find, read_status, self_test
+from harness.workloads.hashing.vectors import MODES, hunt
+from harness.workloads.registry import workload
 
 HASHING = workload("hashing")
 RECORDED = (Path(__file__).parent / "cases" / "hashcat-pocl.json").read_bytes()

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from harness.model.inventory import LimitSpec
 from harness.model.pci import PciAddress
-from harness.workloads import WORKLOADS, GuestDevice, Job, judge, workload
-from harness.workloads.hashing import secret
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.hashing.answers import secret
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
 
 GPU = GuestDevice(address=PciAddress(0, 1, 0, 0), vendor="10de", device="2335", host=PciAddress(0, 65, 0, 0))
 Frame = Callable[..., bytes]

@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
-from harness.workloads import Job, Place, mix
-from harness.workloads.hashing import secret
+from harness.workloads.base import Job, Place
+from harness.workloads.hashing.answers import secret
+from harness.workloads.mix import answers as mix
 
 PAYLOAD = Path(__file__).parents[2] / "harness/payload"
 SMALL: dict[str, dict[str, Any]] = {"transcode": {"width": 64, "height": 48, "frames": 5}}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.workloads.bcrypt import bcrypt, pi_words, written
-from harness.workloads.md4 import md4, ntlm
+from harness.workloads.hashing.bcrypt import bcrypt, pi_words, written
+from harness.workloads.hashing.md4 import md4, ntlm
 
 _DIGITS = "./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 

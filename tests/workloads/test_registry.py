@@ -14,7 +14,9 @@ from harness.config_rules import WORKLOAD_NAMES
 from harness.errors import ConfigError
 from harness.images.guest import KINDS
 from harness.model.pci import PciAddress
-from harness.workloads import WORKLOADS, GuestDevice, Job, applies, settings, workload
+from harness.workloads.applicable import applies
+from harness.workloads.base import GuestDevice, Job, settings
+from harness.workloads.registry import workload
 
 HELPERS = {
     "render_golden",

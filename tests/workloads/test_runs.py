@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
-from harness.workloads import Job, collect, parse_collected, parse_status, start, stop, wait
+from harness.workloads.base import Job
+from harness.workloads.runs import collect, parse_collected, parse_status, start, stop, wait
 
 Frame = Callable[..., bytes]
 

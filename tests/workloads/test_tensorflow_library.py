@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.errors import ParseError
-from harness.workloads.tensorflow_library import Bound, bind_own_symbols
+from harness.workloads.tensor.tensorflow_library import Bound, bind_own_symbols
 
 SOURCE = """
 #include <stdio.h>

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 import harness.payload
 from harness.errors import ConfigError, ParseError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, workload
-from harness.workloads.transcode_source import REFERENCES, source_hashes
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.registry import workload
+from harness.workloads.transcode.golden import REFERENCES, source_hashes
 
 PAYLOAD = Path(next(iter(harness.payload.__path__)))
 TRANSCODE = workload("transcode")

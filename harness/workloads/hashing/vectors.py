@@ -1,0 +1,151 @@
+"""What hashcat is asked to find: hashes made here of passwords picked here, and one that nobody can find.
+
+The hash without a password makes hashcat go through everything it was given instead of stopping at the last
+find: so the work of a hunt is known beforehand, and "exhausted" is how a right hunt ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from harness.workloads.hashing.bcrypt import bcrypt, written
+from harness.workloads.hashing.md4 import ntlm
+from harness.workloads.hashing.md5crypt import md5crypt
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_BITS = (1 << 64) - 1
+BCRYPT_COST = 5
+"""That of hashcat's benchmark, so that rates compare with published ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mode:
+    """A kind of hash as hashcat numbers it (``hashcat --help``, hash modes)."""
+
+    number: int
+    salted: bool
+    """Salted ones are slow by design and are hunted with a word list, the others with a mask."""
+
+
+MODES: Mapping[str, Mode] = {
+    "md5": Mode(number=0, salted=False),
+    "ntlm": Mode(number=1000, salted=False),
+    "sha256": Mode(number=1400, salted=False),
+    "bcrypt": Mode(number=3200, salted=True),
+    "md5crypt": Mode(number=500, salted=True),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hunt:
+    """One mode: what the guest is told, and what only the controller knows (``planted``)."""
+
+    mode: str
+    planted: Mapping[str, str]
+    """Hash to password."""
+    decoy: str
+    """A hash that no candidate has."""
+    work: int
+    """hashcat's progress at the end: candidates, times salts."""
+    charset: str = ""
+    """Of a mask's ``?2``; its ``?1`` is the whole alphabet."""
+    mask: str = ""
+    words: int = 0
+    seed: int = 0
+
+    @property
+    def hashes(self) -> tuple[str, ...]:
+        """All hashes in an order that does not tell the decoy."""
+        return tuple(sorted((*self.planted, self.decoy)))
+
+
+def word(seed: int, index: int) -> str:
+    """Word ``index`` of list ``seed``: 12 letters from splitmix64 (as ``harness/payload/hashing.py``)."""
+    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _BITS
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = ((z ^ (z >> shift)) * factor) & _BITS
+    z ^= z >> 31
+    return "".join(ALPHABET[(z >> shift) % 32] for shift in range(0, 60, 5))
+
+
+class _Dice:
+    """Numbers that follow from a job: the same at ``prepare`` and at ``parse``, others for every job."""
+
+    def __init__(self, name: str) -> None:
+        self._name, self._turn = name, 0
+
+    def raw(self, count: int) -> bytes:
+        self._turn += 1
+        return hashlib.shake_256(f"{self._name}\n{self._turn}".encode()).digest(count)
+
+    def below(self, limit: int) -> int:
+        return int.from_bytes(self.raw(24), "big") % limit
+
+    def several(self, count: int, limit: int) -> tuple[int, ...]:
+        """That many different numbers below ``limit``, or all there are."""
+        found: dict[int, None] = {}
+        while len(found) < min(count, limit):
+            found[self.below(limit)] = None
+        return tuple(found)
+
+
+def _plain(mode: str, password: str) -> str:
+    if mode == "ntlm":
+        return ntlm(password)
+    return hashlib.new(mode, password.encode(), usedforsecurity=False).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def hunt(mode: str, identity: str, *, planted: int, keyspace: int, words: int) -> Hunt:
+    """The hunt of one job; ``identity`` names the job for all time.
+
+    A mask has at least ``keyspace`` candidates, a word list exactly ``words``.
+    """
+    dice = _Dice(f"{identity}\n{mode}")
+    if MODES[mode].salted:
+        return _listed(mode, dice, planted=planted, words=words)
+    return _masked(mode, dice, planted=planted, keyspace=keyspace)
+
+
+def _masked(mode: str, dice: _Dice, *, planted: int, keyspace: int) -> Hunt:
+    length = 1
+    while 32 ** (length + 1) <= keyspace:
+        length += 1
+    last = min(32, -(-keyspace // 32**length))
+    work = 32**length * last
+    # What never changes stands at the end: hashcat varies the first letters in its inner loop.
+    ending = "".join(ALPHABET[byte % 32] for byte in dice.raw(3))
+    found = {}
+    for index in dice.several(planted, work):
+        letters = [ALPHABET[index // last // 32**n % 32] for n in range(length)]
+        password = "".join(letters) + ALPHABET[index % last] + ending
+        found[_plain(mode, password)] = password
+    size = len(_plain(mode, "")) // 2
+    return Hunt(
+        mode=mode,
+        planted=found,
+        decoy=dice.raw(size).hex(),
+        work=work,
+        charset=ALPHABET[:last],
+        mask="?1" * length + "?2" + ending,
+    )
+
+
+def _listed(mode: str, dice: _Dice, *, planted: int, words: int) -> Hunt:
+    seed = dice.below(1 << 63)
+    found = {}
+    for index in dice.several(planted, words):
+        password = word(seed, index)
+        if mode == "bcrypt":
+            found[bcrypt(password.encode(), dice.raw(16), BCRYPT_COST)] = password
+        else:
+            found[md5crypt(password, "".join(ALPHABET[byte % 32] for byte in dice.raw(8)))] = password
+    if mode == "bcrypt":
+        # 23 bytes have 184 bits, so the last letter has two idle ones, which ``written`` leaves zero.
+        decoy = written(dice.raw(16), dice.raw(23), BCRYPT_COST)
+    else:
+        decoy = md5crypt(dice.raw(12).hex(), "".join(ALPHABET[byte % 32] for byte in dice.raw(8)))
+    return Hunt(mode=mode, planted=found, decoy=decoy, work=words * (len(found) + 1), words=words, seed=seed)
