@@ -221,8 +221,8 @@ def bench_round_trip(name: str, sample: int) -> bool:
 
 @contextlib.contextmanager
 def _transport(name: str) -> Iterator[Transport]:
-    from harness.config import load_host, load_lab  # noqa: PLC0415  only for --host
-    from harness.stages.access import open_transport  # noqa: PLC0415  only for --host
+    from harness.config.files import load_host, load_lab  # noqa: PLC0415  only for --host
+    from harness.stages.host.access import open_transport  # noqa: PLC0415  only for --host
 
     with open_transport(
         load_host(name), lambda line: print(line, file=sys.stderr), labs=load_lab

@@ -22,8 +22,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness.telemetry.host_lines import host_command
-from harness.telemetry.host_table import HOLDERS_SECONDS, LOOK_SECONDS
+from harness.telemetry.host.lines import host_command
+from harness.telemetry.host.table import HOLDERS_SECONDS, LOOK_SECONDS
 
 GOAL_SHARE = 0.01
 THREADS = (

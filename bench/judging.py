@@ -20,9 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from harness.config import load_sku_file
+from harness.config.files import load_sku_file
 from harness.images.standin import ensure_standin
-from harness.telemetry.standin_models import healthy
+from harness.telemetry.standin.models import healthy
 from tests.telemetry.hours import Hour, Load
 
 _JUDGE = """
@@ -31,7 +31,7 @@ sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 before = resource.getrusage(resource.RUSAGE_SELF)
 began = time.monotonic()
-from harness.telemetry.spool import read_spool
+from harness.telemetry.gpu.spool import read_spool
 from tests.telemetry.hours import CODES, judged_of, summed_of
 from harness.model.telemetry import LoadWindow
 with Path(sys.argv[2]).open("rb") as file:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.config import load_lab
+from harness.config.files import load_lab
 from harness.lab.control import LabControl
 
 LIMIT_SECONDS = {"warm up": 5.0, "reset": 5.0}

@@ -1,5 +1,5 @@
 """``python -m harness``: the same as the command ``shakedown``."""
 
-from harness.cli import main
+from harness.cli.app import main
 
 main()

@@ -15,7 +15,7 @@ from harness.backends.libvirt_call import Connection, SshUri
 from harness.backends.ssh import SshTransport
 from harness.cleanups import Cleanups
 from harness.errors import ProvisionError
-from harness.placement.definition import run_key
+from harness.placement.domain.definition import run_key
 from harness.ports import Clock, DomainState
 
 T = TypeVar("T")

@@ -6,9 +6,9 @@ each GPU has row groups of its own:
 - ``mono_ms`` (int64, never null): milliseconds since the boot of the machine the sampler ran on
 - ``gpu`` (int32, never null): NVML's index
 - ``fast`` (bool, never null): whether it was a fast round
-- each name of ``harness.telemetry.series.SENSORS``, null where that round does not read it, the read failed
-  or the card does not have it. W and J are stored as whole mW and mJ, which is what NVML counts in; degC and
-  % as float64; all else as int64. The unit as stored is the column's metadata ``unit``.
+- each name of ``harness.telemetry.gpu.series.SENSORS``, null where that round does not read it, the read
+  failed or the card does not have it. W and J are stored as whole mW and mJ, which is what NVML counts in;
+  degC and % as float64; all else as int64. The unit as stored is the column's metadata ``unit``.
 
 The file's metadata ``shakedown`` is JSON: ``format`` (1), guest, boot_id, started (seconds since boot) and
 wall (Unix seconds) of the sampler's start, source, standin, driver, and for each GPU index, uuid, name,
@@ -30,9 +30,9 @@ from typing import Any
 from harness.errors import RecordError
 from harness.regular import mode_beside
 from harness.serial import strict_json
-from harness.telemetry.samples import Read
-from harness.telemetry.series import SENSORS, Sensor
-from harness.telemetry.spool_lines import GpuSpool, Spool
+from harness.telemetry.gpu.samples import Read
+from harness.telemetry.gpu.series import SENSORS, Sensor
+from harness.telemetry.gpu.spool_lines import GpuSpool, Spool
 
 # pyarrow and numpy are imported where they are used: a command that writes no samples need not wait for them.
 
@@ -84,7 +84,7 @@ def read(path: Path, gpu: int, name: str) -> Stored:
     """One series of one GPU; empty where nothing was read. Raises RecordError for a file of others."""
     sensor = next((s for s in SENSORS if s.name == name), None)
     if sensor is None:
-        raise RecordError(f"{name[:80]!r} is no series", remedy="names are in harness.telemetry.series")
+        raise RecordError(f"{name[:80]!r} is no series", remedy="names are in harness.telemetry.gpu.series")
     from pyarrow import ArrowException, parquet  # noqa: PLC0415
 
     try:

@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-from harness.checks import (
-    changes,
-    cpu,
-    death,
-    disturbance,
-    engine,
-    expectations,
-    guest,
-    host,
-    iommu,
-    kept,
-    kernel_log,
-    link,
-    memory,
-    numa,
-    pci,
-    placement,
-    release,
-    reset,
-    residue,
-    run,
-    services,
-    telemetry,
-    telemetry_gpu,
-    telemetry_host,
-    telemetry_kernel,
-    telemetry_link,
-    telemetry_memory,
-    telemetry_settings,
-    telemetry_work,
-    virtualization,
-    workloads,
-)
+from harness.checks import engine, run
 from harness.checks.base import USER, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.guest import death, disturbance, guest, kept, placement, release, residue, virtualization
+from harness.checks.host import cpu, host, iommu, link, memory, numa, pci, reset, services
+from harness.checks.host import unchanged as changes
+from harness.checks.host import watched_host as telemetry_host
 from harness.checks.ledger import account
+from harness.checks.load import expectations, workloads
+from harness.checks.watching import alive as telemetry
+from harness.checks.watching import gpu as telemetry_gpu
+from harness.checks.watching import kernel_log
+from harness.checks.watching import links as telemetry_link
+from harness.checks.watching import memory as telemetry_memory
+from harness.checks.watching import settings as telemetry_settings
+from harness.checks.watching import work as telemetry_work
+from harness.checks.watching import xids as telemetry_kernel
 from harness.model.evidence import Evidence
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell

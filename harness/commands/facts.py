@@ -57,8 +57,8 @@ def run(
 
 def _from_host(name: str) -> tuple[HostFacts, bytes]:
     # SSH, libvirt and YAML take long to import and a captured tree needs none of them.
-    from harness.config import load_host, load_lab  # noqa: PLC0415
-    from harness.stages.access import open_transport  # noqa: PLC0415
+    from harness.config.files import load_host, load_lab  # noqa: PLC0415
+    from harness.stages.host.access import open_transport  # noqa: PLC0415
 
     host_file = load_host(name)
     progress = Console(stderr=True, highlight=False, markup=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness import config
+from harness.config import files as config
 from harness.shown import say, say_json
 
 

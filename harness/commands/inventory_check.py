@@ -10,13 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar, cast
 
-from harness import config
+from harness.config import files as config
+from harness.config.yaml_source import Loc, YamlSource, read_yaml
 from harness.errors import ConfigError, ConfigErrors, HarnessError
 from harness.images.guest import require_own_image
 from harness.model.inventory import HostFile
 from harness.shown import hand_out
 from harness.verdict.rules import lint_sku
-from harness.yaml_source import Loc, YamlSource, read_yaml
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from harness.config import load_lab
+from harness.config.files import load_lab
 from harness.errors import LabError
 from harness.images.cache import clear_abandoned
 from harness.lab import access

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from harness.config import load_kernel_codes
+from harness.config.files import load_kernel_codes
 from harness.errors import ConfigError
 from harness.model.kernel_codes import KernelCodes
 from harness.model.telemetry import Family, KernelEvent, Ruling
 from harness.regular import open_regular
 from harness.shown import hand_out, say
-from harness.telemetry.kernel_log import Told, tell_numbered
-from harness.telemetry.kernel_text import kmsg_record
+from harness.telemetry.kernel.log import Told, tell_numbered
+from harness.telemetry.kernel.text import kmsg_record
 
 _CHUNK = 1 << 16
 _LONGEST = 16384

@@ -16,11 +16,11 @@ from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, PlacementPlan
 from harness.model.topology import HostFacts
 from harness.placement.buses import pci_hole64_kib
-from harness.placement.definition import GuestDefinition
-from harness.placement.domxml import render
+from harness.placement.domain.check import problems
+from harness.placement.domain.definition import GuestDefinition
+from harness.placement.domain.write import render
 from harness.placement.gpus import select_gpus
 from harness.placement.planner import MAX_GPUS, plan
-from harness.placement.xmlcheck import problems
 from harness.regular import MOST_TEXT, read_regular
 from harness.serial import from_json, to_data
 from harness.shown import hand_out, say_json
@@ -118,7 +118,7 @@ def _read(kind: type[T], path: Path, what: str) -> T:
 
 
 def _profile(name: str | None) -> Profile | None:
-    from harness.config import load_profile  # noqa: PLC0415  YAML costs 50 ms that `--help` must not pay
+    from harness.config.files import load_profile  # noqa: PLC0415  YAML costs 50 ms that `--help` must not pay
 
     return None if name is None else load_profile(name)
 
@@ -126,7 +126,7 @@ def _profile(name: str | None) -> Profile | None:
 def _policy(host: str | None, gpu: tuple[str, ...]) -> PlacementPolicy:
     policy = PlacementPolicy()
     if host is not None:
-        from harness.config import load_host  # noqa: PLC0415
+        from harness.config.files import load_host  # noqa: PLC0415
 
         policy = load_host(host).placement
     selector = policy.selector

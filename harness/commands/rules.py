@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from harness import config
+from harness.config import files as config
+from harness.config.yaml_source import YamlSource, read_yaml
 from harness.errors import ConfigError
 from harness.model.inventory import HostFile, Profile
 from harness.model.kernel_codes import KernelCodes
 from harness.model.sku import Sku
 from harness.shown import say, say_json
 from harness.verdict.rules import lint_limits, lint_skus
-from harness.yaml_source import YamlSource, read_yaml
 
 _LINE = re.compile(r", line (\d+)")
 
@@ -71,7 +71,7 @@ def _findings(checked: dict[str, list[str]]) -> Iterator[Finding]:
 
 def _series(checked: dict[str, list[str]]) -> Iterator[Finding]:
     """Rules of series: each is tried on a series that must trip it, and on one that must not."""
-    from harness.checks import series_rules  # noqa: PLC0415 - numpy, which the other rules do without
+    from harness.checks.watching import series_rules  # noqa: PLC0415 - numpy, which the other rules do without
 
     host, profile = HostFile(name="rehearsed"), Profile(name="rehearsed", checks={}, guests=())
     # What is wrong with kernel codes is told where they are linted; series say nothing of them.

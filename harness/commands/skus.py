@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness import config
+from harness.config import files as config
 from harness.errors import ConfigError
 from harness.model.sku import Figure, Sku
 from harness.serial import to_data

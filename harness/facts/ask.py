@@ -101,7 +101,7 @@ KERNEL_WORDS = (
 )
 """What a line of a kernel log must hold to be looked at, in lower case: an extended regular expression
 without backslashes, which awk, grep and Python read alike. The script has the same. It is wider than the
-forms of ``harness.telemetry.kernel_forms``, which decide."""
+forms of ``harness.telemetry.kernel.forms``, which decide."""
 
 LAST_NAMES = frozenset(
     path.rpartition("/")[2]

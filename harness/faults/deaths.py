@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.checks.death import RULES
+from harness.checks.guest.death import RULES
 from harness.faults.base import Fault, with_guest, with_release
 from harness.model.death import TITLES, DeathKind, GuestDeath
 from harness.model.evidence import Evidence

@@ -11,7 +11,7 @@ from harness.model.evidence import Evidence
 from harness.model.host_change import HostChange, Weight
 from harness.model.outcome import Outcome
 from harness.model.telemetry import HostTelemetry
-from harness.telemetry.host_table import WATCHED, About, Watched
+from harness.telemetry.host.table import WATCHED, About, Watched
 
 _OUTCOMES = {Weight.HARMFUL: Outcome.FAIL, Weight.DOUBTFUL: Outcome.ERROR}
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class DeathKind(StrEnum):
-    """What ended a guest, or keeps it from answering; what each means for a verdict: harness.checks.death."""
+    """What ended a guest, or keeps it from answering (its verdict: harness.checks.guest.death)."""
 
     PANIC_HARDWARE = "panic_hardware"
     """Its kernel panicked and named hardware: a machine check, an NMI, PCIe, the IOMMU, a GPU's own error."""

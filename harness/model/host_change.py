@@ -23,7 +23,7 @@ class HostChange:
     """One change: what, of whom, before, after, and when."""
 
     what: str
-    """Name of the watched property (``harness.telemetry.host_table``)."""
+    """Name of the watched property (``harness.telemetry.host.table``)."""
     subject: str
     """Thread, domain, device, node or process that it is about, in words."""
     guest: str = ""

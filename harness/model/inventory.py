@@ -1,4 +1,4 @@
-"""What inventory files say, as values: hosts, profiles, labs and waivers. Loaded by ``harness.config``.
+"""What inventory files say, as values: hosts, profiles, labs and waivers. Loaded by ``harness.config.files``.
 
 Every class forbids unknown keys (``__pydantic_config__`` is read by pydantic; nothing is imported here).
 """

@@ -1,7 +1,7 @@
 """What the NVML stand-in pretends: GPUs, the load on them, and faults by the clock (``inventory/standins``).
 
-The library itself is ``harness/native/nvml_standin*.c``; it reads what ``harness.telemetry.standin`` renders
-from these values.
+The library itself is ``harness/native/nvml_standin*.c``; it reads what ``harness.telemetry.standin.scenario``
+renders from these values.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StandinFaultKind(StrEnum):
     """What goes wrong, and what ``value``, ``rate`` and ``what`` then mean."""
 
     THROTTLE = "throttle"
-    """Clocks and power fall; ``what``: a clock-event reason (``harness.telemetry.series.REASONS``)."""
+    """Clocks and power fall; ``what``: a clock-event reason (``harness.telemetry.gpu.series.REASONS``)."""
     ECC = "ecc"
     """``value`` errors at once, ``rate`` a second; ``what``: ``dram corrected``, ``sram uncorrected`` ..."""
     REMAP = "remap"
@@ -141,8 +141,9 @@ class StandinSeries:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     reading: str
-    """A name of ``harness.telemetry.standin.READINGS``: each sensor, property and text of the identity, and
-    the causes ``load`` (0 to 1, while there is load), ``ambient`` (degC) and ``clock_cap`` (MHz; 0: none)."""
+    """A name of ``READINGS`` in ``harness.telemetry.standin.scenario``: each sensor, property and text of the
+    identity, and the causes ``load`` (0 to 1, while there is load), ``ambient`` (degC) and ``clock_cap``
+    (MHz; 0: none)."""
     points: tuple[tuple[float, StandinValue], ...]
     """``[seconds, value]``, in the reading's unit, in order of time; two at one time are a jump. null: the
     call fails until the next point. A text for texts; for ``reasons`` also names, joined by ``+``."""

@@ -59,7 +59,7 @@ class Doubt:
     reason."""
 
     rule: str
-    """Of ``harness.telemetry.plausible``."""
+    """Of ``harness.telemetry.gpu.plausible``."""
     start: float
     end: float
     said: str
@@ -174,7 +174,7 @@ class GpuTelemetry:
     """What does not change: limits, thresholds, modes, ``pcie_max_gen`` ...; None: not offered. What could
     not be read is not there."""
     series: dict[str, SeriesSummary] = field(default_factory=dict)
-    """Over the time of all loads; names in ``harness.telemetry.series``."""
+    """Over the time of all loads; names in ``harness.telemetry.gpu.series``."""
     changes: tuple[Change, ...] = ()
     """Of properties and identity, while the run had the card."""
     settings_asked: int | None = None

@@ -44,7 +44,7 @@ enum {
 
 /* All that a series of a scenario can set, with the step in which NVML tells it (0: no number, a text). The
  * functions of the library answer by reading() and words_of() and by nothing else, so that a series holds in every
- * function that tells the same thing. Names are those of harness/telemetry/series.py; a test compares them.
+ * function that tells the same thing. Names are those of harness/telemetry/gpu/series.py; a test compares them.
  * The last row is not told by NVML: causes, which the card's behaviour follows from. */
 #define READINGS(each)                                                                                              \
     each(power, .001) each(energy, .001) each(temperature, 1) each(temperature_memory, 1) each(temperature_margin, 1) \

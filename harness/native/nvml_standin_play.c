@@ -33,7 +33,7 @@ API answer_t shakedownStandinSetTime(double seconds)
 }
 
 /* `count` rows of readings (names with spaces between) of all GPUs, `step` seconds apart and the first one now:
- * out[count][GPUs][readings], in the units of harness/telemetry/series.py and as finely as NVML tells them; NaN where
+ * out[count][GPUs][readings], in the units of harness/telemetry/gpu/series.py and as finely as NVML tells them; NaN where
  * a call would fail. The time has then moved on by count * step. Needs a time that this process turns. */
 API answer_t shakedownStandinRecord(const char *names, double step, unsigned count, double *out)
 {

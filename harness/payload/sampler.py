@@ -1,6 +1,6 @@
 """Samples every NVIDIA GPU that this machine sees, and follows its kernel log, into an append-only spool.
 
-Usage: ``sampler.py JSON`` with ``spool`` (path, made new), ``fast_hz``, ``slow_hz``, ``deadline`` (seconds
+Usage: ``main(JSON)`` with ``spool`` (path, made new), ``fast_hz``, ``slow_hz``, ``deadline`` (seconds
 that one NVML call may take), ``start_deadline`` (the same while NVML starts), ``library`` (path of
 ``libnvidia-ml.so.1``, or "" for the system's), ``pynvml`` (folder that holds ``pynvml.py``, or ""), ``kmsg``
 (path), ``jobs`` (folder of keyed jobs: processes of their sessions, and what these started, are ours, all
@@ -19,12 +19,13 @@ does not know.
                  library (path it was loaded from), gpus (how many), detail. Missing: NVML never answered, see
                  ``hung``.
 ``gpu``          mono, gpu, uuid, name, address ("0000:17:00.0"), pci_id ("10de:2335"), subsystem (the same
-                 form), serial, vbios, memory_bytes, properties (names and units of harness.telemetry.series;
-                 null: not offered), fast, slow and settings (names of the values in those lines), not_offered
-                 (names of sensors that the card says it does not have: they are in neither). Text fields: ""
-                 when not offered. Before it, a gpu has no lines but hung, returned, lost and died
+                 form), serial, vbios, memory_bytes, properties (names and units of the sensors in
+                 harness.telemetry.gpu.series; null: not offered), fast, slow and settings (names of the
+                 values in those lines), not_offered (names of sensors that the card says it does not have:
+                 they are in neither). Text fields: "" when not offered. Before it, a gpu has no lines but
+                 hung, returned, lost and died
 ``fast``         mono (before the first read), gpu, values: in the order of ``fast``, null where a read
-                 failed. Units are those of harness.telemetry.series (W, J, degC, MHz, %); ``reasons`` is
+                 failed. Units are those of harness.telemetry.gpu.series (W, J, degC, MHz, %); ``reasons`` is
                  NVML's bit mask of clock events.
 ``slow``         the same, in the order of ``slow``
 ``settings``     mono, gpu, values: properties, identity and driver again, in the order of ``settings``, every

@@ -9,7 +9,7 @@ from harness.model.placement import GuestCell, NoPlan, PlacementPlan, PlannedGpu
 from harness.model.topology import HostFacts
 from harness.placement.buses import BUSES, expanders
 from harness.placement.choose import LARGEST_SEARCH, SearchTooLarge, choose
-from harness.placement.domxml import ARCHITECTURE
+from harness.placement.domain.write import ARCHITECTURE
 from harness.placement.explain import explain
 from harness.placement.memory import MINIMUM_MIB
 from harness.placement.ordinary import plan_ordinary

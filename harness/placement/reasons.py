@@ -44,7 +44,7 @@ class Code(StrEnum):
     GIVEN_MISMATCH = "given_mismatch"
     GIVEN_CONFLICT = "given_conflict"
     NAME_TAKEN = "name_taken"
-    # Only of domain XML (harness.placement.xmlcheck).
+    # Only of domain XML (harness.placement.domain.check).
     XML_INVALID = "xml_invalid"
     BUS_OVERLAP = "bus_overlap"
     BUS_OUT_OF_RANGE = "bus_out_of_range"

@@ -8,8 +8,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from harness import config
 from harness.backends.clock import SystemClock
+from harness.config import files as config
 from harness.model.guest import most_at_once
 from harness.model.inventory import HostFile, Waiver
 from harness.model.kernel_codes import KernelCodes

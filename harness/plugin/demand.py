@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness import config
+from harness.config import files as config
 from harness.errors import ConfigError
 from harness.model.evidence import Evidence, Reference
 from harness.model.guest import AttachMode, GuestDemand, GuestRequest

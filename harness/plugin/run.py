@@ -29,10 +29,10 @@ from harness.stages.attached import Attached
 from harness.stages.boundary import contained
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
-from harness.stages.discovery import discover
-from harness.stages.guest import GuestSite
-from harness.stages.host import claimed_host
-from harness.stages.watch_host import watched_host
+from harness.stages.guest.life import GuestSite
+from harness.stages.host.candidate import claimed_host
+from harness.stages.host.discovery import discover
+from harness.stages.host.watch import watched_host
 from harness.verdict import decide
 from harness.verdict.colour import Colour, carried_by, colour
 from reports import render_all

@@ -215,7 +215,7 @@ class Qualification:
         )
 
     def _dry_run(self) -> None:
-        from harness.config import load_lab  # noqa: PLC0415  as above
+        from harness.config.files import load_lab  # noqa: PLC0415  as above
         from harness.stages.dry_run import changes  # noqa: PLC0415
 
         progress = progress_of(self._config)

@@ -25,7 +25,7 @@ from harness.record.events import Event
 from harness.record.kinds import Kind
 from harness.record.times import Times
 from harness.serial import from_data
-from harness.telemetry.merged import merged
+from harness.telemetry.host.merged import merged
 
 T = TypeVar("T")
 

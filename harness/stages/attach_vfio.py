@@ -16,7 +16,8 @@ from harness.progress import Progress
 from harness.record.files import safe_name
 from harness.stages.boundary import Stopped, contained, stage, stage_error
 from harness.stages.claimed_host import ClaimedHost
-from harness.stages.guest import (
+from harness.stages.guest.images import HostImage, place_image
+from harness.stages.guest.life import (
     GuestLife,
     GuestSite,
     burn_guest,
@@ -30,15 +31,15 @@ from harness.stages.guest import (
     serial_console,
     start_guest,
 )
-from harness.stages.held_gpus import refuse_held
-from harness.stages.host_state import HostState, snapshot_host_state
-from harness.stages.images import HostImage, place_image
-from harness.stages.network import run_network
-from harness.stages.pulse import Pulse
-from harness.stages.readiness import refuse_foreign_domains
-from harness.stages.release import Leaving, release_guests
-from harness.stages.resets import companions_of, exercise_resets
-from harness.stages.scratch import private_directory
+from harness.stages.guest.network import run_network
+from harness.stages.guest.pulse import Pulse
+from harness.stages.guest.release import Leaving, release_guests
+from harness.stages.guest.scratch import private_directory
+from harness.stages.host.access import guest_kinds
+from harness.stages.host.gpus_in_use import refuse_held
+from harness.stages.host.readiness import refuse_foreign_domains
+from harness.stages.host.resets import companions_of, exercise_resets
+from harness.stages.host.state import HostState, snapshot_host_state
 
 _JOIN_SECONDS = 120.0
 """How long loads that run beside each other may take to notice that the run ends: a wait in the guest, and a
@@ -69,7 +70,9 @@ def _image(host: ClaimedHost) -> HostImage:
     context = host.context
     context.progress.stage("guest image")
     with stage(context.recorder, "image"):
-        image = ensure_guest_image(context.host.guest_image, context.progress)
+        image = ensure_guest_image(
+            context.host.guest_image, context.progress, kinds=guest_kinds(context.host)
+        )
         host.lease.require()
         return place_image(
             host.access.transport,

@@ -42,7 +42,7 @@ def stage(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[None]
 @contextmanager
 def recorded(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[None]:
     """As ``stage``, for a part whose time is counted already. RecordError passes: see ``contained``. That a
-    guest died is recorded once, whoever waited for it (``harness.stages.guest.record_death``)."""
+    guest died is recorded once, whoever waited for it (``harness.stages.guest.life.record_death``)."""
     try:
         yield
     except RecordError:

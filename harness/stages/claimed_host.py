@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts, PciDevice
-from harness.stages.access import HostAccess
 from harness.stages.context import RunContext
-from harness.stages.leases import Lease
-from harness.telemetry.host_grounds import GuestWindow
+from harness.stages.host.access import HostAccess
+from harness.stages.host.leases import Lease
+from harness.telemetry.host.grounds import GuestWindow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

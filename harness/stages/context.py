@@ -12,7 +12,7 @@ from harness.model.standin import StandinScenario
 from harness.ports import Clock
 from harness.progress import Progress
 from harness.record.recorder import Recorder
-from harness.stages.access import Labs
+from harness.stages.host.access import Labs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

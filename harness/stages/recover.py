@@ -27,13 +27,13 @@ from harness.record.judge import recorded_files
 from harness.record.kinds import Kind
 from harness.record.recorder import Recorder
 from harness.regular import LONGEST_LINE, open_regular
-from harness.stages.provision import guest_place
-from harness.stages.watch_host import grounds, watched_devices
-from harness.telemetry.gaps import windows
-from harness.telemetry.host import summarize_host
-from harness.telemetry.host_grounds import GuestWindow
-from harness.telemetry.host_lines import read_lines
-from harness.telemetry.spool import read_spool
+from harness.stages.guest.provision import guest_place
+from harness.stages.host.watch import grounds, watched_devices
+from harness.telemetry.gpu.gaps import windows
+from harness.telemetry.gpu.spool import read_spool
+from harness.telemetry.host.grounds import GuestWindow
+from harness.telemetry.host.lines import read_lines
+from harness.telemetry.host.summary import summarize_host
 
 _WRITERS_SECONDS = 15.0
 """A follower ends soon after its controller; over a connection that hangs, as soon as that is given up."""
@@ -184,7 +184,7 @@ def _of_guest(
     except (ParseError, OSError) as error:
         return replace(nothing, detail=f"{_CUT}, and its sampler says nothing: {error}")
     # numpy is imported where it is used: a run that was not killed need not wait for it.
-    from harness.telemetry.summary import summarize  # noqa: PLC0415
+    from harness.telemetry.gpu.summary import summarize  # noqa: PLC0415
 
     summed_up = partial(
         summarize,

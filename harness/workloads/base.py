@@ -44,7 +44,7 @@ class Place:
     python: str = "/usr/bin/python3"
     payload: str = "/opt/shakedown/payload"
     tensorflow: str = "/opt/tf"
-    """A ``pip --target`` directory; see ``harness/workloads/tensor/tensorflow_packages.txt``."""
+    """A ``pip --target`` directory."""
     jobs: str = "/run/shakedown/jobs"
     work: str = "/run/shakedown/work"
     pynvml: str = "/usr/lib/python3/dist-packages"

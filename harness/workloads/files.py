@@ -25,7 +25,7 @@ SAMPLER = "harness.payload.sampler"
 
 def payload_files() -> dict[str, bytes]:
     """Path to content of everything that must lie below ``Place.payload`` in the guest."""
-    return packed((START, SAMPLER, *(module for one in specs() for module in one.jobs)))
+    return dict(packed((START, SAMPLER, *(module for one in specs() for module in one.jobs))))
 
 
 @cache
@@ -42,7 +42,8 @@ def packed(modules: tuple[str, ...]) -> dict[str, bytes]:
         if path in found:
             continue
         package = module.rpartition(".")[0]
-        found[path] = _file(package, path.rpartition("/")[2]).read_bytes()
+        item = _file(package, path.rpartition("/")[2])
+        found[path] = item.read_bytes()
         due += _imported(module, found[path])
         found |= _data(package)
         for count in range(1, module.count(".") + 1):
@@ -72,7 +73,7 @@ def _imported(module: str, source: bytes) -> Iterator[str]:
             found = next((each for each in (name, name.rpartition(".")[0]) if _is_payload(each)), None)
             if found is None:
                 raise WorkloadError(
-                    f"{module} imports {name}, which no guest has: a payload imports modules of payload folders",
+                    f"{module} imports {name}, which no guest has: payloads import payloads only",
                     remedy="move what both sides need into a payload folder",
                 )
             yield found

@@ -18,7 +18,7 @@ from harness.backends.libvirt_errors import remedy_for
 from harness.backends.libvirt_hypervisor import LibvirtHypervisor
 from harness.backends.ssh import SshTransport
 from harness.errors import ProvisionError
-from harness.placement.definition import RUN_NAMESPACE
+from harness.placement.domain.definition import RUN_NAMESPACE
 from tests.contract.private_sshd import private_sshd
 from tests.fakes import FakeClock
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from harness.backends import parquet
 from harness.errors import RecordError
-from harness.telemetry.series import SENSORS
-from harness.telemetry.spool import read_spool
-from harness.telemetry.spool_lines import Spool
+from harness.telemetry.gpu.series import SENSORS
+from harness.telemetry.gpu.spool import read_spool
+from harness.telemetry.gpu.spool_lines import Spool
 from tests.telemetry import spools as s
 
 pq = pytest.importorskip("pyarrow.parquet")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness.backends.ssh import SshTransport
 from harness.backends.ssh_options import ssh_argv
-from harness.config import load_host
+from harness.config.files import load_host
 from harness.errors import ConfigError, ParseError
 from harness.lab.access import ssh_command
 from harness.model.inventory import SshAccess

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from harness.checks.kernel_log import trouble
-from harness.config import load_kernel_codes
+from harness.checks.watching.kernel_log import trouble
+from harness.config.files import load_kernel_codes
 from harness.facts import from_sysroot
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import NoPlan, PlacementPlan
@@ -22,7 +22,7 @@ from harness.model.telemetry import Family, Ruling
 from harness.model.topology import HostFacts
 from harness.payload.nvidia_video import no_fault
 from harness.placement.planner import plan
-from harness.telemetry.kernel_log import Told, tell
+from harness.telemetry.kernel.log import Told, tell
 from harness.workloads.hashing.payload.hashcat import at_address, devices
 from tests.cli.commands import shakedown
 

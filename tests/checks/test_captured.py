@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.checks import run_checks
-from harness.config import load_host, load_profile
+from harness.config.files import load_host, load_profile
 from harness.facts import parse_transcript
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome, SubjectKind

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from harness.checks.base import Case, MissingEvidence, Subject
-from harness.checks.changes import CHECKS, words
+from harness.checks.host.unchanged import CHECKS, words
 from harness.model.host_change import HostChange, Weight
 from harness.model.outcome import Action, CheckResult, Outcome
 from harness.model.telemetry import HostTelemetry
-from harness.telemetry.host_table import WATCHED, About
+from harness.telemetry.host.table import WATCHED, About
 from tests.faults import clean
 
 (CHECK,) = CHECKS

@@ -14,7 +14,7 @@ import harness.checks
 from harness.checks import CHECKS, run_checks
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.engine import NO_SUBJECT
-from harness.config import load_profile
+from harness.config.files import load_profile
 from harness.errors import ParseError
 from harness.model.evidence import Evidence
 from harness.model.guest import GuestRequest

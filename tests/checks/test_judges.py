@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from harness.checks import run_checks
-from harness.checks.iommu import iommu_kind
-from harness.checks.kernel_log import trouble
+from harness.checks.host.iommu import iommu_kind
+from harness.checks.watching.kernel_log import trouble
 from harness.model.evidence import Evidence, ResidueTrial, StageError
 from harness.model.inventory import ExpectedLink, HostFile
 from harness.model.outcome import CheckResult, Outcome

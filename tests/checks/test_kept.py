@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.checks.base import Case, MissingEvidence, Subject
-from harness.checks.kept import CHECKS
+from harness.checks.guest.kept import CHECKS
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.outcome import CheckResult, Outcome
 from harness.model.placement import Moment, ObservedPlacement, PlacementLook

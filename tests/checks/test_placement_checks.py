@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.checks.base import Case, Check, MissingEvidence, Scope, Subject
-from harness.checks.placement import CHECKS
+from harness.checks.guest.placement import CHECKS
 from harness.model.evidence import Evidence, GuestEvidence, StageError
 from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile

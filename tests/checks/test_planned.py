@@ -9,7 +9,7 @@ import pytest
 
 from harness.checks import CHECKS, USER, Check, Phase, Scope, engine
 from harness.checks.engine import NO_SLOT, Planned, planned
-from harness.config import list_names, load_profile
+from harness.config.files import list_names, load_profile
 from harness.faults import FAULTS
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import AttachMode, GuestRequest

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checks.series_rules import RULES, SeriesRule, judged, tried
-from harness.config import load_kernel_codes
+from harness.checks.watching.series_rules import RULES, SeriesRule, judged, tried
+from harness.config.files import load_kernel_codes
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Outcome
-from harness.telemetry import plausible
-from harness.telemetry.rehearsed import rehearsed
+from harness.telemetry.gpu import plausible
+from harness.telemetry.standin.rehearsed import rehearsed
 
 HOST, PROFILE = HostFile(name="rehearsed"), Profile(name="rehearsed", checks={}, guests=())
 CODES = load_kernel_codes()

@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 
-from harness.checks import run_checks, telemetry, telemetry_gpu, telemetry_link, telemetry_memory
-from harness.checks.telemetry_link import allowed_replays
+from harness.checks import run_checks
+from harness.checks.watching import alive as telemetry
+from harness.checks.watching import gpu as telemetry_gpu
+from harness.checks.watching import links as telemetry_link
+from harness.checks.watching import memory as telemetry_memory
+from harness.checks.watching.links import allowed_replays
 from harness.faults.telemetry import watched, with_telemetry
 from harness.model.evidence import Evidence
 from harness.model.inventory import ExpectedLink, HostFile
 from harness.model.outcome import Action, CheckResult, Outcome, SubjectKind
 from harness.model.telemetry import Gap, GpuTelemetry, SeriesSummary
 from harness.model.topology import Link
-from harness.telemetry.series import PROPERTIES, REASONS, SENSOR, Kind
+from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR, Kind
 from tests.faults import clean
 
 PASS, FAIL, ERROR, MISSING = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, None

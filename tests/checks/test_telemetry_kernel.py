@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.checks import run_checks
-from harness.checks.telemetry_kernel import GPU_FAMILIES, judge_log
+from harness.checks.watching.xids import GPU_FAMILIES, judge_log
 from harness.faults.telemetry import watched, with_telemetry
 from harness.model.evidence import Evidence
 from harness.model.guest import AttachMode
@@ -17,7 +17,7 @@ from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, Outcome
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, HostTelemetry, KernelEvent, KernelLog, Ruling
-from harness.telemetry.kernel_log import read_kernel
+from harness.telemetry.kernel.log import read_kernel
 from tests.faults import clean
 
 PASS, FAIL, ERROR, MISSING = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, None

@@ -10,7 +10,7 @@ import pytest
 
 from harness.checks import run_checks
 from harness.commands import compare
-from harness.config import load_host, load_profile
+from harness.config.files import load_host, load_profile
 from harness.errors import ConfigError
 from harness.model.guest import AttachMode, GuestDemand
 from harness.model.inventory import HostFile

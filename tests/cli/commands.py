@@ -10,7 +10,7 @@ from pathlib import Path
 
 from typer.main import get_command
 
-from harness.cli import app
+from harness.cli.app import app
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

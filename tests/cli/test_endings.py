@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from harness.cli_status import end
+from harness.cli.status import end
 from harness.errors import ClaimError, ConfigError, HarnessError, ParseError, TransportError
 
 

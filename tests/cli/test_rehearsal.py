@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import find
+from harness.config.files import find
 
 TOOLS = ("ffmpeg", "john", "gcc")
 pytestmark = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import load_host, load_profile
+from harness.config.files import load_host, load_profile
 from harness.errors import ConfigError
 
 HEAD = "name: x\nssh: {address: h}\n"

@@ -176,8 +176,8 @@ transport.close()
 
 def test_a_lost_lease_is_known_at_once_and_can_be_held_again(hostile: Hostile) -> None:
     hostile("""
-from harness.stages.claims import claimed
-from harness.stages.leases import hold_lease
+from harness.stages.host.claims import claimed
+from harness.stages.host.leases import hold_lease
 from harness.backends.clock import SystemClock
 roots = (str(folder / "claims"),)
 lease = hold_lease(transport, "run-1", roots=roots, beat_seconds=0.1)

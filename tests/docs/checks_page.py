@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from harness.checks import CHECKS
-from harness.config import list_names, load_profile
+from harness.config.files import list_names, load_profile
 from harness.faults import FAULTS
 from tests.gates.source import ROOT
 

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 from harness.errors import ProvisionError
-from harness.placement.definition import run_key
+from harness.placement.domain.definition import run_key
 from harness.ports import DomainState
 
 

@@ -38,7 +38,7 @@ class NumpyProducts:
     def _made(self, block: int, which: int) -> Any:
         seed = numbers.seed_of(1, self.precision, block, which)
         bits = numbers.PRECISIONS[self.precision][0]
-        return numbers.matrix(np, seed, bits, self.size).astype(self.kind)
+        return numbers.matrix(seed, bits, self.size).astype(self.kind)
 
     def _sums(self, part: Any) -> Any:
         rows = numbers.span(self.size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.config import load_profile
+from harness.config.files import load_profile
 from harness.model.evidence import (
     Answer,
     DeviceReturn,

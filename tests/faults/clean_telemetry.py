@@ -14,7 +14,7 @@ from harness.model.telemetry import (
     Slice,
     Stretch,
 )
-from harness.telemetry.host_table import WATCHED, About
+from harness.telemetry.host.table import WATCHED, About
 
 LOAD_SECONDS = 60.0
 STARTED = 20.0

@@ -11,7 +11,7 @@ from harness.model.placement import (
     ObservedThread,
     PlacementPlan,
 )
-from harness.placement.definition import functions
+from harness.placement.domain.definition import functions
 
 
 def landed(plan: PlacementPlan) -> ObservedPlacement:

@@ -9,7 +9,7 @@ import pytest
 
 from harness import faults
 from harness.checks import CHECKS, run_checks
-from harness.config import list_names, load_profile
+from harness.config.files import list_names, load_profile
 from harness.faults import FAULTS, Fault
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome, Severity, SubjectKind, Verdict

@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness import config
 from harness.backends.libvirt_errors import remedy_for
 from harness.backends.ssh_errors import classify, explain
+from harness.config import files as config
 from harness.errors import ConfigError, HarnessError, ParseError, RecordError
 from harness.facts import parse_transcript
 from harness.model.guest import GuestRequest, PlacementPolicy
@@ -24,29 +24,30 @@ from harness.model.pci import PciAddress
 from harness.model.placement import PlacementPlan
 from harness.model.record import RunRecord
 from harness.model.topology import HostFacts
-from harness.placement.compare import compare
-from harness.placement.observe import observe, parse_guest, parse_host, parse_qmp
+from harness.placement.domain.read import read_domain
+from harness.placement.observe.compare import compare
+from harness.placement.observe.observed import observe, parse_guest, parse_host, parse_qmp
 from harness.placement.planner import plan
-from harness.placement.xmlread import read_domain
 from harness.ports import CommandResult
 from harness.record.directory import RunDirectory
 from harness.record.judge import rejudge
 from harness.record.notes import _parsed as parsed_note
 from harness.record.transcripts import Transcript, from_bytes, to_bytes
 from harness.serial import from_json, recorded_json, strict_json, to_json
-from harness.stages.host_script import rows
-from harness.stages.host_state import read_host_state
-from harness.stages.resets import _trial as reset_trial
-from harness.telemetry.gaps import windows
-from harness.telemetry.host import summarize_host
-from harness.telemetry.host_lines import read_lines
-from harness.telemetry.kernel_log import read_kernel
-from harness.telemetry.kernel_text import kmsg_record, printed_line
-from harness.telemetry.spool import read_spool
-from harness.telemetry.summary import summarize
+from harness.stages.host.resets import _trial as reset_trial
+from harness.stages.host.script import rows
+from harness.stages.host.state import read_host_state
+from harness.telemetry.gpu.gaps import windows
+from harness.telemetry.gpu.spool import read_spool
+from harness.telemetry.gpu.summary import summarize
+from harness.telemetry.host.lines import read_lines
+from harness.telemetry.host.summary import summarize_host
+from harness.telemetry.kernel.log import read_kernel
+from harness.telemetry.kernel.text import kmsg_record, printed_line
 from harness.workloads import runs
 from harness.workloads.base import GuestDevice, Job
 from harness.workloads.hashing.hashcat import read_benchmark, read_find, read_status
+from harness.workloads.registry import workloads
 from reports import RENDERERS
 from tests.faults import clean
 from tests.telemetry import spools
@@ -274,7 +275,7 @@ def _words(raw: bytes) -> object:
 
 
 def _workload(name: str, job: Job) -> Callable[[bytes], object]:
-    found = next(each for each in WORKLOADS if each.name == name)
+    found = next(each for each in workloads() if each.spec.name == name)
 
     def read(raw: bytes) -> object:
         parsed = found.parse(job, raw)
@@ -315,15 +316,17 @@ def _of_workloads() -> tuple[Reader, ...]:
         for name in ("tensor", "transcode")
     }
     found = []
-    for each in WORKLOADS:
+    for each in workloads():
         plain = (
-            _line(each.name, {}),
-            _line(each.name, {"entries": [_ENTRY]}, "cuda"),
-            *cases.get(each.name, ()),
+            _line(each.spec.name, {}),
+            _line(each.spec.name, {"entries": [_ENTRY]}, "cuda"),
+            *cases.get(each.spec.name, ()),
         )
-        job, seeds = _JOBS.get(each.name, (PLAIN, plain))
+        job, seeds = _JOBS.get(each.spec.name, (PLAIN, plain))
         found.append(
-            Reader(name=f"workload-{each.name}", read=_workload(each.name, job), seeds=(*seeds, *plain))
+            Reader(
+                name=f"workload-{each.spec.name}", read=_workload(each.spec.name, job), seeds=(*seeds, *plain)
+            )
         )
     return tuple(found)
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from harness import checks, faults
-from harness.config import list_names, load_profile
+from harness.config.files import list_names, load_profile
 from harness.model.outcome import Severity
 from reports import RENDERERS
 from tests.gates.source import modules

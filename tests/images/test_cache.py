@@ -27,7 +27,7 @@ _BUILDER = """
 import signal, sys
 from pathlib import Path
 import typer
-from harness.cli_status import end
+from harness.cli.status import end
 from harness.images import cache
 from harness.images.processes import run_logged
 

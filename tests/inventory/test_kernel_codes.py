@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.config import load_kernel_codes
+from harness.config.files import load_kernel_codes
 from harness.model.kernel_codes import KernelCode
 from harness.model.outcome import Action
 from harness.model.telemetry import Ruling

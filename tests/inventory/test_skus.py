@@ -15,13 +15,13 @@ from ruamel.yaml import YAML
 
 from harness.commands import rules
 from harness.commands import skus as skus_command
-from harness.config import SkuFile, find, list_names, load_profile, load_sku_file, load_skus
+from harness.config.files import SkuFile, find, list_names, load_profile, load_sku_file, load_skus
+from harness.config.yaml_source import read_yaml
 from harness.errors import ConfigError
 from harness.model.inventory import LimitSpec
 from harness.model.sku import Figure, Floor, Sku, describing
 from harness.verdict.figures import FIGURE_OF, UNIT_OF, link_bandwidth
 from harness.verdict.rules import lint_limits, lint_skus
-from harness.yaml_source import read_yaml
 
 CASES = sorted((Path(__file__).parent / "cases").glob("sku-*.yaml"))
 DEMANDED = (

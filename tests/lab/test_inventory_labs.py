@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.config import list_names, load_lab
+from harness.config.files import list_names, load_lab
 from harness.lab.machine import ANYWHERE, machine_arguments
 
 

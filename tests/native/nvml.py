@@ -17,7 +17,7 @@ import pytest
 from harness.images.standin import LIBRARY, compile_argv, standin_sources
 from harness.model.pci import PciAddress
 from harness.model.standin import StandinFault, StandinFaultKind, StandinScenario
-from harness.telemetry.standin import scenario_text
+from harness.telemetry.standin.scenario import scenario_text
 
 ADDRESSES = tuple(PciAddress(0, bus, 0, 0) for bus in (0x17, 0x65, 0x66, 0xE3))
 ASKER = Path(__file__).with_name("nvml_asker.py")

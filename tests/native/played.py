@@ -24,7 +24,7 @@ import pynvml
 
 from harness.model.pci import PciAddress
 from harness.model.standin import StandinScenario, StandinSeries
-from harness.telemetry.standin import scenario_text
+from harness.telemetry.standin.scenario import scenario_text
 
 _SCENARIO = "SHAKEDOWN_NVML_SCENARIO"
 
@@ -57,7 +57,7 @@ class Played:
     def record(self, readings: Sequence[str], seconds: float, step: float = 0.1) -> npt.NDArray[np.float64]:
         """``[rows, GPUs, readings]`` for so many seconds from now on, in our units.
 
-        The names are those of ``harness.telemetry.standin.READINGS``, texts excepted; values are
+        The names are those of ``harness.telemetry.standin.scenario.READINGS``, texts excepted; values are
         as fine as NVML tells them.
         """
         rows = round(seconds / step)

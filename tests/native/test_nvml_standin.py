@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.config import list_names, load_standin
+from harness.config.files import list_names, load_standin
 from harness.images.standin import standin_sources
 from harness.model.pci import PciAddress
 from harness.model.standin import (
@@ -26,8 +26,8 @@ from harness.model.standin import (
     StandinScenario,
     StandinStart,
 )
-from harness.telemetry.series import REASONS
-from harness.telemetry.standin import READINGS, TEXTS, scenario_text
+from harness.telemetry.gpu.series import REASONS
+from harness.telemetry.standin.scenario import READINGS, TEXTS, scenario_text
 from tests.native.nvml import ADDRESSES, Machine, build, fault
 
 GPU = "gpu 0"

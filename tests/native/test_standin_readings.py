@@ -10,7 +10,7 @@ import pynvml
 import pytest
 
 from harness.model.standin import StandinCard
-from harness.telemetry.standin import CAUSES, READINGS
+from harness.telemetry.standin.scenario import CAUSES, READINGS
 from tests.native.played import Play, asked, call, series
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pynvml
 import pytest
 
-from harness.config import load_skus
+from harness.config.files import load_skus
 from harness.model.pci import PciAddress
 from harness.model.standin import (
     StandinApply,
@@ -24,8 +24,8 @@ from harness.model.standin import (
     StandinMissing,
     StandinScenario,
 )
-from harness.telemetry.standin import scenario_text
-from harness.telemetry.standin_models import healthy
+from harness.telemetry.standin.models import healthy
+from harness.telemetry.standin.scenario import scenario_text
 from tests.native.nvml import ADDRESSES, Machine, build, fault
 from tests.native.played import Play, Played, asked, call, series
 

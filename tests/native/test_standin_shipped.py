@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pynvml
 import pytest
 
-from harness.config import load_standin
+from harness.config.files import load_standin
 from harness.model.standin import StandinLoad
 from tests.gates.source import ROOT
 from tests.native.played import Play

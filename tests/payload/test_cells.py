@@ -5,24 +5,17 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import harness.payload
-
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
+from harness.payload import cells as of_machine
 
 
 @pytest.fixture
-def cells(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(PAYLOAD))
-    yield importlib.import_module("cells")
-    for name in ("bounded", "cells"):
-        sys.modules.pop(name, None)
+def cells() -> Any:
+    return of_machine
 
 
 def machine(root: Path) -> Path:

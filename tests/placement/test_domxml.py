@@ -16,12 +16,12 @@ from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import PlacementPlan
 from harness.model.topology import HostFacts
 from harness.placement.buses import expanders, pci_hole64_kib
-from harness.placement.definition import GuestDefinition, functions, run_key
-from harness.placement.domxml import render
+from harness.placement.domain.check import problems
+from harness.placement.domain.definition import GuestDefinition, functions, run_key
+from harness.placement.domain.read import read_domain
+from harness.placement.domain.write import render
 from harness.placement.planner import plan
 from harness.placement.ranges import read, show
-from harness.placement.xmlcheck import problems
-from harness.placement.xmlread import read_domain
 from tests.placement.hosts import GIB, HUGE_2M, GpuSpec, host, lab_like
 from tests.placement.libvirtd import private_libvirtd
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import PlacementPlan
 from harness.model.topology import Domain, HostFacts, HugepagePool
-from harness.placement.definition import GuestDefinition
-from harness.placement.domxml import render
+from harness.placement.domain.check import problems
+from harness.placement.domain.definition import GuestDefinition
+from harness.placement.domain.write import render
 from harness.placement.planner import plan
-from harness.placement.xmlcheck import problems
 from tests.placement.hosts import HUGE_2M, gpu_address, lab_like, with_device, with_node
 
 

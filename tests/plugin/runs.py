@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from harness.config import load_host, load_profile
+from harness.config.files import load_host, load_profile
 from harness.model.evidence import Evidence
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile

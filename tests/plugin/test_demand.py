@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import config
-from harness.config import load_host, load_profile
+from harness.config import files as config
+from harness.config.files import load_host, load_profile
 from harness.errors import ConfigError
 from harness.model.evidence import ReleaseEvidence
 from harness.model.guest import AttachMode, GuestDemand
@@ -26,7 +26,7 @@ from harness.plugin.demand import (
     demand,
     resumed,
 )
-from harness.stages.provision import guest_place
+from harness.stages.guest.provision import guest_place
 from tests.stages.stand_ins import RUN, a_demand, a_recorder
 
 TWO_AND_TWO = GroupSpec(together=(GuestSpec(gpus=2, workloads=("tensor",)), GuestSpec(gpus=2)))

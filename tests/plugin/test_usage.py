@@ -106,7 +106,7 @@ def test_the_marks_are_the_phases() -> None:
 
 def test_every_check_of_every_profile_has_its_test_in_the_suites() -> None:
     """A check that no suite collects would be missing for ever, and found only by a run."""
-    from harness.config import list_names, load_host, load_profile
+    from harness.config.files import list_names, load_host, load_profile
     from harness.plugin.collection import cells
     from harness.plugin.demand import Demand, choose_guests
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import list_names, load_profile
+from harness.config.files import list_names, load_profile
 from harness.errors import RecordError
 from harness.faults import FAULTS, Fault
 from harness.model.evidence import Engine, Evidence, Note, Reference, ReferenceValue

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.checks.death import RULES
+from harness.checks.guest.death import RULES
 from harness.faults.deaths import FAULTS
 from harness.model.death import DeathKind
 from harness.model.evidence import StageError
@@ -16,7 +16,7 @@ from harness.model.outcome import Verdict
 from harness.model.record import RunRecord
 from harness.record.judge import finish
 from harness.stages.boundary import stage_error
-from harness.stages.pulse import died
+from harness.stages.guest.pulse import died
 from reports import renderer
 from tests.faults import clean
 from tests.record.replay import begin, replay

@@ -13,7 +13,7 @@ import pytest
 from harness.model.evidence import WorkloadResult
 from harness.model.record import RunRecord
 from harness.model.telemetry import SeriesSummary
-from harness.telemetry.series import SENSORS, Kind
+from harness.telemetry.gpu.series import SENSORS, Kind
 from reports import RENDERERS, renderer
 from reports.parts import telemetry
 from reports.parts.dcgm import ALIASES

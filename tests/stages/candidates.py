@@ -61,7 +61,7 @@ def reach(patch: pytest.MonkeyPatch, found: FakeAccess | HarnessError) -> None:
             raise found
         yield found
 
-    patch.setattr("harness.stages.host.open_host", opened)
+    patch.setattr("harness.stages.host.candidate.open_host", opened)
 
 
 def asked(access: FakeAccess, label: str) -> list[tuple[str, ...]]:

@@ -6,16 +6,16 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from harness.config import load_host, load_profile
+from harness.config.files import load_host, load_profile
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import GuestDemand
 from harness.record.recorder import Recorder
 from harness.stages.attach_vfio import GuestGroup, guest_group
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
-from harness.stages.guest import GuestSite
-from harness.stages.images import HostImage
-from harness.stages.network import run_network
+from harness.stages.guest.images import HostImage
+from harness.stages.guest.life import GuestSite
+from harness.stages.guest.network import run_network
 from tests.fakes import FakeClock, FakeHost
 from tests.placement import hosts
 from tests.stages.stand_ins import HOST_IMAGE, RUN, FakeAccess, FakeGuest, FakeLease, evidence, quiet

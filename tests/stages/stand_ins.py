@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.config import load_host, load_profile
+from harness.config.files import load_host, load_profile
 from harness.errors import ClaimError, TransportError
 from harness.images.guest import GuestImage
 from harness.model.evidence import Engine, Evidence
@@ -18,7 +18,7 @@ from harness.progress import Progress
 from harness.record.attempts import assemble
 from harness.record.events import read_events
 from harness.record.recorder import Recorder
-from harness.stages.images import HostImage
+from harness.stages.guest.images import HostImage
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 
 RUN = "20260101T000000Z-abcdef"
@@ -82,7 +82,7 @@ class FakeGuest(FakeTransport):
 
 @dataclass
 class FakeAccess:
-    """``harness.stages.access.HostAccess`` in memory."""
+    """``harness.stages.host.access.HostAccess`` in memory."""
 
     host: FakeHost = field(default_factory=FakeHost)
     libvirt: FakeHypervisor = field(default_factory=FakeHypervisor)
@@ -113,7 +113,7 @@ class FakeAccess:
 
 @dataclass
 class FakeLease:
-    """``harness.stages.leases.Lease`` in memory: lost when told so, and perhaps taken by another run."""
+    """``harness.stages.host.leases.Lease`` in memory: lost when told so, and perhaps taken by another run."""
 
     alive: bool = True
     taken: bool = False

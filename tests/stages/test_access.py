@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import load_lab
+from harness.config.files import load_lab
 from harness.errors import ConfigError, TransportError
 from harness.lab.control import LabControl
 from harness.model.evidence import Engine
 from harness.model.inventory import HostControlRef, HostFile, SshAccess
-from harness.stages.access import open_host, open_transport
+from harness.stages.host.access import open_host, open_transport
 from tests.contract.private_sshd import private_sshd
 
 
@@ -80,7 +80,7 @@ def test_what_stays_up_is_announced_when_all_is_done_and_not_by_who_only_looks(
     said: list[str] = []
     with private_sshd(tmp_path / "s") as ssh:
         control = Standing(ssh)
-        monkeypatch.setattr("harness.stages.access._CONTROLS", (("none", lambda _host, _labs: control),))
+        monkeypatch.setattr("harness.stages.host.access._CONTROLS", (("none", lambda _host, _labs: control),))
         host = HostFile(name="gpu07", ssh=ssh)
         with open_host(host, said.append):
             assert said == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.backends.clock import SystemClock
 from harness.model.host_change import Weight
-from harness.stages.arrivals import Arrivals
+from harness.stages.host.arrivals import Arrivals
 
 
 def fed(path: Path, pauses: list[float]) -> Arrivals:

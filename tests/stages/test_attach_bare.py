@@ -11,17 +11,17 @@ import time
 import pytest
 
 from harness.backends.local import LocalTransport
-from harness.config import load_profile
+from harness.config.files import load_profile
 from harness.errors import ReleaseError, WorkloadError
 from harness.model.evidence import Engine, Evidence
 from harness.model.guest import AttachMode
 from harness.model.inventory import GroupSpec, HostControlRef, HostFile
 from harness.model.topology import Domain
-from harness.stages.access import HostAccess
 from harness.stages.attach_bare import BareMachine, bare_place, sweep_bare
-from harness.stages.burn import longest_seconds, require_python
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
+from harness.stages.guest.burn import longest_seconds, require_python
+from harness.stages.host.access import HostAccess
 from harness.workloads import runs
 from harness.workloads.base import Job, Place
 from harness.workloads.files import payload_tar

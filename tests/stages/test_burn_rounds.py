@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.model.evidence import WorkloadResult
 from harness.model.outcome import Outcome
-from harness.stages.burn import another_round
+from harness.stages.guest.burn import another_round
 from tests.checks.test_telemetry_checks import burnt
 
 LOAD = WorkloadResult(workload="hashing", guest="g", engine="cpu", key="k", status="done")

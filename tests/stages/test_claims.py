@@ -15,7 +15,7 @@ from harness.backends.clock import SystemClock
 from harness.backends.local import LocalTransport
 from harness.errors import ClaimError, ParseError, TransportError
 from harness.model.pci import PciAddress
-from harness.stages.claims import (
+from harness.stages.host.claims import (
     Claim,
     Lease,
     claim,
@@ -36,7 +36,7 @@ import sys, time
 from harness.backends.clock import SystemClock
 from harness.backends.local import LocalTransport
 from harness.model.pci import PciAddress
-from harness.stages.claims import claimed
+from harness.stages.host.claims import claimed
 devices = tuple(PciAddress.parse(text) for text in sys.argv[3:])
 settings = {"clock": SystemClock(), "progress": print, "roots": (sys.argv[2],)}
 with claimed(LocalTransport(), sys.argv[1], devices, **settings):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import load_host, load_lab
+from harness.config.files import load_host, load_lab
 from harness.errors import LabError
 from harness.model.guest import AttachMode, GuestRequest, PlacementPolicy
 from harness.model.inventory import HostControlRef, HostFile

@@ -22,7 +22,7 @@ def test_the_release_script_tells_the_name_and_no_secret(secret: str) -> None:
             assert stranger.stdout is not None
             stranger.stdout.readline()
             time.sleep(0.1)
-            script = resources.files("harness.stages").joinpath("release.sh").read_bytes()
+            script = resources.files("harness.stages.host").joinpath("release.sh").read_bytes()
             done = subprocess.run(
                 ["sh", "-s", "--", "run", "/nonexistent", "--"], input=script, capture_output=True, check=True
             )

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import load_host, load_profile
+from harness.config.files import load_host, load_profile
 from harness.errors import ParseError, ProvisionError
 from harness.model.topology import PciDevice
 from harness.stages.attach_vfio import guest_site
 from harness.stages.boundary import Stopped
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
-from harness.stages.held_gpus import refuse_held
+from harness.stages.host.gpus_in_use import refuse_held
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 from tests.placement import hosts
 from tests.stages.stand_ins import RUN, FakeAccess, FakeLease, a_recorder, evidence, quiet
@@ -93,7 +93,7 @@ def test_the_real_script_finds_who_has_the_gpus_own_nodes_open(
     (tmp_path / "12" / "fd").mkdir(parents=True)
     (tmp_path / "12" / "comm").write_text("nv\t-host\nengine\n")
     (tmp_path / "12" / "fd" / "9").symlink_to(node)
-    script = resources.files("harness.stages").joinpath("held_gpus.sh").read_text()
+    script = resources.files("harness.stages.host").joinpath("gpus_in_use.sh").read_text()
     script = script.replace("/sys/bus/pci/devices", str(tmp_path / "devices")).replace(
         "/proc/", f"{tmp_path}/"
     )

@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.config import load_host, load_profile
+from harness.config.files import load_host, load_profile
 from harness.errors import TransportError
 from harness.model.guest import AttachMode
 from harness.placement.gpus import select_gpus
 from harness.stages.attach_bare import MACHINE
 from harness.stages.boundary import Stopped
 from harness.stages.context import RunContext
-from harness.stages.discovery import companion_addresses, discover
-from harness.stages.host import claimed_host
+from harness.stages.host.candidate import claimed_host
+from harness.stages.host.discovery import companion_addresses, discover
 from tests.fakes import FakeClock, FakeHost
 from tests.placement import hosts
 from tests.stages.candidates import FACTS, a_candidate, asked, reach, telling

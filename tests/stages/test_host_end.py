@@ -20,7 +20,7 @@ from harness.errors import (
 )
 from harness.ports import HostEnd
 from harness.stages.boundary import Stopped, contained, stage
-from harness.stages.host_end import FILE, names_end
+from harness.stages.host.end import FILE, names_end
 from tests.stages.stand_ins import a_recorder, evidence
 
 END = HostEnd(message="the lab's QEMU ended (signal SEGV)", remedy="run again", log=b"last words")

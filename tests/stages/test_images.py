@@ -10,7 +10,7 @@ import pytest
 from harness.backends.local import LocalTransport
 from harness.errors import ProvisionError, TransportError
 from harness.images.guest import MANIFEST
-from harness.stages.images import changes, place_image
+from harness.stages.guest.images import changes, place_image
 from tests.fakes import FakeHost, FakeTransport
 from tests.stages.stand_ins import an_image
 

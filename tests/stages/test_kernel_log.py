@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.checks.kernel_log import trouble
+from harness.checks.watching.kernel_log import trouble
 from harness.facts.ask import KERNEL_WORDS
-from harness.stages.guest import KERNEL_LOG
+from harness.stages.guest.life import KERNEL_LOG
 from tests.telemetry.lines import EVENTS, PUBLIC
 
 LINES = tuple(dict.fromkeys(each.line for each in (*EVENTS, *PUBLIC)))

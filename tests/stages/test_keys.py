@@ -10,7 +10,7 @@ import subprocess
 import pytest
 
 from harness.errors import ProvisionError
-from harness.stages.keys import make_keys
+from harness.stages.guest.keys import make_keys
 from tests.alone import alone
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="no ssh-keygen (openssh-client)")
@@ -70,7 +70,7 @@ def test_a_directory_that_is_gone_is_told(tmp_path) -> None:
 
 def test_a_umask_hides_no_key_and_a_changed_directory_loses_none(tmp_path) -> None:
     code = """
-from harness.stages.keys import make_keys
+from harness.stages.guest.keys import make_keys
 os.chdir(sys.argv[1])
 os.mkdir("keys")
 os.umask(0o777)

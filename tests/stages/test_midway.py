@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.stages.midway import Midway
+from harness.stages.guest.midway import Midway
 from tests.fakes import FakeClock
 
 

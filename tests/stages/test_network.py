@@ -8,8 +8,8 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.placement.definition import run_key
-from harness.stages.network import run_network
+from harness.placement.domain.definition import run_key
+from harness.stages.guest.network import run_network
 
 KEYS = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Co", "Cn")), min_size=1, max_size=80

@@ -11,7 +11,7 @@ from harness.errors import ParseError, ProvisionError, TransportError
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import Moment, PlacementPlan
 from harness.placement import planner
-from harness.stages.observe import look_again, observe_guest
+from harness.stages.guest.observe import look_again, observe_guest
 from tests.fakes import FakeHost, FakeHypervisor, FakeTransport
 from tests.placement import hosts
 from tests.placement.observe import transcripts as made

@@ -9,9 +9,9 @@ import pytest
 from harness.backends.local import LocalTransport
 from harness.errors import ClaimError, ReleaseError
 from harness.model.pci import PciAddress
-from harness.placement.definition import RUN_NAMESPACE
-from harness.stages.claims import claim, hold_lease, holders
-from harness.stages.orphans import clear_orphans
+from harness.placement.domain.definition import RUN_NAMESPACE
+from harness.stages.host.claims import claim, hold_lease, holders
+from harness.stages.host.orphans import clear_orphans
 from tests.fakes import FakeClock, FakeHypervisor
 
 GPU = PciAddress.parse("0000:41:00.0")

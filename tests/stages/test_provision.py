@@ -6,16 +6,18 @@ import dataclasses
 
 import pytest
 
-from harness.config import load_profile
+from harness.config.files import load_profile
 from harness.errors import ConfigError, ProvisionError
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.inventory import SshAccess
 from harness.model.placement import PlacementPlan
-from harness.placement import domxml, planner, xmlcheck
-from harness.placement.definition import run_key
-from harness.stages import provision
-from harness.stages.keys import GuestKeys
-from harness.stages.network import run_network
+from harness.placement import planner
+from harness.placement.domain import check as xmlcheck
+from harness.placement.domain import write as domxml
+from harness.placement.domain.definition import run_key
+from harness.stages.guest import provision
+from harness.stages.guest.keys import GuestKeys
+from harness.stages.guest.network import run_network
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 from tests.placement import hosts
 from tests.stages.stand_ins import HOST_IMAGE, RUN, FakeAccess, FakeGuest

@@ -17,9 +17,9 @@ import pytest
 from harness.backends.process import run_child
 from harness.errors import CommandTimeout, GuestDied, TransportError
 from harness.model.death import DeathKind
-from harness.stages.provision import GuestPlace
-from harness.stages.pulse import Pulse
-from harness.telemetry.vitals import VitalsReader
+from harness.stages.guest.provision import GuestPlace
+from harness.stages.guest.pulse import Pulse
+from harness.telemetry.guest.vitals import VitalsReader
 from tests.fakes import FakeClock, FakeHost, FakeTransport
 from tests.stages.stand_ins import FakeGuest
 
@@ -221,7 +221,7 @@ OVERWRITTEN AND LOST.
 @pytest.fixture
 def script(tmp_path: Path) -> Iterator[Callable[[], VitalsReader]]:
     """The real script beside a process that stands for QEMU; what it has printed so far, read."""
-    source = resources.files("harness.stages").joinpath("pulse.sh").read_text()
+    source = resources.files("harness.stages.guest").joinpath("pulse.sh").read_text()
     out = tmp_path / "out"
     with out.open("wb") as file:
         running = subprocess.Popen(

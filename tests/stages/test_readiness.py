@@ -7,12 +7,12 @@ import dataclasses
 import pytest
 
 from harness.backends.testinfra_backend import infra_host
-from harness.checks.services import QUESTIONS
+from harness.checks.host.services import QUESTIONS
 from harness.errors import CommandTimeout, ProvisionError, TransportError
 from harness.model.topology import Domain
 from harness.ports import CommandResult
 from harness.stages.claimed_host import ClaimedHost
-from harness.stages.readiness import ask_system, refuse_foreign_domains
+from harness.stages.host.readiness import ask_system, refuse_foreign_domains
 from tests.placement import hosts
 from tests.stages.groups import a_claimed_host
 from tests.stages.stand_ins import FakeAccess, a_recorder

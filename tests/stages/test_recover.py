@@ -11,7 +11,7 @@ import pytest
 
 from harness.backends.stream import _appended
 from harness.checks import run_checks
-from harness.config import load_kernel_codes
+from harness.config.files import load_kernel_codes
 from harness.errors import RecordError
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome

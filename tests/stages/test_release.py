@@ -14,9 +14,7 @@ from harness.backends.local import LocalTransport
 from harness.errors import HarnessError, ParseError, ReleaseError, TransportError
 from harness.model.evidence import ReleaseEvidence
 from harness.model.pci import PciAddress
-from harness.stages.host_script import rows
-from harness.stages.host_state import read_host_state
-from harness.stages.release import (
+from harness.stages.guest.release import (
     HostState,
     Leaving,
     Leftovers,
@@ -26,6 +24,8 @@ from harness.stages.release import (
     snapshot_host_state,
     sweep,
 )
+from harness.stages.host.script import rows
+from harness.stages.host.state import read_host_state
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 
 GPU = PciAddress.parse("0000:41:00.0")

@@ -14,7 +14,7 @@ from harness.backends.local import LocalTransport
 from harness.errors import ParseError
 from harness.model.evidence import ResetTrial
 from harness.model.pci import PciAddress
-from harness.stages.resets import exercise_resets
+from harness.stages.host.resets import exercise_resets
 from tests.fakes import FakeHost, FakeTransport
 
 GPU = PciAddress.parse("0000:41:00.0")
@@ -106,7 +106,7 @@ def test_the_real_script_never_resets_a_device_that_a_process_has_open(
     (device / "reset").write_text("")
     (device / "config").write_bytes(bytes(64))
     (processes / "12" / "fd" / "9").symlink_to(node)
-    script = resources.files("harness.stages").joinpath("resets.sh").read_text()
+    script = resources.files("harness.stages.host").joinpath("resets.sh").read_text()
     script = script.replace("/sys/bus/pci/devices", str(sysfs)).replace("/proc/[", f"{processes}/[")
     said = subprocess.run(
         ("sh", "-s", "--", str(GPU)), input=script, capture_output=True, text=True, check=True

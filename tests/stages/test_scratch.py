@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.stages.scratch import PREFIX, private_directory
+from harness.stages.guest.scratch import PREFIX, private_directory
 from tests.alone import alone
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from harness.stages.scratch import private_directory
+from harness.stages.guest.scratch import private_directory
 with private_directory(Path(sys.argv[1])) as directory:
     (directory / "guest.key").write_text("secret")
     print(directory, flush=True)
@@ -76,7 +76,7 @@ def test_what_names_no_owner_or_points_elsewhere_stays(tmp_path) -> None:
 
 def test_it_stays_while_its_owner_lives_even_when_the_lock_was_closed(tmp_path) -> None:
     code = """
-from harness.stages.scratch import private_directory
+from harness.stages.guest.scratch import private_directory
 parent = Path(sys.argv[1])
 os.umask(0o777)
 with private_directory(parent) as ours:
@@ -96,7 +96,7 @@ for number in theirs:
 def test_a_fork_that_leaves_the_block_removes_nothing(tmp_path) -> None:
     code = """
 import contextlib
-from harness.stages.scratch import private_directory
+from harness.stages.guest.scratch import private_directory
 os.chdir(sys.argv[1])
 stack = contextlib.ExitStack()
 ours = stack.enter_context(private_directory(Path(".")))

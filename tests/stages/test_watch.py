@@ -10,16 +10,16 @@ import pytest
 
 from harness.backends.local import LocalTransport
 from harness.checks import run_checks
-from harness.config import load_kernel_codes, load_profile, load_standin
+from harness.config.files import load_kernel_codes, load_profile, load_standin
 from harness.errors import TransportError
 from harness.images.standin import ensure_standin, pynvml_file
 from harness.model.evidence import Evidence, WorkloadResult
 from harness.model.inventory import HostControlRef, HostFile, TelemetrySpec
 from harness.model.outcome import Outcome, SubjectKind
 from harness.model.pci import PciAddress
-from harness.stages.burn import put_payload
-from harness.stages.watch import NvmlStandin, Watch, watched
-from harness.telemetry.standin import scenario_text
+from harness.stages.guest.burn import put_payload
+from harness.stages.guest.watch import NvmlStandin, Watch, watched
+from harness.telemetry.standin.scenario import scenario_text
 from harness.workloads.base import Place
 from tests.stages.stand_ins import RUN, a_demand, a_recorder, evidence, quiet
 

@@ -19,17 +19,17 @@ from pathlib import Path
 import numpy as np
 
 from harness.checks import CHECKS, run_checks
-from harness.config import load_kernel_codes
+from harness.config.files import load_kernel_codes
 from harness.model.evidence import GuestEvidence
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Outcome, Severity, SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.standin import StandinScenario
 from harness.model.telemetry import Change, GuestTelemetry, LoadWindow
-from harness.telemetry.samples import Samples
-from harness.telemetry.series import PROPERTIES, SENSORS
-from harness.telemetry.spool_lines import GpuSpool, Spool
-from harness.telemetry.summary import summarize
+from harness.telemetry.gpu.samples import Samples
+from harness.telemetry.gpu.series import PROPERTIES, SENSORS
+from harness.telemetry.gpu.spool_lines import GpuSpool, Spool
+from harness.telemetry.gpu.summary import summarize
 from tests.faults import clean
 from tests.native.played import Played
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.checks.death import RULES
+from harness.checks.guest.death import RULES
 from harness.model.death import TITLES, DeathKind
-from harness.telemetry.autopsy import Witnesses, cause_of_death, panicked, why_silent
+from harness.telemetry.guest.autopsy import Witnesses, cause_of_death, panicked, why_silent
 
 AT = "2026-01-01T00:00:00Z"
 PANIC = "Kernel panic - not syncing: "

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from harness.regular import LONGEST_LINE, lines_of
-from harness.telemetry.host_lines import read_lines
-from harness.telemetry.spool import MOST_TOLD, read_spool
+from harness.telemetry.gpu.spool import MOST_TOLD, read_spool
+from harness.telemetry.host.lines import read_lines
 from tests.telemetry import spools as s
 
 LONG = b"x" * (3 * LONGEST_LINE)
@@ -59,7 +59,7 @@ def test_a_gigabyte_on_one_line_is_read_in_little_memory(tmp_path: Path) -> None
         file.truncate(1_200_000_000)  # a sparse file: NUL after NUL
     script = (
         "import resource, sys; from harness.regular import open_regular;"
-        "from pathlib import Path; from harness.telemetry.spool import read_spool;"
+        "from pathlib import Path; from harness.telemetry.gpu.spool import read_spool;"
         "f = open_regular(Path(sys.argv[1])); before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "s = read_spool(f); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before, s.problems)"
     )

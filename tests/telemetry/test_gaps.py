@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from harness.model.evidence import WorkloadResult
 from harness.model.telemetry import Gap, LoadWindow
-from harness.telemetry.gaps import coverage, under_load, union, windows
+from harness.telemetry.gpu.gaps import coverage, under_load, union, windows
 
 moments = st.floats(0, 100, allow_nan=False).map(lambda value: round(value, 2))
 times = st.lists(moments, max_size=40).map(sorted)

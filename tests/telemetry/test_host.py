@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from harness.backends.local import LocalTransport
 from harness.backends.ssh import SshTransport
-from harness.config import load_kernel_codes
+from harness.config.files import load_kernel_codes
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, HostTelemetry, Ruling
-from harness.telemetry.host import summarize_host
-from harness.telemetry.host_lines import host_command, read_lines
+from harness.telemetry.host.lines import host_command, read_lines
+from harness.telemetry.host.summary import summarize_host
 from tests.contract.private_sshd import private_sshd
 
 CODES = load_kernel_codes()

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ import pytest
 from harness.backends.local import LocalTransport
 from harness.model.host_change import HostChange, Weight
 from harness.model.pci import PciAddress
-from harness.telemetry.host_changes import Found, find_changes
-from harness.telemetry.host_grounds import Grounds, GuestWindow
-from harness.telemetry.host_lines import host_command, read_lines
-from harness.telemetry.host_table import SOURCES, WATCHED
+from harness.telemetry.host.changes import Found, find_changes
+from harness.telemetry.host.grounds import Grounds, GuestWindow
+from harness.telemetry.host.lines import host_command, read_lines
+from harness.telemetry.host.table import SOURCES, WATCHED
 
 NONCE = "fedcba9876543210"
 RUN = "shakedown-r-"
@@ -282,6 +283,34 @@ def test_a_domain_that_came_and_went_between_two_looks_is_told(machine: Machine)
     virsh(machine, f"sleep 0.5\n{lines}\nexec sleep 600")
     (change,) = of(machine.watch(lambda: time.sleep(1.0)), "domain")
     assert change.weight is Weight.HARMFUL
+
+
+@pytest.mark.parametrize(
+    ("day", "found"),
+    [
+        ("00:41:03.200", []),
+        ("00:41:00.700", ["Shutdown"]),
+        ("00:30:00.000", ["Shutdown"]),
+        ("09:00:00.000", []),
+    ],
+    ids=["after-the-window", "in-the-window", "a-clock-set-back", "a-clock-set-forward"],
+)
+def test_an_event_has_its_own_time_and_not_that_of_the_sample_before_it(day: str, found: list[str]) -> None:
+    """Samples at 100 s and 105 s, the clock said 00:41:00 at 100 s; our guest was let go of at 101 s."""
+    name = f"{RUN}g1"
+    lines = [
+        *(f"shakedown-host 2 {NONCE}", f"{NONCE} self 1 1 100"),
+        *(f"{NONCE} sample 0", "/proc/uptime:100.00 1", f"{NONCE} end 0"),
+        f"{NONCE} clock 100.00 {datetime(2026, 12, 1, 0, 41, tzinfo=UTC).timestamp():.3f}000000",
+        f"2026-12-01 {day}+0000: event 'lifecycle' for domain '{name}': Shutdown Finished",
+        *(f"{NONCE} sample 1", "/proc/uptime:105.00 1", f"{NONCE} end 1", ""),
+    ]
+    window = GuestWindow(guest="g1", domain=name, devices=(), start=90.0, end=101.0)
+    grounds = Grounds(windows=(window,), domains=frozenset({name}))
+    spool = read_lines("\n".join(lines).encode())
+    assert spool.problems == ()
+    assert 100.0 <= spool.events[0].at <= 105.0
+    assert [change.subject for change in of(find_changes(spool, grounds), "state")] == found
 
 
 @pytest.mark.parametrize(("body", "words"), [("exit 1", "status 1"), ("exit 127", "no virsh")])

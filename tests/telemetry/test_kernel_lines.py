@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import load_kernel_codes
+from harness.config.files import load_kernel_codes
 from harness.model.outcome import Action
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Ruling
-from harness.telemetry.kernel_forms import FORMS, form_of
-from harness.telemetry.kernel_log import Told, tell
-from harness.telemetry.kernel_text import message
+from harness.telemetry.kernel.forms import FORMS, form_of
+from harness.telemetry.kernel.log import Told, tell
+from harness.telemetry.kernel.text import message
 from tests.telemetry.lines import CASES, EVENTS, KNOWN, Known
 
 CODES = load_kernel_codes()

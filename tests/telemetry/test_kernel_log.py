@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import load_kernel_codes
+from harness.config.files import load_kernel_codes
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, KernelEvent, Ruling
-from harness.telemetry.kernel_forms import FORMS
-from harness.telemetry.kernel_log import MOST_ALIKE, read_kernel
-from harness.telemetry.kernel_text import kmsg_record, printed_line
+from harness.telemetry.kernel.forms import FORMS
+from harness.telemetry.kernel.log import MOST_ALIKE, read_kernel
+from harness.telemetry.kernel.text import kmsg_record, printed_line
 from tests.captured import CAPTURES
 
 CODES = load_kernel_codes()

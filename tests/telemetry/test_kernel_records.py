@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import load_kernel_codes
+from harness.config.files import load_kernel_codes
 from harness.model.kernel_codes import KernelCodes
-from harness.telemetry.kernel_log import Told, tell
+from harness.telemetry.kernel.log import Told, tell
 
 CODES = load_kernel_codes()
 

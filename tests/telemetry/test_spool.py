@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ParseError
-from harness.telemetry.spool import read_spool
+from harness.telemetry.gpu.spool import read_spool
 from tests.telemetry import spools as s
 
 

@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from harness.telemetry.spool import PREFIXES, read_spool
-from harness.telemetry.spool_lines import Spool
+from harness.telemetry.gpu.spool import PREFIXES, read_spool
+from harness.telemetry.gpu.spool_lines import Spool
 from tests.telemetry import spools as s
 
 STRANGE: tuple[bytes, ...] = (

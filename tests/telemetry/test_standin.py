@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import list_names, load_standin
+from harness.config.files import list_names, load_standin
 from harness.model.pci import PciAddress
 from harness.model.standin import MOST_GPUS, StandinCard, StandinFault, StandinFaultKind, StandinScenario
-from harness.telemetry.standin import scenario_text
+from harness.telemetry.standin.scenario import scenario_text
 
 A, B = PciAddress(0, 0x17, 0, 0), PciAddress(1, 0x65, 0, 0)
 

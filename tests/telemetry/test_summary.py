@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import load_kernel_codes
+from harness.config.files import load_kernel_codes
 from harness.model.inventory import TelemetrySpec
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, GuestTelemetry, LoadWindow, Ruling
-from harness.telemetry.series import REASONS, SENSORS
-from harness.telemetry.spool import read_spool
-from harness.telemetry.summary import summarize
+from harness.telemetry.gpu.series import REASONS, SENSORS
+from harness.telemetry.gpu.spool import read_spool
+from harness.telemetry.gpu.summary import summarize
 from tests.telemetry import spools as s
 
 CODES = load_kernel_codes()

@@ -7,7 +7,7 @@ import base64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.telemetry.vitals import MOST_CONSOLE, VitalsReader
+from harness.telemetry.guest.vitals import MOST_CONSOLE, VitalsReader
 
 
 def console(guest: int, text: str) -> str:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
 from harness.model.pci import PciAddress
+from harness.payload import memory_patterns
 from harness.workloads.base import GuestDevice, Job
 from harness.workloads.pcie import answers as module
 from harness.workloads.registry import workload
-from harness.workloads.vram import memory_patterns
 from tests.workloads.mutations import VALUES, changed
 
 PCIE = workload("pcie")

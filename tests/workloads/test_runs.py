@@ -17,7 +17,7 @@ Frame = Callable[..., bytes]
 
 
 def test_command_lines_name_key_and_base(job: Job) -> None:
-    head = ("/bin/sh", "/opt/shakedown/payload/runner.sh")
+    head = ("/bin/sh", "/opt/shakedown/payload/harness/payload/runner.sh")
     tail = ("--base", "/run/shakedown/jobs", "--key", "k1")
     assert start(job, ("true", "x")) == (*head, "start", *tail, "--", "true", "x")
     assert wait(job, 60) == (*head, "wait", *tail, "--timeout", "60")

@@ -364,7 +364,7 @@ def test_a_training_that_cannot_be_is_not_read(training: dict[str, Any], job: Jo
 
 
 def test_the_references_are_those_of_tensorflow_within_the_tolerance() -> None:
-    first, last = reference_losses(TENSOR.defaults)
+    first, last = reference_losses(TENSOR.spec.defaults)
     tolerance = loss_tolerance(20, 64, 16, 32)
     assert 1e-6 < tolerance < 1e-4
     assert abs(first - FIRST) < tolerance * first

@@ -25,14 +25,12 @@ from harness.workloads.base import (
     settings,
 )
 from harness.workloads.device import remanence as residue
+from harness.workloads.device.payload.edu import BLOCK, keystream
 from harness.workloads.device.spec import SPEC
 from harness.workloads.spec import WorkloadSpec
 
 _NUMBERS = (5, 12, 20, 10, 13, 33, 7, 16)
 """What factorials are asked of; 13 and more overflow 32 bits, 34 and more give 0."""
-BLOCK = 4088
-"""Bytes moved by one DMA, as in ``harness/payload/device_edu.py``, which says why not 4096."""
-_MASK = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,16 +45,6 @@ class _Asked:
     seed: int
 
 
-def _keystream(seed: int) -> bytes:
-    out = bytearray()
-    for turn in range(1, BLOCK // 8 + 1):
-        z = (seed + turn * 0x9E3779B97F4A7C15) & _MASK
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            z = ((z ^ (z >> shift)) * factor) & _MASK
-        out += (z ^ (z >> 31)).to_bytes(8, "little")
-    return bytes(out)
-
-
 Judge = Callable[[str, Observation, _Asked, GuestDevice], tuple[list[Answer], list[Measurement]]]
 
 
@@ -66,7 +54,7 @@ def _edu(
     """QEMU's ``edu``, the stand-in accelerator (QEMU ``docs/specs/edu.rst``)."""
     results = seen.inner("factorials")
     checksums = seen.items("dma_checksums")
-    wanted = [zlib.crc32(_keystream(asked.seed + turn)) for turn in range(asked.rounds)]
+    wanted = [zlib.crc32(keystream(asked.seed + turn, BLOCK)) for turn in range(asked.rounds)]
     answers = [
         exact(
             f"{name} identification", "..00ed", f"..{seen.integer('identification', bits=32) & 0xFFFF:04x}"

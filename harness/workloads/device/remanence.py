@@ -1,8 +1,8 @@
 """What a tenant leaves in the memory of NVIDIA GPUs and the next one looks for.
 
-Written into all free memory when a guest's loads are over (``leave.py``) and held until the guest is switched
-off, so that its driver does not clear it as given back (in an image of one's own a service manager may end
-the holders first). The next tenant counts it (``device_nvidia``), before its loads write anything, in the
+Written into all free memory when a guest's loads are over (``payload/canary.py``) and held until the guest is
+switched off, so that its driver does not clear it as given back (in an image of one's own a service manager
+may end the holders first). The next tenant counts it (``device_nvidia``), before its loads write anything, in the
 memory that its own driver hands out. Between the two lies what the host does: VFIO's reset.
 """
 
@@ -13,6 +13,7 @@ import hashlib
 from harness.errors import ParseError
 from harness.model.evidence import ResidueTrial
 from harness.model.pci import PciAddress
+from harness.payload.residue_gpu import PROOF_WORDS
 from harness.workloads.base import GuestDevice, Job, Observation, command, gpus, strict_object
 from harness.workloads.device.spec import SPEC
 
@@ -20,8 +21,6 @@ _SECONDS = 120.0
 """To write and count all memory of a card: at its own bandwidth a second; CUDA's start takes several."""
 _LEAST_SHARE = 0.9
 """Of a card's memory, to say anything of it: driver and CUDA keep some 100 MiB, also of one with 8 GiB."""
-PROOF_WORDS = 4096
-"""That the look writes when it is done and counts, as in ``harness/payload/residue_gpu.py``."""
 
 
 def word(job: Job) -> int:

@@ -29,8 +29,9 @@ from harness.workloads.base import (
 from harness.workloads.entries import settled
 from harness.workloads.hashing.hashcat import judged
 from harness.workloads.hashing.md5crypt import md5crypt
+from harness.workloads.hashing.payload.words import ALPHABET, word
 from harness.workloads.hashing.spec import SPEC
-from harness.workloads.hashing.vectors import ALPHABET, MODES, Hunt, hunt, word
+from harness.workloads.hashing.vectors import MODES, Hunt, hunt
 from harness.workloads.spec import WorkloadSpec
 
 TOOLS = ("auto", "john", "hashcat")

@@ -14,9 +14,8 @@ from functools import lru_cache
 from harness.workloads.hashing.bcrypt import bcrypt, written
 from harness.workloads.hashing.md4 import ntlm
 from harness.workloads.hashing.md5crypt import md5crypt
+from harness.workloads.hashing.payload.words import ALPHABET, word
 
-ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-_BITS = (1 << 64) - 1
 BCRYPT_COST = 5
 """That of hashcat's benchmark, so that rates compare with published ones."""
 
@@ -60,15 +59,6 @@ class Hunt:
     def hashes(self) -> tuple[str, ...]:
         """All hashes in an order that does not tell the decoy."""
         return tuple(sorted((*self.planted, self.decoy)))
-
-
-def word(seed: int, index: int) -> str:
-    """Word ``index`` of list ``seed``: 12 letters from splitmix64 (as ``harness/payload/hashing.py``)."""
-    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _BITS
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        z = ((z ^ (z >> shift)) * factor) & _BITS
-    z ^= z >> 31
-    return "".join(ALPHABET[(z >> shift) % 32] for shift in range(0, 60, 5))
 
 
 class _Dice:

@@ -27,11 +27,10 @@ from harness.workloads.base import (
     within,
 )
 from harness.workloads.entries import entries, settled
+from harness.workloads.p2p.payload.job import COPIES
 from harness.workloads.p2p.spec import SPEC
 from harness.workloads.spec import WorkloadSpec
 
-_BATCH = 4
-"""Copies of one batch, as in ``harness/payload/p2p.py``; each is compared."""
 _OVER_PCIE = (
     "; sound cards do so too where an IOMMU is on or ACS redirects: look at the host's settings first"
 )
@@ -100,7 +99,7 @@ def _pair(name: str, seen: Observation, given: Mapping[str, Any]) -> tuple[list[
     access, nvlink = seen.flag("access"), None if seen.is_null("nvlink") else seen.flag("nvlink")
     path = "through the host" if not access else {True: "NVLink", False: "PCIe", None: "peer"}[nvlink]
     once = given["mib"] << 17
-    batches = once * _BATCH * given["repeats"]
+    batches = once * COPIES * given["repeats"]
     ways = [("copy", batches)]
     if access:
         ways += [("store", batches), ("load", once)]

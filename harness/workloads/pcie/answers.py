@@ -15,6 +15,7 @@ from typing import Any
 from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
+from harness.payload import memory_patterns as patterns
 from harness.workloads.base import (
     Job,
     Observation,
@@ -31,7 +32,6 @@ from harness.workloads.base import (
 from harness.workloads.entries import entries, settled
 from harness.workloads.pcie.spec import SPEC
 from harness.workloads.spec import WorkloadSpec
-from harness.workloads.vram import memory_patterns as patterns
 
 _SAMPLES = 16
 _RAM = "RAM"

@@ -3,7 +3,7 @@
 Each frame has two pictures. Every pixel of the *exact* one is known here bit for bit, at any size. Of the
 *shaded* one (floating point), some frames are compared with a golden picture within a stated tolerance, and
 all frames bit for bit with their own repetitions. Neither golden picture comes from any OpenGL
-(``harness.workloads.render_golden``).
+(``harness.workloads.render.golden``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The golden pictures of the render workload: the scene of ``harness/payload/render_scene.py``, drawn here.
+"""The golden pictures of the render workload: the scene of ``payload/scene.py``, drawn here.
 
 Written down a second time on purpose, and without any OpenGL: *shaded* is a small rasterizer in float64,
 *exact* is plain integer arithmetic. So a GPU is not compared with another GPU, nor with a stored

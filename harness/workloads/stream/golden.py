@@ -1,4 +1,4 @@
-"""What ``harness/payload/stream_picture.py`` draws, a second time on purpose: the planes of picture ``n``.
+"""What ``payload/picture.py`` draws, a second time on purpose: the planes of picture ``n``.
 
 Colours are those of ITU-R BT.601, luma 16 to 235, which is what ffmpeg encodes. Planes are arrays of height x
 width: luma, then both chroma planes with half as many rows and columns.

@@ -1,6 +1,6 @@
 """What a tensor burn must have computed, worked out here: elements in exact integers, bounds, losses.
 
-The arithmetic of ``harness/payload/tensor_numbers.py`` and ``tensor_train.py``, written down a second time on
+The arithmetic of ``payload/numbers.py`` and ``training.py``, written down a second time on
 purpose: the guest's interpreter, memory and processor worked out those.
 """
 

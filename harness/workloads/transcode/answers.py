@@ -1,13 +1,12 @@
 """Transcoding: clips known frame by frame, encoded and decoded again.
 
 By default on a processor one small clip, through FFV1 and H.264: seconds on an emulated guest. With
-``codecs``, and always on GPUs, more codecs, sizes and depths: see ``transcode_clips.py``.
+``codecs``, and always on GPUs, more codecs, sizes and depths: see ``clips.py``.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,32 +29,15 @@ from harness.workloads.base import (
 from harness.workloads.entries import settled
 from harness.workloads.spec import WorkloadSpec
 from harness.workloads.transcode.clips import Plan, judged, plan
+from harness.workloads.transcode.payload.job import frames
 from harness.workloads.transcode.spec import SPEC
 
 
 def frame_hashes(width: int, height: int, count: int, seed: int) -> tuple[str, ...]:
     """MD5 of each frame of the clip, as ffmpeg's framemd5 muxer gives for yuv420p."""
     return tuple(
-        hashlib.md5(frame, usedforsecurity=False).hexdigest() for frame in clip(width, height, count, seed)
+        hashlib.md5(frame, usedforsecurity=False).hexdigest() for frame in frames(width, height, count, seed)
     )
-
-
-def clip(width: int, height: int, count: int, seed: int) -> Iterator[bytes]:
-    """The frames that ``harness/payload/transcode.py`` draws, written down a second time on purpose: the
-    guest's interpreter, memory and CPU drew those."""
-    noise, state = [], seed % (1 << 31)
-    for _ in range(width):
-        state = (state * 1103515245 + 12345) % (1 << 31)
-        noise.append((state >> 16) % 17)
-    luma = bytes(32 + abs(x * 5 % 320 - 160) + noise[x] for x in range(width)) * 2
-    chroma = bytes(64 + abs(x * 2 % 256 - 128) for x in range(width)) * 2
-    for n in range(count):
-        starts = ((y * 3 + n * (2 + y // 32 % 3) + seed) % width for y in range(height))
-        frame = b"".join(luma[s : s + width] for s in starts)
-        for speed in (1, 2):
-            starts = ((y + n * speed + seed) % width for y in range(height // 2))
-            frame += b"".join(chroma[s : s + width // 2] for s in starts)
-        yield frame
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,15 @@
-"""The frames that ``harness/payload/transcode_source.py`` draws, written down a second time on purpose.
+"""What frames of ``transcode`` must be: the MD5 of each that is drawn, and of those of the reference streams.
 
-The guest's interpreter, memory and CPU drew those; these are the controller's, and so are their hashes. Also
-here: the hashes of the reference streams, which lie beside the payload and which any right decoder decodes to
-the same frames, since H.264, HEVC and AV1 leave a decoder no choice.
+The guest draws the same frames, by its own interpreter, memory and CPU. The reference streams lie beside the
+payload; any right decoder makes the same frames of them, since H.264, HEVC and AV1 leave it no choice.
 """
 
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Iterator
 from functools import lru_cache
+
+from harness.workloads.transcode.payload.source import frames
 
 REFERENCES: dict[str, tuple[str, ...]] = {
     "h264": (
@@ -97,43 +96,5 @@ def source_hashes(width: int, height: int, bits: int, count: int, seed: int) -> 
     """MD5 of each frame of a clip, as ffmpeg's framemd5 muxer gives for raw video."""
     return tuple(
         hashlib.md5(frame, usedforsecurity=False).hexdigest()
-        for frame in _clip(width, height, bits, count, seed)
+        for frame in frames(width, height, bits, count, seed)
     )
-
-
-def _clip(width: int, height: int, bits: int, count: int, seed: int) -> Iterator[bytes]:
-    scale, size = (4, 2) if bits == 10 else (1, 1)
-    state = seed % (1 << 31)
-    values = []
-    for _ in range(17 * width + width + 4096 + 997):
-        state = (state * 1103515245 + 12345) % (1 << 31)
-        values.append(state >> 16)
-    texture = [32 + abs(x * 5 % 320 - 160) for x in range(width)]
-
-    def row(samples: list[int]) -> bytes:
-        return struct.pack(f"<{len(samples)}{'H' if bits == 10 else 'B'}", *samples)
-
-    kinds = []
-    for kind in range(17):
-        depth = (13 if kind else 3) * scale
-        kinds.append(row([texture[x] * scale + values[kind * width + x] % depth for x in range(width)]) * 2)
-    rest = values[17 * width :]
-    noise = row([(16 + value % 192) * scale for value in rest[: width + 4096]])
-    order = rest[width + 4096 :]
-    colour = row([(64 + abs(x * 2 % 256 - 128)) * scale for x in range(width)]) * 2
-    for n in range(count):
-        frame = bytearray()
-        for y in range(height):
-            start = (y * 3 + n * (2 + y // 32 % 3) + seed) % width
-            if 16 * y >= 15 * height:
-                line, start = noise, order[(31 * y + 17 * n) % 997] % 4096
-            elif 2 * y >= height:
-                line = kinds[1 + order[(7 * y + 13 * n) % 997] % 16]
-            else:
-                line = kinds[0]
-            frame += line[start * size : (start + width) * size]
-        for speed in (1, 2):
-            for y in range(height // 2):
-                start = (y + n * speed + seed) % width
-                frame += colour[start * size : (start + width // 2) * size]
-        yield bytes(frame)

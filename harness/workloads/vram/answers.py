@@ -18,6 +18,7 @@ from typing import Any
 from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
+from harness.payload import memory_patterns as patterns
 from harness.workloads.base import (
     Job,
     Observation,
@@ -35,7 +36,6 @@ from harness.workloads.base import (
 )
 from harness.workloads.entries import entries, settled
 from harness.workloads.spec import WorkloadSpec
-from harness.workloads.vram import memory_patterns as patterns
 from harness.workloads.vram.spec import SPEC
 
 _INVERTED = (0, 0x5555555555555555, 0x00FF00FF00FF00FF)

@@ -7,8 +7,8 @@ import pytest
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.model.placement import GuestCell, ObservedPlacement, PlacementPlan, PlannedGpu
-from harness.placement.compare import compare
-from harness.placement.observe import observe
+from harness.placement.observe.compare import compare
+from harness.placement.observe.observed import observe
 from tests.placement.observe import transcripts as made
 
 EDU = PciAddress.parse("0000:82:00.0")

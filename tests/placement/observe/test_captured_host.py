@@ -1,6 +1,6 @@
 """The host's side of a real libvirt 9 guest: one passed-through device, 2 MiB hugepages, cgroup v2.
 
-Captured with an earlier ``observe_host.sh`` on an emulated host with two NUMA nodes; names were replaced, and
+Captured with an earlier ``observe/host.sh`` on an emulated host with two NUMA nodes; names were replaced, and
 its head (first line, target, options) was brought to the form that the script writes now. QEMU was not asked
 on that day, so its side is made here from the command line that was in the transcript.
 """
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from harness.model.pci import PciAddress
 from harness.model.placement import GuestCell, PlacementPlan, PlannedGpu
-from harness.placement.compare import compare_kernel_threads, compare_memory, compare_threads
-from harness.placement.observe import assemble, parse_host, parse_qmp
+from harness.placement.observe.compare import compare_kernel_threads, compare_memory, compare_threads
+from harness.placement.observe.observed import assemble, parse_host, parse_qmp
 from tests.placement.observe import transcripts
 
 RAW = (Path(__file__).parent / "captured" / "libvirt-9-vfio-hugepages.txt").read_bytes()

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from harness.model.placement import PlacementPlan
-from harness.placement.compare import compare
-from harness.placement.observe import observe
+from harness.placement.observe.compare import compare
+from harness.placement.observe.observed import observe
 from harness.serial import from_json
 
 CASES = Path(__file__).parent / "cases"

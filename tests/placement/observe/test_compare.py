@@ -19,7 +19,7 @@ from harness.model.placement import (
     PlacementPlan,
     PlannedGpu,
 )
-from harness.placement.compare import UNKNOWN, compare, compare_kernel_threads
+from harness.placement.observe.compare import UNKNOWN, compare, compare_kernel_threads
 
 MIB = 1 << 20
 GPU0 = PciAddress.parse("0000:41:00.0")

@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
-from harness.placement import observe_qmp as q
-from harness.placement.observe import parse_guest, parse_host, parse_qmp
-from harness.placement.observe_frame import (
+from harness.placement.observe import qmp as q
+from harness.placement.observe.frame import (
     guest_command,
     guest_script,
     host_command,
@@ -23,6 +22,7 @@ from harness.placement.observe_frame import (
     new_nonce,
     read_parts,
 )
+from harness.placement.observe.observed import parse_guest, parse_host, parse_qmp
 from tests.placement.observe import transcripts as made
 
 EDU = PciAddress.parse("0000:82:00.0")

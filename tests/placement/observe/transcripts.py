@@ -1,10 +1,10 @@
-"""Transcripts as ``observe_host.sh``, ``observe_guest.sh`` and QEMU would write them, made from little."""
+"""Transcripts as ``observe/host.sh``, ``observe/guest.sh`` and QEMU would write them, made from little."""
 
 from __future__ import annotations
 
 import json
 
-from harness.placement import observe_qmp as q
+from harness.placement.observe import qmp as q
 
 NONCE = "0123456789abcdef0123456789abcdef"
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dg1.scope/libvirt"

@@ -1,8 +1,8 @@
 """Leaves a word all over the memory of each GPU, for the next tenant to look for.
 
-Usage: ``leave.py JSON`` with the parameters of ``harness.workloads.residue``. Prints one line of strict JSON:
-what became of each GPU. The processes that hold the memory stay when it ends: a driver may clear what is
-given back, and a guest that is switched off gives nothing back.
+Usage: ``canary.main(JSON)`` with the parameters of ``harness.workloads.device.remanence``. Prints one line of
+strict JSON: what became of each GPU. The processes that hold the memory stay when it ends: a driver may clear
+what is given back, and a guest that is switched off gives nothing back.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Passed-through devices, exercised from inside the guest, each by what its vendor and device need.
 
-Usage: ``device_job.py JSON`` with the parameters of ``harness.workloads.device``. Prints one line of
+Usage: ``job.main(JSON)`` with the parameters of ``harness.workloads.device``. Prints one line of
 strict JSON: what was observed at each address. It judges nothing.
 """
 

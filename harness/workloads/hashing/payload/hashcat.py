@@ -1,4 +1,4 @@
-"""hashcat's side of ``hashing.py``: one session per mode and device, each alone in its own folder.
+"""hashcat's side of ``job.py``: one session per mode and device, each alone in its own folder.
 
 Observes only: what hashcat said goes to the controller in hashcat's own words. Nothing of an earlier session
 (potfile, restore file, kernels of another user) can be found: no potfile, own ``HOME`` and XDG folders.
@@ -11,6 +11,7 @@ import os
 import re
 
 from harness.payload import processes as tools
+from harness.workloads.hashing.payload.words import ALPHABET, word
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ _PLATFORM = re.compile(r"^OpenCL Platform ID #([0-9]+)")
 _DEVICE = re.compile(r"^\s*Backend Device ID #([0-9]+)(?: \(Alias: #([0-9]+)\))?$")
 _FIELD = re.compile(r"^\s*([A-Z][A-Za-z().]*?)\.*: (.*)$")
 _STATUS = re.compile(r'\{ "session": .*$')
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _BACKEND_ERRORS = range(256 - 9, 256 - 2)
 """hashcat's -9 to -3 (``docs/status_codes.txt`` of 6.2.6): a kernel that could not be built or loaded, too
 little free memory. That is compilers, drivers and neighbours, and proves nothing of the card."""
@@ -69,13 +69,13 @@ def backend(device: dict[str, str]) -> str:
     if device["api"] != "OpenCL":
         return device["api"].lower()
     platform = device["platform"].lower()
-    for word, name in (
+    for mark, name in (
         ("portable computing", "pocl"),
         ("nvidia", "nvidia"),
         ("amd", "amd"),
         ("intel", "intel"),
     ):
-        if word in platform:
+        if mark in platform:
             return f"opencl:{name}"
     return "opencl:other"
 
@@ -135,10 +135,10 @@ def attack(one: dict[str, Any]) -> list[str]:
     """hashcat's arguments for one mode: a word list for salted hashes, else a mask."""
     if one["words"]:
         return ["-a", "0", "hashes", "words"]
-    return ["-a", "3", "--markov-disable", "-1", _ALPHABET, "-2", one["charset"], "hashes", one["mask"]]
+    return ["-a", "3", "--markov-disable", "-1", ALPHABET, "-2", one["charset"], "hashes", one["mask"]]
 
 
-def session(job: dict[str, Any], one: dict[str, Any], chosen: list[str], word: Any) -> dict[str, Any]:
+def session(job: dict[str, Any], one: dict[str, Any], chosen: list[str]) -> dict[str, Any]:
     """One mode in the current folder: hunt, then benchmark. Raises RuntimeError or BrokenEngine."""
     program, here = tools.find("hashcat"), os.getcwd()
     environment = _environment(job, here, chosen[1])
@@ -204,7 +204,7 @@ def _line(said: str, words: str) -> str:
     return next(line for line in said.splitlines() if words in line).strip()[:300]
 
 
-def on_device(job: dict[str, Any], address: str, device: dict[str, str], word: Any) -> dict[str, Any]:
+def on_device(job: dict[str, Any], address: str, device: dict[str, str]) -> dict[str, Any]:
     """All modes on one device, each in a folder of its own. Raises BrokenEngine.
 
     Where something is lacking here it ends, and what was seen before is told with it.
@@ -216,7 +216,7 @@ def on_device(job: dict[str, Any], address: str, device: dict[str, str], word: A
         try:
             os.makedirs(folder, mode=0o700)
             os.chdir(folder)
-            modes.append(session(job, one, chosen, word))
+            modes.append(session(job, one, chosen))
         except (RuntimeError, OSError) as error:
             return _told(address, device, modes, str(error))
     return _told(address, device, modes)
@@ -241,7 +241,7 @@ def _at(address: str, why: str) -> str:
     return f"{address}: {why}" if address else why
 
 
-def _forked(job: dict[str, Any], at: str, device: dict[str, str], word: Any) -> tuple[int, str]:
+def _forked(job: dict[str, Any], at: str, device: dict[str, str]) -> tuple[int, str]:
     """Start ``on_device`` in a process of its own; returns its pid and the file of its result."""
     path = os.path.join(job["folder"], f"result-{device['number']}")
     pid = os.fork()
@@ -250,7 +250,7 @@ def _forked(job: dict[str, Any], at: str, device: dict[str, str], word: Any) -> 
     code = 5
     try:
         try:
-            result = on_device(job, at, device, word)
+            result = on_device(job, at, device)
         except BrokenEngine as error:
             result = {"broken": _at(at, str(error))}
         with open(path, "w", encoding="utf-8") as stream:
@@ -260,7 +260,7 @@ def _forked(job: dict[str, Any], at: str, device: dict[str, str], word: Any) -> 
         os._exit(code)
 
 
-def observe(job: dict[str, Any], word: Any) -> tuple[dict[str, Any], str, str]:
+def observe(job: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
     """Hunt on all devices at once. Returns the observation, the engine and hashcat's version.
 
     Raises MissingTool, RuntimeError (on no device could it be done here) or BrokenEngine (a GPU does not
@@ -277,7 +277,7 @@ def observe(job: dict[str, Any], word: Any) -> tuple[dict[str, Any], str, str]:
         chosen = [(address, at_address(listed, address)) for address in job["addresses"]]
     else:
         chosen = [("", first_cpu(listed))]
-    started = [_forked(job, address, device, word) for address, device in chosen]
+    started = [_forked(job, address, device) for address, device in chosen]
     ends = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid, _ in started]
     results = []
     for code, (_, path), (address, device) in zip(ends, started, chosen, strict=True):

@@ -1,9 +1,9 @@
 """Password recovery in the guest: hashes are given, their passwords must be found.
 
-Usage: ``hashing.py JSON`` with the parameters of ``harness.workloads.hashing``. Prints one line of strict
+Usage: ``job.main(JSON)`` with the parameters of ``harness.workloads.hashing``. Prints one line of strict
 JSON: what was observed. Words come from a seed; which of them is a password, only the controller knows. A
 hash that stays uncracked is an observation, not an error. Exit status 3: it could not be tried here; 4: the
-demanded GPU does not work. john is here, hashcat in ``hashing_hashcat.py``.
+demanded GPU does not work. john is here, hashcat in ``hashcat.py``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ import sys
 import time
 
 from harness.payload import processes as tools
+from harness.workloads.hashing.payload.words import word
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-_MASK = (1 << 64) - 1
-_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _RATE = re.compile(r" ([0-9]+(?:\.[0-9]+)?)([KMGT]?)c/s ")
 _SCALE = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _USER = "guest"
@@ -30,15 +29,6 @@ _USER = "guest"
 
 class BrokenEngine(Exception):
     """The tool is here, and the demanded GPU does not work with it: exit status 4."""
-
-
-def word(seed: int, index: int) -> str:
-    """Candidate ``index``: 12 letters of splitmix64's value number ``index`` from ``seed``."""
-    z = (seed + (index + 1) * 0x9E3779B97F4A7C15) & _MASK
-    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-    z ^= z >> 31
-    return "".join([_ALPHABET[z >> shift & 31] for shift in range(0, 60, 5)])
 
 
 def forget(pot: str, digest: str) -> None:
@@ -92,7 +82,7 @@ def observe(job: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
     from harness.workloads.hashing.payload import hashcat as beside
 
     try:
-        seen: tuple[dict[str, Any], str, str] = beside.observe(job, word)
+        seen: tuple[dict[str, Any], str, str] = beside.observe(job)
     except beside.BrokenEngine as error:
         if job["engine"] == "gpu":
             raise BrokenEngine(str(error)) from error

@@ -1,7 +1,7 @@
 """Several loads at once, over and over, while their share of the machine is stepped: silent corruption shows
 at steps of voltage and temperature.
 
-Usage: ``mix.py JSON`` with ``loads`` (name, argv, steady), ``phases`` (kind, seconds), ``pulse_seconds``,
+Usage: ``job.main(JSON)`` with ``loads`` (name, argv, steady), ``phases`` (kind, seconds), ``pulse_seconds``,
 ``grace_seconds`` and ``folder``. Prints one line of strict JSON: every run of every load, with its output.
 
 Phases: ``ramp`` starts the loads one after the other, ``soak`` lets all run, ``pulse`` stops and continues

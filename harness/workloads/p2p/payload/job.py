@@ -1,7 +1,7 @@
 """Copies from each GPU to each other GPU, compared by the one that owns the memory written to.
 
-Usage: ``p2p.py JSON`` with the parameters of ``harness.workloads.p2p``. Prints one line of strict JSON: what
-was observed of each ordered pair. It judges nothing.
+Usage: ``job.main(JSON)`` with the parameters of ``harness.workloads.p2p``. Prints one line of strict JSON:
+what was observed of each ordered pair. It judges nothing.
 
 That a GPU reads back what it wrote to its peer proves nothing: such writes have been seen to never reach the
 peer. So the owner compares. Three ways are tried: the copy engine, always (without peer access the driver

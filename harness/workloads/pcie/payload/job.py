@@ -1,6 +1,6 @@
 """Copies between host and device from each cell, or between cells where there is no device.
 
-Usage: ``pcie.py JSON`` with the parameters of ``harness.workloads.pcie``. Prints one line of strict JSON:
+Usage: ``job.main(JSON)`` with the parameters of ``harness.workloads.pcie``. Prints one line of strict JSON:
 what was observed of each GPU. It judges nothing. GPUs take turns: together they would share what leads to
 them, and near and far could not be told apart.
 """

@@ -1,6 +1,6 @@
 """Drawing without a display: the same frames again and again, every picture's checksum written down.
 
-Usage: ``render.py JSON`` with the parameters of ``harness.workloads.render``. Prints one line of strict JSON:
+Usage: ``job.main(JSON)`` with the parameters of ``harness.workloads.render``. Prints one line of strict JSON:
 what was observed. Each GPU is drawn on by a process of its own, all at once. Nothing is compared here: for
 each picture of each frame there is a list of the checksums that were seen, how often and when first, and some
 pictures come along as mean colours of small squares.

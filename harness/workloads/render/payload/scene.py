@@ -7,7 +7,7 @@ filter, two lights, blending. Floating point, so another implementation may diff
 mixed, stepped ``work`` times and mixed again. Each step can be undone, so whatever goes wrong in it changes
 the pixel; and since ``x*a + c`` repeated is again of that form, the controller need not repeat the work.
 
-Everything comes from integers of a seed. ``harness/workloads/render_golden.py`` holds the same scene a second
+Everything comes from integers of a seed. ``harness/workloads/render/golden.py`` holds the same scene a second
 time, on purpose: it is drawn there without any GPU.
 """
 

@@ -1,6 +1,6 @@
 """Game streaming in the guest: pictures are drawn, encoded, sent as RTP, received, decoded, and read again.
 
-Usage: ``stream.py JSON`` with the parameters of ``harness.workloads.stream``. Prints one line of strict JSON:
+Usage: ``job.main(JSON)`` with the parameters of ``harness.workloads.stream``. Prints one line of strict JSON:
 what was observed: when each picture was begun, and which counter arrived when (times in microseconds of one
 clock, CLOCK_MONOTONIC). Nothing leaves 127.0.0.1.
 

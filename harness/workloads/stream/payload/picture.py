@@ -2,7 +2,7 @@
 
 The counter is painted into the lower left corner of the picture as its bytes come (the first rows): 8 x 5
 cells, black or white, row by row: 24 bits of the number, then 16 bits of its CRC (CRC-CCITT of the three
-bytes, as ``binascii.crc_hqx``), the highest bits first. ``harness/workloads/stream_golden.py`` draws the same
+bytes, as ``binascii.crc_hqx``), the highest bits first. ``harness/workloads/stream/golden.py`` draws the same
 pictures a second time.
 """
 

@@ -10,7 +10,7 @@ A checksum is the sum modulo 2^64 of the output's bits, read as 64-bit words, do
 single flipped bit anywhere changes its checksum with certainty, whatever the others hold. Errors that cancel
 must lie below each other in one column of words of one tile.
 
-``products`` is what computes (``tensor_torch``, ``tensor_tf``): ``multiply``, ``check`` (adds differing
+``products`` is what computes (``pytorch``, ``tensorflow_engine``): ``multiply``, ``check`` (adds differing
 checksums to a count on the device), ``bad`` (reads and clears that count), and what a mismatch is examined
 with. Nothing is read from the device more than once in a round of all pairs.
 """

@@ -37,10 +37,11 @@ SOFTWARE = (
     "NVIDIA driver on your system is too old",
     "TensorFlow shows no GPU",
     "Cannot assign a device for operation",
+    "Could not satisfy device specification",
 )
 """Words of errors that speak of framework and driver and not of the card: names of ``cuda.h`` and
-``cublas_api.h``, texts of ``cudaGetErrorString``; one of PyTorch's and two of TensorFlow's. That a device is
-busy is said where somebody set it to serve one process only."""
+``cublas_api.h``, texts of ``cudaGetErrorString``; one of PyTorch's and three of TensorFlow's. That a
+device is busy is said where somebody set it to serve one process only."""
 MEMORY = (
     "out of memory",
     "OUT_OF_MEMORY",

@@ -1,9 +1,9 @@
 """Matrix products and training by TensorFlow or PyTorch, on every GPU of the job at once, or on a processor.
 
-Usage: ``tensor_job.py JSON`` with the parameters of ``harness.workloads.tensor``. Prints one line of strict
+Usage: ``job.main(JSON)`` with the parameters of ``harness.workloads.tensor``. Prints one line of strict
 JSON: what was observed on each device. It judges nothing; the controller does, by values of its own.
 
-A GPU has a process of its own (``tensor_worker.py``), which sees no other GPU; all burn at the same time. An
+A GPU has a process of its own (``worker.py``), which sees no other GPU; all burn at the same time. An
 engine that does not work is never replaced by another.
 """
 

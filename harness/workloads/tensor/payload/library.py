@@ -6,6 +6,7 @@ file from a broken card. So everything is looked at before it starts.
 
 from __future__ import annotations
 
+import ctypes
 import glob
 import os
 import sys
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 BUILD_INFO = "tensorflow/python/platform/build_info.py"
 """What ``tf.sysconfig.get_build_info()`` reads."""
+ENGINE_FILE = "shakedown-engine.txt"
+"""Beside the packages of an image: one line, the name of a module with an ``Engine``."""
 _CUDA = {
     12: (
         "libcudart.so.12",
@@ -113,6 +116,23 @@ def _dotted(capability: tuple[int, int]) -> str:
 
 def _version(driver: int) -> str:
     return f"{driver // 1000}.{driver % 1000 // 10}"
+
+
+def preload(libraries: list[str]) -> None:
+    """Load CUDA's libraries before TensorFlow asks for them by their names. Raises OSError for one that is
+    not there: TensorFlow would tell of it in its log only, and show no GPU."""
+    for path in libraries:
+        ctypes.CDLL(path)
+
+
+def engine_named(folder: str) -> str:
+    """The module that an image has this TensorFlow used through, beside it, as its builder wrote down; empty
+    where it is used by ``import tensorflow``, as it is everywhere but in an image that says otherwise."""
+    try:
+        with open(os.path.join(folder, ENGINE_FILE), encoding="ascii") as stream:
+            return stream.read().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def cuda_libraries(folder: str, info: dict[str, Any]) -> list[str]:

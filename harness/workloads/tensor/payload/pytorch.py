@@ -10,6 +10,8 @@ TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
 
+ERRORS: tuple[type[Exception], ...] = ()
+"""What the framework raises at work, beside RuntimeError and MemoryError."""
 _CHUNK = 1 << 24
 """Elements that are made or converted at a time: 128 MiB of float64."""
 

@@ -1,11 +1,12 @@
 """One device's share of the tensor workload: its identity, its precisions, its burns, its training.
 
-Usage: ``tensor_worker.py JSON`` (``tensor_job.py`` starts one a GPU). Prints one line of strict JSON and ends
+Usage: ``worker.main(JSON)`` (``job.py`` starts one a GPU). Prints one line of strict JSON and ends
 with 0, 3 (something is missing here) or 4 (the demanded engine does not work).
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -15,7 +16,6 @@ from harness.workloads.tensor.payload import device, library
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
 UNABLE, BROKEN = 3, 4
@@ -57,7 +57,7 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
     if gpu:
         who = device.identity(job["device"])
     driver = who.pop("driver")
-    engine, times = _engine({**job, "capability": who["capability"], "driver": driver}, began)
+    engine, caught, times = _engine({**job, "capability": who["capability"], "driver": driver}, began)
     name = f"{'cuda' if gpu else 'cpu'}:{job['framework']}"
     job = {**job, "engine": name}
     import numpy
@@ -78,7 +78,7 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
             burns.append(_burn(engine, one))
         curve = _curve(engine, job, todo)
         training.once()
-    except (RuntimeError, MemoryError) as error:
+    except caught as error:
         why = device.at_work(error, gpu, job["device"])
         if not burns or not isinstance(why, device.Unable):
             raise why from error
@@ -101,7 +101,8 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _engine(job: dict[str, Any], began: float) -> tuple[Any, dict[str, float]]:
+def _engine(job: dict[str, Any], began: float) -> tuple[Any, tuple[type[Exception], ...], dict[str, float]]:
+    """The engine, what its framework raises at work, and how long it took to start."""
     gpu, framework = job["device"] != "cpu", job["framework"]
     os.environ.update(_SETTINGS)
     for name in _UNSET:
@@ -119,24 +120,25 @@ def _engine(job: dict[str, Any], began: float) -> tuple[Any, dict[str, float]]:
         import numpy  # noqa: F401  timed by itself
 
         numpy_seconds = time.perf_counter() - began
-        make = _maker(job)
+        module = _module(job)
     except device.Unable:
         raise
     except Exception as error:  # no device was touched yet: whatever this is, an installation is broken
         why = str(error) or type(error).__name__
         raise device.Unable(f"{framework} is not usable here: {why}") from error
+    caught: tuple[type[Exception], ...] = (RuntimeError, MemoryError, *module.ERRORS)
     try:
-        engine = make()
+        engine = module.Engine(job)
     except (ImportError, OSError, AttributeError, ValueError) as error:
         raise device.Unable(f"{framework} is not usable here: {error}") from error
-    except (RuntimeError, MemoryError) as error:
+    except caught as error:
         raise device.at_work(error, gpu, framework) from error
     spent = time.perf_counter() - began - numpy_seconds
-    return engine, {"numpy_seconds": numpy_seconds, "import_seconds": spent}
+    return engine, caught, {"numpy_seconds": numpy_seconds, "import_seconds": spent}
 
 
-def _maker(job: dict[str, Any]) -> Callable[[], Any]:
-    """What makes the engine of the job's framework. Raises Unable where it never could work here."""
+def _module(job: dict[str, Any]) -> Any:
+    """The module with the engine of the job's framework. Raises Unable where it never could work here."""
     gpu = job["device"] != "cpu"
     if job["framework"] == "torch":
         import torch
@@ -145,23 +147,25 @@ def _maker(job: dict[str, Any]) -> Callable[[], Any]:
 
         if gpu and torch.version.cuda is None:
             raise device.Unable("this PyTorch is built without CUDA")
-        return lambda: pytorch.Engine(job)
-    from harness.workloads.tensor.payload import tensorflow_graph, tensorflow_pages
+        return pytorch
+    named = library.engine_named(job["library_dir"])
+    if named:
+        return importlib.import_module(named)
+    if gpu:
+        _prepare_cuda(job)
+    from harness.workloads.tensor.payload import tensorflow_engine
 
-    # After numpy, whose own few reads would wait behind these.
-    tensorflow_pages.read_ahead(job["library_dir"], os.path.dirname(os.path.abspath(__file__)))
-    libraries = _cuda(job) if gpu else []
-    return lambda: tensorflow_graph.Engine({**job, "cuda_libraries": libraries})
+    return tensorflow_engine
 
 
-def _cuda(job: dict[str, Any]) -> list[str]:
-    """The libraries TensorFlow needs to work on this GPU. Raises Unable where the framework never could, or
+def _prepare_cuda(job: dict[str, Any]) -> None:
+    """Load the libraries that TensorFlow needs on this GPU. Raises Unable where it never could work, or
     OSError."""
     info = library.build_info(job["library_dir"])
     why = library.no_kernels(info, tuple(job["capability"]), job["driver"])
     if why:
         raise device.Unable(why)
-    return library.cuda_libraries(job["library_dir"], info)
+    library.preload(library.cuda_libraries(job["library_dir"], info))
 
 
 def _burn(engine: Any, job: dict[str, Any]) -> dict[str, Any]:

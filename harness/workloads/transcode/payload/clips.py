@@ -1,4 +1,4 @@
-"""Codecs, sizes and GPUs of ``transcode.py``: clips encoded, decoded twice and compared; rates and streams.
+"""Codecs, sizes and GPUs of ``job.py``: clips encoded, decoded twice and compared; rates and streams.
 
 Observes only. Software decoders decode reference streams first, whose frames the controller knows; then they
 are what NVDEC is compared with, frame by frame.

@@ -1,4 +1,4 @@
-"""ffmpeg's command lines for ``transcode_clips.py``, and what ffmpeg lists of itself.
+"""ffmpeg's command lines for ``clips.py``, and what ffmpeg lists of itself.
 
 A decode on the GPU ends in ``hwdownload``, which accepts frames on a card only: ``-hwaccel`` alone would go
 over to the processor in silence when the card does not work. Encoders are named, so nothing replaces them.

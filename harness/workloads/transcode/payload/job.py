@@ -1,8 +1,8 @@
 """Transcoding in the guest: one clip encoded losslessly and lossily, both decoded again and compared.
 
-Usage: ``transcode.py JSON`` with the parameters of ``harness.workloads.transcode``. Prints one line of
+Usage: ``job.main(JSON)`` with the parameters of ``harness.workloads.transcode``. Prints one line of
 strict JSON: what was observed. Exit status 3: it could not be done here; 4: the demanded GPU does not do it.
-Codecs, large sizes and GPUs are in ``transcode_clips.py``. For the small clip two ffmpeg processes do
+Codecs, large sizes and GPUs are in ``clips.py``. For the small clip two ffmpeg processes do
 everything, since starting ffmpeg (some 150 shared libraries) is what costs on an emulated guest.
 
 The clip is drawn here from integers only, not by a filter of ffmpeg, so that the controller knows every

@@ -1,4 +1,4 @@
-"""What ffmpeg tells ``transcode.py`` and ``transcode_clips.py`` in files: hashes and likeness of frames."""
+"""What ffmpeg tells ``job.py`` and ``clips.py`` in files: hashes and likeness of frames."""
 
 from __future__ import annotations
 

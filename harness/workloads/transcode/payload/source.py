@@ -1,7 +1,7 @@
-"""The clip that ``transcode_clips.py`` encodes: moving texture, film grain and noise, from integers only.
+"""The clip that ``clips.py`` encodes: moving texture, film grain and noise, from integers only.
 
 Rows are slices of a few long ones, so that a frame of 3840 x 2160 costs some ten milliseconds of Python, here
-and on the controller, which draws the same frames a second time (``harness/workloads/transcode_source.py``).
+and on the controller, which draws the same frames to know their hashes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Memory test: patterns written and compared, on each GPU at once, or on main memory.
 
-Usage: ``vram.py JSON`` with the parameters of ``harness.workloads.vram``. Prints one line of strict JSON:
+Usage: ``job.main(JSON)`` with the parameters of ``harness.workloads.vram``. Prints one line of strict JSON:
 what was observed of each GPU. It judges nothing.
 """
 

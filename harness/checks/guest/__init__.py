@@ -1,0 +1,1 @@
+"""Checks of guests: placement, life, neighbours and what they leave."""

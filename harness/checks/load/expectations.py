@@ -1,0 +1,335 @@
+"""What the GPU model should do (``inventory/skus``) against what this GPU is and did."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from harness.checks.answers import error, failed, gpu, guest, listing, ok, why_no_guest
+from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.watching.links import generation_of, seen_by_host
+from harness.checks.watching.watched import at, card
+from harness.model.evidence import WorkloadResult
+from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
+from harness.model.pci import PciAddress
+from harness.model.sku import Floor, Sku, describing
+from harness.model.topology import PciDevice
+from harness.verdict.figures import (
+    FIGURE_OF,
+    LEAST_SHARE,
+    MOST_MEASURED,
+    MOST_SHARE,
+    link_bandwidth,
+    of_workload,
+)
+from harness.verdict.rules import sane
+from harness.workloads.applicable import engine_of, models
+
+MOST_MEMORY = 1.01
+"""A card that reports over 1 % more memory than its model has is another model: cards of one chip differ by a
+quarter at least (A100 with 40 and 80 GB, H100 with 80 and 94)."""
+_LINK = ("pcie.gen_under_load", "pcie.width_under_load")
+_ADD = "describe the model in inventory/skus with the source of each number; `shakedown rules lint` checks it"
+_SLOW = (
+    "look at clocks, power and temperature in the same minutes, swap the card with a neighbour's slot and "
+    "run again; if the fault follows the card, replace it"
+)
+
+
+def _seen(subject: Subject) -> str:
+    """What the run knows of a device whose model it does not know: numbers for whoever describes it."""
+    evidence = guest(subject)
+    parts: list[str] = []
+    for one in evidence.telemetry.gpus if evidence.telemetry is not None else ():
+        if one.host_address == subject.device:
+            memory = f", {one.memory_bytes / (1 << 30):.1f} GiB" if one.memory_bytes else ""
+            parts.append(f"NVML calls it {one.name!r}{memory}")
+    where = evidence.inside.get(subject.device) if subject.device is not None else None
+    parts += [
+        f"{m.name} {m.value:g} {m.unit}"
+        for result in evidence.results
+        for m in result.measurements
+        if m.value is not None and m.name in FIGURE_OF and m.subject == str(where)
+    ]
+    return "; ".join(parts) or "nothing was measured on it"
+
+
+def _model_known(case: Case, subject: Subject) -> CheckResult:
+    device = _device(case, subject)
+    found = describing(case.evidence.skus, device.id, device.subsystem)
+    called = f"{device.id}, subsystem {device.subsystem or 'unknown'}"
+    if len(found) != 1:
+        names = listing([sku.name for sku in found])
+        said = (
+            f"is described by several models ({names})"
+            if found
+            else "is no model that the inventory describes"
+        )
+        return error(f"{called} {said}; seen: {_seen(subject)}", _ADD)
+    sku = found[0]
+    unknown = [name for name, figure in sku.figures.items() if figure.value is None]
+    rest = f"; unknown: {listing(unknown, most=20)}" if unknown else ""
+    return ok(f"{called} is {sku.title} (inventory/skus/{sku.name}.yaml){rest}")
+
+
+def _device(case: Case, subject: Subject) -> PciDevice:
+    if subject.device is None:
+        raise MissingEvidence(f"no device was planned for this place: {why_no_guest(case, guest(subject))}")
+    return gpu(case, subject)
+
+
+def _memory_size(case: Case, subject: Subject) -> CheckResult:
+    """The memory that the driver reports against the model's, within the share that ECC and driver may take.
+
+    Under an NVML stand-in the model is the one that it plays: the device below it has no memory of a GPU.
+    """
+    device = _device(case, subject)
+    model = _one(describing(case.evidence.skus, device.id, device.subsystem), device.id)
+    played = guest(subject).telemetry
+    if played is not None and played.standin:
+        _, card_played = card(case, subject)
+        called, below = card_played.pci_id, card_played.subsystem or None
+        model = _one(describing(case.evidence.skus, called, below) or (model,), called)
+    figure, floor = model.figures.get("memory_bytes"), model.floors.get("memory_bytes")
+    if figure is None:
+        return ok(f"{model.title} is described without a memory of its own: there is no size to hold it to")
+    telemetry, seen = card(case, subject)
+    if seen.memory_bytes is None:
+        raise MissingEvidence("NVML did not say how much memory the card has")
+    size = float(seen.memory_bytes)
+    if figure.value is None or floor is None:
+        raise MissingEvidence(
+            f"the memory of {model.title} is unknown, so {size / (1 << 30):.2f} GiB can be held to nothing"
+        )
+    least, most = figure.value * floor.share, figure.value * MOST_MEMORY
+    measured = Measurement(name="memory_bytes", value=size, unit="B", lower=least, upper=most)
+    evidence = (at(telemetry, seen, "memory", seen.memory_bytes),)
+    said = f"{size / (1 << 30):.2f} GiB of the {figure.value / (1 << 30):.0f} GiB of {model.title}"
+    if not least <= size <= most:
+        return failed(
+            f"{said}: at least {floor.share:g} and at most {MOST_MEMORY:g} of it is due ({floor.reason})",
+            "compare nvidia-smi -q on the host's other cards: a card that shows less has disabled memory or "
+            "another board, one that shows more is another model than its PCI id says",
+            Action.REPLACE_GPU,
+            evidence=evidence,
+            measurements=(measured,),
+        )
+    return ok(f"{said}, within what ECC and driver take", evidence=evidence, measurements=(measured,))
+
+
+def _one(found: tuple[Sku, ...], called: str) -> Sku:
+    if len(found) != 1:
+        raise MissingEvidence(f"the model of {called} is not known, so nothing is known of its memory")
+    return found[0]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Findings:
+    """What one workload showed on all GPUs of a guest."""
+
+    below: list[str] = field(default_factory=list)
+    beyond: list[str] = field(default_factory=list)
+    vacuous: list[str] = field(default_factory=list)
+    blank: list[str] = field(default_factory=list)
+    held: list[Measurement] = field(default_factory=list)
+    unknown: set[str] = field(default_factory=set)
+
+
+def _expected(case: Case, subject: Subject) -> CheckResult:
+    """Each GPU's measurements against the floors of its model.
+
+    A floor that met no measurement is an ERROR: a rule that matches no metric passes everything. Results of
+    the processor are never held to a GPU's floors; where the model has some, nothing was shown.
+    """
+    evidence, workload = guest(subject), subject.workload or ""
+    done = tuple(r for r in evidence.results if r.workload == workload and r.status == "done")
+    if not done:
+        why = next((r.detail for r in evidence.results if r.workload == workload), "")
+        raise MissingEvidence(f"{workload} brought no result: {why or why_no_guest(case, evidence)}")
+    files = tuple(EvidenceRef(file=r.transcript or "run.json", place=subject.name) for r in done)
+    if not evidence.gpus:
+        if evidence.request.gpus:
+            raise MissingEvidence(f"no plan says which GPUs the guest has: {why_no_guest(case, evidence)}")
+        return ok("no GPU was given, so no GPU's floors apply", evidence=files)
+    found = _Findings()
+    skus = models(case.evidence.skus, case.evidence.facts, evidence.gpus)
+    for host, sku in zip(evidence.gpus, skus, strict=True):
+        if sku is None:
+            seen = _seen(replace(subject, device=host))
+            found.vacuous.append(f"the model of {host} is not known, so it is held to nothing ({seen})")
+        else:
+            _hold(case, done, sku, (host, evidence.inside.get(host)), found)
+    return _said(found, workload, files)
+
+
+def _hold(
+    case: Case,
+    done: tuple[WorkloadResult, ...],
+    sku: Sku,
+    addresses: tuple[PciAddress, PciAddress | None],
+    found: _Findings,
+) -> None:
+    """One GPU's measurements of one workload against its model's floors.
+
+    ``addresses``: its own on the host, and where the loads see it.
+    """
+    workload, (host, where) = done[0].workload, addresses
+    floors = {name: floor for name, floor in sku.floors.items() if of_workload(name, workload)}
+    if floors and engine_of(case.profile, workload) == "cpu":
+        named = listing(list(floors))
+        found.blank.append(f"{named}: {workload} ran on the processor, and {sku.title} has floors")
+        return
+    if floors and where is None:
+        found.blank.append(f"{workload}: nobody knows where the guest sees its {sku.title}")
+        return
+    mine = [m for r in done for m in r.measurements if r.engine != "cpu" and m.subject == str(where)]
+    found.unknown |= {
+        f"{m.name} ({m.value:g} {m.unit})"
+        for m in mine
+        if m.name in FIGURE_OF and m.name not in sku.floors and m.value is not None
+    }
+    found.beyond += [words for m in mine if (words := _beyond(sku, m))]
+    placed = _in_its_slot(case, sku)
+    for name, floor in floors.items():
+        matching = [m for m in mine if m.name == name]
+        without = sorted({r.round for r in done if not _measured(r, name, where)})
+        if without:
+            which = f" in rounds {listing(without)}" if matching else ""
+            found.vacuous.append(f"the floor of {name} of {sku.name} met no measurement of {where}{which}")
+        for measurement in matching:
+            if _contradicted(case, host, placed, measurement):
+                found.blank.append(
+                    f"{measurement.name} ({measurement.value:g}, and the host itself saw more)"
+                )
+            else:
+                _one_floor(placed, floor, measurement, found)
+    found.vacuous += _limits(case, placed, workload)
+
+
+def _in_its_slot(case: Case, sku: Sku) -> Sku:
+    """The model with the link that the host file says its cards have here, where that is less than theirs."""
+    figures = sku.figures
+    gen, width = figures.get("pcie_gen"), figures.get("pcie_width")
+    link = case.host.expected_link
+    if link is None or gen is None or width is None or gen.value is None or width.value is None:
+        return sku
+    slot_gen = min(gen.value, generation_of(link.speed_gts) or gen.value)
+    slot_width = min(width.value, link.width or width.value)
+    own, slot = link_bandwidth(gen.value, width.value), link_bandwidth(slot_gen, slot_width)
+    changed = {"pcie_gen": replace(gen, value=slot_gen), "pcie_width": replace(width, value=slot_width)}
+    bandwidth = figures.get("pcie_bandwidth")
+    if bandwidth is not None and bandwidth.value is not None and own and slot:
+        changed["pcie_bandwidth"] = replace(bandwidth, value=bandwidth.value * slot / own)
+    return replace(sku, figures={**figures, **changed})
+
+
+def _contradicted(case: Case, host: PciAddress, sku: Sku, measurement: Measurement) -> bool:
+    """Whether a guest tells of less link than is due while the host saw it whole (``seen_by_host``)."""
+    due = [sku.figures[name].value if name in sku.figures else None for name in ("pcie_gen", "pcie_width")]
+    own = sku.figures.get(FIGURE_OF.get(measurement.name, ""))
+    if measurement.name not in _LINK or own is None or own.value is None or measurement.value is None:
+        return False
+    return measurement.value < own.value and seen_by_host(case, host, due[0] or 0.0, due[1] or 0.0)
+
+
+def _measured(result: WorkloadResult, name: str, where: PciAddress | None) -> bool:
+    """Whether this round of the workload measured it on that GPU."""
+    said = any(m.name == name and m.subject == str(where) for m in result.measurements)
+    return said and result.engine != "cpu"
+
+
+def _beyond(sku: Sku, measurement: Measurement) -> str:
+    """What is wrong with a measurement that no card of this model can reach; empty when it can."""
+    figure = sku.figures.get(FIGURE_OF.get(measurement.name, ""))
+    if figure is None or not figure.value or measurement.value is None or figure.unit != measurement.unit:
+        return ""
+    if not math.isfinite(measurement.value) or measurement.value <= figure.value * MOST_MEASURED:
+        return ""
+    return (
+        f"{measurement.subject} {measurement.name} {measurement.value:g} {measurement.unit} is "
+        f"{measurement.value / figure.value:.3g} of the peak of {sku.title}"
+    )
+
+
+def _one_floor(sku: Sku, floor: Floor, measurement: Measurement, found: _Findings) -> None:
+    figure = sku.figures.get(floor.of)
+    if figure is None or figure.value is None or not sane(floor.share):
+        found.vacuous.append(f"the floor of {measurement.name} of {sku.name} has no peak or no sane share")
+    elif figure.unit != measurement.unit:
+        found.vacuous.append(f"{measurement.name} is in {measurement.unit!r}, its floor in {figure.unit!r}")
+    elif measurement.value is None or not math.isfinite(measurement.value):
+        found.blank.append(f"{measurement.name} of {measurement.subject}")
+    else:
+        least = figure.value * floor.share
+        found.held.append(replace(measurement, lower=least, upper=None))
+        if measurement.value < least:
+            found.below.append(
+                f"{measurement.subject} {measurement.name} {measurement.value:g} {measurement.unit} is "
+                f"{measurement.value / figure.value:.3g} of the peak of {sku.title}, and {floor.share:g} is "
+                f"due ({least:g})"
+            )
+
+
+def _limits(case: Case, sku: Sku, workload: str) -> Iterator[str]:
+    """Lower limits of the profile that cannot tell a broken card of this model from a whole one."""
+    for name, limit in case.profile.limits.items():
+        figure = sku.figures.get(FIGURE_OF.get(name, ""))
+        if not of_workload(name, workload) or limit.lower is None or figure is None or not figure.value:
+            continue
+        if not sane(limit.lower / figure.value):
+            yield (
+                f"the profile's limit of {name} is {limit.lower / figure.value:.3g} of the peak of "
+                f"{sku.title}, outside {LEAST_SHARE:g} to {MOST_SHARE:g}"
+            )
+
+
+def _said(found: _Findings, workload: str, files: tuple[EvidenceRef, ...]) -> CheckResult:
+    held = tuple(found.held)
+    rest = f"; without a floor: {listing(sorted(found.unknown), most=12)}" if found.unknown else ""
+    if found.below:
+        said = f"{listing(found.below)}{rest}"
+        return failed(said, _SLOW, Action.RETEST, evidence=files, measurements=held)
+    if found.beyond:
+        remedy = (
+            "find out what was measured instead: a narrower format, a cache, a wrong clock, another model"
+        )
+        return error(f"faster than can be: {listing(found.beyond)}", remedy, evidence=files)
+    if found.vacuous:
+        remedy = "correct the floor, the limit or the workload's parameters, so that each rule meets a number"
+        return error(listing(found.vacuous), remedy, evidence=files)
+    if found.blank:
+        raise MissingEvidence(f"no value was measured for {listing(found.blank)}")
+    if not held:
+        return ok(f"no floor is known for {workload} on these GPUs{rest}", evidence=files)
+    return ok(
+        f"{len(held)} measurements reach the floors of their model{rest}", evidence=files, measurements=held
+    )
+
+
+CHECKS = (
+    Check(
+        id="gpu.model_known",
+        title="Is it known what a GPU of this model should do?",
+        why="A number that can be held to nothing says nothing: an unknown model never passes.",
+        scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
+        judge=_model_known,
+    ),
+    Check(
+        id="gpu.memory_size",
+        title="Does the GPU have the memory of its model?",
+        why="Disabled memory and mislabelled boards are sold and rented as whole ones.",
+        scope=Scope.GUEST_GPU,
+        phase=Phase.BURNIN,
+        judge=_memory_size,
+    ),
+    Check(
+        id="workload.expected",
+        title="Does every GPU reach the rates of its model?",
+        why="A limit that fits all models fits none: a card at half its rate still gives right answers.",
+        scope=Scope.GUEST_WORKLOAD,
+        phase=Phase.BURNIN,
+        judge=_expected,
+    ),
+)

@@ -1,0 +1,399 @@
+"""The command line. Each command imports what it needs when it runs, so that ``--help`` stays quick.
+
+Results go to standard output, progress and problems to standard error. Exit status: 0 GO or done, 1 NO_GO or
+no plan, 2 wrong usage or invalid input, 3 INCONCLUSIVE, 4 the harness itself failed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import inventory as cli_inventory
+from harness.cli import lab as cli_lab
+from harness.cli import rules as cli_rules
+from harness.cli.status import Defects, Json, WholeSummaries, end
+from harness.shown import say
+
+app = typer.Typer(
+    cls=WholeSummaries,
+    name="shakedown",
+    help="Qualify GPU passthrough hosts: GO, NO_GO or INCONCLUSIVE, with the evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(cli_lab.app, name="lab")
+app.add_typer(cli_inventory.app, name="inventory")
+app.add_typer(cli_rules.app, name="rules")
+
+HostName = Annotated[str, typer.Option("--host", help="A host of inventory/hosts, or the path of its file.")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version  # noqa: PLC0415  20 ms that only this option pays
+
+        say(f"shakedown {version('shakedown')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every_command(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Qualify GPU passthrough hosts: GO, NO_GO or INCONCLUSIVE, with the evidence."""
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
+def qualify(
+    context: typer.Context,
+    host: HostName = "lab",
+    profile: Annotated[
+        str,
+        typer.Option(
+            "--profile",
+            help="A profile of `shakedown inventory list profiles`, or its path (default: smoke, or bare).",
+        ),
+    ] = "",
+    attach: Annotated[
+        str,
+        typer.Option(
+            "--attach", help="vfio: GPUs handed to guests. bare: the machine itself (default: the profile's)."
+        ),
+    ] = "",
+    gpus: Annotated[
+        str,
+        typer.Option("--gpus", help="Guests by their number of GPUs, e.g. 1,2,3,4 (default: the profile's)."),
+    ] = "",
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            "--compare", help="A recorded bare run of the same machine: guests must keep up with it."
+        ),
+    ] = None,
+    runs: Annotated[Path, typer.Option("--runs", help="Where run directories go.")] = Path("runs"),
+    json_output: Json = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="List every change that would be made, make none: nothing is built or installed.",
+        ),
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for GPUs that another run holds.")] = False,
+    resume: Annotated[
+        Path | None, typer.Option("--resume", help="Go on with a killed run, from its directory.")
+    ] = None,
+) -> None:
+    """Qualify a host: discover, judge, place, boot guests, burn, release, decide.
+
+    The default host is the lab, which is built and started when needed.
+
+    \b
+    Examples:
+      shakedown qualify
+      shakedown qualify --gpus 1,2,3,4 --json
+      shakedown qualify --host inventory/hosts/example.yaml --profile nightly --dry-run
+      shakedown qualify --host local --attach bare
+      shakedown qualify --gpus 1,2+2      (a guest alone, then two at the same time)
+      shakedown qualify -- -k vram        (what follows goes to pytest; a part of a run is never GO)
+    """
+
+    def action() -> int:
+        from harness.commands import qualify as command  # noqa: PLC0415
+
+        return command.run(
+            host=host,
+            profile=profile,
+            attach=attach,
+            gpus=gpus,
+            compare=compare,
+            runs=runs,
+            json_output=json_output,
+            dry_run=dry_run,
+            wait=wait,
+            resume=resume,
+            arguments=tuple(context.args),
+        )
+
+    end(action)
+
+
+@app.command()
+def facts(
+    host: Annotated[
+        str | None, typer.Option("--host", help="Ask this host; a lab is started for it, and stays up.")
+    ] = None,
+    sysroot: Annotated[
+        Path | None, typer.Option("--sysroot", help="Read a captured tree (DIR/sys, DIR/proc ...).")
+    ] = None,
+    transcript: Annotated[
+        Path | None, typer.Option("--transcript", help="Read a stored transcript again.")
+    ] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Store the transcript there.")] = None,
+    json_output: Json = False,
+) -> None:
+    """Say what a host is: CPUs, NUMA nodes, PCI devices, IOMMU, versions. One round trip.
+
+    \b
+    Examples:
+      shakedown facts --host lab
+      shakedown facts --sysroot ./capture --json > facts.json
+    """
+
+    def action() -> int:
+        from harness.commands import facts as command  # noqa: PLC0415
+
+        return command.run(
+            host=host, sysroot=sysroot, transcript=transcript, json_output=json_output, save=save
+        )
+
+    end(action)
+
+
+@app.command()
+def plan(
+    facts_file: Annotated[Path, typer.Option("--facts", help="Facts as printed by `facts --json`.")],
+    gpus: Annotated[
+        int, typer.Option("--gpus", help="How many GPUs the guest gets; 0 for an ordinary guest.")
+    ],
+    given: Annotated[
+        list[Path] | None,
+        typer.Option("--given", help="Plan (JSON) of a guest already placed; give it again for more."),
+    ] = None,
+    gpu: Annotated[
+        list[str] | None, typer.Option("--gpu", help="Also a GPU: an address or vendor:device.")
+    ] = None,
+    host: Annotated[str | None, typer.Option("--host", help="Placement policy of this host file.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="Guest sizes of this profile.")] = None,
+    vcpus_per_gpu: Annotated[
+        int | None, typer.Option("--vcpus-per-gpu", help="In place of the profile's.")
+    ] = None,
+    memory_mib_per_gpu: Annotated[
+        int | None, typer.Option("--memory-mib-per-gpu", help="In place of the profile's.")
+    ] = None,
+    vcpus: Annotated[int | None, typer.Option("--vcpus", help="For a guest with no GPU.")] = None,
+    memory_mib: Annotated[int | None, typer.Option("--memory-mib", help="For a guest with no GPU.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="Name of the guest.")] = None,
+    xml: Annotated[bool, typer.Option("--xml", help="Print the libvirt domain XML.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Place a guest on a host, or say every reason why it cannot be placed (exit 1).
+
+    \b
+    Example:
+      shakedown plan --facts facts.json --gpus 2 --host rack12
+    """
+
+    def action() -> int:
+        from harness.commands import plan as command  # noqa: PLC0415
+
+        return command.run(
+            facts_file=facts_file,
+            gpus=gpus,
+            given=tuple(given or ()),
+            xml=xml,
+            json_output=json_output,
+            host=host,
+            profile=profile,
+            vcpus_per_gpu=vcpus_per_gpu,
+            memory_mib_per_gpu=memory_mib_per_gpu,
+            vcpus=vcpus,
+            memory_mib=memory_mib,
+            gpu=tuple(gpu or ()),
+            name=name,
+        )
+
+    end(action)
+
+
+@app.command()
+def judge(
+    run_dir: Annotated[Path, typer.Argument(help="A run directory, runs/HOST/RUN.")],
+    every: Annotated[
+        bool, typer.Option("--all", help="Every reason, and every check that a broken stage left open.")
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Decide a recorded run again from its evidence; altered or missing evidence never gives GO.
+
+    \b
+    Examples:
+      shakedown judge runs/lab/20261122T031500Z-3f9a1c
+      shakedown judge runs/lab/20261122T031500Z-3f9a1c --all
+    """
+
+    def action() -> int:
+        from harness.commands import judge as command  # noqa: PLC0415
+
+        return command.run(run_dir=run_dir, json_output=json_output, every=every)
+
+    end(action)
+
+
+@app.command()
+def note(
+    run_dir: Annotated[
+        Path, typer.Argument(help="A run directory, runs/HOST/RUN: of a run that lives or not.")
+    ],
+    text: Annotated[str, typer.Argument(help="What was done or seen, in one line.")],
+    by: Annotated[str, typer.Option("--by", help="Who says so.")],
+    intervention: Annotated[
+        bool,
+        typer.Option(
+            "--intervention", help="A person touched the host, so that the run did not go by itself."
+        ),
+    ] = False,
+    json_output: Json = False,
+) -> None:
+    """Tell a run what a person did or saw; it becomes evidence, before the run's end or when judged again.
+
+    \b
+    Examples:
+      shakedown note runs/rack12/20261122T031500Z-3f9a1c --by "Ada Example" "fans of GPU 3 are loud"
+      shakedown note runs/rack12/20261122T031500Z-3f9a1c --by Ada --intervention "restarted libvirtd"
+    """
+
+    def action() -> int:
+        from harness.commands import note as command  # noqa: PLC0415
+
+        return command.run(
+            run_dir=run_dir, by=by, text=text, intervention=intervention, json_output=json_output
+        )
+
+    end(action)
+
+
+@app.command()
+def compare(
+    run_dir: Annotated[Path, typer.Argument(help="A run with guests.")],
+    bare: Annotated[Path, typer.Argument(help="A bare run of the same machine.")],
+    json_output: Json = False,
+) -> None:
+    """Show what the guests of a recorded run lose against a recorded bare run; exit 1 when it is too much.
+
+    \b
+    Example:
+      shakedown compare runs/rack12/20261122T031500Z-3f9a1c runs/rack12/20261121T220000Z-77be02
+    """
+
+    def action() -> int:
+        from harness.commands import compare as command  # noqa: PLC0415
+
+        return command.run(run_dir=run_dir, bare=bare, json_output=json_output)
+
+    end(action)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
+    formats: Annotated[
+        str, typer.Option("--format", help="html, md, json, junit, ocp, openmetrics (default: all).")
+    ] = "",
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            help="Write there, not beside the record: a folder, or (one run, one format) the file itself.",
+        ),
+    ] = None,
+) -> None:
+    """Render recorded runs.
+
+    \b
+    Examples:
+      shakedown report runs/lab/20261122T031500Z-3f9a1c --format html,junit
+      shakedown report runs/lab/20261122T031500Z-3f9a1c --output lab.html
+    """
+
+    def action() -> int:
+        from harness.commands import report as command  # noqa: PLC0415
+
+        return command.run(runs=runs, formats=tuple(f for f in formats.split(",") if f), output=output)
+
+    end(action)
+
+
+@app.command()
+def log(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A kernel log; - for standard input.")],
+    kmsg: Annotated[
+        bool, typer.Option("--kmsg", help="It holds records of /dev/kmsg (6,812,12345678,-;text).")
+    ] = False,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print a JSON list on standard output, one object an event.")
+    ] = False,
+) -> None:
+    """Say what a kernel log tells of GPUs, PCIe, IOMMU and memory: one row an event.
+
+    It reads what dmesg, journalctl -k or a serial console wrote, as a run reads its own machines' logs.
+    A severity is note, retest, stop, config (a setting, no card) or unknown. Exit status 0 with
+    events or none, 2 for a file that cannot be read.
+
+    \b
+    Examples:
+      shakedown log dmesg.txt
+      shakedown log console.log --json
+      shakedown log --kmsg kmsg.txt
+      shakedown log - < journal.txt
+    """
+
+    def action() -> int:
+        from harness.commands import log as command  # noqa: PLC0415
+
+        return command.run(file, kmsg=kmsg, json_output=json_output)
+
+    end(action)
+
+
+@app.command("test", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run_tests(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of tox.")] = None,
+) -> None:
+    """Pass the project's own tests: tox, in the project's directory.
+
+    \b
+    Examples:
+      shakedown test
+      shakedown test -e py311 -- tests/placement -k oracle
+    """
+
+    def action() -> int:
+        from harness.commands import test as command  # noqa: PLC0415
+
+        return command.run(tuple(arguments or ()))
+
+    end(action)
+
+
+@app.command("pytest", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def run_pytest(
+    arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of pytest.")] = None,
+) -> None:
+    """Hand over to the pytest of Shakedown's environment.
+
+    \b
+    Examples:
+      shakedown pytest suites --candidate lab --profile smoke
+      shakedown pytest tests/placement -k oracle
+    """
+
+    def action() -> int:
+        from harness.commands import session as command  # noqa: PLC0415
+
+        return command.run(tuple(arguments or ()))
+
+    end(action)
+
+
+def main() -> None:
+    """Entry point of ``shakedown`` and ``python -m harness``."""
+    with Defects():
+        app(prog_name="shakedown")

@@ -1,0 +1,94 @@
+"""``shakedown inventory``: its commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli.status import Json, WholeSummaries, end
+
+app = typer.Typer(
+    cls=WholeSummaries,
+    help="Hosts, profiles, labs, waivers, kernel codes and GPU models: what there is, and is it right?",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.command("list")
+def inventory_list(
+    kind: Annotated[
+        str,
+        typer.Argument(help="hosts, profiles, labs, waivers, skus, kernel or standins (default: all)."),
+    ] = "",
+    json_output: Json = False,
+) -> None:
+    """List the inventory's files by kind, each with the file that its name stands for.
+
+    \b
+    Examples:
+      shakedown inventory list
+      shakedown inventory list profiles --json
+    """
+
+    def action() -> int:
+        from harness.commands import inventory as command  # noqa: PLC0415
+
+        return command.show(kind, as_json=json_output)
+
+    end(action)
+
+
+@app.command("check")
+def inventory_check(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="Files; none for every file that a name stands for.")
+    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            "--kind",
+            help="hosts, profiles, labs, waivers, skus, kernel, standins, if no folder says so.",
+        ),
+    ] = "",
+) -> None:
+    """Say all that a run would refuse in inventory files and what they name, with file and line (exit 2).
+
+    \b
+    Examples:
+      shakedown inventory check
+      shakedown inventory check inventory/hosts/example.yaml
+      shakedown inventory check rack12.yaml --kind hosts
+    """
+
+    def action() -> int:
+        from harness.commands import inventory_check as command  # noqa: PLC0415
+
+        return command.check(tuple(files or ()), kind=kind)
+
+    end(action)
+
+
+@app.command("skus")
+def inventory_skus(
+    name: Annotated[
+        str, typer.Argument(help="A GPU model, or how some begin (h200); none for a line of each.")
+    ] = "",
+    json_output: Json = False,
+) -> None:
+    """Say what a GPU model should do: each number with its source, and which are unknown.
+
+    \b
+    Examples:
+      shakedown inventory skus
+      shakedown inventory skus h200-sxm --json
+    """
+
+    def action() -> int:
+        from harness.commands import skus as command  # noqa: PLC0415
+
+        return command.show(name, as_json=json_output)
+
+    end(action)

@@ -1,0 +1,120 @@
+"""``shakedown lab``: its commands and their options."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from harness.cli.status import Json, WholeSummaries, end
+
+app = typer.Typer(
+    cls=WholeSummaries,
+    help="The emulated candidate host: a whole passthrough host in QEMU, no GPU needed.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+LabName = Annotated[str, typer.Argument(help="A lab of inventory/labs, or the path of its file.")]
+Instance = Annotated[int, typer.Option("--instance", min=0, help="Which of several labs of one description.")]
+
+
+@app.command("up")
+def lab_up(
+    name: LabName = "default",
+    instance: Instance = 0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the snapshot and boot anew first.")] = False,
+    json_output: Json = False,
+) -> None:
+    """Start a lab, or find it running, and print how to reach it; built when it is not there yet.
+
+    \b
+    Examples:
+      shakedown lab up
+      shakedown lab up four-nodes --json
+    """
+
+    def action() -> int:
+        from harness.commands import lab as command  # noqa: PLC0415
+
+        return command.up(name, instance=instance, fresh=fresh, as_json=json_output)
+
+    end(action)
+
+
+@app.command("down")
+def lab_down(
+    name: LabName = "default",
+    instance: Instance = 0,
+    every: Annotated[bool, typer.Option("--all", help="Every lab of this user.")] = False,
+) -> None:
+    """Stop a lab and remove its process, port and files; fine when there is none.
+
+    \b
+    Examples:
+      shakedown lab down
+      shakedown lab down --all
+    """
+
+    def action() -> int:
+        from harness.commands import lab as command  # noqa: PLC0415
+
+        return command.down(name, instance=instance, every=every)
+
+    end(action)
+
+
+@app.command("status")
+def lab_status(json_output: Json = False) -> None:
+    """List every lab of this user, how it runs and what it cannot show.
+
+    \b
+    Example:
+      shakedown lab status --json
+    """
+
+    def action() -> int:
+        from harness.commands import lab as command  # noqa: PLC0415
+
+        return command.status(as_json=json_output)
+
+    end(action)
+
+
+@app.command("ssh", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def lab_ssh(
+    arguments: Annotated[list[str] | None, typer.Argument(help="A command; none for a shell.")] = None,
+    name: Annotated[str, typer.Option("--lab", help="Name of the lab.")] = "default",
+    instance: Instance = 0,
+) -> None:
+    """Open a shell in a running lab, or run a command there.
+
+    \b
+    Examples:
+      shakedown lab ssh
+      shakedown lab ssh -- virsh list --all
+    """
+
+    def action() -> int:
+        from harness.commands import lab as command  # noqa: PLC0415
+
+        return command.ssh(name, tuple(arguments or ()), instance=instance)
+
+    end(action)
+
+
+@app.command("reset")
+def lab_reset(name: LabName = "default", instance: Instance = 0, json_output: Json = False) -> None:
+    """Put a lab back to its snapshot; everything done on it since is lost.
+
+    \b
+    Example:
+      shakedown lab reset
+    """
+
+    def action() -> int:
+        from harness.commands import lab as command  # noqa: PLC0415
+
+        return command.reset(name, instance=instance, as_json=json_output)
+
+    end(action)

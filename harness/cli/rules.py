@@ -1,0 +1,37 @@
+"""``shakedown rules``: its command and its options."""
+
+from __future__ import annotations
+
+import typer
+
+from harness.cli.status import Json, WholeSummaries, end
+
+app = typer.Typer(
+    cls=WholeSummaries,
+    help="The rules that runs are judged by: whether each of them can do its work.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+
+@app.callback()
+def _rules() -> None:
+    """The rules that runs are judged by: whether each of them can do its work."""
+
+
+@app.command("lint")
+def rules_lint(json_output: Json = False) -> None:
+    """Say every rule of GPU models, profiles and kernel tables that guards nothing or has no source (exit 2).
+
+    \b
+    Examples:
+      shakedown rules lint
+      shakedown rules lint --json
+    """
+
+    def action() -> int:
+        from harness.commands import rules as command  # noqa: PLC0415
+
+        return command.lint(as_json=json_output)
+
+    end(action)

@@ -1,0 +1,1 @@
+"""Inventory files: read, held to their shape and to rules, as values of the model."""

@@ -1,0 +1,1 @@
+"""Stages of a guest's life: provision, observe, burn, watch, release."""

@@ -1,0 +1,1 @@
+"""Stages on the candidate host: reach, claim, ask, reset, watch."""

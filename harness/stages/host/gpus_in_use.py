@@ -1,0 +1,53 @@
+"""GPUs that processes of the host have open through NVIDIA's driver: no guest is tried with them.
+
+Libvirt takes a GPU from its driver by unbinding it. NVIDIA's driver then waits, in the kernel and without
+end, for the last user to let go ("Attempting to remove device ... with non-zero usage count!",
+kubevirt#8549), and may go on waiting when that user is gone (NVIDIA/open-gpu-kernel-modules#1374): neither
+libvirt nor the host come back from it without a reboot. That a driver holds a GPU at all is what
+``gpu.driver_state`` judges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from harness.errors import ParseError, ProvisionError
+from harness.model.topology import PciDevice
+from harness.ports import Transport
+from harness.stages.host.script import ask
+
+_WAITS = "nvidia"
+
+
+def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
+    """Raises ProvisionError when a GPU cannot be taken from NVIDIA's driver, or nobody can tell.
+
+    TransportError or ParseError when the host does not say.
+    """
+    names = tuple(str(gpu.address) for gpu in gpus if gpu.driver == _WAITS)
+    if not names:
+        return
+    users: dict[str, None] = {}
+    blind = False
+    for row in ask(transport, "gpus_in_use", names, label="held-gpus"):
+        match row:
+            case ("held", address, node, pid, name) if address in names:
+                users[f"{name or 'a process'} (pid {pid}) has {address} open as {node}"] = None
+            case ("blind",):
+                blind = True
+            case _:
+                raise ParseError(f"held_gpus: not a row: {row!r}", host=transport.name)
+    free = " ".join(f"driverctl set-override {name} vfio-pci;" for name in names)
+    if users:
+        raise ProvisionError(
+            f"GPUs are in use on the host, and taking them would hang it: {'; '.join(list(users)[:5])}",
+            host=transport.name,
+            remedy=f"stop their users (systemctl stop nvidia-persistenced nvidia-dcgm), then {free}",
+        )
+    if blind:
+        raise ProvisionError(
+            f"{_WAITS} holds {', '.join(names)}, and this user cannot see whether a process has them open: "
+            "taking one that is in use would hang the host",
+            host=transport.name,
+            remedy=f"log in as root, or {free}",
+        )

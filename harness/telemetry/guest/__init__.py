@@ -1,0 +1,1 @@
+"""Whether guests live, and what ended one."""

@@ -1,0 +1,1 @@
+"""What was watched of the candidate host while loads ran, summed up for the checks."""

@@ -1,0 +1,1 @@
+"""Kernel logs of hosts and guests as events: one reader for both."""
