@@ -2,8 +2,8 @@
 
 Written into all free memory when a guest's loads are over (``payload/canary.py``) and held until the guest is
 switched off, so that its driver does not clear it as given back (in an image of one's own a service manager
-may end the holders first). The next tenant counts it (``device_nvidia``), before its loads write anything, in the
-memory that its own driver hands out. Between the two lies what the host does: VFIO's reset.
+may end the holders first). The next tenant counts it (``device_nvidia``), before its loads write anything, in
+the memory that its own driver hands out. Between the two lies what the host does: VFIO's reset.
 """
 
 from __future__ import annotations
