@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import atexit
+import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -15,16 +16,12 @@ from harness.workloads.files import payload_files
 
 
 @cache
-def _tree() -> tempfile.TemporaryDirectory[str]:
-    """Kept by the cache: it is removed when the process ends."""
-    tree = tempfile.TemporaryDirectory(prefix="payload-")
-    unpack(Path(tree.name))
-    return tree
-
-
 def packed() -> Path:
     """A folder that holds the packed payload, for the whole process. Tests only read it."""
-    return Path(_tree().name)
+    folder = Path(tempfile.mkdtemp(prefix="payload-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    unpack(folder)
+    return folder
 
 
 def unpack(folder: Path) -> None:
@@ -49,8 +46,3 @@ def job(module: str) -> str:
 def code(text: str) -> list[str]:
     """The command line of a program that may import the payload."""
     return [sys.executable, "-I", "-S", "-c", f"import sys; sys.path.insert(0, {str(packed())!r})\n{text}"]
-
-
-def loads(text: str) -> Any:
-    """The one line that a payload prints."""
-    return json.loads(text)

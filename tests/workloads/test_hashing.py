@@ -12,8 +12,7 @@ import pytest
 from harness.errors import ConfigError, ParseError
 from harness.workloads.base import Job
 from harness.workloads.hashing.answers import secret
-from harness.workloads.hashing.md5crypt import md5crypt
-from harness.workloads.hashing.vectors import word
+from harness.workloads.hashing.vectors import md5crypt, word
 from harness.workloads.registry import workload
 
 HASHING = workload("hashing")

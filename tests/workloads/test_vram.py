@@ -33,7 +33,7 @@ Line = Callable[..., bytes]
 
 
 def observed(job: Job = JOB, modulus: int = 1 << 64) -> dict[str, Any]:
-    """What a sound card of a little over 1 MiB gives."""
+    """What a healthy GPU of a little over 1 MiB gives."""
     asked = module.asked(job, parameters_of(VRAM.spec, job))
     passes = []
     for one in asked.passes:

@@ -1,7 +1,7 @@
 """Password recovery: hashes made here, whose passwords must be found there.
 
-``john`` hunts one md5crypt hash: seconds on an emulated guest. ``hashcat`` hunts several passwords in several
-modes on every GPU of the job, or on the CPU through an OpenCL runtime such as PoCL.
+``john`` searches one md5crypt hash: seconds on an emulated guest. ``hashcat`` searches several passwords in
+several modes on every GPU of the job, or on the CPU through an OpenCL runtime such as PoCL.
 """
 
 from __future__ import annotations
@@ -28,10 +28,9 @@ from harness.workloads.base import (
 )
 from harness.workloads.entries import settled
 from harness.workloads.hashing.hashcat import judged
-from harness.workloads.hashing.md5crypt import md5crypt
 from harness.workloads.hashing.payload.words import ALPHABET, word
 from harness.workloads.hashing.spec import SPEC
-from harness.workloads.hashing.vectors import MODES, Hunt, hunt
+from harness.workloads.hashing.vectors import MODES, HashVectors, hash_vectors, md5crypt
 from harness.workloads.spec import WorkloadSpec
 
 TOOLS = ("auto", "john", "hashcat")
@@ -86,9 +85,9 @@ class Hashing:
         _modes(given["modes"])
         return given, engine, tool
 
-    def _hunts(self, job: Job, given: dict[str, Any]) -> tuple[Hunt, ...]:
+    def _vectors(self, job: Job, given: dict[str, Any]) -> tuple[HashVectors, ...]:
         return tuple(
-            hunt(
+            hash_vectors(
                 mode,
                 f"{job.tenant}\n{job.key}",
                 planted=min(given["planted"], _SALTED_PLANTED) if MODES[mode].salted else given["planted"],
@@ -120,7 +119,7 @@ class Hashing:
                 "tool": tool,
                 "engine": engine,
                 "addresses": [str(d.address) for d in gpus(job)] if engine == "gpu" else [],
-                "modes": [_told(one) for one in self._hunts(job, given)],
+                "modes": [_told(one) for one in self._vectors(job, given)],
                 "benchmark": given["benchmark"],
                 "folder": folder,
                 # Kernels take seconds to compile for a GPU and half a minute for a CPU; they are kept.
@@ -135,7 +134,7 @@ class Hashing:
         if tool == "john":
             answers, measurements = _john(given, secret(job.key, job.tenant, given["candidates"]), seen, by)
         else:
-            asked = self._hunts(job, given)
+            asked = self._vectors(job, given)
             wanted = [str(d.address) for d in gpus(job)] if engine == "gpu" else [""]
             answers, measurements = _hashcat(given, asked, wanted, seen, by)
         return Parsed(engine=by, answers=answers, measurements=measurements, versions=versions)
@@ -152,7 +151,7 @@ def _modes(text: str) -> tuple[str, ...]:
     return found
 
 
-def _told(one: Hunt) -> dict[str, Any]:
+def _told(one: HashVectors) -> dict[str, Any]:
     return {
         "mode": one.mode,
         "number": MODES[one.mode].number,
@@ -184,9 +183,9 @@ def _john(
 
 
 def _hashcat(
-    given: dict[str, Any], asked: tuple[Hunt, ...], wanted: list[str], seen: Observation, engine: str
+    given: dict[str, Any], asked: tuple[HashVectors, ...], wanted: list[str], seen: Observation, engine: str
 ) -> tuple[tuple[Answer, ...], tuple[Measurement, ...]]:
-    """Every wanted device must have hunted in every mode, on an engine of the demanded kind.
+    """Every wanted device must have searched in every mode, on an engine of the demanded kind.
 
     Raises ParseError, also where something was lacking for a mode, unless an answer is wrong: that stands.
     """

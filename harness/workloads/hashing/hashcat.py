@@ -14,7 +14,7 @@ from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.reading import reader
 from harness.workloads.base import ABSURD, Observation, exact, strict_object
-from harness.workloads.hashing.vectors import MODES, Hunt
+from harness.workloads.hashing.vectors import MODES, HashVectors
 
 RUNNING, EXHAUSTED, CRACKED = 3, 5, 6
 """hashcat's status numbers (``types.h``, status_rc)."""
@@ -102,8 +102,8 @@ class Catch:
     benchmark: float | None
 
 
-def judged(seen: Observation, asked: Hunt, device: int, where: str) -> Catch:
-    """One session against its hunt; ``where`` names the device in the answers. Raises ParseError."""
+def judged(seen: Observation, asked: HashVectors, device: int, where: str) -> Catch:
+    """One session against its vectors; ``where`` names the device in the answers. Raises ParseError."""
     said, ended = seen.text("said"), seen.integer("exit", bits=8)
     tested = self_test(said)
     reports = [read_status(line) for line in _texts(seen, "status")]

@@ -1,23 +1,27 @@
 """What hashcat is asked to find: hashes made here of passwords picked here, and one that nobody can find.
 
 The hash without a password makes hashcat go through everything it was given instead of stopping at the last
-find: so the work of a hunt is known beforehand, and "exhausted" is how a right hunt ends.
+find: so the work of a session is known beforehand, and "exhausted" is how a right one ends.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from harness.workloads.hashing.bcrypt import bcrypt, written
-from harness.workloads.hashing.md4 import ntlm
-from harness.workloads.hashing.md5crypt import md5crypt
 from harness.workloads.hashing.payload.words import ALPHABET, word
 
 BCRYPT_COST = 5
 """That of hashcat's benchmark, so that rates compare with published ones."""
+
+_TO_BCRYPT = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+    b"./ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
+)
+"""base64's alphabet to that of bcrypt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class Mode:
 
     number: int
     salted: bool
-    """Salted ones are slow by design and are hunted with a word list, the others with a mask."""
+    """Salted ones are slow by design and are searched with a word list, the others with a mask."""
 
 
 MODES: Mapping[str, Mode] = {
@@ -39,7 +43,7 @@ MODES: Mapping[str, Mode] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hunt:
+class HashVectors:
     """One mode: what the guest is told, and what only the controller knows (``planted``)."""
 
     mode: str
@@ -82,15 +86,43 @@ class _Dice:
         return tuple(found)
 
 
+def ntlm(password: str) -> str:
+    """NTLM, which is MD4 of UTF-16: OpenSSL 3 offers no MD4 to ``hashlib``."""
+    from passlib.hash import nthash  # noqa: PLC0415  a part of a second
+
+    return str(nthash.hash(password))
+
+
+def md5crypt(password: str, salt: str) -> str:
+    """``$1$salt$...``, for a salt of at most 8 letters or digits: Python 3.13 has no ``crypt``."""
+    from passlib.hash import md5_crypt  # noqa: PLC0415
+
+    return str(md5_crypt.using(salt=salt).hash(password))
+
+
+def bcrypt(password: str, salt: bytes, cost: int) -> str:
+    """``$2a$cost$...``, for a salt of 16 bytes."""
+    from bcrypt import hashpw  # noqa: PLC0415
+
+    grain = base64.b64encode(salt).rstrip(b"=").translate(_TO_BCRYPT)
+    return hashpw(password.encode(), b"$2a$%02d$%s" % (cost, grain)).decode()
+
+
 def _plain(mode: str, password: str) -> str:
     if mode == "ntlm":
         return ntlm(password)
     return hashlib.new(mode, password.encode(), usedforsecurity=False).hexdigest()
 
 
+def _salted(mode: str, password: str, dice: _Dice) -> str:
+    if mode == "bcrypt":
+        return bcrypt(password, dice.raw(16), BCRYPT_COST)
+    return md5crypt(password, "".join(ALPHABET[byte % 32] for byte in dice.raw(8)))
+
+
 @lru_cache(maxsize=64)
-def hunt(mode: str, identity: str, *, planted: int, keyspace: int, words: int) -> Hunt:
-    """The hunt of one job; ``identity`` names the job for all time.
+def hash_vectors(mode: str, identity: str, *, planted: int, keyspace: int, words: int) -> HashVectors:
+    """The vectors of one mode of one job; ``identity`` names the job for all time.
 
     A mask has at least ``keyspace`` candidates, a word list exactly ``words``.
     """
@@ -100,7 +132,7 @@ def hunt(mode: str, identity: str, *, planted: int, keyspace: int, words: int) -
     return _masked(mode, dice, planted=planted, keyspace=keyspace)
 
 
-def _masked(mode: str, dice: _Dice, *, planted: int, keyspace: int) -> Hunt:
+def _masked(mode: str, dice: _Dice, *, planted: int, keyspace: int) -> HashVectors:
     length = 1
     while 32 ** (length + 1) <= keyspace:
         length += 1
@@ -114,7 +146,7 @@ def _masked(mode: str, dice: _Dice, *, planted: int, keyspace: int) -> Hunt:
         password = "".join(letters) + ALPHABET[index % last] + ending
         found[_plain(mode, password)] = password
     size = len(_plain(mode, "")) // 2
-    return Hunt(
+    return HashVectors(
         mode=mode,
         planted=found,
         decoy=dice.raw(size).hex(),
@@ -124,18 +156,14 @@ def _masked(mode: str, dice: _Dice, *, planted: int, keyspace: int) -> Hunt:
     )
 
 
-def _listed(mode: str, dice: _Dice, *, planted: int, words: int) -> Hunt:
+def _listed(mode: str, dice: _Dice, *, planted: int, words: int) -> HashVectors:
     seed = dice.below(1 << 63)
     found = {}
     for index in dice.several(planted, words):
         password = word(seed, index)
-        if mode == "bcrypt":
-            found[bcrypt(password.encode(), dice.raw(16), BCRYPT_COST)] = password
-        else:
-            found[md5crypt(password, "".join(ALPHABET[byte % 32] for byte in dice.raw(8)))] = password
-    if mode == "bcrypt":
-        # 23 bytes have 184 bits, so the last letter has two idle ones, which ``written`` leaves zero.
-        decoy = written(dice.raw(16), dice.raw(23), BCRYPT_COST)
-    else:
-        decoy = md5crypt(dice.raw(12).hex(), "".join(ALPHABET[byte % 32] for byte in dice.raw(8)))
-    return Hunt(mode=mode, planted=found, decoy=decoy, work=words * (len(found) + 1), words=words, seed=seed)
+        found[_salted(mode, password, dice)] = password
+    # Of a password that is in no list.
+    decoy = _salted(mode, dice.raw(12).hex(), dice)
+    return HashVectors(
+        mode=mode, planted=found, decoy=decoy, work=words * (len(found) + 1), words=words, seed=seed
+    )

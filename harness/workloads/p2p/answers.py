@@ -32,7 +32,7 @@ from harness.workloads.p2p.spec import SPEC
 from harness.workloads.spec import WorkloadSpec
 
 _OVER_PCIE = (
-    "; sound cards do so too where an IOMMU is on or ACS redirects: look at the host's settings first"
+    "; healthy GPUs do so too where an IOMMU is on or ACS redirects: look at the host's settings first"
 )
 """Seen with peer access granted and no error: NVIDIA/open-gpu-kernel-modules#1257, CAPS-UMU/FIDESlib#28, and
 under VFIO NVIDIA/nccl#2335. It stays wrong: whoever rents the pair would compute with such words."""

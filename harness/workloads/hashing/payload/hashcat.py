@@ -139,7 +139,7 @@ def attack(one: dict[str, Any]) -> list[str]:
 
 
 def session(job: dict[str, Any], one: dict[str, Any], chosen: list[str]) -> dict[str, Any]:
-    """One mode in the current folder: hunt, then benchmark. Raises RuntimeError or BrokenEngine."""
+    """One mode in the current folder: search, then benchmark. Raises RuntimeError or BrokenEngine."""
     program, here = tools.find("hashcat"), os.getcwd()
     environment = _environment(job, here, chosen[1])
     with open("hashes", "w", encoding="ascii") as stream:
@@ -261,7 +261,7 @@ def _forked(job: dict[str, Any], at: str, device: dict[str, str]) -> tuple[int, 
 
 
 def observe(job: dict[str, Any]) -> tuple[dict[str, Any], str, str]:
-    """Hunt on all devices at once. Returns the observation, the engine and hashcat's version.
+    """Search on all devices at once. Returns the observation, the engine and hashcat's version.
 
     Raises MissingTool, RuntimeError (on no device could it be done here) or BrokenEngine (a GPU does not
     work).

@@ -1,4 +1,4 @@
-"""The words that hashes are hunted with: the guest makes its list of them, the controller picks passwords."""
+"""The words that passwords are searched among: the guest lists them, the controller picks some of them."""
 
 from __future__ import annotations
 
