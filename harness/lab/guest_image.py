@@ -1,6 +1,6 @@
 """The lab's kind of guest image: ``cpu`` with what only an emulated host needs.
 
-- the UIO driver by which the stand-in accelerator ``edu`` interrupts (``harness/native/uio_edu_msi.c``);
+- the UIO driver by which the stand-in accelerator ``edu`` interrupts (``harness/lab/native/uio_edu_msi.c``);
 - the NVML stand-in, which nothing loads unless the host file names a scenario;
 - TensorFlow with its own symbols bound beforehand, and a way to it without ``import tensorflow``, which takes
   minutes on an emulated processor (``harness/lab/payload``). A file in the image tells ``tensor`` of it.
@@ -47,7 +47,7 @@ cd {_STANDIN_DIR}
 
 
 def _files() -> tuple[ImageFile, ...]:
-    driver = (resources.files("harness") / "native" / "uio_edu_msi.c").read_text()
+    driver = (resources.files("harness.lab") / "native" / "uio_edu_msi.c").read_text()
     return (
         ImageFile(path=f"{_DRIVER_DIR}/uio_edu_msi.c", content=driver),
         ImageFile(path=f"{_DRIVER_DIR}/Makefile", content="obj-m := uio_edu_msi.o\n"),

@@ -46,8 +46,7 @@ def fitted(
 ) -> dict[str, Scalar]:
     """A workload's parameters with what the GPU model decides, where the profile leaves it open.
 
-    ``transcode`` encodes what the model is declared to encode; on a model that only decodes, the processor
-    encodes and the GPU's decoder is compared. ``mix`` leaves out what would not be planned alone either: a
+    A workload decides by its ``fit``. ``mix`` leaves out what would not be planned alone either: a
     load without its engine would call every right card broken. What is unknown stays as the profile has it.
     ``profile``: the parameters of all workloads.
     """
@@ -58,12 +57,10 @@ def fitted(
         engines = {load: str(parameters_in_mix(profile, load).get("engine", "auto")) for load in loads}
         left = [load for load in loads if not absent(load, skus, engine=engines[load])]
         return {**given, "loads": ",".join(left)} if 0 < len(left) < len(loads) else given
-    if workload != "transcode" or not known or len(known) != len(skus) or given.get("engine") == "cpu":
+    fit = spec(workload).fit
+    if fit is None or not known or len(known) != len(skus) or given.get("engine") == "cpu":
         return given
-    if all(sku.engines.get("nvenc") == 0 for sku in known):
-        return {"encoder": "cpu", **given}
-    common = [codec for codec in known[0].codecs if all(codec in sku.codecs for sku in known)]
-    return {"codecs": ",".join(common), **given} if common else given
+    return fit(given, known)
 
 
 def models(

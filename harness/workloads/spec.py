@@ -6,10 +6,16 @@ read, and ``--help`` answered, without what judges answers.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from harness.model.sku import Sku
 
 Scalar = int | float | str | bool
+
+Fit = Callable[[Mapping[str, Scalar], Sequence[Sku]], dict[str, Scalar]]
+"""Parameters and the GPUs' models, all known, to parameters with what the models decide where the profile
+leaves it open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +70,11 @@ class WorkloadSpec:
     figures: tuple[ModelFigure, ...] = ()
     mixed: Mapping[str, Scalar] | None = None
     """None: it is never one of a mix. Else the parameters that are laid over the profile's there."""
-    extra_jobs: tuple[str, ...] = field(default=())
+    fit: Fit | None = None
+    """None: its parameters are the same on every model."""
+    keeps_gpus_busy: bool = False
+    """Whether a GPU that it runs on computes all the time, which its use and power must show."""
+    extra_jobs: tuple[str, ...] = ()
     """Modules of its payload that are started beside ``job``."""
 
     @property

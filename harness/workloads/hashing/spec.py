@@ -47,4 +47,5 @@ SPEC = WorkloadSpec(
         for name in HASHES
     ),
     mixed={},
+    keeps_gpus_busy=True,
 )

@@ -24,4 +24,5 @@ SPEC = WorkloadSpec(
         engines="those of its loads",
         needs="what its loads need",
     ),
+    keeps_gpus_busy=True,
 )

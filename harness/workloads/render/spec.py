@@ -43,4 +43,5 @@ SPEC = WorkloadSpec(
     packages=("python3-moderngl", "libegl1", "libgl1-mesa-dri"),
     gpu_packages=("nvidia-egl-icd",),
     mixed={},
+    keeps_gpus_busy=True,
 )

@@ -60,5 +60,6 @@ SPEC = WorkloadSpec(
         for name in PRECISIONS
     ),
     mixed={},
+    keeps_gpus_busy=True,
     extra_jobs=("worker",),
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from harness.model.sku import Sku
 from harness.workloads.spec import Row, Scalar, WorkloadSpec
 
 _DEFAULTS: dict[str, Scalar] = {
@@ -41,6 +44,16 @@ GPU. ``encoder``: auto, or cpu for GPUs that only decode. ``sizes``, ``clip_fram
 ``stream_seconds`` and ``max_streams`` bound what is measured with the first size.
 """
 
+
+def _fit(given: Mapping[str, Scalar], models: Sequence[Sku]) -> dict[str, Scalar]:
+    """Encode what the models are declared to encode. On models that only decode, the processor encodes and
+    the GPU's decoder is compared."""
+    if all(sku.engines.get("nvenc") == 0 for sku in models):
+        return {"encoder": "cpu", **given}
+    common = [codec for codec in models[0].codecs if all(codec in sku.codecs for sku in models)]
+    return {"codecs": ",".join(common), **given} if common else dict(given)
+
+
 SPEC = WorkloadSpec(
     name="transcode",
     title="ffmpeg encodes known clips and decodes them back",
@@ -57,4 +70,5 @@ SPEC = WorkloadSpec(
     gpu_packages=("libnvidia-encode1", "libnvcuvid1"),
     engines=("nvenc", "nvdec"),
     mixed={},
+    fit=_fit,
 )

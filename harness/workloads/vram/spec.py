@@ -42,4 +42,5 @@ SPEC = WorkloadSpec(
         ),
     ),
     mixed={},
+    keeps_gpus_busy=True,
 )
