@@ -108,7 +108,7 @@ def test_a_profile_may_demand_peer_access(run: Run) -> None:
 def test_one_card_has_no_peers(run: Run) -> None:
     with pytest.raises(WorkloadError, match="need two"):
         run("p2p", (A,))
-    assert workload("p2p").name == "p2p"
+    assert workload("p2p").spec.name == "p2p"
 
 
 def test_a_machine_that_does_not_let_memory_be_bound_tells_nothing_of_the_card(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.payload import bounded
 from harness.payload import cells as of_machine
 
 
@@ -83,7 +83,7 @@ def test_memory_is_really_bound_or_the_machine_says_why_not(cells: Any) -> None:
     real = next(iter(binder.cells))
     cpus = binder.cells[real]
     binder.cells = {real: cpus, 1000: cpus}
-    unable = importlib.import_module("bounded").Unable
+    unable = bounded.Unable
     with contextlib.suppress(unable):  # a container may forbid the call
         binder.bind(real)
         block = cells.Block(1 << 20)

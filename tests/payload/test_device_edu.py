@@ -208,9 +208,9 @@ def test_an_nvidia_gpu_is_asked_for_its_identity_through_nvml() -> None:
 
 
 def test_nvml_that_does_not_answer_is_no_identity() -> None:
-    with pytest.raises(device_nvidia.Unable, match="Driver Not Loaded"):
+    with pytest.raises(Unable, match="Driver Not Loaded"):
         device_nvidia.observe(FakeNvml(dead=True), "0000:01:00.0")
     nvml = FakeNvml()
-    with pytest.raises(device_nvidia.Unable, match="Not Found"):
+    with pytest.raises(Unable, match="Not Found"):
         device_nvidia.observe(nvml, "0000:02:00.0")
     assert nvml.open == 0

@@ -64,7 +64,7 @@ class Transcode:
             names = ("width", "height", "frames", "rate", "seed", "preset", "crf")
             arguments["small"] = {**{name: given[name] for name in names}, "threads": job.vcpus}
         if more:
-            arguments["clips"] = more.arguments(job)
+            arguments["clips"] = more.arguments()
         return command(job, SPEC.job, arguments)
 
     def parse(self, job: Job, stdout: bytes) -> Parsed:

@@ -73,7 +73,7 @@ class Plan:
         """Whether encoders are measured: not when they only feed a GPU without any."""
         return self.engine == self.encoder
 
-    def arguments(self, job: Job) -> dict[str, Any]:
+    def arguments(self) -> dict[str, Any]:
         """For the payload."""
         names = ("rate", "seed", "rate_frames", "stream_seconds", "max_streams")
         return {
@@ -83,7 +83,6 @@ class Plan:
             "addresses": list(self.addresses),
             "codecs": list(self.codecs),
             "frames": self.given["clip_frames"],
-            "references": job.place.payload,
             "cells": [
                 {
                     "codec": c.codec,

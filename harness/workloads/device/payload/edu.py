@@ -133,8 +133,8 @@ class Interrupts:
     """Interrupts counted by the kernel's UIO framework: a read of ``/dev/uioN`` returns how many came.
 
     ``uio_edu_msi`` (``harness/lab/native``, in the lab's image) takes message-signalled interrupts, as a
-    GPU's driver does. Where a guest has no such module, ``uio_pci_generic`` takes the legacy line: it masks INTx
-    at each interrupt and the reader unmasks (kernel documentation, uio-howto).
+    GPU's driver does. Where a guest has no such module, ``uio_pci_generic`` takes the legacy line: it masks
+    INTx at each interrupt and the reader unmasks (kernel documentation, uio-howto).
     """
 
     def __init__(self, device_dir: str, address: str, command: Command) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+_HERE = os.path.dirname(os.path.abspath(__file__))
+"""Where the reference streams lie."""
 _TIME = re.compile(r"rtime=([0-9]+\.[0-9]+)s")
 _FRAMES = re.compile(r"frame= *([0-9]+) ")
 _LEFT_THE_CARD = "Failed setup for format"
@@ -106,7 +108,7 @@ class Clips:
 
     def reference(self, codec: str, bits: int, where: str) -> dict[str, Any]:
         """Both decoders on a stream whose frames the controller knows."""
-        path = os.path.join(self.job["references"], f"transcode-{codec}.mkv")
+        path = os.path.join(_HERE, f"transcode-{codec}.mkv")
         self.run(ff.decode(self.ffmpeg, path, bits, self.software[codec][0]), f"decoding {codec}", gpu=False)
         return {
             "codec": codec,
