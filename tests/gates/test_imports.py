@@ -14,6 +14,7 @@ LEVELS: dict[str, int] = {
     "harness.regular": 0,
     "harness.reading": 0,
     "harness.shown": 0,
+    "harness.scripts": 1,
     "harness.facts": 1,
     "harness.placement": 1,
     "harness.workloads": 1,
