@@ -16,7 +16,7 @@ from harness.model.sku import Sku, describing
 from harness.model.topology import HostFacts
 from harness.workloads.base import NVIDIA, Job
 from harness.workloads.mix.loads import loads_of, parameters_in_mix
-from harness.workloads.registry import spec
+from harness.workloads.registry import NAMES, spec
 from harness.workloads.spec import Scalar
 
 _NAMES = {"nvenc": "NVENC", "nvdec": "NVDEC", "nvjpeg": "NVJPEG", "rt": "ray tracing"}
@@ -57,7 +57,8 @@ def fitted(
         engines = {load: str(parameters_in_mix(profile, load).get("engine", "auto")) for load in loads}
         left = [load for load in loads if not absent(load, skus, engine=engines[load])]
         return {**given, "loads": ",".join(left)} if 0 < len(left) < len(loads) else given
-    fit = spec(workload).fit
+    # What a workload is given in a mix (`mix.vram`) stands as the profile has it.
+    fit = spec(workload).fit if workload in NAMES else None
     if fit is None or not known or len(known) != len(skus) or given.get("engine") == "cpu":
         return given
     return fit(given, known)

@@ -160,3 +160,8 @@ def test_gpus_that_were_asked_for_and_not_found_spare_no_load_between_gpus() -> 
     guest = GuestEvidence(name="g4", request=GuestRequest(name="g4", gpus=4), workloads=("p2p",))
     evidence = replace(clean.evidence(), guests=(guest,))
     assert not why_absent(evidence, clean.profile(), guest, "p2p")
+
+
+def test_what_a_load_is_given_in_a_mix_stands_as_the_profile_has_it(skus: dict[str, Sku]) -> None:
+    given = {"mix.transcode": {"clip_frames": 5}}
+    assert fitted("mix.transcode", [skus["l4"]], given) == {"clip_frames": 5}
