@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from harness.model.outcome import Action
 from harness.model.telemetry import Slice
+from harness.workloads.registry import specs
 
-COMPUTING = ("tensor", "hashing", "vram", "render", "mix")
+COMPUTING = tuple(one.name for one in specs() if one.keeps_gpus_busy)
 """Loads that keep the GPU's processors busy. The others use copy engines and codecs, which ``util_gpu`` does
 not count, or the host."""
 LEAST_SECONDS = 5.0
