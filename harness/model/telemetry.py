@@ -108,6 +108,8 @@ class Slice:
     """W in these."""
     set_share: float = 0.0
     """Share of its samples in which a setting of application clocks held it back while it computed."""
+    quiet: float | None = None
+    """Seconds at its end in which the GPU did nothing; None where it does not tell its use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
