@@ -71,7 +71,7 @@ def _gpu(guest: GuestEvidence, place: int) -> PciAddress:
 def _guest(level: Callable[[float], float], **changes: object) -> GuestEvidence:
     """A guest of the clean run whose last GPU's hashing goes on in rounds at these rates."""
     guest = next(g for g in clean.evidence().guests if g.request.gpus > 1)
-    inside = str(guest.inside[_gpu(guest, -1)])
+    card = str(_gpu(guest, -1))
     result = next(r for r in guest.results if r.workload == "hashing")
     results = tuple(
         replace(
@@ -80,7 +80,7 @@ def _guest(level: Callable[[float], float], **changes: object) -> GuestEvidence:
             round=n + 1,
             started=10.0 + at,
             ended=60.0 + at,
-            measurements=(Measurement(name="hashing.md5.rate", value=rate, unit="GH/s", subject=inside),),
+            measurements=(Measurement(name="hashing.md5.rate", value=rate, unit="GH/s", subject=card),),
             **changes,
         )
         for n, (at, rate) in enumerate(_noisy(level, 0.01))

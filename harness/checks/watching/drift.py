@@ -97,7 +97,6 @@ class Rate:
 
 def rates(guest: GuestEvidence, device: PciAddress | None) -> tuple[Rate, ...]:
     """What the loads of a guest measured on that GPU; what the processor computed says nothing of it."""
-    inside = guest.inside.get(device) if device is not None else None
     alone = guest.request.gpus == 1
     found: dict[tuple[str, str, str], list[tuple[float, float]]] = {}
     for result in guest.results:
@@ -106,7 +105,7 @@ def rates(guest: GuestEvidence, device: PciAddress | None) -> tuple[Rate, ...]:
         if any(not answer.ok for answer in result.answers):
             continue  # the speed of a wrong answer is worth nothing
         for each in result.measurements:
-            ours = each.subject == str(inside) if each.subject else alone
+            ours = each.subject == str(device) if each.subject else alone
             if not ours or each.value is None or each.value <= 0:
                 continue
             if each.unit in (*RATES, *LESS_IS_BETTER):
