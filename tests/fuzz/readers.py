@@ -469,6 +469,7 @@ WITHIN = {
     "serial.from_data": "after from_json",
     "scripts.script.ask": "asks a machine, then read_answer",
     "stages.host.gpus_in_use.refuse_held": "asks a host, then read_answer",
+    "stages.host.watch.read_watch": "opens a file, then reader `host-spool`",
     "stages.host.state.snapshot_host_state": "asks a host, then read_host_state",
     "facts.tree.from_sysroot": "reads a directory; tests/facts/test_tree.py",
     "stages.guest.life.last_words": "keeps the ends of a kernel log that has no end",
