@@ -80,7 +80,7 @@ def host_facts(case: Case) -> HostFacts:
 def facts_after(case: Case) -> HostFacts:
     """The facts from after the guests. Raises MissingEvidence."""
     if case.evidence.facts_after is None:
-        raise MissingEvidence(f"the host was not looked at again after the run{_why(case.evidence, '')}")
+        raise MissingEvidence(f"the host's facts were not read again after the run{_why(case.evidence, '')}")
     return case.evidence.facts_after
 
 
@@ -88,7 +88,7 @@ def gpu(case: Case, subject: Subject) -> PciDevice:
     """The GPU a check is about, as first discovered. Raises MissingEvidence when it is not known."""
     device = present_or_gone(case, subject)
     if device.vanished:
-        raise MissingEvidence(f"{device.address} went away while it was being read")
+        raise MissingEvidence(f"{device.address} disappeared while it was being read")
     return device
 
 
@@ -96,10 +96,10 @@ def present_or_gone(case: Case, subject: Subject) -> PciDevice:
     """As ``gpu``, but also for one that went away while it was being read."""
     facts = host_facts(case)
     if subject.device is None:
-        raise MissingEvidence("the host shows fewer GPUs than it should have")
+        raise MissingEvidence("the host has fewer GPUs than expected")
     device = facts.device(subject.device)
     if device is None:
-        raise MissingEvidence(f"the host has no {subject.device}")
+        raise MissingEvidence(f"the host has no device {subject.device}")
     return device
 
 
@@ -116,7 +116,7 @@ def why_no_guest(case: Case, guest_evidence: GuestEvidence) -> str:
         codes = ", ".join(reason.code for reason in guest_evidence.no_plan.reasons)
         return f"there is no placement plan ({codes})"
     if guest_evidence.death is not None:
-        return f"it died: {guest_evidence.death.words}"
+        return f"the guest died: {guest_evidence.death.words}"
     for problem in case.evidence.errors:
         if problem.subject and problem.subject in (guest_evidence.name, guest_evidence.group):
             return f"{problem.stage} failed: {problem.message}"

@@ -64,31 +64,37 @@ def qualify(
     attach: Annotated[
         str,
         typer.Option(
-            "--attach", help="vfio: GPUs handed to guests. bare: the machine itself (default: the profile's)."
+            "--attach",
+            help="vfio: GPUs passed through to guests. bare: bare metal (default: from the profile).",
         ),
     ] = "",
     gpus: Annotated[
         str,
-        typer.Option("--gpus", help="Guests by their number of GPUs, e.g. 1,2,3,4 (default: the profile's)."),
+        typer.Option(
+            "--gpus",
+            help="Guests by number of GPUs, e.g. 1,2+2,4; + runs guests at the same time (default: from the "
+            "profile).",
+        ),
     ] = "",
     compare: Annotated[
         Path | None,
         typer.Option(
-            "--compare", help="A recorded bare run of the same machine: guests must keep up with it."
+            "--compare",
+            help="A recorded bare-metal run of the same machine: guests must reach its performance.",
         ),
     ] = None,
-    runs: Annotated[Path, typer.Option("--runs", help="Where run directories go.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option("--runs", help="Directory for run directories.")] = Path("runs"),
     json_output: Json = False,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="List every change that would be made, make none: nothing is built or installed.",
+            help="List every change that a run would make, and make none; nothing is built or installed.",
         ),
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for GPUs that another run holds.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for GPUs that another run uses.")] = False,
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="Go on with a killed run, from its directory.")
+        Path | None, typer.Option("--resume", help="Continue a killed run; give its directory.")
     ] = None,
 ) -> None:
     """Qualify a host: discover, judge, place, boot guests, burn, release, decide.
@@ -128,15 +134,15 @@ def qualify(
 @app.command()
 def facts(
     host: Annotated[
-        str | None, typer.Option("--host", help="Ask this host; a lab is started for it, and stays up.")
+        str | None, typer.Option("--host", help="Read this host; a lab is started if needed, and stays up.")
     ] = None,
     sysroot: Annotated[
         Path | None, typer.Option("--sysroot", help="Read a captured tree (DIR/sys, DIR/proc ...).")
     ] = None,
     transcript: Annotated[
-        Path | None, typer.Option("--transcript", help="Read a stored transcript again.")
+        Path | None, typer.Option("--transcript", help="Read a stored command log.")
     ] = None,
-    save: Annotated[Path | None, typer.Option("--save", help="Store the transcript there.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Store the host's output in this file.")] = None,
     json_output: Json = False,
 ) -> None:
     """Say what a host is: CPUs, NUMA nodes, PCI devices, IOMMU, versions. One round trip.
@@ -165,21 +171,28 @@ def plan(
     ],
     given: Annotated[
         list[Path] | None,
-        typer.Option("--given", help="Plan (JSON) of a guest already placed; give it again for more."),
+        typer.Option(
+            "--given", help="Plan (JSON) of a guest already placed; repeat the option for more guests."
+        ),
     ] = None,
     gpu: Annotated[
-        list[str] | None, typer.Option("--gpu", help="Also a GPU: an address or vendor:device.")
+        list[str] | None,
+        typer.Option("--gpu", help="Treat this device as a GPU: an address or vendor:device."),
     ] = None,
-    host: Annotated[str | None, typer.Option("--host", help="Placement policy of this host file.")] = None,
-    profile: Annotated[str | None, typer.Option("--profile", help="Guest sizes of this profile.")] = None,
+    host: Annotated[
+        str | None, typer.Option("--host", help="Use the placement policy of this host file.")
+    ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="Use the guest sizes of this profile.")
+    ] = None,
     vcpus_per_gpu: Annotated[
         int | None, typer.Option("--vcpus-per-gpu", help="In place of the profile's.")
     ] = None,
     memory_mib_per_gpu: Annotated[
         int | None, typer.Option("--memory-mib-per-gpu", help="In place of the profile's.")
     ] = None,
-    vcpus: Annotated[int | None, typer.Option("--vcpus", help="For a guest with no GPU.")] = None,
-    memory_mib: Annotated[int | None, typer.Option("--memory-mib", help="For a guest with no GPU.")] = None,
+    vcpus: Annotated[int | None, typer.Option("--vcpus", help="For a guest without a GPU.")] = None,
+    memory_mib: Annotated[int | None, typer.Option("--memory-mib", help="For a guest without a GPU.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the guest.")] = None,
     xml: Annotated[bool, typer.Option("--xml", help="Print the libvirt domain XML.")] = False,
     json_output: Json = False,
@@ -217,7 +230,7 @@ def plan(
 def judge(
     run_dir: Annotated[Path, typer.Argument(help="A run directory, runs/HOST/RUN.")],
     every: Annotated[
-        bool, typer.Option("--all", help="Every reason, and every check that a broken stage left open.")
+        bool, typer.Option("--all", help="Show every reason, and every check that a failed stage left open.")
     ] = False,
     json_output: Json = False,
 ) -> None:
@@ -240,15 +253,13 @@ def judge(
 @app.command()
 def note(
     run_dir: Annotated[
-        Path, typer.Argument(help="A run directory, runs/HOST/RUN: of a run that lives or not.")
+        Path, typer.Argument(help="A run directory, runs/HOST/RUN, of a running or ended run.")
     ],
     text: Annotated[str, typer.Argument(help="What was done or seen, in one line.")],
     by: Annotated[str, typer.Option("--by", help="Who says so.")],
     intervention: Annotated[
         bool,
-        typer.Option(
-            "--intervention", help="A person touched the host, so that the run did not go by itself."
-        ),
+        typer.Option("--intervention", help="A person touched the host: fails run.no_interventions."),
     ] = False,
     json_output: Json = False,
 ) -> None:
@@ -301,7 +312,8 @@ def report(
         Path | None,
         typer.Option(
             "--output",
-            help="Write there, not beside the record: a folder, or (one run, one format) the file itself.",
+            help="Write to this folder; or, for one run and one format, to this file (default: the run "
+            "directory).",
         ),
     ] = None,
 ) -> None:
@@ -328,7 +340,7 @@ def log(
         bool, typer.Option("--kmsg", help="It holds records of /dev/kmsg (6,812,12345678,-;text).")
     ] = False,
     json_output: Annotated[
-        bool, typer.Option("--json", help="Print a JSON list on standard output, one object an event.")
+        bool, typer.Option("--json", help="Print a JSON list on standard output, one object per event.")
     ] = False,
 ) -> None:
     """Say what a kernel log tells of GPUs, PCIe, IOMMU and memory: one row an event.

@@ -8,7 +8,7 @@ from harness.cli.status import Json, WholeSummaries, end
 
 app = typer.Typer(
     cls=WholeSummaries,
-    help="The rules that runs are judged by: whether each of them can do its work.",
+    help="The rules that judge runs: check that each of them works.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

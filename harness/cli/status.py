@@ -91,5 +91,5 @@ class Defects:
             import traceback  # noqa: PLC0415
 
             hand_out("".join(traceback.format_exception(kind, error, trace)), to=sys.stderr)
-            warn("shakedown: internal error, a defect of Shakedown: please report the lines above")
+            warn("shakedown: internal error, a bug in Shakedown: please report the lines above")
             raise SystemExit(4) from error

@@ -32,7 +32,7 @@ def run(
     readable ``run.json``.
     """
     if not runs:
-        raise ConfigError("no run was named", remedy="name a directory like runs/<host>/<run-id>")
+        raise ConfigError("no run was given", remedy="give a directory like runs/<host>/<run-id>")
     for name in formats:
         renderer(name)
     file = _file(output, formats, runs)
@@ -59,7 +59,7 @@ def _file(output: Path | None, formats: Sequence[str], runs: Sequence[Path]) -> 
     if output is None or output.is_dir() or not _format(output):
         return None
     if len(runs) > 1:
-        raise ConfigError(f"--output {output} is one file, and {len(runs)} runs were named")
+        raise ConfigError(f"--output {output} is one file, but {len(runs)} runs were given")
     if tuple(formats) not in ((), (_format(output),)):
         raise ConfigError(
             f"--output {output} would be {_format(output)}, and --format says {','.join(formats)}",
@@ -75,7 +75,7 @@ def load(directory: RunDirectory, checker: Checker | None = None) -> RunRecord:
         why = "; ".join(judgement.problems) or f"{RECORD} was never written: the run was killed"
         raise RecordError(
             f"{directory.path} has no usable record: {why}",
-            remedy="`shakedown judge` shows what its evidence says; `--resume` takes a killed run up again",
+            remedy="`shakedown judge` judges its evidence; `qualify --resume` continues a killed run",
         )
     before, now = judgement.recorded.decision.verdict.value, judgement.record.decision.verdict.value
     differs = (f"it was recorded as {before} and is {now} now",) if before != now else ()

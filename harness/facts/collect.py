@@ -31,13 +31,13 @@ def collect(transport: Transport, *, work_dir: str) -> tuple[HostFacts, bytes]:
     if result.status != 0:
         errors = result.complaint[-500:]
         raise TransportError(
-            f"the script of facts ended with status {result.status}: {errors or 'no message'}",
+            f"the facts script ended with status {result.status}: {errors or 'no message'}",
             remedy="the host needs a POSIX sh with grep, head, od, awk, df, date and tr",
             **where,
         )
     answered = nonce_of(result.stdout)
     if answered not in (nonce, None):
-        raise ParseError("the transcript answers another question: its nonce is not ours", **where)
+        raise ParseError("the output belongs to another request: its nonce does not match", **where)
     try:
         return parse_transcript(result.stdout), result.stdout
     except ParseError as error:

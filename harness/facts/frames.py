@@ -72,7 +72,7 @@ def nonce_of(raw: bytes) -> str | None:
     return None if match is None else match[1].decode("ascii")
 
 
-@reader("the transcript of the facts")
+@reader("the output of the facts script")
 def read_frames(raw: bytes) -> Frames:
     """The transcript, checked for completeness: every section there once, with all its frames.
 
@@ -81,12 +81,12 @@ def read_frames(raw: bytes) -> Frames:
     first = _FIRST_LINE.search(raw)
     if first is None:
         raise ParseError(
-            "no transcript of facts: its first line 'shakedown-facts 1 NONCE' is missing",
-            remedy="look at the transcript: a shell without 'sh -s', or a login message, answers like that",
+            "this is not the output of the facts script: its first line 'shakedown-facts 1 NONCE' is missing",
+            remedy="read the command log: the shell cannot run 'sh -s', or it prints a login message",
         )
     pieces = raw[first.end() :].split(b"\n" + first[1] + b" ")
     if pieces[0].strip():
-        raise ParseError("text that belongs to no frame follows the transcript's first line")
+        raise ParseError("unexpected text follows the first line")
     _complete(pieces)
     frames = Frames()
     blobs: dict[str, bytes] = {}
@@ -114,17 +114,17 @@ def _complete(pieces: list[bytes]) -> None:
     missing = [section for section in ask.SECTIONS if section not in seen]
     if missing:
         raise ParseError(
-            f"the transcript is incomplete: {', '.join(missing)} missing",
-            remedy="the connection or the script broke off: collect the facts again",
+            f"the output is incomplete: {', '.join(missing)} missing",
+            remedy="the connection or the script was cut off: collect the facts again",
         )
     if sorted(seen) != sorted(ask.SECTIONS) or not pieces[-1].startswith(b"E all "):
-        raise ParseError("the transcript holds sections twice, unknown ones, or frames after its end")
+        raise ParseError("the output has duplicate or unknown sections, or continues after its end")
 
 
 def _check_count(name: str, count: int) -> None:
     section, _, number = name.partition(" ")
     if number != str(count):
-        raise ParseError(f"section {section} says it has {number[:20]} frames, but {count} are there")
+        raise ParseError(f"section {section} announces {number[:20]} frames, but has {count}")
 
 
 def _store(frames: Frames, blobs: dict[str, bytes], kind: str, name: str, content: bytes) -> None:
@@ -157,7 +157,7 @@ def _store(frames: Frames, blobs: dict[str, bytes], kind: str, name: str, conten
 
 def _once(table: dict[str, _T], name: str, value: _T) -> None:
     if name in table:
-        raise ParseError(f"{name[:200]!r} appears twice in the transcript")
+        raise ParseError(f"{name[:200]!r} appears twice in the output")
     table[name] = value
 
 
@@ -189,7 +189,7 @@ def _path_of(line: bytes) -> bytes:
         if last in _LAST_NAMES or head.endswith(b"/parameters"):
             return path
         end = line.find(b":", end + 1)
-    raise ParseError(f"a line of no file that was asked for: {line[:80]!r}")
+    raise ParseError(f"a line of a file that was not requested: {line[:80]!r}")
 
 
 def _from_hex(name: str, content: bytes) -> bytes:
@@ -220,7 +220,7 @@ def _spread_blobs(frames: Frames, blobs: dict[str, bytes]) -> None:
             if where >= 0 and blob.find(banner, where + 1) >= 0:
                 cuts.append((-1, -1, name))
         if cuts != sorted(cuts):
-            frames.warnings.append(f"the {label} bytes of PCI functions could not be told apart")
+            frames.warnings.append(f"the {label} bytes of PCI functions could not be separated")
             continue
         ends = [start - 1 for start, _, _ in cuts[1:]]
         for (_, start, name), end in zip(cuts, ends, strict=False):

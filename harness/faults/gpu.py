@@ -203,7 +203,7 @@ FAULTS = (
     Fault(id="slow-link", title="The link trained at generation 1", must_trip="gpu.link", corrupt=_slow),
     Fault(
         id="link-unknown",
-        title="The root port shows no link",
+        title="The root port reports no link",
         must_trip="gpu.link",
         corrupt=lambda e: with_device(e, _port(e).address, link=None),
         outcome=None,

@@ -223,7 +223,7 @@ FAULTS = (
     ),
     Fault(
         id="remote-memory",
-        title="Half of the guest's memory lies on another node",
+        title="Half of the guest's memory is on another node",
         must_trip="placement.memory",
         corrupt=lambda e: _with_memory(e, _remote_pages),
     ),
@@ -294,7 +294,7 @@ FAULTS = (
     ),
     Fault(
         id="pages-migrated",
-        title="The guest's memory lies on another node when its loads are over",
+        title="The guest's memory is on another node when its loads are over",
         must_trip="placement.kept",
         corrupt=lambda e: _later(e, _migrated, Moment.END),
     ),

@@ -103,7 +103,7 @@ FAULTS = (
     ),
     Fault(
         id="clock-drifts",
-        title="The clock fell, and nothing was said to hold it back",
+        title="The clock fell, and no throttle reason was reported",
         must_trip="gpu.work",
         corrupt=lambda e: _parts(e, free=0.98, clock_free=792.0, capped=0.0, power_capped=None),
     ),

@@ -166,7 +166,7 @@ FAULTS = (
     ),
     Fault(
         id="standin-on-hardware",
-        title="The NVML stand-in answered on a run about hardware",
+        title="The NVML stand-in answered in a hardware run",
         must_trip="telemetry.coverage",
         corrupt=lambda e: with_telemetry(e, standin="default"),
         outcome=Outcome.ERROR,

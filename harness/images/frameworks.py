@@ -96,7 +96,7 @@ def slim(target: Path, log: Path, progress: Callable[[str], None]) -> None:
     library = target / tensorflow_library.LIBRARY
     if not library.is_file():
         raise ImageError(
-            f"{target} holds no {tensorflow_library.LIBRARY} after its installation", remedy=f"see {log}"
+            f"{target} has no {tensorflow_library.LIBRARY} after the installation", remedy=f"see {log}"
         )
     libraries = [library, *(target / "tensorflow").glob("libtensorflow_framework.so.*")]
     run_logged(

@@ -237,8 +237,8 @@ def _own_image(kind: str) -> GuestImage:
 def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) -> None:
     spec = KINDS[kind]
     progress(
-        f"building the {kind} guest image in {_STEPS} steps: TensorFlow, Debian {_SUITE} with ffmpeg, john "
-        f"and others, its disk, and that as qcow2; {_TAKES[kind]}"
+        f"building the {kind} guest image in {_STEPS} steps: TensorFlow, Debian {_SUITE} with ffmpeg, "
+        f"john and others, the disk, and its qcow2 copy; {_TAKES[kind]}"
     )
     python_dir = work / "tensorflow"
     frameworks.install(python_dir, spec.framework, work / "tensorflow.log", step(progress, 1, _STEPS))

@@ -85,9 +85,7 @@ def _again(
         codes=codes,
     )
     left = len(demand.groups) - len(demand.done)
-    progress(
-        f"resuming run {recorder.path}: groups of guests (or the machine itself) still to be tried: {left}"
-    )
+    progress(f"resuming run {recorder.path}: groups of guests (or bare metal) still to run: {left}")
     context = _context(
         demand, recorder, progress, wait=wait, clock=clock, skus=inputs.skus, codes=codes, standin=standin
     )

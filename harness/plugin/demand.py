@@ -115,7 +115,8 @@ def choose_profile(name: str, attach: str) -> Profile:
     if mode is not None and profile.attach is not mode:
         raise ConfigError(
             f"profile {profile.name} is for attach mode {profile.attach.value}, not {mode.value}",
-            remedy=f"leave out --profile (that means {DEFAULT_PROFILES[mode]}), or give one of that mode",
+            remedy=f"leave out --profile (that means {DEFAULT_PROFILES[mode]}), or choose a profile for "
+            "that mode",
         )
     return profile
 
@@ -123,7 +124,7 @@ def choose_profile(name: str, attach: str) -> Profile:
 def with_comparison(profile: Profile) -> Profile:
     """The profile with its guests held against a bare run. Raises ConfigError for a bare profile."""
     if profile.attach is AttachMode.BARE:
-        raise ConfigError("--compare is for runs with guests: it holds them against a bare run")
+        raise ConfigError("--compare is for runs with guests: it compares them with a bare-metal run")
     return replace(profile, checks={**profile.checks, VIRTUALIZATION: Severity.BLOCKER})
 
 
@@ -139,7 +140,7 @@ def choose_guests(
     """
     if profile.attach is AttachMode.BARE:
         if gpus:
-            raise ConfigError("--gpus is about guests; a bare run takes the machine with all its GPUs")
+            raise ConfigError("--gpus is for guests; a bare-metal run uses all GPUs of the machine")
         name = AttachMode.BARE.value
         request = GuestRequest(name=name, gpus=expected_gpus or 0)
         loads = profile.guests[0].members[0].workloads
@@ -189,9 +190,9 @@ def _require_room(entries: list[tuple[GuestSpec, ...]], expected_gpus: int | Non
         if len(members) > 1 and expected_gpus is not None and total > expected_gpus:
             words = "+".join(str(spec.gpus) for spec in members)
             raise ConfigError(
-                f"--gpus: guests {words} need {total} GPUs at the same time, and the host file expects "
+                f"--gpus: guests {words} need {total} GPUs at the same time, but the host file expects "
                 f"{expected_gpus}",
-                remedy="ask for fewer at once; a comma runs them one after the other",
+                remedy="run fewer guests at once; a comma runs them one after the other",
             )
 
 

@@ -32,6 +32,6 @@ def require_room(runs: Path, *, seconds: float, gpus: int) -> None:
         return
     if free < need:
         raise RecordError(
-            f"the record of this run needs up to {need} MiB below {runs}, and {free} MiB are free",
-            remedy="free space there, or name another directory with --runs",
+            f"the record of this run needs up to {need} MiB below {runs}, but only {free} MiB are free",
+            remedy="free disk space there, or choose another directory with --runs",
         )

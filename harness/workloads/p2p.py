@@ -39,7 +39,8 @@ _DEFAULTS: dict[str, Scalar] = {
 _BATCH = 4
 """Copies of one batch, as in ``harness/payload/p2p.py``; each is compared."""
 _OVER_PCIE = (
-    "; sound cards do so too where an IOMMU is on or ACS redirects: look at the host's settings first"
+    "; healthy GPUs do this too where an IOMMU is on or ACS redirects traffic: check the host's settings "
+    "first"
 )
 """Seen with peer access granted and no error: NVIDIA/open-gpu-kernel-modules#1257, CAPS-UMU/FIDESlib#28, and
 under VFIO NVIDIA/nccl#2335. It stays wrong: whoever rents the pair would compute with such words."""
@@ -52,7 +53,7 @@ class P2p:
     """Copy engine, stores and loads from each GPU to each other one."""
 
     name: str = "p2p"
-    title: str = "what one GPU writes to another arrives there"
+    title: str = "copies between all pairs of GPUs, every word compared"
     tools: tuple[str, ...] = ()
 
     @property
@@ -100,7 +101,7 @@ def _both(job: Job) -> tuple[Any, ...]:
     found = gpus(job)
     if len(found) < 2:
         raise WorkloadError(
-            f"{job.guest} has {len(found)} GPUs: peer copies need two", remedy="ask for a guest with two GPUs"
+            f"{job.guest} has {len(found)} GPUs; peer copies need two", remedy="request a guest with two GPUs"
         )
     return found
 
@@ -118,7 +119,7 @@ def _pair(name: str, seen: Observation, given: Mapping[str, Any]) -> tuple[list[
     if access:
         ways += [("store", batches), ("load", once)]
     elif not seen.is_null("store") or not seen.is_null("load"):
-        raise ParseError(f"p2p: {name} has no peer access and yet stored or loaded")
+        raise ParseError(f"p2p: {name} has no peer access but did peer stores or loads")
     answers, measurements = [], []
     for way, words in ways:
         if seen.is_null(way):

@@ -78,7 +78,7 @@ class Transcode:
     """ffmpeg on the CPU, or NVENC and NVDEC through ffmpeg."""
 
     name: str = "transcode"
-    title: str = "ffmpeg encodes known clips and decodes them back"
+    title: str = "known clips encoded and decoded by ffmpeg"
     tools: tuple[str, ...] = ("ffmpeg",)
     """On GPUs the driver's ``libnvidia-encode1`` and ``libnvcuvid1``, too."""
 

@@ -140,7 +140,7 @@ class Vram:
     """Walking bits, moving inversions, addresses and random words over the memory of each GPU."""
 
     name: str = "vram"
-    title: str = "every word of the GPUs' memory holds what is written into it"
+    title: str = "patterns written to the GPUs' memory and read back, every word compared"
     tools: tuple[str, ...] = ()
 
     @property
@@ -207,8 +207,8 @@ def _uncovered(name: str, seen: Observation, given: Mapping[str, Any], engine: s
         return ""
     free = seen.integer("free", bits=51)
     return (
-        f"{name}: only {8 * words} of {size} bytes could be had to test, and {goal:g} of all are due; {free} "
-        f"were free when the test began"
+        f"{name}: only {8 * words} of {size} bytes could be allocated, but {goal:g} of all must be "
+        f"tested; {free} were free when the test began"
     )
 
 
@@ -339,7 +339,7 @@ def _samples(name: str, seen: Observation, words: int, wanted: Asked) -> Answer:
     for number, item in zip(wanted.samples, seen.items("samples"), strict=False):
         index = number % words if words else 0
         right += item == [index, patterns.value(last.kind, index, last.argument)]
-    return exact(f"{name} words brought back", f"{len(wanted.samples)} right", f"{right} right")
+    return exact(f"{name} words read back", f"{len(wanted.samples)} right", f"{right} right")
 
 
 WORKLOAD = Vram()

@@ -46,7 +46,10 @@ from tests.fakes import FakeClock
             "free_hugepages",
         ),
         ("Cannot open /dev/vfio/13: could not open '/dev/vfio/13': Device or resource busy", "fuser"),
-        ("unsupported configuration: host doesn't support passthrough of host PCI devices", "IOMMU on"),
+        (
+            "unsupported configuration: host doesn't support passthrough of host PCI devices",
+            "enable the IOMMU",
+        ),
         (
             "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory",
             "start libvirt",

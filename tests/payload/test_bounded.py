@@ -60,7 +60,7 @@ def test_each_ending_has_its_word() -> None:
 @pytest.mark.parametrize(
     ("mishap", "words"),
     [
-        (lambda: {}["no such key"], "a defect of this test: KeyError: 'no such key'"),
+        (lambda: {}["no such key"], "a bug in this test: KeyError: 'no such key'"),
         (lambda: os.stat("/nowhere/at/all"), "FileNotFoundError"),  # noqa: PTH116
         (lambda: bytearray(1 << 62), "MemoryError"),
         (lambda: os.kill(os.getpid(), signal.SIGKILL), "signal 9 ended it, as the kernel does where memory"),

@@ -186,7 +186,7 @@ def test_what_one_gpu_lacks_hides_no_wrong_answer(bench: Bench) -> None:
 
 
 def test_right_answers_do_not_stand_for_those_that_are_lacking(bench: Bench) -> None:
-    with pytest.raises(ParseError, match=r"the card's memory is taken. decoding h264 on the GPU on 0000:41"):
+    with pytest.raises(ParseError, match=r"the card's memory is in use. decoding h264 on the GPU on 0000:41"):
         bench.parsed(devices=GPUS, card=FULL)
 
 
@@ -261,7 +261,7 @@ def test_a_card_that_does_not_work_is_a_broken_engine(card: dict[str, Any], word
             "must say engines: {nvenc: 0}",
         ),
         ("Codec not supported\nNo capable devices found", "does not encode this codec"),
-        ("10 bit encode not supported\nNo capable devices found", "encodes no ten bits"),
+        ("10 bit encode not supported\nNo capable devices found", "does not encode 10 bit"),
         # github.com/keylase/nvidia-patch/issues/987
         (
             "OpenEncodeSessionEx failed: incompatible client key (21): (no details)",
@@ -269,7 +269,7 @@ def test_a_card_that_does_not_work_is_a_broken_engine(card: dict[str, Any], word
         ),
         # github.com/NVIDIA/open-gpu-kernel-modules/issues/415
         ("OpenEncodeSessionEx failed: out of memory (10): (no details)", "no more encoding sessions"),
-        ("InitializeEncoder failed: invalid param (8): Invalid Level.", "take another ffmpeg or driver"),
+        ("InitializeEncoder failed: invalid param (8): Invalid Level.", "use another ffmpeg or driver"),
     ],
 )
 def test_words_that_accuse_no_card_leave_it_unknown(words: str, meaning: str, bench: Bench) -> None:

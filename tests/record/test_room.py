@@ -25,7 +25,7 @@ def test_a_burn_of_hours_needs_more_than_a_run_of_minutes(
     with_free(monkeypatch, 300)
     runs = tmp_path / "not" / "made" / "yet"
     require_room(runs, seconds=0.0, gpus=8)
-    with pytest.raises(RecordError, match=r"MiB below .* and 300 MiB are free") as caught:
+    with pytest.raises(RecordError, match=r"MiB below .* but only 300 MiB are free") as caught:
         require_room(runs, seconds=14_400.0, gpus=8)
     assert "--runs" in caught.value.remedy
     with_free(monkeypatch, 1024)

@@ -48,7 +48,7 @@ def test_a_right_answer_is_done_with_measurements_and_time(job: Job, frame: Fram
         ({"exit": 126}, "lost", "could not start it (exit status 126): boom"),
         ({"exit": 127}, "lost", "could not start it (exit status 127): boom"),
         ({"state": "running", "exit": None, "ended": None}, "timeout", "still running after 2 s"),
-        ({"state": "lost", "exit": None}, "lost", "left no exit status"),
+        ({"state": "lost", "exit": None}, "lost", "without an exit status"),
         ({"state": "absent", "exit": None}, "lost", "rebooted"),
         ({"stopped": True}, "timeout", "stopped"),
         ({"stdout_total": 5000}, "lost", "of 5000 bytes"),

@@ -77,7 +77,7 @@ def test_frames_that_were_never_drawn_are_like_each_other(small: Job, line: Line
     blank = [[[f"{min(n, 2):08x}", 3, 0]] for n in range(4)]
     parsed = RENDER.parse(small, line("render", {"entries": [entry(shaded=blank)]}))
     (answer,) = (a for a in parsed.answers if not a.ok)
-    assert answer.name == "shaded frames that are another one on cpu"
+    assert answer.name == "shaded frames swapped with another on cpu"
     assert answer.detail == "first: frame 3 came out as frame 2 did"
 
 

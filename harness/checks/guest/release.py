@@ -32,19 +32,19 @@ def _devices(case: Case, subject: Subject) -> CheckResult:
     refs = _ref(evidence, "devices", listing(list(release.devices)))
     if problems:
         return failed(
-            f"devices did not come back as they went: {listing(problems)}",
+            f"devices did not return to their state before the guest: {listing(problems)}",
             "read the host's kernel log; bind the driver again (driverctl unset-override); a device that is "
             "gone or lost its reset needs a power cycle of the host",
             Action.RESTART_HOST,
             evidence=refs,
         )
     if unseen:
-        raise MissingEvidence(f"nobody looked at {listing(unseen)} after the guest")
+        raise MissingEvidence(f"{listing(unseen)} was not read after the guest")
     blind = [back.device for back in release.devices if back.config_ok is None]
     if blind:
         raise MissingEvidence(f"configuration space of {listing(blind)} was not read after the guest")
     _require_start(case, evidence)
-    return ok(f"{len(release.devices)} functions came back as they went", evidence=refs)
+    return ok(f"{len(release.devices)} functions returned to their state before the guest", evidence=refs)
 
 
 def _require_start(case: Case, evidence: GuestEvidence) -> None:
@@ -84,7 +84,7 @@ def _memory(case: Case, subject: Subject) -> CheckResult:
     ]
     if short:
         return failed(
-            f"hugepages did not come back: {listing(short)}",
+            f"hugepages were not freed: {listing(short)}",
             "find who holds them (grep -l huge /proc/*/numa_maps); end left-over QEMU processes",
             Action.RESTART_HOST,
             evidence=refs,
@@ -101,7 +101,7 @@ def _leftovers(case: Case, subject: Subject) -> CheckResult:
     if found:
         return failed(
             f"left on the host: {'; '.join(found)}",
-            "shakedown qualify --host NAME clears what its runs left once they are gone; then look again",
+            "run `shakedown qualify --host NAME`, which clears what ended runs left, then check again",
             Action.FIX_CONFIG,
             evidence=_ref(evidence, "leftover", "; ".join(found)),
         )
@@ -131,7 +131,7 @@ def _orderly(case: Case, subject: Subject) -> CheckResult:
     if release.forced:
         return failed(
             "the guest did not shut down by itself and was destroyed",
-            "read the end of the guest's serial console; forced stops are where GPUs get lost",
+            "read the end of the guest's serial console; GPUs are often lost after a forced stop",
             Action.RETEST,
             measurements=(took,),
         )
@@ -141,8 +141,8 @@ def _orderly(case: Case, subject: Subject) -> CheckResult:
 CHECKS = (
     Check(
         id="release.devices",
-        title="Are the devices back on their drivers, answering, with their reset methods?",
-        why="A device that a guest breaks for the host is lost until somebody notices.",
+        title="Are the devices back on their drivers, responding, with their reset methods?",
+        why="A device that a guest left broken stays lost until somebody notices.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
         attach=WITH_GUESTS,
@@ -169,7 +169,7 @@ CHECKS = (
     Check(
         id="release.orderly",
         title="Did the guest shut down when asked?",
-        why="A guest that must be killed leaves its device in the middle of its work.",
+        why="Killing a guest can leave its device in an undefined state.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
         attach=WITH_GUESTS,

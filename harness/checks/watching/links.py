@@ -74,7 +74,7 @@ def _pcie(case: Case, subject: Subject) -> CheckResult:
     if width < due_width or gen < due_gen:
         if not _worked(gpu):
             raise MissingEvidence(
-                f"{said}; the GPU never worked under these loads, and an idle link may slow down and narrow"
+                f"{said}; the GPU was idle during these loads, and an idle link may run slower and narrower"
             )
         if seen_by_host(case, subject.device, due_gen, due_width):
             raise MissingEvidence(
@@ -86,7 +86,9 @@ def _pcie(case: Case, subject: Subject) -> CheckResult:
         return failed(low, _RESEAT, Action.RESEAT, evidence=evidence, measurements=tuple(measured))
     replays = counted(gpu, "pcie_replays")
     if replays is None:
-        return ok(f"{said}; the card does not count replays", evidence=evidence, measurements=tuple(measured))
+        return ok(
+            f"{said}; the card does not report PCIe replays", evidence=evidence, measurements=tuple(measured)
+        )
     allowed = allowed_replays(int(gen), int(width), span(telemetry))
     measured.append(Measurement(name="pcie.replays", value=replays[1], unit="1", upper=allowed))
     if replays[1] > allowed:
@@ -101,7 +103,7 @@ def _pcie(case: Case, subject: Subject) -> CheckResult:
     burst = REPLAY_BURST * allowed_replays(int(gen), int(width), 60.0)
     if minute is not None and minute > burst:
         return failed(
-            f"{minute:g} PCIe replays in one minute, at most {burst:g}: a link that is marginal now and then",
+            f"{minute:g} PCIe replays in one minute, at most {burst:g}: an intermittently marginal link",
             _RESEAT,
             Action.RESEAT,
             evidence=evidence,
@@ -123,9 +125,8 @@ def _low(gpu: GpuTelemetry, due_gen: float, due_width: float) -> str:
         first = min((at for value, at in series.since.items() if float(value) < due), default=worst.start)
         what = "generation" if name == "pcie_gen" else "width"
         return (
-            f"the link ran at {what} {worst.value:g} instead of {due:g} for {low:.1f} of {busy:.1f} s in "
-            "which the "
-            f"GPU computed, first at {first:.1f} s, longest from {worst.start:.1f} s to {worst.end:.1f} s"
+            f"the link ran at {what} {worst.value:g} instead of {due:g} for {low:.1f} of {busy:.1f} s of "
+            f"GPU work, first at {first:.1f} s, longest from {worst.start:.1f} s to {worst.end:.1f} s"
         )
     return ""
 
@@ -139,7 +140,7 @@ def allowed_replays(generation: int, width: int, seconds: float) -> int:
 def _best(gpu: GpuTelemetry, name: str) -> float:
     series = values(gpu, name)
     if series is None or series.maximum is None:
-        raise MissingEvidence(f"the card does not say its {name}")
+        raise MissingEvidence(f"the card does not report its {name}")
     return series.maximum
 
 
@@ -154,7 +155,7 @@ def _due(case: Case, telemetry: GuestTelemetry, gpu: GpuTelemetry) -> tuple[floa
         due_gen = generation_of(host.speed_gts) or due_gen
         due_width = float(host.width or 0) or due_width
     if not due_gen or not due_width:
-        raise MissingEvidence("neither the card nor the host file says what link to expect")
+        raise MissingEvidence("neither the card nor the host file gives the expected link")
     return due_gen, due_width
 
 
@@ -184,12 +185,10 @@ def _nvlink(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     links = stated(gpu, "nvlink_links")
     if links is None or links == 0:
-        return ok(
-            "the card says itself that it has no NVLink", evidence=(at(telemetry, gpu, "nvlink_links"),)
-        )
+        return ok("the card reports that it has no NVLink", evidence=(at(telemetry, gpu, "nvlink_links"),))
     active = values(gpu, "nvlink_active")
     if active is None or active.maximum is None or active.minimum is None:
-        raise MissingEvidence(f"the card has {links} links and does not say which are up")
+        raise MissingEvidence(f"the card has {links} links and does not report which are up")
     evidence = (at(telemetry, gpu, "nvlink_*", active),)
     measured = (Measurement(name="nvlink.active", value=active.minimum, unit="1", lower=active.maximum),)
     if active.first == active.minimum and active.last == active.maximum and active.first != active.last:
@@ -220,7 +219,7 @@ def _nvlink(case: Case, subject: Subject) -> CheckResult:
     counts = {name: counted(gpu, name) for name in (*HARD, "nvlink_crc")}
     grown = {name: count[1] for name, count in counts.items() if count is not None}
     if not grown:
-        raise MissingEvidence(f"{active.maximum:g} links are up and none of their errors is counted")
+        raise MissingEvidence(f"{active.maximum:g} links are up, but none reports error counters")
     hard = [f"{name} +{grown[name]:g}" for name in HARD if grown.get(name)]
     crc = grown.get("nvlink_crc", 0.0)
     minute = gpu.series["nvlink_crc"].grown_minute if "nvlink_crc" in gpu.series else None
@@ -257,7 +256,7 @@ CHECKS = (
     Check(
         id="gpu.pcie_under_load",
         title="Does the GPU's PCIe link reach its generation and width under load, without replays?",
-        why="An idle link looks slow on every card; only under load does a marginal one show.",
+        why="Every idle link looks slow; a marginal link shows only under load.",
         scope=Scope.GUEST_GPU,
         phase=Phase.AFTERWARDS,
         judge=_pcie,
@@ -265,7 +264,7 @@ CHECKS = (
     Check(
         id="gpu.nvlink",
         title="Did the GPU's NVLinks stay up and free of errors?",
-        why="A lost link halves what GPUs exchange, and nothing else notices.",
+        why="A lost NVLink halves the bandwidth between GPUs without any error message.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         judge=_nvlink,

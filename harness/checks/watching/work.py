@@ -67,9 +67,7 @@ class Finding:
 def _work(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     if not gpu.slices:
-        raise MissingEvidence(
-            "no load was recorded in parts, so work and effort cannot be laid beside each other"
-        )
+        raise MissingEvidence("no load was recorded in parts, so work and clocks cannot be compared")
     seen = [part for part in gpu.slices if part.samples]
     if not seen:
         raise MissingEvidence("no load of this GPU was sampled")
@@ -101,7 +99,8 @@ def _work(case: Case, subject: Subject) -> CheckResult:
     if not clocks:
         raise MissingEvidence("the card does not say its clock")
     return ok(
-        f"use, clock and power agree in {len(seen)} parts of {len({part.key for part in seen})} loads",
+        f"utilisation, clock and power agree in {len(seen)} parts of {len({part.key for part in seen})} "
+        "loads",
         evidence=evidence,
         measurements=measured,
     )
@@ -151,12 +150,11 @@ def _idle(gpu: GpuTelemetry, telemetry: GuestTelemetry) -> Iterator[Finding]:
         if lasted >= LEAST_SECONDS and (seconds > allowed or len(doing_nothing) == len(parts)):
             first = doing_nothing[0]
             yield Finding(
-                said=f"the GPU did nothing for {seconds:.0f} of {lasted:.0f} s of {first.workload}, first "
-                "from "
-                f"{first.start:.1f} s to {first.end:.1f} s (use at most {first.util_gpu_max:g} %)",
-                remedy="look in the load's output on which device it computed; if it was this one, its "
-                "driver does "
-                "not count: restart the guest and run again",
+                said=f"the GPU was idle for {seconds:.0f} of {lasted:.0f} s of {first.workload}, first "
+                f"from {first.start:.1f} s to {first.end:.1f} s (utilisation at most "
+                f"{first.util_gpu_max:g} %)",
+                remedy="check in the load's output which device it used; if it was this one, the driver's "
+                "utilisation counter is wrong: restart the guest and run again",
                 action=Action.RETEST,
             )
             return
@@ -193,9 +191,8 @@ def _track(parts: Sequence[Slice], figure: Callable[[Slice], float | None]) -> _
 
 
 _SLOW = (
-    "compare with the other cards under the same load; look for application clocks (nvidia-smi -q -d CLOCK) "
-    "and for "
-    "what the BMC says of power; if nothing holds this card back, replace it"
+    "compare with the other cards under the same load; check application clocks (nvidia-smi -q -d CLOCK) "
+    "and the BMC's power readings; if nothing limits this card, replace it"
 )
 
 
@@ -203,7 +200,7 @@ def _clock(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
     """A clock that falls, or is low, with nothing said to hold it back; or falls under the same load."""
     most = limit(gpu, "clock_sm_max")
     free = _track([part for part in seen if part.free >= FREE_TIME], lambda part: part.clock_free)
-    freely = "nothing was said to hold it back"
+    freely = "no throttle reason was reported"
     rules = [
         (free, free.first, FELL_SHARE, f"in its first minutes, and {freely}"),
         (free, most, LOW_SHARE, f"at most, and {freely}"),
@@ -214,15 +211,14 @@ def _clock(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
     if believed(gpu, "clock_memory") is not None:
         memory = _track(seen, lambda part: part.clock_memory)
         best = max(limit(gpu, "clock_memory_max") or 0.0, memory.first or 0.0)
-        rules.append((memory, best or None, MEMORY_SHARE, "at most, and this is the memory's"))
+        rules.append((memory, best or None, MEMORY_SHARE, "at most (memory clock)"))
     for track, measure, share, words in rules:
         low = track.below(None if measure is None else share * measure)
         if low is not None and measure is not None:
             begin, end, seconds, value = low
             yield Finding(
-                said=f"the clock was down to {value:.0f} MHz for {seconds:.0f} s between {begin:.1f} s and "
-                f"{end:.1f} s; "
-                f"it was {measure:.0f} MHz {words}",
+                said=f"the clock fell to {value:.0f} MHz for {seconds:.0f} s between {begin:.1f} s and "
+                f"{end:.1f} s; it was {measure:.0f} MHz {words}",
                 remedy=_SLOW,
                 action=Action.RETEST,
             )
@@ -239,9 +235,8 @@ def _capped(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
     if low is not None:
         begin, end, seconds, value = low
         yield Finding(
-            said=f"the power cap held the clock back at {value:.0f} W for {seconds:.0f} s between "
-            f"{begin:.1f} s and "
-            f"{end:.1f} s, and the card names a limit of {default:.0f} W",
+            said=f"the power cap reduced the clock at {value:.0f} W for {seconds:.0f} s between "
+            f"{begin:.1f} s and {end:.1f} s, but the card reports a limit of {default:.0f} W",
             remedy="find out what caps the card below its limit (a management agent, the BMC, a power "
             "brake) and run "
             "again; if nothing does, its power sensor is wrong: replace it",
@@ -260,11 +255,10 @@ def _set(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
     if seconds >= LEAST_SECONDS and seconds > SET_SHARE * busy:
         clock = _median(part.clock_busy for part in held)
         yield Finding(
-            said=f"a setting held the clock at {clock:.0f} MHz for {seconds:.0f} of {busy:.0f} s in which "
-            "the GPU "
-            f"computed; its maximum is {most:.0f} MHz",
-            remedy=f"reset it (nvidia-smi -i {gpu.index} -rac; -rgc) where guest or host starts, and run "
-            "again",
+            said=f"a setting held the clock at {clock:.0f} MHz for {seconds:.0f} of {busy:.0f} s of GPU "
+            f"work; its maximum is {most:.0f} MHz",
+            remedy=f"reset it (nvidia-smi -i {gpu.index} -rac; -rgc), also in the start-up scripts of guest "
+            "and host, and run again",
             action=Action.FIX_CONFIG,
         )
 
@@ -295,9 +289,8 @@ def _beside(
                     said=f"{name} under {workload}: {mine:.0f} {unit}, and {middle:.0f} {unit} on the "
                     f"{len(theirs)} "
                     f"other {gpu.name}",
-                    remedy="swap the card with one of the others and run again: if it stays behind, replace "
-                    "it; if "
-                    "the place does, look at its power and cooling",
+                    remedy="swap the card with one of the others and run again: if the card stays slow, "
+                    "replace it; if the slot does, check its power and cooling",
                     action=Action.RETEST,
                 )
                 return
@@ -320,8 +313,8 @@ def _effort(gpu: GpuTelemetry, workload: str) -> tuple[float | None, float | Non
 CHECKS = (
     Check(
         id="gpu.work",
-        title="Do use, clock and power of the GPU fit the load?",
-        why="A card that idles, or slows down without a word, still gives right answers.",
+        title="Do the GPU's utilisation, clock and power fit the load?",
+        why="A card that idles or slows down without an error still gives right answers.",
         scope=Scope.GUEST_GPU,
         phase=Phase.AFTERWARDS,
         judge=_work,

@@ -39,7 +39,7 @@ def guest_command(nonce: str) -> tuple[str, ...]:
     return ("sh", "-s", "--", _checked(nonce))
 
 
-@reader("the transcript of a placement")
+@reader("the output about a placement")
 def read_parts(raw: bytes, kind: str, nonce: str | None = None) -> dict[str, bytes]:
     """The parts of a transcript by title, content as captured.
 
@@ -49,22 +49,22 @@ def read_parts(raw: bytes, kind: str, nonce: str | None = None) -> dict[str, byt
     first = _FIRST_LINE.search(raw)
     if first is None or first[1].decode() != kind or nonce not in (None, first[2].decode()):
         raise ParseError(
-            f"no transcript of a {kind}'s placement: its first line is missing or another's",
-            remedy="read the transcript: a shell that cannot run 'sh -s', or a login message, answers so",
+            f"the output about the {kind}'s placement is not usable: its first line is missing or wrong",
+            remedy="read the command log: the shell cannot run 'sh -s', or it prints a login message",
         )
     parts: dict[str, bytes] = {}
     for piece in raw[first.end() :].split(b"\n" + first[2] + b" ")[1:]:
         title_bytes, _, content = piece.partition(b"\n")
         title = title_bytes.decode("utf-8", "backslashreplace").rstrip("\r")
         if title in parts:
-            raise ParseError(f"{title[:80]!r} is there twice in the transcript")
+            raise ParseError(f"{title[:80]!r} appears twice in the output")
         if "end" in parts:
-            raise ParseError("the transcript goes on after its end")
+            raise ParseError("the output continues after its end")
         parts[title] = content
     if "end" not in parts:
         raise ParseError(
-            f"the transcript of the {kind}'s placement ends early",
-            remedy="the connection or the script broke off: observe again",
+            f"the output about the {kind}'s placement ends early",
+            remedy="the connection or the script was cut off: run again",
         )
     return parts
 

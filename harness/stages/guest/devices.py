@@ -24,7 +24,7 @@ def guest_devices(plan: PlacementPlan, observed: ObservedPlacement | None) -> tu
     for seen in observed.gpus:
         if seen.guest is None or seen.guest_vendor_device is None:
             raise ParseError(
-                f"{seen.host} was not found in the guest: its workloads cannot be aimed at it",
+                f"{seen.host} was not found in the guest: no workload can use it",
                 remedy="see placement.devices in the report",
             )
         vendor, _, device = seen.guest_vendor_device.partition(":")

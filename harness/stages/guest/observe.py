@@ -126,7 +126,7 @@ def _must_run(result: CommandResult) -> CommandResult:
         words = result.complaint[:400]
         raise ProvisionError(
             f"the placement could not be read (exit status {result.status}): {words}",
-            remedy="see the transcript; run again",
+            remedy="read the command log; run again",
             transcript=result.transcript,
         )
     return result

@@ -40,14 +40,15 @@ def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
     free = " ".join(f"driverctl set-override {name} vfio-pci;" for name in names)
     if users:
         raise ProvisionError(
-            f"GPUs are in use on the host, and taking them would hang it: {'; '.join(list(users)[:5])}",
+            f"GPUs are in use on the host, and detaching them can hang it: {'; '.join(list(users)[:5])}",
             host=transport.name,
-            remedy=f"stop their users (systemctl stop nvidia-persistenced nvidia-dcgm), then {free}",
+            remedy="stop the processes that use them (systemctl stop nvidia-persistenced nvidia-dcgm), then "
+            f"{free}",
         )
     if blind:
         raise ProvisionError(
-            f"{_WAITS} holds {', '.join(names)}, and this user cannot see whether a process has them open: "
-            "taking one that is in use would hang the host",
+            f"{_WAITS} holds {', '.join(names)}, and this user cannot see whether a process has them "
+            "open: detaching a GPU in use can hang the host",
             host=transport.name,
             remedy=f"log in as root, or {free}",
         )

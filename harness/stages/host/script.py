@@ -34,6 +34,6 @@ def rows(result: CommandResult, *, what: str, host: str = "") -> tuple[tuple[str
             f"the answer of {what}.sh is incomplete (exit status {result.status}): {said or 'no message'}",
             host=host,
             transcript=result.transcript,
-            remedy="run again; if it stays so, the transcript shows what the host said",
+            remedy="run again; if it persists, read the host's answer in the command log",
         )
     return tuple(tuple(line.split("\t")) for line in lines[:-2] if line)

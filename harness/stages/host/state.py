@@ -48,7 +48,7 @@ def run_directory(work_dir: str, run: str) -> str:
     """Where everything that ``run`` writes on a host lies. Raises ReleaseError for a key or directory that
     would lead elsewhere."""
     if not _RUN.fullmatch(run) or not work_dir.startswith("/") or ".." in work_dir.split("/"):
-        raise ReleaseError(f"no directory of a run: {run!r} below {work_dir!r}")
+        raise ReleaseError(f"not the directory of a run: {run!r} below {work_dir!r}")
     return f"{work_dir.rstrip('/')}/runs/{run}"
 
 
@@ -93,7 +93,7 @@ def read_host_state(rows: tuple[tuple[str, ...], ...], devices: tuple[PciAddress
         except ValueError as error:
             raise ParseError(f"host state: {row!r}: {error}") from error
     if missing := [str(d) for d in devices if d not in found]:
-        raise ParseError(f"host state: nothing said about {', '.join(missing)}")
+        raise ParseError(f"host state: no answer about {', '.join(missing)}")
     return HostState(
         devices=found,
         hugepages=pages,

@@ -42,26 +42,26 @@ def doubts(view: View) -> dict[str, tuple[Doubt, ...]]:
 RULES: tuple[Rule, ...] = (
     Rule(
         id="impossible",
-        title="readings outside what there can be",
+        title="readings outside the possible range",
         source="ASHRAE TC 9.9 for air; nvml.h for shares and clocks; PCI Express Base Specification for "
         "links",
         find=impossible,
     ),
     Rule(
         id="frozen",
-        title="power or energy that stands still under load",
+        title="power or energy that does not change under load",
         source="NVML's energy counter moves every 100 ms, its power is an average of at most 1 s (ml.energy)",
         find=frozen,
     ),
     Rule(
         id="unmoved",
         title="a temperature that does not follow the power",
-        source="thermal resistance: no cooler of a GPU is better than 0.03 K/W (vendors' cold plates)",
+        source="thermal resistance: no GPU cooler is better than 0.03 K/W (vendors' cold plates)",
         find=unmoved,
     ),
     Rule(
         id="weak",
-        title="less power under load than a card idles with",
+        title="less power under load than a card uses when idle",
         source="idle power of the models in inventory/skus: 10 % of the limit and more",
         find=weak,
     ),

@@ -58,10 +58,9 @@ def unmoved(view: View) -> Iterator[tuple[str, Doubt]]:
                         rule="unmoved",
                         start=float(view.fast.times[begin]),
                         end=float(view.fast.times[end - 1]),
-                        said=f"{name} stood at {column[begin]:g} {unit_of(name)} from "
-                        f"{view.fast.times[begin]:.1f} s to "
-                        f"{view.fast.times[end - 1]:.1f} s while the power went between {low:.0f} and "
-                        f"{high:.0f} W",
+                        said=f"{name} stayed at {column[begin]:g} {unit_of(name)} from "
+                        f"{view.fast.times[begin]:.1f} s to {view.fast.times[end - 1]:.1f} s while "
+                        f"power was between {low:.0f} and {high:.0f} W",
                     ),
                 )
                 break

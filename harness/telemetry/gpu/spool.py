@@ -197,7 +197,7 @@ class _Reader:
 
     def _problem(self, number: int, what: str) -> None:
         if what not in self._problems and len(self._problems) > 1000:
-            what = "more that could not be read"
+            what = "more lines that could not be read"
         self._problems[what] += 1
         self._first.setdefault(what, f"line {number}")
 
