@@ -89,7 +89,7 @@ def test_a_load_of_which_nothing_was_compared_hides_behind_no_other() -> None:
     vram = a_guest("more", 5.0, 5.0, 5.0, name="vram.bandwidth", workload="vram").results
     both = [replace(guest, workloads=("pcie", "vram")) for guest in (ALONE, beside(99.0, 99.0, 99.0))]
     _, reason = judged(a_run(replace(both[0], results=(*both[0].results, *vram)), both[1], NEIGHBOUR))
-    assert "no measurement of left, vram can be compared (vram.bandwidth: not measured beside" in reason
+    assert "nothing to compare for left, vram (vram.bandwidth: not measured beside" in reason
 
 
 def test_a_guest_that_the_profile_gives_no_counterpart_is_named_and_hinders_nobody() -> None:

@@ -154,7 +154,7 @@ def test_a_round_that_measured_nothing_is_not_carried_by_the_others(changes: dic
     more = replace(evidence, guests=(replace(first, results=(*first.results, second)), *rest))
     outcome, words = said(more, "workload.expected")["g1/hashing"]
     assert outcome is Outcome.ERROR
-    assert "met no measurement" in words
+    assert "no measurement for the threshold" in words
     assert "in rounds 2" in words
 
 
@@ -166,7 +166,7 @@ def test_results_of_the_processor_are_never_held_to_a_gpu() -> None:
     assert "ran on the processor" in words
     outcome, words = said(evidence, "workload.expected")["g1/hashing"]
     assert outcome is Outcome.ERROR
-    assert "met no measurement" in words
+    assert "no measurement for the threshold" in words
 
 
 def test_floors_of_other_workloads_wait_for_those() -> None:
@@ -272,7 +272,7 @@ def test_a_measurement_without_a_floor_is_named() -> None:
         "g1/hashing"
     ]
     assert outcome is Outcome.PASS
-    assert "without a floor: hashing.ntlm.rate (30 GH/s)" in words
+    assert "without a threshold: hashing.ntlm.rate (30 GH/s)" in words
 
 
 def test_a_workload_whose_engine_the_model_lacks_has_no_subject() -> None:

@@ -318,7 +318,7 @@ def test_a_users_test_that_is_demanded_and_was_never_collected_is_missing(ledger
     evidence = a_session() if ledger else clean.evidence()
     (cell,) = (c for (check, _), c in cells(evidence, demanding()).items() if check == USERS)
     assert (cell.outcome, cell.slot, cell.severity) == (None, "none", Severity.BLOCKER)
-    assert "the profile demands" in cell.reason
+    assert "the profile requires" in cell.reason
     assert "test_my_driver" in cell.reason
     assert "was collected" in cell.reason
     assert verdict(evidence, demanding()) is Verdict.INCONCLUSIVE

@@ -97,7 +97,7 @@ class FakeHypervisor:
 
     def _require_ours(self, name: str, owner: str | None, run: str | None) -> None:
         if owner is None or (run is not None and owner != run):
-            raise ProvisionError(f"{name} is not ours and is not touched", remedy="rename it")
+            raise ProvisionError(f"{name} is not ours and is left alone", remedy="rename it")
 
 
 def _name(xml: str) -> str:

@@ -119,7 +119,7 @@ def test_a_damaged_word_of_a_keeper_says_nothing(directory: LabDirectory, text: 
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (End(signal="SIGKILL", oom_kills=1), "killed for want of memory"),
+        (End(signal="SIGKILL", oom_kills=1), "killed processes because memory ran out"),
         (End(signal="SIGKILL", oom_kills=0), "someone killed it"),
         (End(signal="SIGABRT", core=True), "set SHAKEDOWN_QEMU"),
         (End(exit=0), "reset or powered itself off"),

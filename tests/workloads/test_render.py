@@ -161,7 +161,7 @@ def test_a_gpu_that_stops_drawing_is_a_wrong_answer(kind: str, gpus: Job, line: 
 
 
 def test_a_gpu_that_is_missing_in_the_output_is_missed(gpus: Job, line: Line) -> None:
-    with pytest.raises(ParseError, match="were due"):
+    with pytest.raises(ParseError, match="were expected"):
         wrong(gpus, entry("0000:01:00.0"), line=line)
 
 

@@ -173,7 +173,7 @@ def test_each_gpu_is_judged_and_measured_by_its_address(gpus: Job, line: Line) -
         gpus, line("stream", {"entries": [right, entry(told(engine="nvenc"), "0000:02:00.0")]})
     )
     assert {m.subject for m in parsed.measurements} == {"0000:01:00.0", "0000:02:00.0"}
-    with pytest.raises(ParseError, match="were due"):
+    with pytest.raises(ParseError, match="were expected"):
         wrong(gpus, line, right)
 
 

@@ -67,7 +67,7 @@ def _raise_when_open(evidence: Evidence, found: tuple[Disturbance, ...]) -> None
         raise MissingEvidence(f"nothing can be compared: {why}")
     blank = [f"{one.guest}, {one.workload} ({one.name}: {one.detail})" for one in not_compared(found)]
     if blank:
-        raise MissingEvidence(f"no measurement of {listing(blank)} can be compared")
+        raise MissingEvidence(f"nothing to compare for {listing(blank)}")
     undecided = [f"{one.guest}, {_words(one)}" for one in found if one.undecided]
     if undecided:
         raise MissingEvidence(f"too few values to decide: {listing(undecided)}")

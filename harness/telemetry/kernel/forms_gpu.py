@@ -41,7 +41,7 @@ NVIDIA: tuple[Form, ...] = (
         "GPU error",
         Family.KERNEL,
         _CONFIG,
-        "another driver uses the GPU's registers",
+        "another driver holds the GPU's registers",
         r"NVRM:.*request_mem_region failed",
         r"NVRM:.*(?:ownership of the (?:NVIDIA )?device|is already bound to)",
         r"NVRM:.*conflicting (?:kernel module|driver)",
