@@ -87,24 +87,37 @@ def lines_of(stream: BinaryIO, longest: int = LONGEST_LINE) -> Iterator[bytes]:
             rest = stream.readline(_CHUNK)
 
 
-def line_blocks(stream: BinaryIO, longest: int = LONGEST_LINE) -> Iterator[list[bytes]]:
-    """The same lines as ``lines_of``, many at once: for files of which each line costs next to nothing."""
+def line_blocks(stream: BinaryIO, longest: int = LONGEST_LINE) -> Iterator[bytes]:
+    """The same lines as ``lines_of``, joined: for files of which each line costs next to nothing.
+
+    A block is many whole lines, or one that was cut or is torn: only such a block ends without a newline.
+    """
     rest, cut = b"", False
     while data := stream.read(_BLOCK):
-        first, *others = data.split(b"\n")
-        lines = [line + b"\n" for line in (rest + first, *others[:-1])] if others else []
-        if cut and lines:  # the end of a line whose beginning was told already
-            del lines[0]
-        rest, cut = (others[-1], False) if others else (b"" if cut else rest + first, cut)
-        if any(len(line) > longest for line in lines):
-            lines = [line if len(line) <= longest else line[:longest] for line in lines]
+        end = data.rfind(b"\n") + 1
+        if end:
+            begin = data.index(b"\n") + 1 if cut else 0  # the end of a line whose beginning was told already
+            yield from _bounded(rest + data[begin:end], longest)
+            rest, cut = data[end:], False
+        elif not cut:
+            rest += data
         if len(rest) > longest:
-            lines.append(rest[:longest])
+            yield rest[:longest]
             rest, cut = b"", True
-        if lines:
-            yield lines
     if rest:
-        yield [rest]
+        yield rest
+
+
+def _bounded(block: bytes, longest: int) -> Iterator[bytes]:
+    """Whole lines as one block where none is too long, and else one by one, the long ones cut."""
+    here = 0
+    while len(block) - here > longest:
+        here = block.rfind(b"\n", here, here + longest) + 1
+        if not here:
+            yield from ((line + b"\n")[:longest] for line in block[:-1].split(b"\n"))
+            return
+    if block:
+        yield block
 
 
 def _size(count: int) -> str:

@@ -17,6 +17,7 @@ settings.register_profile("shakedown", deadline=None)
 settings.load_profile("shakedown")
 
 LEFT_OUT = pytest.StashKey[Counter[str]]()
+_LEFT_OUT = "shakedown left out"
 MOST_SKIPS = "SHAKEDOWN_MOST_SKIPS"
 """Variable: more skips than that end a run that passed with status 1 (``.ci/run`` sets it)."""
 HOW_TO_RUN = {
@@ -36,9 +37,20 @@ def pytest_deselected(items: Sequence[pytest.Item]) -> None:
         counts[next((name for name in HOW_TO_RUN if item.get_closest_marker(name)), "other")] += 1
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Each process of a run that is spread over some leaves out the same tests: what one says is told."""
+    counts = getattr(node, "workeroutput", {}).get(_LEFT_OUT)
+    if counts is not None:
+        node.config.stash[LEFT_OUT] = Counter(counts)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """A run that skips more than it may has not passed."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput[_LEFT_OUT] = dict(session.config.stash.get(LEFT_OUT, Counter()))
+        return
     most, skipped = os.environ.get(MOST_SKIPS, ""), _skipped(session.config)
     if most and exitstatus == 0 and len(skipped) > int(most):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -27,7 +27,8 @@ does not know.
 ``fast``         mono (before the first read), gpu, values: in the order of ``fast``, null where a read
                  failed. Units are those of harness.telemetry.gpu.series (W, J, degC, MHz, %); ``reasons`` is
                  NVML's bit mask of clock events.
-``slow``         the same, in the order of ``slow``
+``slow``         the same, in the order of ``slow``. Errors that NVML counts by link are asked in turns, those
+                 of each link every four rounds; all of them in the first round and in the last.
 ``settings``     mono, gpu, values: properties, identity and driver again, in the order of ``settings``, every
 5 s and at the end; null: not offered, or it could not be read
 ``event``        mono, gpu, name, old, new: a value of a slow line, other than memory_used, changed

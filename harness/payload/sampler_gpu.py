@@ -193,6 +193,7 @@ class Rounds:
         self.fast_codes = [0] * len(self.fast_names)
         self.slow_codes = [0] * (len(self.slow_names) - 1)
         self.before: dict[str, Any] = {}
+        self.latest: list[Any] = []
         self.processes: list[tuple[int, str, bool]] | None = None
 
     def fast(self) -> None:
@@ -205,28 +206,35 @@ class Rounds:
         if codes != self.fast_codes:
             self.complain(self.fast_names, codes, self.fast_codes)
             self.fast_codes = codes
-        text = ",".join("null" if value is None else repr(value) for value in values)
-        line = f'{{"type":"fast","mono":{at:.3f},"gpu":{self.worker.gpu},"values":[{text}]}}\n'
-        os.write(self.worker.spool.descriptor, line.encode())
+        self.write("fast", at, values)
 
     def slow(self) -> None:
         """One ``slow`` line, and an ``event`` for each value that changed."""
         values: list[Any] = []
         codes: list[int] = []
-        at = round(time.clock_gettime(time.CLOCK_BOOTTIME), 3)
+        at = time.clock_gettime(time.CLOCK_BOOTTIME)
         for read in self.slow_readers:
             read(values, codes)
         if codes != self.slow_codes:
             self.complain(self.slow_names, codes, self.slow_codes)
             self.slow_codes = codes
         values.append(self.look_at_processes())
-        self.worker.put("slow", mono=at, gpu=self.worker.gpu, values=values)
+        self.write("slow", at, values)
+        if values == self.latest:
+            return
+        self.latest = values
         for name, value in zip(self.slow_names, values, strict=True):
             old = self.before.get(name)
             if value is not None:
                 if old is not None and old != value and name != "memory_used":
                     self.worker.put("event", gpu=self.worker.gpu, name=name, old=old, new=value)
                 self.before[name] = value
+
+    def write(self, kind: str, at: float, values: list[Any]) -> None:
+        """A line of a round, made by hand: all are numbers, and a writer of JSON takes ten times as long."""
+        text = ",".join(["null" if value is None else repr(value) for value in values])
+        line = f'{{"type":"{kind}","mono":{at:.3f},"gpu":{self.worker.gpu},"values":[{text}]}}\n'
+        os.write(self.worker.spool.descriptor, line.encode())
 
     def settings(self) -> None:
         """One ``settings`` line."""
@@ -306,6 +314,7 @@ def sample(rounds: Rounds) -> None:
     fast, slow = 1 / worker.job["fast_hz"], 1 / worker.job["slow_hz"]
     rounds.slow()
     rounds.settings()
+    rounds.reader.whole = False
     worker.spent()
     began = now()
     next_fast, next_slow, next_settings = began, began - began % slow + slow, began + SETTINGS_SECONDS
@@ -322,6 +331,7 @@ def sample(rounds: Rounds) -> None:
             rounds.fast()
             next_fast = at - at % fast + fast
         time.sleep(max(0.0, min(next_fast, next_slow) - now()))
+    rounds.reader.whole = True
     rounds.settings()
     rounds.slow()
 

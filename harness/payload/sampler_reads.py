@@ -8,6 +8,7 @@ those of nvml.h (``NVML_FI_DEV_*``, ``NVML_ERROR_*``).
 from __future__ import annotations
 
 import ctypes
+import itertools
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     Found = tuple[list[str], Callable[[list[Any], list[int]], None]]
     """Names of values, and what appends them and their error codes (0: none) to two lists."""
+    Call = tuple[tuple[Any, ...], Any]  # arguments, and the room for the result
 
 NOT_OFFERED = (2, 3, 13, 22)
 """INVALID_ARGUMENT (of an old driver, about a field it does not know), NOT_SUPPORTED, FUNCTION_NOT_FOUND,
@@ -70,6 +72,9 @@ LINK_TOTALS = (("nvlink_replay", 52, 1), ("nvlink_recovery", 59, 1), ("nvlink_cr
 LINK_COUNTERS = (("nvlink_replay", (0,)), ("nvlink_recovery", (1,)), ("nvlink_crc", (2, 3)))
 """The same by link, ``nvmlNvLinkErrorCounter_t``: Hopper answers zero for the totals, whatever it counted,
 and nvidia-smi reads these (DataDog/datadog-agent#55966)."""
+LINK_TURNS = 4
+"""Rounds in which all of these are asked once: a card of 18 links has 72, and each costs a driver as much as
+a temperature. They only grow, so one that is read three rounds later says the same."""
 ALL_LINKS = 0xFFFFFFFF
 LINK_5 = (
     ("nvlink_recovery", ((215, ALL_LINKS),), 1),
@@ -98,6 +103,8 @@ class Reader:
         self.errors: dict[str, str] = {}
         """What single questions last failed with; told after the ``gpu`` line, then when it is new."""
         self.introduced = False
+        self.whole = True
+        """Whether a round asks everything, also what otherwise takes turns: the first one and the last."""
 
     def ask(self, function: str, *arguments: Any) -> Any:
         """A function of pynvml. Raises Lost, or its NVMLError."""
@@ -137,8 +144,7 @@ class Reader:
     def driver(self) -> Any:
         """The driver's version; None where it fails (an error line)."""
         try:
-            label = "nvmlSystemGetDriverVersion"
-            return self.worker.call(label, self.nvml.nvmlSystemGetDriverVersion)
+            return self.worker.call("nvmlSystemGetDriverVersion", self.nvml.nvmlSystemGetDriverVersion)
         except self.nvml.NVMLError as error:
             self.failed("driver", self.word(error.value))
         return None
@@ -287,28 +293,17 @@ class Reader:
 
     def links(self) -> tuple[int | None, list[Found]]:
         """How many NVLinks the card has (None: no such thing), and what reads them."""
-        count = 0
-        states = []
-        while count < self.nvml.NVML_NVLINK_MAX_LINKS:
-            read = self.plain(("nvlink_active", "NvLinkState", (count,), "I", 0, 1))
-            if read is None:
+        states: list[Call] = []
+        while len(states) < self.nvml.NVML_NVLINK_MAX_LINKS:
+            state = self.same("NvLinkState", (len(states),), ctypes.c_uint)
+            if state is None:
                 break
-            states.append(read[1])
-            count += 1
+            states.append(state)
+        count = len(states)
         if not count:
             return None, []
-
-        def active(values: list[Any], codes: list[int]) -> None:
-            seen: list[Any] = []
-            failed: list[int] = []
-            for state in states:
-                state(seen, failed)
-            worst = max(failed)
-            # 2 is asleep (NVML_NVLINK_STATE_SLEEP), and no link that is down.
-            values.append(None if worst else sum(1 for state in seen if state))
-            codes.append(worst)
-
-        asks: list[Found] = [(["nvlink_active"], active)]
+        # 2 is asleep (NVML_NVLINK_STATE_SLEEP), and no link that is down.
+        asks: list[Found] = [self.summed("NvLinkState", {"nvlink_active": states}, bool, 1)]
         sources = [self.fields(LINK_TOTALS), self.link_counters(count), self.fields(LINK_5)]
         offered = [source for source in sources if source]
         if offered:
@@ -320,29 +315,50 @@ class Reader:
 
     def link_counters(self, count: int) -> Found | None:
         """LINK_COUNTERS, each summed over the links; None when the card does not offer any."""
-        names, sums = [], []
+        asked: dict[str, list[Call]] = {}
         for name, counters in LINK_COUNTERS:
-            asked = [
-                self.plain((name, "NvLinkErrorCounter", (link, counter), "Q", 0, 1))
-                for link in range(count)
-                for counter in counters
-            ]
-            reads = [found[1] for found in asked if found]
-            if reads:
-                names.append(name)
-                sums.append(reads)
+            each = [(link, counter) for link in range(count) for counter in counters]
+            found = [self.same("NvLinkErrorCounter", those, ctypes.c_ulonglong) for those in each]
+            if any(found):
+                asked[name] = [call for call in found if call]
+        return self.summed("NvLinkErrorCounter", asked, int, LINK_TURNS) if asked else None
+
+    def same(self, function: str, before: tuple[int, ...], kind: type[Any]) -> Call | None:
+        """One of many calls of a function that brings one number; None when the card does not offer it."""
+        label = "nvmlDeviceGet" + function
+        pointer = getattr(self.nvml.nvmlLib, label, None)
+        if pointer is None:  # an older driver
+            return None
+        room = kind()
+        arguments = (self.handle, *map(ctypes.c_uint, before), ctypes.byref(room))
+        self.worker.enter(self.worker.entry(label))
+        code = pointer(*arguments)
+        self.worker.leave()
+        self.check(label, [code])
+        return None if code in NOT_OFFERED else (arguments, room)
+
+    def summed(self, function: str, asked: dict[str, list[Call]], each: type[int], turns: int) -> Found:
+        """Name to the sum of its calls. A round makes one of ``turns``, and all while ``whole`` is set."""
+        pointer = getattr(self.nvml.nvmlLib, "nvmlDeviceGet" + function)
+        enter, leave = self.worker.enter, self.worker.leave
+        entry = self.worker.entry("nvmlDeviceGet" + function)
+        rows = [(calls, [0] * len(calls), [0] * len(calls)) for calls in asked.values()]
+        turn = itertools.cycle(range(turns))
 
         def read(values: list[Any], codes: list[int]) -> None:
-            for reads in sums:
-                seen: list[Any] = []
-                failed: list[int] = []
-                for each in reads:
-                    each(seen, failed)
+            begin, step = (0, 1) if self.whole else (next(turn), turns)
+            for calls, seen, failed in rows:
+                for place in range(begin, len(calls), step):
+                    arguments, room = calls[place]
+                    enter(entry)
+                    failed[place] = code = pointer(*arguments)
+                    leave()
+                    seen[place] = 0 if code else each(room.value)
                 worst = max(failed)
                 values.append(None if worst else sum(seen))
                 codes.append(worst)
 
-        return (names, read) if names else None
+        return list(asked), read
 
     @staticmethod
     def greatest(sources: list[Found]) -> Found:

@@ -19,6 +19,7 @@ LEVELS: dict[str, int] = {
     "harness.placement": 1,
     "harness.workloads": 1,
     "harness.telemetry": 1,
+    "harness.vendors": 1,
     "harness.checks": 2,
     "harness.verdict": 2,
     "harness.record": 3,

@@ -295,7 +295,8 @@ def require_python(connection: Transport, place: Place) -> None:
     told = f"is Python {'.'.join(version)}" if known else f"does not run: {result.complaint[:300]}"
     raise WorkloadError(
         f"{place.python} {told}; the loads need {wanted} or newer",
-        remedy="install it there (Debian, Ubuntu: apt-get install python3); the loads use no other Python",
+        remedy="install it there (Debian, Ubuntu: apt-get install python3); the loads use no other Python "
+        "Python",
         transcript=result.transcript,
     )
 

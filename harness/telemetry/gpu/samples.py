@@ -57,11 +57,17 @@ class Samples:
         """Many of them: ``values`` has a row for each of ``times`` and a column for each name."""
         import numpy as np  # noqa: PLC0415
 
-        if not len(times):
+        self.append(np.column_stack((times, values)))
+
+    def append(self, rows: Numbers) -> None:
+        """Many of them, each a row of its time and its values."""
+        import numpy as np  # noqa: PLC0415
+
+        if not len(rows):
             return
         self._write()
-        self._file.write(np.column_stack((times, values)).astype(np.float64).tobytes())
-        self.count, self.last = self.count + len(times), float(times[-1])
+        self._file.write(np.ascontiguousarray(rows, dtype=np.float64).data)
+        self.count, self.last = self.count + len(rows), float(rows[-1, 0])
 
     def _write(self) -> None:
         import numpy as np  # noqa: PLC0415

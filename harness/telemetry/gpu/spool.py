@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,21 +16,24 @@ from dataclasses import replace
 from typing import Any, BinaryIO
 
 from harness.errors import ParseError
-from harness.model.pci import PciAddress
 from harness.model.telemetry import Change
 from harness.reading import reader
 from harness.regular import LONGEST_LINE, line_blocks
 from harness.telemetry.gpu.samples import Samples
 from harness.telemetry.gpu.series import PROPERTIES, SENSOR
 from harness.telemetry.gpu.spool_lines import (
+    LATEST,
     Fields,
     GpuSpool,
     HungCall,
     KernelLine,
     Spool,
     Unreadable,
+    address_of,
     decode,
     reading,
+    settings_of,
+    whole,
 )
 from harness.telemetry.kernel.log import MOST_LINES
 
@@ -38,9 +42,11 @@ FORMAT = 1
 MAX_GPUS = 256
 MOST_TOLD = 100_000
 """Things of one kind that are kept of one GPU: losses, late calls, processes, errors."""
-PREFIXES = {b'{"type":"fast","mono":': "fast", b'{"type":"slow","mono":': "slow"}
-"""How the sampler begins the lines of its rounds; these are read together, many at once."""
-_PREFIX = 22
+_SETTINGS = re.compile(
+    rb'\{"type":"settings","mono":(?P<mono>(?:0|[1-9][0-9]*)(?:\.[0-9]+)?),"gpu":(?P<gpu>0|[1-9][0-9]{0,2}),'
+    rb'(?P<rest>"values":.*)\n'
+)
+"""Settings as the sampler writes them; they hardly ever say anything new."""
 _SHOWN = 20
 """Kinds of problem that are told; of each the first line, and how many more."""
 
@@ -51,17 +57,18 @@ def read_spool(raw: bytes | BinaryIO) -> Spool:
     with ThreadPoolExecutor(max_workers=1) as pool:
         reader, number = _Reader(pool), 1
         for lines in line_blocks(io.BytesIO(raw) if isinstance(raw, bytes) else raw):
-            reader.take(number, lines)
-            number += len(lines)
+            number += reader.take(number, lines)
         return reader.result()
 
 
 class _Reader:
     def __init__(self, pool: ThreadPoolExecutor) -> None:
         self._pool = pool
-        self._table: Future[Any] | None = None
-        self._places: list[int] = []
-        """Samples that are being taken apart, by their lines' places in the block."""
+        self._tables: Future[Any] | None = None
+        self._block: Any = None
+        """What is being read (a ``spool_blocks.Block``)."""
+        self._from, self._until = 0, 0
+        """Lines of it whose samples are being taken apart."""
         self._spool: Spool | None = None
         self._gpus: dict[int, GpuSpool] = {}
         self._hung: list[HungCall] = []
@@ -74,12 +81,10 @@ class _Reader:
         self._facts: dict[str, Any] = {}
         self._rounds: dict[tuple[str, int], Samples] = {}
         """Round and GPU to where its samples go."""
-        self._number, self._read, self._here = 1, 0, 0
-        """Number of a block's first line; where its samples are read up to; the other line that is being
-        read."""
-        self._lines: list[bytes] = []
-        self._kinds: list[str | None] = []
-        """What is being read, and what round's samples each line holds."""
+        self._asked: dict[int, bytes] = {}
+        """GPU to the latest line of its settings that could be read, from its values on."""
+        self._number, self._here = 1, 0
+        """Number of the block's first line; place of the other line that is being read."""
         self._take: dict[str, Callable[[Fields], None]] = {
             "start": self._start,
             "nvml": self._nvml,
@@ -100,20 +105,23 @@ class _Reader:
             "end": self._end,
         }
 
-    def take(self, number: int, lines: list[bytes]) -> None:
-        """Lines one after the other, the first of which has that number.
+    def take(self, number: int, lines: bytes) -> int:
+        """Lines one after the other, the first of which has that number. Returns how many they are.
 
         Samples wait until the others are read, but not beyond one that introduces a GPU; the last of them
         until the next lines come, since they are taken apart meanwhile.
         """
-        kinds = [PREFIXES.get(line[:_PREFIX]) if line.endswith(b"\n") else None for line in lines]
+        # numpy and Arrow are imported where they are used: who reads no spool need not wait for them.
+        from harness.telemetry.gpu.spool_blocks import Block  # noqa: PLC0415
+
+        block = Block(lines)
         self._finish()
-        self._number, self._lines, self._kinds, self._read = number, lines, kinds, 0
-        for place, kind in enumerate(kinds):
-            if kind is None:
-                self._here = place
-                self._other(number + place, lines[place])
-        self._begin(len(lines))
+        self._number, self._block, self._until = number, block, 0
+        for place in block.others():
+            self._here = place
+            self._other(number + place, block.line(place))
+        self._begin(len(block.starts))
+        return len(block.starts)
 
     def _other(self, number: int, line: bytes) -> None:
         if not line.strip():
@@ -125,36 +133,50 @@ class _Reader:
             self._one(number, line)
 
     def _one(self, number: int, line: bytes) -> None:
+        again = _SETTINGS.fullmatch(line)
+        if again is not None and self._as_before(int(again["gpu"]), float(again["mono"]), again["rest"]):
+            return
         try:
             self._line(decode(line))
         except Unreadable as error:
             self._problem(number, str(error))
+        else:
+            if again is not None:
+                self._asked[int(again["gpu"])] = again["rest"]
+
+    def _as_before(self, index: int, at: float, said: bytes) -> bool:
+        """Take settings that say what the line before said of this GPU; whether they do."""
+        if self._asked.get(index) != said or at > LATEST:
+            return False
+        self._gpus[index].settings_asked += 1
+        self._last = max(self._last, at)
+        return True
 
     def _begin(self, until: int) -> None:
         """Have the samples that wait taken apart, many at once."""
-        self._places = [place for place in range(self._read, until) if self._kinds[place] is not None]
-        self._read = until
-        if self._places:
-            # Arrow is imported where it is used: who reads no samples need not wait for it.
-            from harness.telemetry.gpu.spool_blocks import table_of  # noqa: PLC0415
+        from harness.telemetry.gpu.spool_blocks import mixed_of, tables_of  # noqa: PLC0415
 
-            self._table = self._pool.submit(table_of, [self._lines[place] for place in self._places])
+        self._from, self._until = self._until, until
+        if self._block.sampled(self._from, until):
+            self._tables = self._pool.submit(
+                tables_of, self._block, self._from, until, mixed_of(self._rounds)
+            )
 
     def _finish(self) -> None:
         """Take what was taken apart, where all of it is plain, and else read it line by line."""
-        if self._table is None:
+        if self._tables is None:
             return
         from harness.telemetry.gpu.spool_blocks import parts  # noqa: PLC0415
 
-        table, self._table = self._table.result(), None
-        found = parts(table, [self._kinds[place] or "" for place in self._places], self._rounds)
+        tables, self._tables = self._tables.result(), None
+        found = parts(tables, self._rounds)
         if found is None:
-            for place in self._places:
-                self._one(self._number + place, self._lines[place])
+            for place in self._block.samples(self._from, self._until):
+                self._other(self._number + place, self._block.line(place))
             return
         for part in found:
-            part.samples.extend(part.times, part.values)
-            self._last = max(self._last, float(part.times[-1]))
+            part.samples.append(part.rows)
+            self._last = max(self._last, float(part.rows[-1, 0]))
 
     def _line(self, fields: Fields) -> None:
         kind = fields.text("type")
@@ -226,7 +248,7 @@ class _Reader:
         if index in self._gpus or index >= MAX_GPUS:
             raise Unreadable(f"GPU {index} is introduced twice, or cannot be")
         known, wrong = fields.properties("properties")
-        address, strange = _address(fields.text("address"))
+        address, strange = address_of(fields.text("address"))
         fast, slow = fields.names("fast"), fields.names("slow")
         self._gpus[index] = GpuSpool(
             index=index,
@@ -237,10 +259,10 @@ class _Reader:
             subsystem=fields.text("subsystem"),
             serial=fields.text("serial"),
             vbios=fields.text("vbios"),
-            memory_bytes=_whole(fields, "memory_bytes"),
+            memory_bytes=whole(fields, "memory_bytes"),
             properties={name: value for name, value in known.items() if name in PROPERTIES},
             not_offered=fields.names("not_offered"),
-            settings=_settings(fields),
+            settings=settings_of(fields),
             fast=Samples(fast),
             slow=Samples(slow),
         )
@@ -375,24 +397,3 @@ class _Reader:
             raise Unreadable("a second end")
         self._facts |= {"ended": fields.moment(), "end_reason": fields.text("reason")}
         self._facts["cpu_seconds"] = fields.number("cpu_seconds", least=0)
-
-
-def _settings(fields: Fields) -> dict[str, float | str | bool | None]:
-    """Names of what is asked again, with what the ``gpu`` line said of each; empty for an older sampler."""
-    if fields.data.get("settings") is None:
-        return {}
-    said, _ = fields.properties("properties")
-    said |= {name: text for name in ("uuid", "name", "serial", "vbios") if (text := fields.text(name))}
-    return {name: said.get(name) for name in fields.names("settings")}
-
-
-def _whole(fields: Fields, name: str) -> int | None:
-    return None if fields.data.get(name) is None else fields.integer(name)
-
-
-def _address(text: str) -> tuple[PciAddress | None, str]:
-    """The address, and what is wrong with the text if it is none."""
-    try:
-        return (PciAddress.parse(text) if text else None), ""
-    except ValueError:
-        return None, f"address is {text[:40]!r}"

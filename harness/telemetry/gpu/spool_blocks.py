@@ -1,31 +1,122 @@
 """Reads many samples of a spool at once: 24 hours of eight GPUs are eight million lines.
 
-A block in which anything at all is strange is not read here: the caller reads it line by line, so that what
-is told of a strange line, and what is taken of it, does not depend on its neighbours. A test compares both
-ways.
+The lines of one shape are read as a table of numbers by Arrow's reader of CSV, once it is certain that each
+is what the sampler writes and strict JSON. A block in which anything at all is strange is not read here: the
+caller reads it line by line, so that what is told of a strange line, and what is taken of it, does not
+depend on its neighbours. A test compares both ways.
 """
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pyarrow import json as arrow_json
+from pyarrow import csv
 
 from harness.telemetry.gpu.samples import Numbers, Samples
 from harness.telemetry.gpu.series import SENSOR
 from harness.telemetry.gpu.spool_lines import LATEST, RANGES
+from harness.telemetry.gpu.view import Mask
 
-_AT_ONCE = 1 << 20
-"""Bytes that one thread reads."""
-_SCHEMA = pa.schema(
-    [("type", pa.string()), ("mono", pa.float64()), ("gpu", pa.int64()), ("values", pa.list_(pa.float64()))]
-)
-_OPTIONS = arrow_json.ParseOptions(explicit_schema=_SCHEMA, unexpected_field_behavior="error")
+Bytes = NDArray[np.uint8]
+Places = NDArray[np.int64]
+
+KINDS = ("fast", "slow")
+"""Lines that are read together, by their type."""
+_TYPE = 9
+"""Where the type stands in a line as the sampler writes it; its first two letters tell these from all
+others."""
+_WHOLE = r"(?:0|[1-9][0-9]*+)"
+_LINES = {
+    kind: re.compile(
+        rf'(?:\{{"type":"{kind}","mono":{_WHOLE}(?:\.[0-9]++)?+,"gpu":{_WHOLE},"values":\[[-0-9.,~]*+\]\}}\n)*+'
+        .encode()
+    )
+    for kind in KINDS
+}  # fmt: skip
+"""Lines of one type in the sampler's form, ``null`` written as ``~``. Their numbers are looked at later."""
+_AROUND = b'{}[]":' + bytes(range(ord("a"), ord("z") + 1))
+"""All that stands around the numbers: without it a line is ``,mono,gpu,value,value...``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Lines of a spool one after the other, as bytes, and where each begins and ends."""
+
+    data: bytes
+    array: Bytes = field(init=False)
+    starts: Places = field(init=False)
+    ends: Places = field(init=False)
+    kinds: NDArray[np.int8] = field(init=False)
+    """Of each line its place in KINDS; -1: another type."""
+
+    def __post_init__(self) -> None:
+        array = np.frombuffer(self.data, dtype=np.uint8)
+        ends = np.flatnonzero(array == ord("\n")) + 1
+        if not self.data.endswith(b"\n"):
+            ends = np.append(ends, len(array))
+        starts = np.concatenate(([0], ends[:-1]))
+        first, second = (array[np.minimum(starts + _TYPE + place, len(array) - 1)] for place in (0, 1))
+        kinds = np.full(len(ends), -1, dtype=np.int8)
+        for place, kind in enumerate(KINDS):
+            kinds[(first == ord(kind[0])) & (second == ord(kind[1]))] = place
+        for name, value in (("array", array), ("starts", starts), ("ends", ends), ("kinds", kinds)):
+            object.__setattr__(self, name, value)
+
+    def line(self, place: int) -> bytes:
+        """One of them, with its newline."""
+        return self.data[self.starts[place] : self.ends[place]]
+
+    def others(self) -> list[int]:
+        """Places of the lines that are no samples."""
+        return [int(place) for place in np.flatnonzero(self.kinds < 0)]
+
+    def sampled(self, begin: int, until: int) -> bool:
+        """Whether there are any that are, from ``begin`` up to ``until``."""
+        return bool((self.kinds[begin:until] >= 0).any())
+
+    def samples(self, begin: int, until: int) -> list[int]:
+        """Places of these."""
+        return [int(place) + begin for place in np.flatnonzero(self.kinds[begin:until] >= 0)]
+
+    def texts(self, begin: int, until: int, mixed: frozenset[str]) -> Iterator[tuple[str, bytes]]:
+        """The samples from line ``begin`` up to ``until`` by kind, joined.
+
+        Of the kinds that are ``mixed`` (GPUs have different numbers of values) by their number of commas.
+        """
+        lengths = self.ends - self.starts
+        for place, kind in enumerate(KINDS):
+            chosen: Mask = self.kinds == place
+            chosen[:begin] = chosen[until:] = False
+            commas = self._commas() if kind in mixed else np.zeros(len(lengths), dtype=np.int64)
+            for count in np.unique(commas[chosen]):
+                yield kind, self.array[np.repeat(chosen & (commas == count), lengths)].tobytes()
+
+    def _commas(self) -> Places:
+        places = np.flatnonzero(self.array == ord(","))
+        return np.diff(np.searchsorted(places, np.append(self.starts, len(self.array))))
+
+
+def mixed_of(rounds: Mapping[tuple[str, int], Samples]) -> frozenset[str]:
+    """Kinds of which GPUs have different numbers of values."""
+    widths: dict[str, set[int]] = {kind: set() for kind in KINDS}
+    for (kind, _), samples in rounds.items():
+        widths[kind].add(len(samples.names))
+    return frozenset(kind for kind, seen in widths.items() if len(seen) > 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Samples of one kind: a row for each, with its time first."""
+
+    kind: str
+    gpus: Places
+    rows: Numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,89 +124,103 @@ class Part:
     """What one block holds of one round of one GPU, found to be all right."""
 
     samples: Samples
-    times: Numbers
-    values: Numbers
+    rows: Numbers
+    """Time and values."""
 
 
-def parts(
-    table: pa.Table | None, kinds: Sequence[str], rounds: Mapping[tuple[str, int], Samples]
-) -> list[Part] | None:
-    """The samples of a block (``table_of``) by round and GPU; None when it must be read line by line.
+def tables_of(block: Block, begin: int, until: int, mixed: frozenset[str]) -> list[Table] | None:
+    """All samples from line ``begin`` up to ``until``, for ``parts``; None when any is no plain sample.
 
-    ``kinds`` are those of the lines, by their prefixes; ``rounds`` leads from kind and GPU to where its
-    samples go, of all GPUs that were introduced.
+    It touches nothing else, so it may run while the next lines are being read.
     """
-    if table is None or table.num_rows != len(kinds):
+    found = []
+    for kind, text in block.texts(begin, until, mixed):
+        table = _table(kind, text)
+        if table is None:
+            return None
+        found.append(table)
+    return found
+
+
+def _table(kind: str, text: bytes) -> Table | None:
+    if b"~" in text:
         return None
-    times = table["mono"].to_numpy()
-    told = table["type"].combine_chunks()
-    if not told.equals(pa.array(kinds, pa.string())) or not ((times >= 0) & (times <= LATEST)).all():
+    text = text.replace(b"null", b"~")
+    if _LINES[kind].fullmatch(text) is None:
         return None
-    lists = table["values"].combine_chunks()
-    lengths = lists.value_lengths().to_numpy()
-    block = _Block(
-        times=times,
-        lengths=lengths,
-        starts=np.concatenate(([0], np.cumsum(lengths)[:-1])),
-        flat=lists.flatten().to_numpy(zero_copy_only=False),
-    )
-    gpus = table["gpu"].to_numpy()
+    plain = text.translate(None, _AROUND)
+    if not _numbers_of_json(np.frombuffer(plain, dtype=np.uint8)):
+        return None
+    names = [str(place) for place in range(plain[: plain.index(b"\n")].count(b",") + 1)]
+    types = dict.fromkeys(names, pa.float64()) | {names[2]: pa.int64()}
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(plain),
+            csv.ReadOptions(use_threads=False, block_size=len(plain) + 1, column_names=names),
+            csv.ParseOptions(quote_char=False),
+            csv.ConvertOptions(
+                include_columns=names[1:], column_types=types, null_values=["~"], check_utf8=False
+            ),
+        )
+    except pa.ArrowException:
+        return None
+    rows = np.empty((table.num_rows, len(names) - 2))
+    for place, name in enumerate((names[1], *names[3:])):
+        rows[:, place] = _column(table[name], np.float64)
+    if table[names[1]].null_count or table[names[2]].null_count:
+        return None
+    return Table(kind=kind, gpus=_column(table[names[2]], np.int64), rows=rows)
+
+
+def _numbers_of_json(text: Bytes) -> bool:
+    """Whether numbers are as JSON has them, as far as a reader of CSV would take others too: no zero before
+    another digit, and digits on both sides of a point."""
+    digit: Mask = (text - ord("0")) < 10
+    before, here = text[:-2], text[1:-1]
+    zero = (here == ord("0")) & digit[2:] & ~digit[:-2] & (before != ord("."))
+    point = (here == ord(".")) & ~(digit[:-2] & digit[2:])
+    return not bool((zero | point).any())
+
+
+def _column(column: pa.ChunkedArray, kind: type[np.float64] | type[np.int64]) -> NDArray[Any]:
+    """Its numbers, NaN for null. Not by ``to_numpy``, which imports pandas where that is installed."""
+    array = column.combine_chunks()
+    there, data = array.buffers()
+    values = np.frombuffer(data, dtype=kind, count=len(array))
+    if not array.null_count:
+        return values
+    known = np.unpackbits(np.frombuffer(there, dtype=np.uint8), count=len(array), bitorder="little")
+    return np.where(known, values, np.nan)
+
+
+def parts(tables: list[Table] | None, rounds: Mapping[tuple[str, int], Samples]) -> list[Part] | None:
+    """The samples of a block by round and GPU; None when it must be read line by line.
+
+    ``rounds`` leads from kind and GPU to where its samples go, of all GPUs that were introduced.
+    """
+    if tables is None:
+        return None
     found: list[Part] = []
-    said = np.array(kinds, dtype="U4")
-    for kind in ("fast", "slow"):
-        mask = said == kind
-        for gpu in np.unique(gpus[mask]):
-            samples = rounds.get((kind, int(gpu)))
-            part = None if samples is None else block.part(np.flatnonzero(mask & (gpus == gpu)), samples)
-            if part is None:
+    for table in tables:
+        for gpu in np.unique(table.gpus):
+            samples = rounds.get((table.kind, int(gpu)))
+            if samples is None or table.rows.shape[1] != 1 + len(samples.names):
+                return None
+            part = Part(samples=samples, rows=table.rows[table.gpus == gpu])
+            if not _sound(part):
                 return None
             found.append(part)
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Block:
-    """Samples in the order of their lines: the values of line ``i`` begin at ``flat[starts[i]]``."""
-
-    times: Numbers
-    lengths: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    flat: Numbers
-
-    def part(self, rows: NDArray[np.int64], samples: Samples) -> Part | None:
-        """These lines; None when one has not as many values as there are names, or holds what cannot be."""
-        width = len(samples.names)
-        if (self.lengths[rows] != width).any():
-            return None
-        values = self.flat[self.starts[rows, None] + np.arange(width)] if width else np.empty((len(rows), 0))
-        found = Part(samples=samples, times=self.times[rows], values=values)
-        return found if _sound(found) else None
-
-
-def table_of(lines: Sequence[bytes]) -> pa.Table | None:
-    """All lines as one table, ``parts`` of which can be had; None when any is no plain sample.
-
-    It touches nothing else, so it may run while the next lines are being read.
-    """
-    block = b"".join(lines)
-    if b"NaN" in block:  # Arrow takes it for a number, and JSON does not
-        return None
-    reading = arrow_json.ReadOptions(block_size=max(_AT_ONCE, *map(len, lines)))
-    try:
-        table = arrow_json.read_json(io.BytesIO(block), reading, _OPTIONS)
-    except pa.ArrowException:
-        return None
-    return table if all(table[name].null_count == 0 for name in _SCHEMA.names) else None
-
-
 def _sound(part: Part) -> bool:
     """Whether time goes on, and each value is one that its sensor can read (or NaN: none)."""
-    times, before = part.times, part.samples.last
+    times, before = part.rows[:, 0], part.samples.last
     if (np.diff(times) < 0).any() or (before is not None and times[0] < before):
         return False
-    for place, name in enumerate(part.samples.names):
+    for place, name in enumerate(part.samples.names, 1):
         low, high = RANGES.get(SENSOR[name].unit if name in SENSOR else "1", RANGES["1"])
-        column = part.values[:, place]
+        column = part.rows[:, place]
         if ((column < low) | (column > high)).any():
             return False
-    return True
+    return bool(times[-1] <= LATEST)

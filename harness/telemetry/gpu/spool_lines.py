@@ -225,3 +225,25 @@ def reading(value: Any, unit: str) -> float:
     if read is None or not low <= read <= high:
         raise Unreadable(f"{str(value)[:40]} {unit} cannot be")
     return read
+
+
+def settings_of(fields: Fields) -> dict[str, float | str | bool | None]:
+    """Names of what is asked again, with what the ``gpu`` line said of each; empty for an older sampler."""
+    if fields.data.get("settings") is None:
+        return {}
+    said, _ = fields.properties("properties")
+    said |= {name: text for name in ("uuid", "name", "serial", "vbios") if (text := fields.text(name))}
+    return {name: said.get(name) for name in fields.names("settings")}
+
+
+def whole(fields: Fields, name: str) -> int | None:
+    """A whole number; None where it is null."""
+    return None if fields.data.get(name) is None else fields.integer(name)
+
+
+def address_of(text: str) -> tuple[PciAddress | None, str]:
+    """The address, and what is wrong with the text if it is none."""
+    try:
+        return (PciAddress.parse(text) if text else None), ""
+    except ValueError:
+        return None, f"address is {text[:40]!r}"

@@ -119,8 +119,11 @@ def median(column: Numbers | None, mask: Mask | slice) -> float | None:
     if column is None:
         return None
     values = column[mask]
-    values = values[~np.isnan(values)]
-    return float(np.median(values)) if len(values) else None
+    values = np.sort(values[~np.isnan(values)])  # np.median says the same and takes ten times as long
+    middle, odd = divmod(len(values), 2)
+    if not len(values):
+        return None
+    return float(values[middle] if odd else (values[middle - 1] + values[middle]) / 2)
 
 
 def increments(column: Numbers, times: Numbers) -> tuple[Numbers, Numbers]:

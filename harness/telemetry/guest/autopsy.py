@@ -16,6 +16,7 @@ from harness.model.kernel_codes import KernelCodes
 from harness.model.telemetry import Family, Ruling
 from harness.telemetry.kernel.log import tell
 from harness.telemetry.kernel.text import message, pieces, plain
+from harness.vendors.names import MODULES, any_of
 
 SHOWN_LINES = 16
 """Of a console's end that go into the record: a panic's own line is among them, or stands as the reason."""
@@ -24,7 +25,7 @@ _BEFORE = 80
 """Lines before a panic that may say why: an oops with its trace is some 50."""
 
 _PANIC = re.compile(r"(?:---\[ end )?Kernel panic - not syncing: ?(?P<why>[^\]]*)", re.IGNORECASE)
-_GPU_CODE = re.compile(r"\[(?:nvidia\w*|nouveau|amdgpu|i915|xe|radeon)\b[^\]]*\]\s*$")
+_GPU_CODE = re.compile(rf"\[(?:{any_of(MODULES)})(?:_\w*)?\b[^\]]*\]\s*$")
 """Behind a place in a trace stands the module whose code it is: ``_nv012345rm+0x1c/0x90 [nvidia]``."""
 _TRACED = re.compile(r"(?:RIP: |\? )?(?:[0-9a-f]{4}:)?[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+", re.IGNORECASE)
 _PROVOKED = re.compile(r"sysrq: (?:SysRq : )?Trigger a crash|.*\bsysrq triggered crash", re.IGNORECASE)

@@ -13,6 +13,7 @@ from enum import StrEnum
 
 from harness.model.host_change import Weight
 from harness.telemetry.host.pages import moved
+from harness.vendors.names import DEVICE_FILES, any_of
 
 LIBVIRT = "/run/libvirt/qemu"
 """Where libvirt's system daemon keeps the state of its running domains (libvirt, qemu_conf.c: stateDir)."""
@@ -40,6 +41,9 @@ class About(StrEnum):
     """All the time."""
     FOREIGN = "foreign"
     """All the time, of processes and domains that are not this run's: they must not come."""
+
+
+_DEVICES = any_of(("vfio", *(file.rstrip("*") for file in DEVICE_FILES)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +85,9 @@ SOURCES = (
     Source(
         name="holders",
         seconds=HOLDERS_SECONDS,
-        command="links holders find /proc/[0-9]*/fd -maxdepth 1 \\( -lname '/dev/vfio/*' -o "
-        "-lname '/dev/nvidia*' -o -lname '/dev/kfd' -o -lname 'anon_inode:kvm-vm' \\) -printf '%p:%l\\n'",
+        command="links holders find /proc/[0-9]*/fd -maxdepth 1 \\( -lname 'anon_inode:kvm-vm' "
+        + "".join(f"-o -lname '/dev/{file}' " for file in ("vfio/*", *DEVICE_FILES))
+        + "\\) -printf '%p:%l\\n'",
     ),
     Source(
         name="pages",
@@ -285,7 +290,8 @@ WATCHED = (
         about=About.FOREIGN,
         source="holders",
         reads=re.compile(
-            r"/proc/(?P<pid>\d{1,10})/fd/\d{1,10}:(?P<value>/dev/(?:vfio|nvidia|kfd)\S{0,100}|anon_inode:kvm-vm)"
+            r"/proc/(?P<pid>\d{1,10})/fd/\d{1,10}:"
+            rf"(?P<value>/dev/(?:{_DEVICES})\S{{0,100}}|anon_inode:kvm-vm)"
         ),
         weight=Weight.HARMFUL,
         why="another user of the host's GPUs, or guests beside ours (host.devices_free)",

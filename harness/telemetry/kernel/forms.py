@@ -1,4 +1,4 @@
-"""All of the kernel's words for trouble, and what each means where no code of NVIDIA's says it."""
+"""All of the kernel's words for trouble, and what each means where no code of a vendor says it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from harness.telemetry.kernel import forms_gpu as gpu
 from harness.telemetry.kernel import forms_host as host
 from harness.telemetry.kernel.form import Form
 from harness.telemetry.kernel.text import Message
+from harness.vendors.dialects import DIALECTS
 
 FORMS: tuple[Form, ...] = (
     *bus.IOMMU,
     *bus.PCIE,
-    *gpu.NVIDIA,
-    *gpu.OTHERS,
+    *(each for dialect in DIALECTS for each in dialect.forms),
+    *gpu.ANY,
     *gpu.MODULES,
     *bus.DEVICE,
     *host.MEMORY,
@@ -27,7 +28,7 @@ _ANY = re.compile("|".join(f"(?:{form.pattern.pattern})" for form in FORMS), re.
 
 
 def form_of(message: Message) -> Form | None:
-    """The first form that a message has; None for one of no trouble, and for coded ones (Xid, SXid)."""
+    """The first form that a message has; None for one of no trouble, and for coded ones."""
     if _ANY.match(message.body) is None:  # nearly all lines: asked in one go
         return None
     return next((form for form in FORMS if form.fits(message)), None)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from harness.model.outcome import Action
 from harness.model.telemetry import Family, Ruling
 from harness.telemetry.kernel.form import Form, Part, form
+from harness.vendors.names import MODULES, any_of
 
 _STOP_VENDOR = (Ruling.STOP, Action.CONTACT_VENDOR)
 _STOP_RESEAT = (Ruling.STOP, Action.RESEAT)
@@ -184,7 +185,7 @@ DEVICE: tuple[Form, ...] = (
         (Ruling.CONFIG, Action.FIX_FIRMWARE),
         "a memory BAR of a GPU was not assigned: the firmware has no address space for it",
         _UNASSIGNED,
-        driver=r"nvidia|nouveau|amdgpu|radeon|i915|xe|vfio-pci",
+        driver=any_of((*MODULES, "vfio-pci")),
         part=Part.CAUSE,
     ),
     form(

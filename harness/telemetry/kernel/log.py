@@ -16,21 +16,20 @@ from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, KernelEvent, Ruling
-from harness.telemetry.kernel.coded import coded, is_coded
+from harness.telemetry.kernel.dialect import Coded
 from harness.telemetry.kernel.form import Form, Part
 from harness.telemetry.kernel.forms import form_of
 from harness.telemetry.kernel.forms_bus import READY, WAITING
 from harness.telemetry.kernel.records import MOST_TEXT, Mark, mark_of, read_record
-from harness.telemetry.kernel.text import LONGEST, Line, Message, address, message, pieces, plain
+from harness.telemetry.kernel.sentences import Speaker
+from harness.telemetry.kernel.text import LONGEST, Line, Message, message, pieces, plain
+from harness.vendors.dialects import DIALECTS
 
 MOST_LINES = 1_000_000
 """Lines of one log that are kept: some 300 MB, and ten lines a second for a day. A log that has more is a
 storm, whose rest counts as lost."""
 MOST_ALIKE = 100
 """Events of one kind and device that are told from the beginning, and as many from the end."""
-
-OFF_THE_BUS = 79
-"""The Xid whose ruling a GPU gets that "has fallen off the bus" without a code."""
 
 _RECORD_LINES, _RECORD_SECONDS = 40, 10.0
 """How far the lines of one hardware-error record may lie apart; the kernel prints them in one go."""
@@ -40,8 +39,6 @@ _WAIT_LINES, _WAIT_SECONDS = 4000, 200.0
 _DETAIL_LINES = 12
 _MOST_OPEN = 1000
 """Groups of lines that are open at once; the oldest is closed when a log opens more."""
-_SENTENCE_LINES = 6
-"""Lines over which NVIDIA's driver spreads one sentence."""
 
 _WAITING = re.compile(WAITING, re.IGNORECASE | re.DOTALL)
 _ANSWERED = re.compile(rf"{READY}|not ready \d+ ?ms after .{{1,60}}; giving up", re.IGNORECASE | re.DOTALL)
@@ -49,11 +46,7 @@ _DETAIL = re.compile(
     r"(?:AER: *)?(?:device \[\w{4}:\w{4}\] error status|\[ ?\d{1,2}\] \w|TLP Header|Error of this Agent)",
     re.IGNORECASE,
 )
-_GPU_ALONE = re.compile(
-    r"NVRM:.*?\b(?:The NVIDIA )?GPU (?:at )?(?:PCI:)?(?P<address>[0-9a-fA-F:]{5,16}(?:\.[0-7])?)"
-)
-_SENTENCE = re.compile(r"NVRM: (?:The NVIDIA |This |\w+ing |request_mem)")
-_ANEW = re.compile(r"NVRM: loading NVIDIA UNIX|Linux version ")
+_ANEW = (re.compile(r"Linux version "), *(each.starts for each in DIALECTS if each.starts is not None))
 """A driver or a kernel that begins: what was wrong with its predecessor is over."""
 _UNFINISHED = Form(
     kind="device trouble",
@@ -147,8 +140,7 @@ class _Reader:
         self._count = 0
         self._causes: dict[PciAddress | None, str] = {}
         """Devices whose setting is known to be wrong, and how; None: one that was not named."""
-        self._sentence: list[tuple[int, str]] = []
-        self._named: PciAddress | None = None
+        self._speakers = [Speaker(each, each.sentences) for each in DIALECTS if each.sentences is not None]
         self._now: float | None = None
 
     def take(self, number: int, at: float | None, raw: str) -> Iterator[Told]:
@@ -184,7 +176,7 @@ class _Reader:
     def _line(self, here: _Place, text: str) -> None:
         self._now = here.at if here.at is not None else self._now
         known = message(text)
-        if _ANEW.match(known.body):
+        if any(begins.match(known.body) for begins in _ANEW):
             self._causes.clear()
         mark = mark_of(known)
         if mark is not None:
@@ -192,25 +184,29 @@ class _Reader:
             return
         if self._waited(here, known) or self._detailed(here, known):
             return
-        first, known = self._joined(here.number, known)
-        if is_coded(known.body):
-            event = coded(known.body, self._codes)
-            kind = "NVSwitch error" if event.family is Family.SXID else "GPU error"
-            event = replace(event, at=here.at, line=here.raw)
-            self._tell(Told(first=here.number, last=here.number, kind=kind, event=event))
+        said = _code(known.body, self._codes)
+        if said is not None:
+            event = replace(said.event, at=here.at, line=here.raw)
+            self._tell(Told(first=here.number, last=here.number, kind=said.kind, event=event))
             return
+        first = here.number
+        speaker = next((each for each in self._speakers if each.speaks(known.body)), None)
+        if speaker is not None:
+            first, known = speaker.joined(here.number, known, lambda whole: form_of(whole) is not None)
         found = form_of(known)
         if found is not None:
-            self._sentence.clear()
+            for each in self._speakers:
+                each.over()
             self._formed(first, here, known, found)
 
     def _formed(self, first: int, here: _Place, known: Message, found: Form) -> None:
         device = known.device
-        of_nvidia = known.body.startswith("NVRM:")
-        if device is None and of_nvidia and (first < here.number or found.family is Family.BUS):
-            device = self._named
+        speaker = next((each for each in self._speakers if each.speaks(known.body)), None)
+        if device is None and speaker and (first < here.number or found.family is Family.BUS):
+            device = speaker.named
         ruling, action, meaning = found.ruling, found.action, found.meaning
-        if found.family is Family.BUS and of_nvidia and (table := self._codes.xids.get(OFF_THE_BUS)):
+        lost = speaker.dialect.lost if speaker and found.family is Family.BUS else None
+        if lost is not None and (table := lost(self._codes)) is not None:
             ruling, action, meaning = table.ruling, table.action, table.meaning
         if found.part is Part.CAUSE:
             self._causes[device] = meaning
@@ -243,24 +239,6 @@ class _Reader:
         if device is None:
             return next(iter(self._causes.values()), "")
         return self._causes.get(device) or (self._causes.get(None, "") if "probe" in body else "")
-
-    def _joined(self, number: int, known: Message) -> tuple[int, Message]:
-        """Where a sentence of NVIDIA's driver that goes over several lines began, and what it says so far."""
-        body = known.body
-        if not body.startswith("NVRM:"):
-            return number, known
-        gpu = _GPU_ALONE.match(body)
-        if gpu is not None:
-            self._named = address(gpu["address"]) or self._named
-        kept = [each for each in self._sentence if number - each[0] < _SENTENCE_LINES]
-        self._sentence = (
-            [(number, body)] if _SENTENCE.match(body) else [*kept, (number, body)] if kept else []
-        )
-        if len(self._sentence) < 2 or is_coded(body) or gpu is not None:
-            return number, known
-        whole = " ".join(["NVRM:", *(text.removeprefix("NVRM:").strip() for _, text in self._sentence)])
-        joined = replace(known, body=whole, known=self._named)
-        return (self._sentence[0][0], joined) if form_of(joined) is not None else (number, known)
 
     def _waited(self, here: _Place, known: Message) -> bool:
         """A device that is waited for: nothing when it came back, else one event over all of it."""
@@ -341,3 +319,8 @@ class _Reader:
             meaning=meaning,
         )
         self._tell(Told(first=group.first, last=group.last, kind=kind, event=event))
+
+
+def _code(body: str, codes: KernelCodes) -> Coded | None:
+    readers = (dialect.coded for dialect in DIALECTS if dialect.coded is not None)
+    return next((said for reader in readers if (said := reader(body, codes)) is not None), None)

@@ -15,6 +15,7 @@ from harness.model.outcome import Action
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, Ruling
 from harness.telemetry.kernel.text import Message, address
+from harness.vendors.names import MODULES
 
 _MARK = re.compile(
     r"(?:(?:mce|RAS|GHES|APEI|BERT|EDAC [\w ]{1,40}): )*(?:\{(?P<number>\d{1,20})\} ?)?"
@@ -30,7 +31,6 @@ _LOGGED = re.compile(
     r"Machine check events logged|Accelerator Check Architecture events logged", re.IGNORECASE
 )
 _OF_GPU = re.compile(r"Accelerator Check Architecture|\bACA\[|\baca entry\[", re.IGNORECASE)
-_GPU_DRIVERS = ("amdgpu", "radeon", "xe", "i915", "nouveau", "nvidia")
 _FATAL = re.compile(r"(?<!non-)\bfatal\b", re.IGNORECASE)
 _CORRECTED = re.compile(r"\b(?:correctable|corrected)\b", re.IGNORECASE)
 _EVENT = re.compile(r"event severity: *(\w+)", re.IGNORECASE)
@@ -98,7 +98,7 @@ def mark_of(message: Message) -> Mark | None:
 def read_record(lines: list[str], owner: str, device: PciAddress | None) -> Record:
     """The record of which these are the first lines, without their mark. ``owner``: a driver, or nobody."""
     text = "\n".join(lines)
-    if owner.split(" ", maxsplit=1)[0] in _GPU_DRIVERS or _OF_GPU.search(text):
+    if owner.split(" ", maxsplit=1)[0] in MODULES or _OF_GPU.search(text):
         return _of_gpu(text, device)
     if (
         _SECTION.search(text)

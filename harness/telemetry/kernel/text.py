@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from harness.model.pci import PciAddress
+from harness.vendors.names import MARKS, REPEATING, any_of
 
 Line = tuple[float | None, str]
 """Seconds since that kernel's boot, and the text."""
@@ -175,12 +176,12 @@ _HEAD = re.compile(
     re.DOTALL,
 )
 _INSIDE = re.compile(
-    r"(?P<driver>amdgpu|nouveau|xe|i915): (?=\S)"
+    rf"(?P<driver>{any_of(REPEATING)}): (?=\S)"
     r"|\[drm(?::[^\[\]]{0,80}(?:\[(?P<module>[\w-]{1,40})\])?)?\]:? *|\*ERROR\* *"
     r"|\{\d{1,20}\} ?(?!\[Hardware)|(?:GT|Tile)\d{1,2}: | +"
 )
 """What DRM and its drivers put between the device and the words."""
-_QUIETLY = re.compile(r"[^\"'=]{0,200}?(?=NVRM: )")
+_QUIETLY = re.compile(rf"[^\"'=]{{0,200}}?(?=(?:{any_of(MARKS)}) )")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,7 +235,7 @@ def _of_source(number: int) -> PciAddress:
 
 
 def address(text: str) -> PciAddress | None:
-    """As the kernel and NVIDIA write it, with or without domain and function; None when it is none."""
+    """As kernel and drivers write it, with or without domain and function; None when it is none."""
     try:
         return PciAddress.parse(text if "." in text else f"{text}.0")
     except ValueError:

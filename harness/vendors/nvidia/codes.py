@@ -7,6 +7,7 @@ import re
 from harness.model.kernel_codes import KernelCode, KernelCodes
 from harness.model.outcome import Action
 from harness.model.telemetry import Family, KernelEvent, Ruling
+from harness.telemetry.kernel.dialect import Coded
 from harness.telemetry.kernel.text import address
 
 _XID = re.compile(r"NVRM: Xid ?\((?P<where>[^()]{0,80})\):? *(?P<code>\d{1,9})\b(?P<rest>.*)")
@@ -23,13 +24,15 @@ _NONFATAL = re.compile(r"\b[Nn]on-?[Ff]atal\b")
 _FATAL = re.compile(r"(?<![Nn]on-)(?<![Nn]on)\b[Ff]atal\b")
 
 
-def is_coded(body: str) -> bool:
-    """Whether the words are those of an Xid or SXid, readable or not."""
-    return _CODED.match(body) is not None
+def coded(text: str, codes: KernelCodes) -> Coded | None:
+    """The event of a line with an Xid or SXid; what cannot be read is of ruling ``unknown``, never lost."""
+    if _CODED.match(text) is None:
+        return None
+    event = _event(text, codes)
+    return Coded(kind="NVSwitch error" if event.family is Family.SXID else "GPU error", event=event)
 
 
-def coded(text: str, codes: KernelCodes) -> KernelEvent:
-    """The event of a line that ``is_coded``; what cannot be read is of ruling ``unknown``, never lost."""
+def _event(text: str, codes: KernelCodes) -> KernelEvent:
     match = _XID.search(text)
     family, table = Family.XID, codes.xids
     if match is None:

@@ -1,0 +1,1 @@
+"""Intel's GPUs: so far what their drivers write into kernel logs."""
