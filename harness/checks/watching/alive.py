@@ -135,7 +135,7 @@ def _gaps(gpu: GpuTelemetry, loads: tuple[LoadWindow, ...], allowed: float) -> l
     if not faults and (gpu.longest_silence or 0.0) > allowed:
         faults.append(f"no sample for {gpu.longest_silence:.1f} s, at most {allowed:g} s are allowed")
     if not faults and gpu.covered_seconds <= 0:
-        faults.append(f"none of {gpu.load_seconds:.1f} s under load is covered by samples by samples")
+        faults.append(f"none of {gpu.load_seconds:.1f} s under load is covered by samples")
     return faults
 
 
