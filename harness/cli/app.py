@@ -145,7 +145,7 @@ def facts(
     save: Annotated[Path | None, typer.Option("--save", help="Store the host's output in this file.")] = None,
     json_output: Json = False,
 ) -> None:
-    """Say what a host is: CPUs, NUMA nodes, PCI devices, IOMMU, versions. One round trip.
+    """Show a host's facts: CPUs, NUMA nodes, PCI devices, IOMMU, versions. One round trip.
 
     \b
     Examples:
@@ -197,7 +197,7 @@ def plan(
     xml: Annotated[bool, typer.Option("--xml", help="Print the libvirt domain XML.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Place a guest on a host, or say every reason why it cannot be placed (exit 1).
+    """Plan the placement of a guest on a host, or give every reason why it cannot be placed (exit 1).
 
     \b
     Example:
@@ -234,7 +234,7 @@ def judge(
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Decide a recorded run again from its evidence; altered or missing evidence never gives GO.
+    """Judge a recorded run again from its evidence; altered or missing evidence never gives GO.
 
     \b
     Examples:
@@ -263,7 +263,7 @@ def note(
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Tell a run what a person did or saw; it becomes evidence, before the run's end or when judged again.
+    """Add a note to a running or ended run: what a person did or saw. Notes are evidence.
 
     \b
     Examples:
@@ -284,10 +284,10 @@ def note(
 @app.command()
 def compare(
     run_dir: Annotated[Path, typer.Argument(help="A run with guests.")],
-    bare: Annotated[Path, typer.Argument(help="A bare run of the same machine.")],
+    bare: Annotated[Path, typer.Argument(help="A bare-metal run of the same machine.")],
     json_output: Json = False,
 ) -> None:
-    """Show what the guests of a recorded run lose against a recorded bare run; exit 1 when it is too much.
+    """Compare the guests of a recorded run with a recorded bare-metal run; exit 1 if they lose too much.
 
     \b
     Example:
@@ -317,7 +317,7 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Render recorded runs.
+    """Write the reports of recorded runs.
 
     \b
     Examples:
@@ -343,7 +343,7 @@ def log(
         bool, typer.Option("--json", help="Print a JSON list on standard output, one object per event.")
     ] = False,
 ) -> None:
-    """Say what a kernel log tells of GPUs, PCIe, IOMMU and memory: one row an event.
+    """Read a kernel log: one row for each event of GPUs, PCIe, IOMMU and memory.
 
     It reads what dmesg, journalctl -k or a serial console wrote, as a run reads its own machines' logs.
     A severity is note, retest, stop, config (a setting, no card) or unknown. Exit status 0 with
@@ -369,7 +369,7 @@ def log(
 def run_tests(
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of tox.")] = None,
 ) -> None:
-    """Pass the project's own tests: tox, in the project's directory.
+    """Run the project's own tests with tox.
 
     \b
     Examples:
@@ -389,7 +389,7 @@ def run_tests(
 def run_pytest(
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of pytest.")] = None,
 ) -> None:
-    """Hand over to the pytest of Shakedown's environment.
+    """Run pytest in Shakedown's environment.
 
     \b
     Examples:

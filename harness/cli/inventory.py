@@ -25,7 +25,7 @@ def inventory_list(
     ] = "",
     json_output: Json = False,
 ) -> None:
-    """List the inventory's files by kind, each with the file that its name stands for.
+    """List the inventory by kind: each name with its file.
 
     \b
     Examples:
@@ -55,7 +55,7 @@ def inventory_check(
         ),
     ] = "",
 ) -> None:
-    """Say all that a run would refuse in inventory files and what they name, with file and line (exit 2).
+    """Report everything in inventory files that a run would refuse, with file and line (exit 2).
 
     \b
     Examples:
@@ -80,7 +80,7 @@ def inventory_skus(
     ] = "",
     json_output: Json = False,
 ) -> None:
-    """Say what a GPU model should do: each number with its source, and which are unknown.
+    """Show what is known of a GPU model: each number with its source, and which are unknown.
 
     \b
     Examples:

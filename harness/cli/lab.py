@@ -31,7 +31,7 @@ def lab_up(
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Start a lab, or find it running, and print how to reach it; built when it is not there yet.
+    """Start a lab (built on first use) or find it running, and print how to reach it.
 
     \b
     Examples:
@@ -53,7 +53,7 @@ def lab_down(
     instance: Instance = 0,
     every: Annotated[bool, typer.Option("--all", help="All labs of this user.")] = False,
 ) -> None:
-    """Stop a lab and remove its process, port and files; fine when there is none.
+    """Stop a lab and remove its process, port and files; no error if there is none.
 
     \b
     Examples:
@@ -71,7 +71,7 @@ def lab_down(
 
 @app.command("status")
 def lab_status(json_output: Json = False) -> None:
-    """List every lab of this user, how it runs and what it cannot show.
+    """List every lab of this user, its state and its limits.
 
     \b
     Example:
@@ -110,7 +110,7 @@ def lab_ssh(
 
 @app.command("reset")
 def lab_reset(name: LabName = "default", instance: Instance = 0, json_output: Json = False) -> None:
-    """Put a lab back to its snapshot; everything done on it since is lost.
+    """Reset a lab to its snapshot; all later changes are lost.
 
     \b
     Example:

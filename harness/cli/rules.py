@@ -21,7 +21,7 @@ def _rules() -> None:
 
 @app.command("lint")
 def rules_lint(json_output: Json = False) -> None:
-    """Say every rule of GPU models, profiles and kernel tables that guards nothing or has no source (exit 2).
+    """List every rule of GPU models, profiles and kernel tables that has no effect or no source (exit 2).
 
     \b
     Examples:

@@ -129,7 +129,7 @@ FAULTS = (
     ),
     Fault(
         id="acs-override",
-        title="IOMMU groups are split on paper",
+        title="IOMMU groups are split by an ACS override",
         must_trip="host.no_acs_override",
         corrupt=_acs_override,
     ),
@@ -182,7 +182,7 @@ FAULTS = (
     ),
     Fault(
         id="no-bars",
-        title="The firmware assigned no memory window",
+        title="The firmware assigned no memory BAR",
         must_trip="gpu.bars",
         corrupt=lambda e: _on(e, bars=()),
     ),
@@ -195,7 +195,7 @@ FAULTS = (
     ),
     Fault(
         id="virtual-functions-left",
-        title="Virtual functions are left from another use",
+        title="Virtual functions are still enabled",
         must_trip="gpu.no_virtual_functions",
         corrupt=lambda e: _on(e, after=False, sriov_totalvfs=16, sriov_numvfs=4),
     ),
@@ -222,7 +222,7 @@ FAULTS = (
     ),
     Fault(
         id="no-counters",
-        title="Nothing above the GPU counts errors",
+        title="No port above the GPU has error counters",
         must_trip="gpu.aer",
         corrupt=_no_counters,
         outcome=None,
@@ -254,7 +254,7 @@ FAULTS = (
     ),
     Fault(
         id="reset-untried",
-        title="Nobody tried the reset",
+        title="The reset was not tried",
         must_trip="gpu.reset_works",
         corrupt=lambda e: replace(e, resets=()),
         outcome=None,

@@ -251,7 +251,7 @@ class Edu:
         if job["residue_scan"]:
             self.page.fill(b"\xa5" * BLOCK)
             if not self.transfer(to_device=False):
-                raise Unable("the device did not finish the DMA that looks for residue")
+                raise Unable("the device did not finish the DMA that searches for an earlier tenant's data")
             seen["residue"] = residue(self.page.read(BLOCK), job["run_key"])
         seen["factorials"] = {str(number): self.factorial(number) for number in job["factorials"]}
         started, checksums = time.monotonic(), []

@@ -236,7 +236,7 @@ def read_events(path: Path) -> EventFile:
             events.append(event)
         offset += len(line) + 1
     if ended and tail:
-        problems.append(f"{path.name} goes on after its end")
+        problems.append(f"{path.name} continues after its end")
     return EventFile(
         events=tuple(events),
         torn=len(tail),

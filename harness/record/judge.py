@@ -152,7 +152,7 @@ def read_recorded(directory: RunDirectory, log: EventFile) -> tuple[RunRecord | 
         return None, (f"{RECORD} could not be read: {error.strerror or error}",)
     problems = []
     if closing is None:
-        problems.append(f"{RECORD} is there, but no event says that it was written")
+        problems.append(f"{RECORD} exists, but no event says that it was written")
     elif closing.data.get("sha256") != sha256_bytes(data):
         problems.append(f"{RECORD} differs from its recorded hash: it was altered")
     try:

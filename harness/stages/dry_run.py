@@ -91,7 +91,7 @@ def _of_machine(
     return (
         f"on {host.name}: write claims for the machine, {len(gpus)} GPUs and their companion functions, and "
         f"a lease, below {CLAIM_ROOTS[0]}",
-        f"write {home}: the loads, their output, the sampler and its spool",
+        f"write {home}: the loads, their output, the sampler and its samples",
         *(f"run on bare metal: {', '.join(demand.workloads)}" for demand in demands),
         "end processes that still run, and remove that directory and the claims",
     )

@@ -177,7 +177,7 @@ def _floor(sku: Sku, name: str, floor: Floor) -> Iterator[Problem]:
     place, due = ("floors", name), FIGURE_OF.get(name)
     figure = sku.figures.get(floor.of)
     if due is None:
-        remedy = f"measurements that can have floors: {', '.join(FIGURE_OF)}"
+        remedy = f"measurements that can have thresholds: {', '.join(FIGURE_OF)}"
         yield _problem(sku, place, "no workload measures this: the threshold would have no effect", remedy)
     elif floor.of != due:
         said = f"a share of {floor.of!r}, but {name} is compared with {due!r}"

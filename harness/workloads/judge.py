@@ -107,7 +107,7 @@ def _bad_ending(code: int, collected: Collected) -> tuple[str, str]:
     if code == UNABLE:
         return "lost", _reason(collected.stdout) or said or "the payload cannot run here"
     if code == ENGINE_BROKEN:
-        return "failed", _reason(collected.stdout) or said or "the demanded engine does not work"
+        return "failed", _reason(collected.stdout) or said or "the required engine does not work"
     if code in _NOT_STARTED:
         return "lost", f"the machine could not start it (exit status {code}): {said}"
     if broke_off(code, collected.stderr.decode("utf-8", "replace")):

@@ -11,15 +11,15 @@ PAGE = ROOT / "docs/checks.md"
 
 _HEAD = """# Checks
 
-One row for each check. Search this page for an id, a word or a profile. Every message that a check can give, with its
-remedy, is in [messages.md](messages.md); terms are in [glossary.md](glossary.md). The page is made by
-`SHAKEDOWN_UPDATE_DOCS=1 pytest tests/docs`.
+One row for each check. Search this page for an id, a word or a profile. Every message that a check can
+give, with its remedy, is in [messages.md](messages.md); terms are in [glossary.md](glossary.md). The page
+is made by `SHAKEDOWN_UPDATE_DOCS=1 pytest tests/docs`.
 
 - **Subject**: what the check is asked about, once each.
 - **Modes**: `vfio` is a run with guests, `bare` a run on bare metal.
 - **Phase**: when the check is asked. Later phases have more evidence.
-- **Blocker in**: profiles that require the check. If it fails, the verdict is NO_GO; if it is missing, skipped or broken
-  off, the verdict is INCONCLUSIVE.
+- **Blocker in**: profiles that require the check. If it fails, the verdict is NO_GO; if it is missing,
+  skipped or ended with an error, the verdict is INCONCLUSIVE.
 - **Advisory in**: profiles that only report it.
 
 """

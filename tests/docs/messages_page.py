@@ -23,12 +23,13 @@ from tests.gates.source import ROOT
 PAGE = ROOT / "docs/messages.md"
 _HEAD = """# Messages
 
-Everything that Shakedown may say, so that it can be searched and read in one go: the messages of each check, the help
-of each command, and all other texts by module. Terms are in [glossary.md](glossary.md), the checks as a table in
-[checks.md](checks.md). The page is made by `SHAKEDOWN_UPDATE_DOCS=1 pytest tests/docs`.
+Everything that Shakedown may say, so that it can be searched and read in one go: the messages of each
+check, the help of each command, and all other texts by module. Terms are in [glossary.md](glossary.md), the
+checks as a table in [checks.md](checks.md). The page is made by `SHAKEDOWN_UPDATE_DOCS=1 pytest
+tests/docs`.
 
-Messages of checks are the answers to deliberate defects, put into evidence of a healthy host. `missing` means that there
-is not enough evidence: the verdict is then INCONCLUSIVE.
+Messages of checks are the answers to deliberate defects, put into the evidence of a healthy host. `missing`
+means that there is not enough evidence: the verdict is then INCONCLUSIVE.
 """
 _WIDTH = 100
 _LONGEST = 600
@@ -100,7 +101,9 @@ def _answers(
         result = remedies.get((cell.check, cell.subject))
         message = result.message if result is not None else cell.reason
         remedy = result.remedy if result is not None else ""
-        yield Played(cell.check, "missing" if cell.outcome is None else cell.outcome.value, message, remedy, when)
+        yield Played(
+            cell.check, "missing" if cell.outcome is None else cell.outcome.value, message, remedy, when
+        )
 
 
 def _poorer(evidence: Evidence) -> Iterator[tuple[str, Evidence]]:

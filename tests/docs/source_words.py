@@ -18,6 +18,8 @@ _CODE = re.compile(
     r"\\|\(\?|\[\^|\$\(|\$\{|&&|\|\||^#!|\{\{|<<|^[\w./-]+=|^\s*(set|cd|rm|for|chroot|mkdir|--)\b"
 )
 """What makes a text a pattern or a script, which nobody reads as a sentence."""
+_WORD = re.compile(r"(?<![\w.-])[A-Za-z][a-z']+(?![\w_(=])")
+LEAST_WORDS = 3
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,10 +60,10 @@ def modules() -> list[Path]:
 
 
 def is_prose(text: str) -> bool:
-    """Whether a text is a sentence or a part of one: at least two words, and neither a pattern nor a script."""
+    """Whether a text is a sentence or a part of one: three words or more, no pattern and no script."""
     if "\n" in text.strip() or _CODE.search(text):
         return False
-    return len(re.findall(r"(?<![\w.-])[A-Za-z][a-z']+(?![\w_(=])", text)) >= 3  # noqa: PLR2004
+    return len(_WORD.findall(text)) >= LEAST_WORDS
 
 
 def _docstrings(tree: ast.AST) -> set[int]:

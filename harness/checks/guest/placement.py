@@ -114,7 +114,7 @@ def _plan(case: Case, subject: Subject) -> CheckResult:
         nodes = ", ".join(str(node) for node in sorted({cell.host_node for cell in plan.cells}))
         if len(plan.gpus) != evidence.request.gpus:
             return failed(
-                f"the plan has {len(plan.gpus)} GPUs, the guest asked for {evidence.request.gpus}",
+                f"the plan has {len(plan.gpus)} GPUs, the guest requests {evidence.request.gpus}",
                 "this is a bug in the planner: report it with this run directory",
                 Action.RETEST,
                 evidence=(EvidenceRef(file="run.json", place=place, quote=gpus),),

@@ -254,7 +254,7 @@ def _one_floor(sku: Sku, floor: Floor, measurement: Measurement, found: _Finding
     figure = sku.figures.get(floor.of)
     if figure is None or figure.value is None or not sane(floor.share):
         found.vacuous.append(
-            f"the floor of {measurement.name} of {sku.name} has no peak, or a share out of range"
+            f"the threshold for {measurement.name} of {sku.name} has no peak, or a share out of range"
         )
     elif figure.unit != measurement.unit:
         found.vacuous.append(

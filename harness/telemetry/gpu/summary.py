@@ -81,7 +81,7 @@ def _kernel(spool: Spool, guest: str, codes: KernelCodes) -> KernelLog:
         lines=len(spool.kernel),
         dropped=spool.kernel_dropped,
         events=read_kernel(((line.at, _as_written(line, spool)) for line in spool.kernel), guest, codes),
-        detail=spool.kernel_error if spool.kernel_error or spool.kernel_from else "nobody began to follow it",
+        detail=spool.kernel_error if spool.kernel_error or spool.kernel_from else "reading it never started",
     )
 
 
