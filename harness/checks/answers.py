@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from harness.checks.base import Case, MissingEvidence, Subject
+from harness.checks.plain import plain
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement, Outcome
 from harness.model.pci import PciAddress
@@ -129,7 +130,7 @@ def seen(case: Case, place: str, value: object, *, after: bool = False) -> Evide
     """A reference into the recorded facts, with the value quoted."""
     file = case.evidence.facts_file or "run.json"
     field = "facts_after" if after else "facts"
-    text = str(value)
+    text = plain(value)
     quote = text if len(text) <= _QUOTE else f"{text[:_QUOTE]}... ({len(text)} characters)"
     return EvidenceRef(file="run.json" if after else file, place=f"{field}.{place}", quote=quote)
 
@@ -141,7 +142,7 @@ def of_device(address: PciAddress, field: str) -> str:
 
 def listing(items: Sequence[object], *, most: int = 6) -> str:
     """Items as text, at most ``most`` of them; each cut to a readable length."""
-    shown = [str(item)[:200] for item in items[:most]]
+    shown = [plain(item)[:200] for item in items[:most]]
     rest = len(items) - len(shown)
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
 

@@ -14,7 +14,7 @@ import typer
 from harness.cli import inventory as cli_inventory
 from harness.cli import lab as cli_lab
 from harness.cli import rules as cli_rules
-from harness.cli.status import Defects, Json, WholeSummaries, end
+from harness.cli.status import Defects, Json, WholeSummaries, end, whole_number
 from harness.shown import say
 
 app = typer.Typer(
@@ -167,7 +167,13 @@ def facts(
 def plan(
     facts_file: Annotated[Path, typer.Option("--facts", help="Facts as printed by `facts --json`.")],
     gpus: Annotated[
-        int, typer.Option("--gpus", help="How many GPUs the guest gets; 0 for an ordinary guest.")
+        int,
+        typer.Option(
+            "--gpus",
+            parser=whole_number,
+            metavar="<int>",
+            help="How many GPUs the guest gets; 0 for an ordinary guest.",
+        ),
     ],
     given: Annotated[
         list[Path] | None,
@@ -186,13 +192,25 @@ def plan(
         str | None, typer.Option("--profile", help="Use the guest sizes of this profile.")
     ] = None,
     vcpus_per_gpu: Annotated[
-        int | None, typer.Option("--vcpus-per-gpu", help="In place of the profile's.")
+        int | None,
+        typer.Option(
+            "--vcpus-per-gpu", parser=whole_number, metavar="<int>", help="Replaces the profile's value."
+        ),
     ] = None,
     memory_mib_per_gpu: Annotated[
-        int | None, typer.Option("--memory-mib-per-gpu", help="In place of the profile's.")
+        int | None,
+        typer.Option(
+            "--memory-mib-per-gpu", parser=whole_number, metavar="<int>", help="Replaces the profile's value."
+        ),
     ] = None,
-    vcpus: Annotated[int | None, typer.Option("--vcpus", help="For a guest without a GPU.")] = None,
-    memory_mib: Annotated[int | None, typer.Option("--memory-mib", help="For a guest without a GPU.")] = None,
+    vcpus: Annotated[
+        int | None,
+        typer.Option("--vcpus", parser=whole_number, metavar="<int>", help="For a guest without a GPU."),
+    ] = None,
+    memory_mib: Annotated[
+        int | None,
+        typer.Option("--memory-mib", parser=whole_number, metavar="<int>", help="For a guest without a GPU."),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the guest.")] = None,
     xml: Annotated[bool, typer.Option("--xml", help="Print the libvirt domain XML.")] = False,
     json_output: Json = False,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.status import Json, WholeSummaries, end
+from harness.cli.status import Json, WholeSummaries, count, end
 
 app = typer.Typer(
     cls=WholeSummaries,
@@ -18,7 +18,12 @@ app = typer.Typer(
 LabName = Annotated[str, typer.Argument(help="A lab of inventory/labs, or the path of its file.")]
 Instance = Annotated[
     int,
-    typer.Option("--instance", min=0, help="Number of the instance, to run several labs of one description."),
+    typer.Option(
+        "--instance",
+        parser=count,
+        metavar="<int>",
+        help="Number of the instance, to run several labs of one description.",
+    ),
 ]
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -21,6 +22,22 @@ if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def whole_number(given: str | int) -> int:
+    """A whole number of the command line. Raises BadParameter in plain words, not in those of a library."""
+    text = str(given)
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise typer.BadParameter(f"{text[:40]!r} is not a whole number")
+    return int(text)
+
+
+def count(given: str | int) -> int:
+    """As ``whole_number``, from 0."""
+    number = whole_number(given)
+    if number < 0:
+        raise typer.BadParameter(f"{number} is below 0")
+    return number
 
 
 class WholeSummaries(TyperGroup):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.checks.answers import failed, guest, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.guest.death import told_of
+from harness.checks.plain import plain
 from harness.model.evidence import DeviceReturn, GuestEvidence, ReleaseEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 
@@ -71,7 +72,7 @@ def _device_problems(back: DeviceReturn) -> list[str]:
 def _memory(case: Case, subject: Subject) -> CheckResult:
     evidence, release = _release(case, subject)
     before, after = release.hugepages_before, release.hugepages_after
-    refs = _ref(evidence, "hugepages_after", f"{before} before, {after} after")
+    refs = _ref(evidence, "hugepages_after", f"before: {plain(before)}; after: {plain(after)}")
     unread = sorted(set(before) - set(after))
     if unread:
         raise MissingEvidence(f"free hugepages of {listing(unread)} were not read after the guest")

@@ -196,7 +196,12 @@ def _versions(case: Case, _subject: Subject) -> CheckResult:
 
 def _noise(case: Case, _subject: Subject) -> CheckResult:
     noise = host_facts(case).noise
-    known = (noise.ksm, noise.numa_balancing, noise.transparent_hugepages, noise.governor)
+    known = {
+        "KSM": noise.ksm,
+        "NUMA balancing": noise.numa_balancing,
+        "transparent hugepages": noise.transparent_hugepages,
+        "CPU governor": noise.governor,
+    }
     evidence = (seen(case, "noise", known),)
     loud: list[tuple[str, str]] = []
     if noise.ksm:

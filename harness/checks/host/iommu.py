@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, seen
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.plain import plain
 from harness.model.outcome import Action, CheckResult
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts, IommuGroup, PciDevice
@@ -70,7 +71,9 @@ def _remapping(case: Case, _subject: Subject) -> CheckResult:
     remapping = facts.iommu.interrupt_remapping
     evidence = (
         seen(case, "iommu.interrupt_remapping", remapping),
-        seen(case, "iommu.unsafe_interrupts", f"{unsafe[0]} before, {unsafe[1]} after the guests"),
+        seen(
+            case, "iommu.unsafe_interrupts", f"{plain(unsafe[0])} before, {plain(unsafe[1])} after the guests"
+        ),
     )
     if True in unsafe:
         return failed(

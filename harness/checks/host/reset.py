@@ -16,6 +16,7 @@ from harness.checks.answers import (
     skipped,
 )
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.plain import plain
 from harness.model.evidence import ResetTrial
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
 
@@ -68,7 +69,7 @@ def _with_tenants(case: Case, trial: ResetTrial) -> ResetTrial:
 
 
 def _judge_trial(trial: ResetTrial) -> CheckResult:
-    said = f"accepted {trial.accepted}, state cleared {trial.state_cleared}; {trial.detail}"
+    said = f"accepted: {plain(trial.accepted)}, state cleared: {plain(trial.state_cleared)}; {trial.detail}"
     evidence = (EvidenceRef(file=trial.transcript or "run.json", place="resets", quote=said[:400]),)
     methods = listing(trial.methods) or "none"
     if trial.exempt:

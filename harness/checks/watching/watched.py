@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from harness.checks.answers import guest, why_no_guest
 from harness.checks.base import Case, MissingEvidence, Subject
+from harness.checks.plain import plain
 from harness.model.outcome import EvidenceRef, SubjectKind
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, SeriesSummary
 from harness.telemetry.gpu.series import SENSOR, Kind
@@ -158,5 +159,5 @@ def at(telemetry: GuestTelemetry, gpu: GpuTelemetry, name: str, said: object = "
     return EvidenceRef(
         file=telemetry.spool or "run.json",
         place=f"guest {telemetry.guest}, GPU {gpu.index} ({gpu.uuid}), {name}",
-        quote=str(said)[:400],
+        quote=plain(said)[:400],
     )
