@@ -15,6 +15,12 @@ class VendorNames:
     """PCI vendor ids, four lower-case hex digits each."""
     modules: tuple[str, ...]
     """Kernel modules that drive its GPUs, the vendor's own first."""
+    waiting: tuple[str, ...] = ()
+    """Those of its modules that wait without end for a GPU's users when the GPU is taken from them."""
+    stop_users: str = ""
+    """How a person ends the programs that hold its GPUs: shell words."""
+    switches: tuple[tuple[str, str], ...] = ()
+    """Switches between its GPUs: PCI vendor id, and what the class begins with."""
     repeats: tuple[str, ...] = ()
     """Modules that say their name again behind the device: ``amdgpu 0000:41:00.0: amdgpu: ring ...``."""
     marks: tuple[str, ...] = ()

@@ -42,10 +42,10 @@ def verdict(evidence: Evidence) -> Verdict:
 
 
 def test_each_module_of_checks_is_listed() -> None:
-    for module in pkgutil.iter_modules(harness.checks.__path__):
-        if module.name in HELPERS:
+    for module in pkgutil.walk_packages(harness.checks.__path__, "harness.checks."):
+        if module.ispkg or module.name.rpartition(".")[2] in HELPERS:
             continue
-        found = importlib.import_module(f"harness.checks.{module.name}").CHECKS
+        found = importlib.import_module(module.name).CHECKS
         assert found, module.name
         assert [c.id for c in found if c not in CHECKS] == []
 

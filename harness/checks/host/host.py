@@ -8,6 +8,7 @@ from harness.checks.engine import expected
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.topology import Domain, HostFacts, Storage
 from harness.placement.gpus import addresses, select_gpus
+from harness.vendors.names import SWITCHES
 
 _GIB = 1 << 30
 _ROOM = 1 * _GIB
@@ -17,8 +18,6 @@ _OLDEST = {"libvirt": (9, 0), "qemu": (7, 2)}
 """Oldest versions that the domain XML was measured with (Debian 12)."""
 _BAD_KERNELS = ((6, 14, 2), (6, 12, 23))
 """Upstream kernels in which PCI reset regressed (zen-kernel#380)."""
-_NVIDIA_BRIDGE = ("10de", "0680")
-"""Vendor and class of NVSwitch (PCI ID database: NVIDIA, "Bridge, Other")."""
 
 
 def _gpu_count(case: Case, _subject: Subject) -> CheckResult:
@@ -228,14 +227,17 @@ def _noise(case: Case, _subject: Subject) -> CheckResult:
 
 def _fabric(case: Case, _subject: Subject) -> CheckResult:
     facts = host_facts(case)
-    vendor, code = _NVIDIA_BRIDGE
-    switches = [d.address for d in facts.pci_devices if d.vendor == vendor and d.class_code.startswith(code)]
+    switches = [
+        d.address
+        for d in facts.pci_devices
+        if any(d.vendor == vendor and d.class_code.startswith(code) for vendor, code in SWITCHES)
+    ]
     if switches:
         raise MissingEvidence(
-            f"the host has {len(switches)} NVSwitches; guests with two or more GPUs need a fabric partition, "
-            "and its state is not read yet"
+            f"the host has {len(switches)} switches between its GPUs; guests with two or more GPUs need a "
+            "fabric partition, and its state is not read yet"
         )
-    evidence = (seen(case, "pci_devices", f"{len(facts.pci_devices)} functions, no NVSwitch"),)
+    evidence = (seen(case, "pci_devices", f"{len(facts.pci_devices)} functions, no switch between GPUs"),)
     return ok("no switch fabric, so no partition is needed", evidence=evidence)
 
 

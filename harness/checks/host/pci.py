@@ -8,6 +8,7 @@ from harness.checks.host.iommu import VFIO_DRIVERS
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.topology import Bar, PciDevice
 from harness.placement.gpus import select_gpus
+from harness.vendors.names import who_waits
 
 _GIB = 1 << 30
 _DEAD_HEADER = 0x7F
@@ -42,13 +43,8 @@ def _driver(case: Case, subject: Subject) -> CheckResult:
 
 
 def _release_driver(device: PciDevice) -> str:
-    stop = ""
-    if device.driver == "nvidia":
-        # Unbinding a busy NVIDIA device hangs: "Attempting to remove device ... with non-zero usage count".
-        stop = (
-            "stop the processes that use it first (systemctl stop nvidia-persistenced; fuser -v "
-            "/dev/nvidia*), then "
-        )
+    waits = who_waits(device.driver)
+    stop = f"stop the processes that use it first ({waits.stop_users}), then " if waits is not None else ""
     return f"{stop}driverctl set-override {device.address} vfio-pci"
 
 

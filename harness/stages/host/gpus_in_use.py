@@ -1,7 +1,7 @@
-"""GPUs that processes of the host have open through NVIDIA's driver: no guest is tried with them.
+"""GPUs that are in use on the host, and whose driver would wait for their users: no guest is tried with them.
 
-Libvirt takes a GPU from its driver by unbinding it. NVIDIA's driver then waits, in the kernel and without
-end, for the last user to let go ("Attempting to remove device ... with non-zero usage count!",
+Libvirt takes a GPU from its driver by unbinding it. Some drivers (NVIDIA's) then wait, in the kernel and
+without end, for the last user to let go ("Attempting to remove device ... with non-zero usage count!",
 kubevirt#8549), and may go on waiting when that user is gone (NVIDIA/open-gpu-kernel-modules#1374): neither
 libvirt nor the host come back from it without a reboot. That a driver holds a GPU at all is what
 ``gpu.driver_state`` judges.
@@ -15,18 +15,19 @@ from harness.errors import ParseError, ProvisionError
 from harness.model.topology import PciDevice
 from harness.ports import Transport
 from harness.stages.host.script import ask
-
-_WAITS = "nvidia"
+from harness.vendors.names import who_waits
 
 
 def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
-    """Raises ProvisionError when a GPU cannot be taken from NVIDIA's driver, or nobody can tell.
+    """Raises ProvisionError when a GPU cannot be taken from its driver, or nobody can tell.
 
     TransportError or ParseError when the host does not say.
     """
-    names = tuple(str(gpu.address) for gpu in gpus if gpu.driver == _WAITS)
+    held = {str(gpu.address): vendor for gpu in gpus if (vendor := who_waits(gpu.driver)) is not None}
+    names = tuple(held)
     if not names:
         return
+    stop = "; ".join(dict.fromkeys(vendor.stop_users for vendor in held.values()))
     users: dict[str, None] = {}
     blind = False
     for row in ask(transport, "gpus_in_use", names, label="held-gpus"):
@@ -42,12 +43,11 @@ def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
         raise ProvisionError(
             f"GPUs are in use on the host, and detaching them can hang it: {'; '.join(list(users)[:5])}",
             host=transport.name,
-            remedy="stop the processes that use them (systemctl stop nvidia-persistenced nvidia-dcgm), then "
-            f"{free}",
+            remedy=f"stop the processes that use them ({stop}), then {free}",
         )
     if blind:
         raise ProvisionError(
-            f"{_WAITS} holds {', '.join(names)}, and this user cannot see whether a process has them "
+            f"the driver holds {', '.join(names)}, and this user cannot see whether a process has them "
             "open: detaching a GPU in use can hang the host",
             host=transport.name,
             remedy=f"log in as root, or {free}",
