@@ -32,7 +32,7 @@ def _floored(evidence: Evidence) -> str:
         for measurement in result.measurements:
             if measurement.name in floors and measurement.subject:
                 return measurement.name
-    raise ConfigError("no workload of the first guest measured anything that a GPU model has a floor for")
+    raise ConfigError("no workload of the first guest measured anything that a GPU model has a threshold for")
 
 
 def _measured(evidence: Evidence, **changes: object) -> Evidence:

@@ -147,7 +147,7 @@ def choose_guests(
         return (GuestDemand(request=request, workloads=loads, group=name),)
     entries = _asked_for(profile, gpus) if gpus else [entry.members for entry in profile.guests]
     if gpus:
-        _require_room(entries, expected_gpus)
+        _require_gpus(entries, expected_gpus)
     return tuple(
         GuestDemand(
             request=GuestRequest(
@@ -184,7 +184,7 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _require_room(entries: list[tuple[GuestSpec, ...]], expected_gpus: int | None) -> None:
+def _require_gpus(entries: list[tuple[GuestSpec, ...]], expected_gpus: int | None) -> None:
     for members in entries:
         total = sum(spec.gpus for spec in members)
         if len(members) > 1 and expected_gpus is not None and total > expected_gpus:

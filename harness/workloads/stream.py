@@ -307,7 +307,7 @@ def _deaf(unheard: int, answers: list[Answer]) -> str:
     if not unheard or not wrong:
         return ""
     return (
-        f"lost {unheard} packets in the machine itself, which explains {wrong[0]!r}: give the machine more "
+        f"lost {unheard} packets inside the machine, which explains {wrong[0]!r}: give the machine more "
         "CPUs or a larger net.core.rmem_max, or the stream fewer kbps"
     )
 

@@ -95,7 +95,7 @@ def test_a_sampler_that_fell_silent_leaves_a_gap_to_the_end() -> None:
     assert not found.closed
     assert found.ended == 110.0
     (gap,) = found.gpus[0].gaps
-    assert (gap.start, gap.end, gap.reason) == (110.0, 115.0, "the sampler fell silent")
+    assert (gap.start, gap.end, gap.reason) == (110.0, 115.0, "the sampler stopped by itself")
 
 
 def test_rounds_in_which_every_read_failed_cover_nothing() -> None:

@@ -26,7 +26,7 @@ def _ref(evidence: GuestEvidence, place: str, quote: str) -> tuple[EvidenceRef, 
 def _devices(case: Case, subject: Subject) -> CheckResult:
     evidence, release = _release(case, subject)
     if evidence.plan is None:
-        raise MissingEvidence("no plan says which devices were handed over")
+        raise MissingEvidence("no plan names the devices that were assigned")
     looked = {back.device for back in release.devices}
     unseen = [device for device in evidence.plan.hostdevs if device not in looked]
     problems = [words for back in release.devices for words in _device_problems(back)]
@@ -143,7 +143,7 @@ CHECKS = (
     Check(
         id="release.devices",
         title="Are the devices back on their drivers, responding, with their reset methods?",
-        why="A device that a guest left broken stays lost until somebody notices.",
+        why="A device that a guest left broken stays lost until it is noticed.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
         attach=WITH_GUESTS,

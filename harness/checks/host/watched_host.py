@@ -185,7 +185,7 @@ CHECKS = (
     Check(
         id="host.device_errors",
         title="Did the devices stay present, at full link width and without errors, while loads ran?",
-        why="A link that fails when hot has recovered by the time anybody looks.",
+        why="A link that fails when hot has recovered before a later check.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         judge=_device_errors,

@@ -104,7 +104,8 @@ def _memory_size(case: Case, subject: Subject) -> CheckResult:
     said = f"{size / (1 << 30):.2f} GiB of the {figure.value / (1 << 30):.0f} GiB of {model.title}"
     if not least <= size <= most:
         return failed(
-            f"{said}: at least {floor.share:g} and at most {MOST_MEMORY:g} of it is due ({floor.reason})",
+            f"{said}: at least {floor.share:g} and at most {MOST_MEMORY:g} of it is expected "
+            f"({floor.reason})",
             "compare nvidia-smi -q on the host's other cards: a card that shows less has disabled memory or "
             "another board, one that shows more is another model than its PCI id says",
             Action.REPLACE_GPU,
@@ -268,8 +269,8 @@ def _one_floor(sku: Sku, floor: Floor, measurement: Measurement, found: _Finding
         if measurement.value < least:
             found.below.append(
                 f"{measurement.subject} {measurement.name} {measurement.value:g} {measurement.unit} is "
-                f"{measurement.value / figure.value:.3g} of the peak of {sku.title}, and {floor.share:g} is "
-                f"due ({least:g})"
+                f"{measurement.value / figure.value:.3g} of the peak of {sku.title}; the threshold is "
+                f"{floor.share:g} ({least:g})"
             )
 
 

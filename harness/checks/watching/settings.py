@@ -59,10 +59,9 @@ def _value(value: float | str | bool | None) -> str:
 def _meaning(change: Change) -> tuple[str, Action]:
     if change.name in IDENTITY:
         return (
-            "the card or its driver is not the one that the run began with: find out whether somebody "
-            "swapped, "
-            "flashed or updated it, and run again; if nobody did, the card's own memory is broken: replace "
-            "it",
+            "the card or its driver is not the one that the run began with: find out whether it was "
+            "swapped, flashed or updated, and run again; if not, the card's own memory is faulty: "
+            "replace it",
             Action.CONTACT_VENDOR,
         )
     if change.name in _WORN:

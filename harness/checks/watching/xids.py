@@ -33,7 +33,7 @@ FAILING: dict[Ruling, tuple[str, Action]] = {
 _STOPPING: dict[Action, str] = {
     Action.RESEAT: "reseat the card and its power cables, and run the stage again; if it happens again, "
     "replace the card",
-    Action.CONTACT_VENDOR: "take the card out of use and ask the vendor, with this line and the record",
+    Action.CONTACT_VENDOR: "stop using the card and ask the vendor, with this line and the record",
     Action.RESET_GPU: "reset the GPU and run the whole stage again; replace the card if it happens again",
 }
 """What to do about a line that stops a card, where the table's own action is gentler than replacing it."""

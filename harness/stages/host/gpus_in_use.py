@@ -37,7 +37,7 @@ def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
             case ("blind",):
                 blind = True
             case _:
-                raise ParseError(f"held_gpus: not a row: {row!r}", host=transport.name)
+                raise ParseError(f"gpus_in_use: not a row: {row!r}", host=transport.name)
     free = " ".join(f"driverctl set-override {name} vfio-pci;" for name in names)
     if users:
         raise ProvisionError(

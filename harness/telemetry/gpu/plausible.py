@@ -86,7 +86,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="fell",
         title="a counter that fell",
-        source="nvml.h: counters start anew with the driver or a reset only",
+        source="nvml.h: counters restart only with the driver or a reset",
         find=fell,
     ),
     Rule(

@@ -121,8 +121,8 @@ def fell(view: View) -> Iterator[tuple[str, Doubt]]:
                     start=float(times[place]),
                     end=float(times[place]),
                     said=f"{sensor.name} fell from {values[place]:g} to {values[place + 1]:g} at "
-                    f"{times[place]:.1f} s: a "
-                    "counter only grows, unless the GPU was reset or its driver loaded anew",
+                    f"{times[place]:.1f} s: a counter only grows, unless the GPU was reset or its "
+                    "driver loaded again",
                 ),
             )
 

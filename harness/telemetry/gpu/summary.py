@@ -240,7 +240,7 @@ class _Why:
         if gap.start < self._spool.started:
             return "the sampler was not yet running"
         if gap.end > self._spool.last:
-            return "the sampler fell silent" if self._spool.ended is None else "the sampler had ended"
+            return "the sampler stopped by itself" if self._spool.ended is None else "the sampler had ended"
         # A gap begins and ends with samples that did see something; its ends are those, rounded.
         after, before = np.searchsorted(self._times, (gap.start + _ROUNDED, gap.end - _ROUNDED))
         return "every read failed" if after < before else ""

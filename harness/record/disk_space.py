@@ -17,7 +17,7 @@ _HOST_BYTES = 20_000
 """A second of the host's side: every 15 s each thread and CPU of a large server, some 250 KB."""
 
 
-def require_room(runs: Path, *, seconds: float, gpus: int) -> None:
+def require_disk_space(runs: Path, *, seconds: float, gpus: int) -> None:
     """Raises RecordError unless the disk of ``runs`` has room for the record of a burn of so many seconds.
 
     A disk that does not say passes: what cannot be written ends the run then, as it always did.
