@@ -54,7 +54,7 @@ from tests.fakes import FakeClock
             "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory",
             "start libvirt",
         ),
-        ("internal error: Unknown PCI header type '127' for device '0000:41:00.0'", "does not answer"),
+        ("internal error: Unknown PCI header type '127' for device '0000:41:00.0'", "no longer responds"),
         (
             "Device 0000:ee:00.0 not found: could not access /sys/bus/pci/devices/0000:ee:00.0/config: "
             "No such file or directory",

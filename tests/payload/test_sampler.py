@@ -670,7 +670,7 @@ def test_a_pipe_is_followed_without_waiting_for_its_writer(machine: Machine) -> 
         stream.write(b"6,0,1,-;through a pipe\n")
         stream.flush()
         kernel.follow()
-    assert [line["text"] for line in written(machine) if line["type"] == "kmsg"] == ["from a pipe"]
+    assert [line["text"] for line in written(machine) if line["type"] == "kmsg"] == ["through a pipe"]
 
 
 def test_an_empty_kernel_log_is_followed_and_said_to_be(machine: Machine) -> None:

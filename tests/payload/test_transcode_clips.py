@@ -333,7 +333,7 @@ def test_an_encoder_that_this_ffmpeg_lacks_is_named(bench: Bench) -> None:
     status, stdout, _ = bench.run(card={"missing": ["av1_nvenc"]}, codecs="h264,av1")
     assert status == 3
     assert json.loads(stdout)["error"] == (
-        "this ffmpeg has no encoder av1_nvenc (ffmpeg 6.0: take that, or name other codecs)"
+        "this ffmpeg has no encoder av1_nvenc (ffmpeg 6.0 added it: use that, or choose other codecs)"
     )
 
 

@@ -329,7 +329,7 @@ def test_each_attempt_of_a_resumed_run_is_told_with_its_end(tmp_path):
     assert second.endswith("completed")
     for name in ("md", "html"):
         shown = renderer(name).render(record)
-        assert "ended without a word during soak" in (shown if isinstance(shown, str) else shown.decode())
+        assert "ended unexpectedly during soak" in (shown if isinstance(shown, str) else shown.decode())
     assert len(record.evidence.attempts) == 2
     assert again(RunDirectory.open(recorder.path)).agrees
 

@@ -254,7 +254,7 @@ def test_files_that_nobody_was_writing_are_let_be(tmp_path) -> None:
 
 def test_the_watch_of_a_guest_that_nobody_requested_is_refused(tmp_path) -> None:
     path = killed(tmp_path, {"stranger": ("telemetry/stranger.jsonl", b"")})
-    with pytest.raises(RecordError, match="'stranger', which was never requested"):
+    with pytest.raises(RecordError, match="'stranger', which was not requested"):
         taken_up(path)
 
 

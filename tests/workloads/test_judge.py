@@ -44,7 +44,7 @@ def test_a_right_answer_is_done_with_measurements_and_time(job: Job, frame: Fram
         ({"exit": 139}, "failed", "signal 11: boom"),
         ({"exit": 1}, "failed", "status 1: boom"),
         ({"exit": 3}, "lost", "boom"),
-        ({"exit": 137}, "lost", "broke off (exit status 137): boom"),
+        ({"exit": 137}, "lost", "ended with an error (exit status 137): boom"),
         ({"exit": 126}, "lost", "could not start it (exit status 126): boom"),
         ({"exit": 127}, "lost", "could not start it (exit status 127): boom"),
         ({"state": "running", "exit": None, "ended": None}, "timeout", "still running after 2 s"),

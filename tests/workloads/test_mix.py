@@ -123,7 +123,7 @@ def test_near_and_far_are_not_told_apart_beside_other_loads() -> None:
 
 def test_a_load_that_died_is_wrong_and_one_that_could_not_work_is_no_answer_at_all(only_hashing: Job) -> None:
     assert wrong(only_hashing, a_report([a_run("hashing", b"", status=139, said="Segmentation fault")])) == [
-        "hashing run 1: ends well",
+        "hashing run 1: ends without error",
         "hashing: runs with right answers",
     ]
     with pytest.raises(ParseError, match=r"could not run: .*john is not in"):
