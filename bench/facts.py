@@ -46,12 +46,12 @@ def synthetic_transcript(*, gpus: int = 8, cpus: int = 64, others: int = 120) ->
         "pci": pci,
         "log": [("C dmesg", "0\n[    0.000000] Linux\n" + "[    1.0] DMAR: something\n" * 800)],
     }
-    parts = [f"shakedown-facts 1 {NONCE}"]
+    parts = [f"shakedown 1 facts {NONCE}\n"]
     for section in ask.SECTIONS:
         frames = sections.get(section, [])
         parts += [f"\n{NONCE} {header}\n{content}" for header, content in frames]
-        parts.append(f"\n{NONCE} E {section} {len(frames)}\n")
-    return "".join(parts).encode()
+        parts.append(f"\n{NONCE} part {section} {len(frames)}\n")
+    return "".join((*parts, f"\n{NONCE} exit 0 0\n")).encode()
 
 
 def _lines(files: dict[str, str]) -> str:

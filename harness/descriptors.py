@@ -14,11 +14,12 @@ import errno
 import fcntl
 import os
 import signal
-import time
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+
+from harness.polling import wait_for
 
 _POLL_SECONDS = 0.02
 _STANDARD = 3
@@ -127,21 +128,20 @@ def let_go(path: Path, seconds: float) -> bool:
 
     A lock of flock(2) lasts until the last copy of its descriptor is closed: those of children count.
     """
-    deadline = time.monotonic() + seconds
     try:
         number = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return True
     with Descriptor(number) as mark:
-        while True:
+
+        def locked() -> bool | None:
             try:
                 fcntl.flock(mark.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    return False
-                time.sleep(_POLL_SECONDS)
-            else:
-                return True
+                return None
+            return True
+
+        return wait_for(locked, seconds=seconds, every=_POLL_SECONDS) is True
 
 
 def mark_of(number: int) -> tuple[int, int, int] | None:

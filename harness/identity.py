@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.polling import wait_for
 from harness.regular import open_regular
 
 _ENDED = ("Z", "X")
@@ -117,12 +117,11 @@ def _kill(pid: int, number: int) -> bool:
 
 def wait_ended(processes: Sequence[ProcessId], seconds: float) -> bool:
     """Wait until all of them are gone; False when some still run after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while any(is_running(process) for process in processes):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(_POLL_SECONDS)
-    return True
+
+    def all_ended() -> bool | None:
+        return None if any(is_running(process) for process in processes) else True
+
+    return wait_for(all_ended, seconds=seconds, every=_POLL_SECONDS) is True
 
 
 def is_dead(pid: int) -> bool:

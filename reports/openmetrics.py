@@ -1,13 +1,14 @@
 """``metrics.prom``: the run as OpenMetrics 1.0 text, for a node exporter's textfile directory.
 
-https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md; values are gauges,
-label values are escaped as section "ABNF" says, the last line is ``# EOF``.
+https://github.com/prometheus/OpenMetrics/blob/v1.0.0/specification/OpenMetrics.md, as the client library of
+Prometheus writes it; values are gauges.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import math
+from collections.abc import Iterator
 
 from harness.model.outcome import Verdict
 from harness.model.record import RunRecord
@@ -25,15 +26,25 @@ def render(record: RunRecord) -> str:
         "profile": record.profile.name,
         "subject_kind": record.evidence.subject.value,
     }
-    lines: list[str] = []
-    for name, unit, words, samples in (*_families(record), *dcgm.families(record)):
-        if not samples:
-            continue
-        lines += [f"# TYPE {name} gauge"]
-        lines += [f"# UNIT {name} {unit}"] if unit else []
-        lines += [f"# HELP {name} {_escaped(words)}"]
-        lines += [f"{name}{{{_labels(base | labels)}}} {_number(value)}" for labels, value in samples]
-    return "\n".join((*lines, "# EOF", ""))
+    # The library takes a while to import, and only this format needs it.
+    from prometheus_client.core import CollectorRegistry, Metric  # noqa: PLC0415
+    from prometheus_client.openmetrics.exposition import generate_latest  # noqa: PLC0415
+
+    class Run:
+        """What the library collects from."""
+
+        def collect(self) -> Iterator[Metric]:
+            for name, unit, words, samples in (*_families(record), *dcgm.families(record)):
+                metric = Metric(name, words, "gauge", unit)
+                for labels, value in samples:
+                    shown = {key: clean(text, 200) for key, text in (base | labels).items()}
+                    metric.add_sample(name, shown, value)
+                if samples:
+                    yield metric
+
+    registry = CollectorRegistry()
+    registry.register(Run())
+    return bytes(generate_latest(registry)).decode("utf-8")  # type: ignore[no-untyped-call]
 
 
 def _families(record: RunRecord) -> list[tuple[str, str, str, list[Sample]]]:
@@ -124,15 +135,3 @@ def _when(moment: str | None) -> list[Sample]:
         return [({}, dt.datetime.fromisoformat(moment or "").timestamp())]
     except (ValueError, OverflowError):
         return []
-
-
-def _labels(labels: dict[str, str]) -> str:
-    return ",".join(f'{name}="{_escaped(clean(value, 200))}"' for name, value in labels.items())
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)

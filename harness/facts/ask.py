@@ -6,7 +6,7 @@ Sources: kernel documentation ``ABI/testing/sysfs-bus-pci``, ``sysfs-devices-sys
 
 from __future__ import annotations
 
-from importlib import resources
+from harness.scripts.script import Script
 
 PCI = "/sys/bus/pci/devices"
 CPU = "/sys/devices/system/cpu"
@@ -123,10 +123,13 @@ LAST_NAMES = frozenset(
 )
 """How every path that the script gives to ``grep -H`` ends; module parameters end in any name."""
 
-SECTIONS = ("system", "cpus", "nodes", "pci", "iommu", "processes", "versions", "log", "all")
-"""The sections of a complete transcript."""
+SECTIONS = ("system", "cpus", "nodes", "pci", "iommu", "processes", "versions", "log")
+"""The parts of a complete answer."""
 
-
-def script() -> bytes:
-    """The shell script that one round trip runs on the host, as ``sh -s NONCE WORK_DIR``."""
-    return resources.files("harness.facts").joinpath("collect.sh").read_bytes()
+SCRIPT = Script(
+    name="facts",
+    package="harness.facts",
+    file="collect.sh",
+    needs="a POSIX sh with grep, head, od, awk, df, date and tr",
+)
+"""All that one round trip asks: WORK_DIR."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
-
-from harness.errors import ParseError, TransportError
-from harness.facts import ask
-from harness.facts.assemble import parse_transcript
-from harness.facts.frames import nonce_of
+from harness.errors import ParseError
+from harness.facts.ask import SCRIPT
+from harness.facts.assemble import assemble
+from harness.facts.frames import frames_of
 from harness.model.topology import HostFacts
 from harness.ports import Transport
+from harness.scripts.script import ask
 
 DEADLINE_SECONDS = 120.0
 """Six times the script's own limit on any one command."""
@@ -23,22 +22,9 @@ def collect(transport: Transport, *, work_dir: str) -> tuple[HostFacts, bytes]:
     recorder has saved it before it is parsed here. Raises TransportError when the host could not run the
     script, ParseError when its answer is incomplete or not an answer to this question.
     """
-    nonce = secrets.token_hex(16)
-    result = transport.run(
-        ("sh", "-s", nonce, work_dir), stdin=ask.script(), deadline=DEADLINE_SECONDS, label="facts"
-    )
-    where = {"host": transport.name, "transcript": result.transcript, "stage": "facts"}
-    if result.status != 0:
-        errors = result.complaint[-500:]
-        raise TransportError(
-            f"the facts script ended with status {result.status}: {errors or 'no message'}",
-            remedy="the host needs a POSIX sh with grep, head, od, awk, df, date and tr",
-            **where,
-        )
-    answered = nonce_of(result.stdout)
-    if answered not in (nonce, None):
-        raise ParseError("the output belongs to another request: its nonce does not match", **where)
+    answer, result = ask(transport, SCRIPT, work_dir, deadline=DEADLINE_SECONDS)
     try:
-        return parse_transcript(result.stdout), result.stdout
+        return assemble(frames_of(answer)), answer.raw
     except ParseError as error:
+        where = {"host": transport.name, "transcript": result.transcript}
         raise ParseError(error.message, remedy=error.remedy, **where) from error

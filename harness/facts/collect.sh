@@ -1,20 +1,15 @@
-#!/bin/sh
-# All that Shakedown asks of a candidate host, in one round trip:
-#
-#     sh -s NONCE WORK_DIR < collect.sh > transcript
-#
+# All that Shakedown asks of a candidate host, in one round trip: WORK_DIR
 # It only reads. It needs a POSIX shell, grep, head, od, df, date, tr, awk and dmesg; find, timeout, virsh
 # and QEMU are used when they are there. Processes are dear on slow hosts, so one `grep -H` reads hundreds
 # of kernel attributes, and directory links are followed with `cd -P`, which costs no process. The shell's
 # own `read` takes one byte at a time, and some attributes (cpulist, sysctls) then end early: never use it
 # here. Kernel attributes are at most a page long; what may be longer goes through `head -c`.
 #
-# A frame is a line `NONCE KIND NAME` and its content up to the next such line. The controller chooses the
-# nonce for each run, so no file on the host can hold it and pass for a frame. Kinds:
+# Its frames (harness/scripts/prelude.sh) are called KIND NAME. Kinds:
 #   G lines `PATH:LINE` of many files (a line break inside a file only yields another line of that file)
 #   F file    L directory link and where it leads    D directory and the names in it    P it exists
 #   C command's status and output    X bytes in hexadecimal, from `head FILE...`
-#   E end of a section and the number of frames in it
+# A part ends each section.
 # The parsers lie beside this file; the lists of attributes are also in `ask.py`, and a test compares them.
 
 system_files="/proc/sys/kernel/hostname /proc/sys/kernel/osrelease /proc/sys/kernel/arch /proc/sys/kernel/random/boot_id \
@@ -53,9 +48,10 @@ kernel_words='iommu|dmar|amd-vi|smmu|remap|vfio|aer[: ]|bus error|dpc[: ]|edr:|e
 nl='
 '
 
-# put HEADER CONTENT: queue one frame.
+# put TITLE CONTENT: queue one frame, since there are hundreds, and each `printf` is a write.
 put() {
-    count=$((count + 1))
+    frames=$((frames + 1))
+    # shellcheck disable=SC2154  # the prelude sets the nonce
     out="$out$nl$nonce $1$nl$2"
 }
 
@@ -65,9 +61,8 @@ flush() {
 }
 
 end_section() {
-    out="$out$nl$nonce E $1 $count$nl"
     flush
-    count=0
+    part "$1"
 }
 
 # batch LABEL FILE...: the lines of all readable files, each behind its path.
@@ -283,12 +278,10 @@ kernel_log() {
 }
 
 main() {
-    nonce=$1 work_dir=$2 count=0 out='' limit='' text=''
-    LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin:/usr/libexec
-    export LC_ALL PATH
+    work_dir=$1 out='' limit='' text=''
+    PATH=$PATH:/usr/libexec
     if command -v timeout >/dev/null; then limit="timeout 20"; fi
     if grep -q -a '' /proc/uptime; then text=-a; fi
-    printf 'shakedown-facts 1 %s' "$nonce"
     # The two slow parts run beside the rest; their output waits in pipes until its turn.
     { kernel_log </dev/null; } | {
         exec 3<&0
@@ -298,7 +291,7 @@ main() {
         }
         cat <&3
     }
-    end_section all
 }
 
-main "$@" </dev/null 2>/dev/null
+main "$@" 2>/dev/null
+return 0

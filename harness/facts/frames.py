@@ -10,11 +10,10 @@ from harness.errors import ParseError
 from harness.facts import ask
 from harness.facts.notation import bare
 from harness.reading import reader
+from harness.scripts.protocol import Answer, read_answer
 
 _T = TypeVar("_T")
-_FIRST_LINE = re.compile(rb"^shakedown-facts 1 ([0-9a-f]{16,64})$", re.MULTILINE)
 _LAST_NAMES = frozenset(name.encode() for name in ask.LAST_NAMES)
-_HEADER = re.compile(rb"([A-Z]) ([^\n]*)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,65 +65,31 @@ class Frames:
         return [(match, self.text(path) or "") for path, match in sorted(found, key=lambda item: item[0])]
 
 
-def nonce_of(raw: bytes) -> str | None:
-    """The nonce in the transcript's first line of its own; None when there is no such line."""
-    match = _FIRST_LINE.search(raw)
-    return None if match is None else match[1].decode("ascii")
+@reader("the output of the facts script")
+def read_frames(raw: bytes) -> Frames:
+    """A stored transcript. Raises ParseError as ``frames_of`` and ``read_answer``."""
+    return frames_of(read_answer(raw, ask.SCRIPT.name))
 
 
 @reader("the output of the facts script")
-def read_frames(raw: bytes) -> Frames:
-    """The transcript, checked for completeness: every section there once, with all its frames.
+def frames_of(answer: Answer) -> Frames:
+    """The answer of ``collect.sh``, whose every section is there once.
 
     Raises ParseError naming the sections that are missing, or what is wrong.
     """
-    first = _FIRST_LINE.search(raw)
-    if first is None:
+    if missing := [section for section in ask.SECTIONS if section not in answer.parts]:
         raise ParseError(
-            "this is not the output of the facts script: its first line 'shakedown-facts 1 NONCE' is missing",
-            remedy="read the command log: the shell cannot run 'sh -s', or it prints a login message",
+            f"the output is incomplete: {', '.join(missing)} missing", remedy="collect the facts again"
         )
-    pieces = raw[first.end() :].split(b"\n" + first[1] + b" ")
-    if pieces[0].strip():
-        raise ParseError("unexpected text follows the first line")
-    _complete(pieces)
+    if sorted(answer.parts) != sorted(ask.SECTIONS):
+        raise ParseError("the transcript holds sections twice, or unknown ones")
     frames = Frames()
     blobs: dict[str, bytes] = {}
-    count = 0
-    for piece in pieces[1:]:
-        header, _, content = piece.partition(b"\n")
-        match = _HEADER.fullmatch(header)
-        if match is None:
-            raise ParseError(f"not a frame header: {header[:80]!r}")
-        kind, name = match[1].decode("ascii"), match[2].decode("utf-8", "backslashreplace")
-        if kind == "E":
-            _check_count(name, count)
-            count = 0
-            continue
-        count += 1
-        _store(frames, blobs, kind, name, content)
+    for frame in answer.frames:
+        kind, _, name = frame.title.partition(" ")
+        _store(frames, blobs, kind, name, frame.content)
     _spread_blobs(frames, blobs)
     return frames
-
-
-def _complete(pieces: list[bytes]) -> None:
-    """Every section ends once, and the last of them last. Asked first: a cut explains all else."""
-    ends = [piece.partition(b"\n")[0] for piece in pieces if piece.startswith(b"E ") and b"\n" in piece]
-    seen = [end.split(b" ")[1].decode("ascii", "replace") for end in ends]
-    missing = [section for section in ask.SECTIONS if section not in seen]
-    if missing:
-        raise ParseError(
-            f"the output is incomplete: {', '.join(missing)} missing",
-            remedy="the connection or the script was cut off: collect the facts again",
-        )
-    if sorted(seen) != sorted(ask.SECTIONS) or not pieces[-1].startswith(b"E all "):
-        raise ParseError("the output has duplicate or unknown sections, or continues after its end")
-
-
-def _check_count(name: str, count: int) -> None:
-    section, _, number = name.partition(" ")
-    if number != str(count):
-        raise ParseError(f"section {section} announces {number[:20]} frames, but has {count}")
 
 
 def _store(frames: Frames, blobs: dict[str, bytes], kind: str, name: str, content: bytes) -> None:
@@ -152,7 +117,7 @@ def _store(frames: Frames, blobs: dict[str, bytes], kind: str, name: str, conten
         case "X":
             _once(blobs, name, _from_hex(name, content))
         case _:
-            raise ParseError(f"unknown kind of frame: {kind}")
+            raise ParseError(f"unknown kind of frame: {kind[:20]!r}")
 
 
 def _once(table: dict[str, _T], name: str, value: _T) -> None:

@@ -1,16 +1,20 @@
-"""The QEMU Machine Protocol over a unix socket: one request, one answer."""
+"""The QEMU Machine Protocol over a unix socket: one request, one answer.
+
+Written here: the synchronous shim of ``qemu.qmp`` 0.0.6 sets an event loop, with descriptors of its own, in a
+process that may be shared with tests of other people.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import socket
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from harness.errors import LabError
+from harness.polling import wait_for
 from harness.serial import strict_json
 
 _LONGEST_ANSWER = 16 * 1024 * 1024
@@ -78,16 +82,15 @@ class Qmp:
 
     def wait_migration(self, *, deadline: float) -> None:
         """Wait until saving or loading the state is done; LabError when it fails or takes too long."""
-        end = time.monotonic() + deadline
-        while True:
+
+        def over() -> bool | None:
             answer = self.execute("query-migrate")
-            if answer.get("status") == "completed":
-                return
             if answer.get("status") in {"failed", "cancelled"}:
                 raise LabError(f"QEMU could not move the machine's state: {answer.get('error-desc', answer)}")
-            if time.monotonic() > end:
-                raise LabError(f"moving the machine's state took more than {deadline:.0f} s")
-            time.sleep(0.02)
+            return True if answer.get("status") == "completed" else None
+
+        if wait_for(over, seconds=deadline, every=0.02) is None:
+            raise LabError(f"moving the machine's state took more than {deadline:.0f} s")
 
     def _read(self) -> dict[str, Any]:
         line = self._stream.readline(_LONGEST_ANSWER)

@@ -14,13 +14,13 @@ from __future__ import annotations
 import contextlib
 import json
 import shlex
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.errors import LabError
 from harness.lab.qmp import Qmp
+from harness.polling import wait_for
 from harness.serial import strict_json
 
 MEMORY = "memory.state"
@@ -161,8 +161,5 @@ def _write(qmp: Qmp, base: int, register: int, value: int) -> None:
 
 def wait_for_devices(expected: int, count: Callable[[], int], *, deadline: float) -> None:
     """Wait until ``count()`` reports ``expected`` plugged devices. Raises LabError."""
-    end = time.monotonic() + deadline
-    while (found := count()) < expected:
-        if time.monotonic() > end:
-            raise LabError(f"the lab host found {found} of {expected} NVMe controllers that were plugged in")
-        time.sleep(0.2)
+    if wait_for(lambda: count() >= expected or None, seconds=deadline, every=0.2) is None:
+        raise LabError(f"the lab host found {count()} of {expected} NVMe controllers that were plugged in")

@@ -9,19 +9,19 @@ from hypothesis import strategies as st
 from harness.errors import ParseError
 from harness.facts import parse_transcript
 from harness.facts.ask import SECTIONS
-from harness.facts.frames import nonce_of, read_frames
+from harness.facts.frames import read_frames
 
 NONCE = "00112233445566778899aabbccddeeff"
 
 
 def transcript(frames: dict[str, list[tuple[str, bytes]]] | None = None) -> bytes:
     """A complete transcript with these frames in their sections."""
-    parts = [b"shakedown-facts 1 " + NONCE.encode()]
+    parts = [b"shakedown 1 facts " + NONCE.encode() + b"\n"]
     for section in SECTIONS:
         inside = (frames or {}).get(section, [])
         parts += [f"\n{NONCE} {header}\n".encode() + content for header, content in inside]
-        parts.append(f"\n{NONCE} E {section} {len(inside)}\n".encode())
-    return b"".join(parts)
+        parts.append(f"\n{NONCE} part {section} {len(inside)}\n".encode())
+    return b"".join((*parts, f"\n{NONCE} exit 0 0\n".encode()))
 
 
 def test_an_empty_but_complete_transcript_is_all_unknown() -> None:
@@ -35,38 +35,43 @@ def test_an_empty_but_complete_transcript_is_all_unknown() -> None:
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_missing_section_is_named(section: str) -> None:
-    cut = transcript().replace(f"\n{NONCE} E {section} 0\n".encode(), b"")
+    cut = transcript().replace(f"\n{NONCE} part {section} 0\n".encode(), b"")
     with pytest.raises(ParseError, match=section):
         read_frames(cut)
 
 
-def test_a_transcript_that_broke_off_names_what_is_missing() -> None:
-    whole = transcript()
-    with pytest.raises(ParseError, match="pci, iommu, processes, versions, log, all missing"):
-        read_frames(whole[: whole.index(b"E pci")])
+def test_a_transcript_that_broke_off_names_where() -> None:
+    whole = transcript({"pci": [("P /x", b"")]})
+    with pytest.raises(ParseError, match="the answer breaks off in 'P /x'"):
+        read_frames(whole[: whole.index(b"part pci")])
+
+
+def test_sections_that_are_there_twice_are_refused() -> None:
+    section = f"\n{NONCE} part pci 0\n".encode()
+    with pytest.raises(ParseError, match="twice, or unknown ones"):
+        read_frames(transcript().replace(section, section * 2))
 
 
 def test_a_lost_frame_is_noticed() -> None:
     whole = transcript({"cpus": [("P /sys/devices/system/cpu/cpu0", b"")]})
-    with pytest.raises(ParseError, match="section cpus says it has 1 frames, but 0"):
+    with pytest.raises(ParseError, match="part cpus has 1 frames by its own count, 0 are there"):
         read_frames(whole.replace(f"{NONCE} P".encode(), b"0 P"))
 
 
-@pytest.mark.parametrize("raw", [b"", b"\xff\xfe", b"Last login: today\n$ ", b"shakedown-facts 2 00\n"])
+@pytest.mark.parametrize("raw", [b"", b"\xff\xfe", b"Last login: today\n$ "])
 def test_foreign_text_is_refused(raw: bytes) -> None:
-    with pytest.raises(ParseError, match="not the output of"):
+    with pytest.raises(ParseError, match="no answer"):
         parse_transcript(raw)
 
 
 def test_a_login_message_before_the_transcript_does_no_harm() -> None:
-    assert nonce_of(b"Welcome!\n" + transcript()) == NONCE
     read_frames(b"Welcome!\n" + transcript())
 
 
 def test_content_cannot_forge_a_frame() -> None:
     """A file holding frame headers with any nonce but ours stays one file."""
     other = "f" * 32
-    hostile = f"Debian\n{other} F /proc/cmdline\nevil\n{other} E all 0\n".encode()
+    hostile = f"Debian\n{other} F /proc/cmdline\nevil\n{other} exit 0 0\n".encode()
     frames = read_frames(transcript({"system": [("F /etc/os-release", hostile)]}))
     assert "/proc/cmdline" not in frames.files
     assert frames.files["/etc/os-release"] == hostile
@@ -135,7 +140,7 @@ def test_bytes_that_are_not_utf8_become_escapes() -> None:
 
 @given(
     st.dictionaries(
-        st.sampled_from(SECTIONS[:-1]),
+        st.sampled_from(SECTIONS),
         st.lists(
             st.tuples(
                 st.builds("{} {}".format, st.sampled_from("GFLDPCXZ"), st.text("/abc:. \\", max_size=12)),

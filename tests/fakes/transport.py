@@ -78,7 +78,7 @@ _COMMANDS: dict[str, Callable[[FakeHost, tuple[str, ...], bytes], tuple[int, byt
 class FakeHeld:
     """A held command: the lines it prints, and how often we showed that we live."""
 
-    def __init__(self, lines: tuple[str, ...] = ("holding",)) -> None:
+    def __init__(self, lines: tuple[str, ...] = ()) -> None:
         self._lines = list(lines)
         self.alive = True
         self.beats = 0
@@ -171,7 +171,8 @@ class FakeTransport:
     def hold(self, argv: tuple[str, ...]) -> FakeHeld:
         self._require_up()
         self.host.calls.append((argv, "hold"))
-        self.held.append(FakeHeld())
+        first, nonce = argv[3], argv[4]  # sh -c TEXT NAME NONCE ...
+        self.held.append(FakeHeld((f"shakedown 1 {first} {nonce}", f"{nonce} holding")))
         return self.held[-1]
 
     def stream(self, argv: tuple[str, ...], path: Path) -> FakeStreamed:

@@ -28,14 +28,13 @@ from harness.placement.domain.read import read_domain
 from harness.placement.observe.compare import compare
 from harness.placement.observe.observed import observe, parse_guest, parse_host, parse_qmp
 from harness.placement.planner import plan
-from harness.ports import CommandResult
 from harness.record.directory import RunDirectory
 from harness.record.judge import rejudge
 from harness.record.notes import _parsed as parsed_note
 from harness.record.transcripts import Transcript, from_bytes, to_bytes
+from harness.scripts.protocol import GrowingAnswer, read_answer
 from harness.serial import from_json, recorded_json, strict_json, to_json
-from harness.stages.host.resets import _trial as reset_trial
-from harness.stages.host.script import rows
+from harness.stages.host.resets import read_trials
 from harness.stages.host.state import read_host_state
 from harness.telemetry.gpu.gaps import windows
 from harness.telemetry.gpu.spool import read_spool
@@ -47,6 +46,7 @@ from harness.telemetry.kernel.text import kmsg_record, printed_line
 from harness.workloads import WORKLOADS, GuestDevice, Job, runs
 from harness.workloads.hashcat import read_benchmark, read_find, read_status
 from reports import RENDERERS
+from tests.fakes.scripts import framed, host_state
 from tests.faults import clean
 from tests.telemetry import spools
 from tests.telemetry.test_host import begin, bye, look, sample
@@ -189,23 +189,24 @@ def _hashcat(raw: bytes) -> object:
     return None
 
 
-def _rows(raw: bytes) -> object:
-    result = CommandResult(argv=("sh",), status=0, stdout=raw, stderr=b"", seconds=0.0)
-    found = rows(result, what="release")
-    for row in found:
-        try:
-            _kept(reset_trial(row))
-        except ParseError:
-            continue
-    return read_host_state(found, (ADDRESS,))
+def _grown(raw: bytes) -> object:
+    answer = GrowingAnswer("host-state")
+    return [answer.take(line) for line in raw.decode("utf-8", "backslashreplace").split("\n")]
 
 
-ROWS = (
-    f"device\t{ADDRESS}\t1\tvfio-pci\tflr bus\t de 10 35 23 00 00 10 00 a1 00 02 03 00 00 00 00\n"
-    "hugepages\t0\t2048\t512\nprocess\t7\tqemu -name guest=g1,debug-threads=on\nqemu\tshk-g1\nnetwork\tn\n"
-    "file\t/var/lib/shakedown/runs/r/x\nclaim\t0000:41:00.0\nend\n"
-    ).encode()  # fmt: skip
-RESETS = f"reset\t{ADDRESS}\t1\t1\tflr bus\tflr bus\t1\tno words\nend\n".encode()
+STATE = framed(
+    "host-state",
+    host_state(
+        devices=f"{ADDRESS}\t1\tvfio-pci\tflr bus\t de 10 35 23 00 00 10 00 a1 00 02 03 00 00 00 00\n",
+        hugepages="0\t2048\t512\n",
+        processes="7\tqemu -name guest=g1,debug-threads=on\n",
+        qemu="shk-g1\n",
+        network="n\n",
+        files="/var/lib/shakedown/runs/r/x\n",
+        claims="0000:41:00.0\n",
+    ),
+)
+RESETS = framed("resets", {"resets": f"{ADDRESS}\t1\t1\tflr bus\tflr bus\t1\tno words\n"})
 
 
 @cache
@@ -342,14 +343,14 @@ def readers() -> tuple[Reader, ...]:
             name="facts",
             read=_facts,
             seeds=_files("facts/cases/*.txt"),
-            covers=("facts.assemble.parse_transcript", "facts.frames.read_frames"),
+            covers=("facts.assemble.parse_transcript", "facts.frames.read_frames", "facts.frames.frames_of"),
         ),
         Reader(name="plan", read=_planned, seeds=(facts,), covers=("serial.from_json",)),
         Reader(
             name="placement-host",
             read=parse_host,
             seeds=_files("placement/observe/cases/*/host.txt", "placement/observe/captured/*.txt"),
-            covers=("placement.observe.host.parse_host", "placement.observe.frame.read_parts"),
+            covers=("placement.observe.host.parse_host",),
         ),
         Reader(
             name="placement-guest",
@@ -401,10 +402,22 @@ def readers() -> tuple[Reader, ...]:
             covers=("workloads.runs.parse_collected",),
         ),
         Reader(
-            name="host-rows",
-            read=_rows,
-            seeds=(ROWS, RESETS),
-            covers=("stages.host.script.rows", "stages.host.state.read_host_state"),
+            name="script-answer",
+            read=lambda raw: (_grown(raw), read_answer(raw, "host-state")),
+            seeds=(STATE, framed("host-state", {"failed": "no flock\n"}, status=1)),
+            covers=("scripts.protocol.read_answer",),
+        ),
+        Reader(
+            name="host-state",
+            read=lambda raw: read_host_state(read_answer(raw, "host-state"), (ADDRESS,)),
+            seeds=(STATE,),
+            covers=("stages.host.state.read_host_state",),
+        ),
+        Reader(
+            name="resets",
+            read=lambda raw: _kept(read_trials(read_answer(raw, "resets"))),
+            seeds=(RESETS,),
+            covers=("stages.host.resets.read_trials",),
         ),
         Reader(
             name="transcript",
@@ -446,13 +459,13 @@ WITHIN = {
     "reading.reader": "the boundary itself",
     "record.notes.leave_note": "writes",
     "serial.from_data": "after from_json",
-    "stages.host.gpus_in_use.refuse_held": "asks a host, then host_script.rows",
-    "stages.host.script.ask": "asks a host, then rows",
+    "scripts.script.ask": "asks a machine, then read_answer",
+    "stages.host.gpus_in_use.refuse_held": "asks a host, then read_answer",
     "stages.host.state.snapshot_host_state": "asks a host, then read_host_state",
     "facts.tree.from_sysroot": "reads a directory; tests/facts/test_tree.py",
     "stages.guest.life.last_words": "keeps the ends of a kernel log that has no end",
     "stages.guest.devices.guest_devices": "takes what observe gives",
-    "stages.host.resets.exercise_resets": "asks a host, then rows and its own _trial: reader `host-rows`",
+    "stages.host.resets.exercise_resets": "asks a host, then read_trials",
     "placement.observe.observed.observe": "reader `placement`",
     "workloads.base.strict_object": "every workload",
     "workloads.base.report_of": "every workload",

@@ -114,7 +114,7 @@ def test_an_image_that_is_not_there_stops_before_anything_is_started_on_the_host
     assert said.facts is not None
     assert (access.libvirt.domains(), access.libvirt.networks) == ((), {})
     assert asked(access, "make-overlay") == []
-    assert [argv[3] for argv in asked(access, "claims")] == ["take", "release"]
+    assert [argv[4] for argv in asked(access, "claims")] == ["take", "release"]
     assert record.decision.verdict is not Verdict.GO
 
 
@@ -142,7 +142,7 @@ def test_the_whole_way_is_recorded_and_everything_is_given_back(made, access) ->
     assert said.facts_after is not None
     assert said.facts_after != said.facts
     assert (access.libvirt.domains(), access.libvirt.networks) == ((), {})
-    assert [argv[3] for argv in asked(access, "claims")] == ["take", "release"]
+    assert [argv[4] for argv in asked(access, "claims")] == ["take", "release"]
     assert (run.path / "run.json").is_file()
     assert (run.path / "report.html").is_file()
 
@@ -211,7 +211,7 @@ def test_a_session_that_asks_the_host_alone_starts_no_guest(made, access) -> Non
     record = run.close(interrupted=False)
     assert record.evidence.facts_after is not None
     assert asked(access, "resets") == []
-    assert [argv[3] for argv in asked(access, "claims")] == ["take", "release"]
+    assert [argv[4] for argv in asked(access, "claims")] == ["take", "release"]
     assert record.decision.verdict is not Verdict.GO
 
 
@@ -238,7 +238,7 @@ def test_ctrl_c_at_any_time_leaves_nothing_on_the_host(made, access, when) -> No
     assert interrupted is record.evidence.interrupted is True
     assert record.decision.verdict is not Verdict.GO
     assert (access.libvirt.domains(), access.libvirt.networks) == ((), {})
-    assert [argv[3] for argv in asked(access, "claims")][-1:] == ([] if when == "claim" else ["release"])
+    assert [argv[4] for argv in asked(access, "claims")][-1:] == ([] if when == "claim" else ["release"])
     (guest,) = record.evidence.guests
     assert (guest.release is not None) is guest.started
 
@@ -285,7 +285,7 @@ def test_a_defect_of_our_own_at_any_time_leaves_nothing_on_the_host(made, access
     assert "ZeroDivisionError" in {e.kind for e in record.evidence.errors}
     assert record.decision.verdict is not Verdict.GO
     assert (access.libvirt.domains(), access.libvirt.networks) == ((), {})
-    assert [argv[3] for argv in asked(access, "claims")][-1] == "release"
+    assert [argv[4] for argv in asked(access, "claims")][-1] == "release"
 
 
 @with_keys
@@ -302,7 +302,7 @@ def test_a_full_disk_of_the_controller_leaves_nothing_on_the_host(made, access, 
     with pytest.raises(RecordError):
         driven(run)
     assert (access.libvirt.domains(), access.libvirt.networks) == ((), {})
-    assert [argv[3] for argv in asked(access, "claims")] == ["take", "release"]
+    assert [argv[4] for argv in asked(access, "claims")] == ["take", "release"]
 
 
 def test_evidence_is_read_back_from_disk_as_it_grows(made, access) -> None:

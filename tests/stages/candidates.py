@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from harness.errors import HarnessError
-from harness.facts.frames import nonce_of
+from harness.scripts.protocol import read_answer
 from tests.fakes import FakeHost
+from tests.fakes.scripts import answering, asked_nonce
 from tests.stages.groups import an_access
 from tests.stages.stand_ins import FakeAccess
 
@@ -34,22 +35,22 @@ def a_candidate(*guests: str) -> FakeAccess:
 
 def telling(transcript: bytes) -> Any:
     """The script of facts on this host: answers to the nonce that it was asked with."""
-    known = nonce_of(transcript)
-    assert known is not None
+    known = read_answer(transcript, "facts").nonce
 
     def answer(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
-        return 0, transcript.replace(known.encode(), argv[2].encode()), b""
+        return 0, transcript.replace(known.encode(), asked_nonce(argv).encode()), b""
 
     return answer
 
 
-def _claims(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
-    return 0, b"taken\nend\n" if argv[3] == "take" else b"end\n", b""
+def _claims(argv: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
+    taken = {"taken": ""} if argv[4] == "take" else {}
+    return answering("claims", {"claims": "", **taken})(argv, stdin)
 
 
-def _resets(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
-    rows = [f"reset\t{address}\t1\t1\tbus\tbus\t1\t" for address in argv[3:]]
-    return 0, "\n".join([*rows, "end\n"]).encode(), b""
+def _resets(argv: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
+    rows = [f"{address}\t1\t1\tbus\tbus\t1\t" for address in argv[4:]]
+    return answering("resets", {"resets": "\n".join(rows)})(argv, stdin)
 
 
 def reach(patch: pytest.MonkeyPatch, found: FakeAccess | HarnessError) -> None:

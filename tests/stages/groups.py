@@ -17,6 +17,7 @@ from harness.stages.guest.images import HostImage
 from harness.stages.guest.life import GuestSite
 from harness.stages.guest.network import run_network
 from tests.fakes import FakeClock, FakeHost
+from tests.fakes.scripts import answering, host_state
 from tests.placement import hosts
 from tests.stages.stand_ins import HOST_IMAGE, RUN, FakeAccess, FakeGuest, FakeLease, evidence, quiet
 
@@ -26,11 +27,11 @@ IDLE = "p2p"
 """A load that a guest of one GPU has no use for: its burn is prepared, watched and over, and nothing ran."""
 
 
-def _host_state(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
+def _host_state(argv: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
     """Every function that is asked about is there, without a driver; 2048 pages are free."""
     asked = argv[argv.index("--", 3) + 1 :]
-    rows = [f"device\t{address}\t1\t\tbus\t {HEADER}" for address in asked]
-    return 0, "\n".join([*rows, "hugepages\t0\t2048\t2048", "end\n"]).encode(), b""
+    rows = "\n".join(f"{address}\t1\t\tbus\t {HEADER}" for address in asked)
+    return answering("host-state", host_state(devices=rows, hugepages="0\t2048\t2048"))(argv, stdin)
 
 
 def an_access(*names: str, host: FakeHost | None = None) -> FakeAccess:

@@ -26,6 +26,7 @@ from harness.stages.host.claims import (
     release_claims,
 )
 from tests.fakes import FakeClock, FakeHost, FakeTransport
+from tests.fakes.scripts import answering
 
 GPU0 = PciAddress.parse("0000:41:00.0")
 GPU1 = PciAddress.parse("0000:42:00.0")
@@ -267,7 +268,7 @@ def test_nowhere_to_claim_is_an_error_with_a_remedy(tmp_path: Path) -> None:
     roots = (str(tmp_path / "file" / "no"),)
     with pytest.raises(ClaimError, match="no directory for claims"):
         take("run-a", roots, GPU0)
-    with pytest.raises(TransportError, match="no directory for leases"):
+    with pytest.raises(TransportError, match="cannot write into any directory for leases"):
         hold_lease(LocalTransport(), "run-a", roots=roots)
 
 
@@ -288,19 +289,21 @@ def test_a_damaged_claim_file_blocks_and_is_shown(roots: tuple[str, ...]) -> Non
 
 
 def test_half_an_answer_is_an_error_not_an_empty_host() -> None:
-    for answer in ("", "claim\t0000:41:00.0\trun-a\tme\tnow\tlive\t\n", "end"):
-        host = FakeHost()
-        host.on("claims", answer)
-        with pytest.raises(ParseError, match="incomplete"):
-            holders(FakeTransport(host))
+    host = FakeHost()
+    whole = answering("claims", {"claims": "0000:41:00.0\trun-a\tme\tnow\tlive\t\n"})
+
+    def half(argv: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
+        return 0, whole(argv, stdin)[1].partition(b"\tme")[0], b""
+
+    host.on("claims", half)
+    with pytest.raises(ParseError, match="breaks off"):
+        holders(FakeTransport(host))
 
 
-@pytest.mark.parametrize(
-    "row", ["claim\tnonsense\ta\tb\tc\tlive\t", "claim", "claim\t0000:41:00.0\ta\tb\tc\tlive\tx"]
-)
+@pytest.mark.parametrize("row", ["nonsense\ta\tb\tc\tlive\t", "claim", "0000:41:00.0\ta\tb\tc\tlive\tx"])
 def test_a_row_that_is_no_claim_is_an_error(row: str) -> None:
     host = FakeHost()
-    host.on("claims", f"{row}\nend\n")
+    host.on("claims", answering("claims", {"claims": row}))
     with pytest.raises(ClaimError):
         holders(FakeTransport(host))
 
@@ -315,7 +318,7 @@ def test_a_claim_reads_as_a_sentence_and_this_controller_has_a_name() -> None:
 
 def test_claims_ask_in_one_round_trip() -> None:
     host = FakeHost()
-    host.on("claims", "taken\nend\n")
+    host.on("claims", answering("claims", {"claims": "", "taken": ""}))
     claim(FakeTransport(host), "run-a", (GPU0, GPU1), clock=FakeClock(), progress=print)
     assert len(host.calls) == 1
 

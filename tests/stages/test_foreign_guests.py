@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from importlib import resources
 
 import pytest
+
+from harness.stages.host.state import SCRIPT
+from tests.fakes.scripts import really
 
 
 @pytest.mark.parametrize(
@@ -22,12 +24,9 @@ def test_the_release_script_tells_the_name_and_no_secret(secret: str) -> None:
             assert stranger.stdout is not None
             stranger.stdout.readline()
             time.sleep(0.1)
-            script = resources.files("harness.stages.host").joinpath("release.sh").read_bytes()
-            done = subprocess.run(
-                ["sh", "-s", "--", "run", "/nonexistent", "--"], input=script, capture_output=True, check=True
-            )
+            answer = really(SCRIPT, "run", "/nonexistent", "--")
         finally:
             stranger.kill()
-    rows = [row for row in done.stdout.decode().splitlines() if row.startswith(f"process\t{stranger.pid}\t")]
-    assert rows == [f"process\t{stranger.pid}\tqemu -name guest=theirs,debug-threads=on "]
-    assert b"hunter2" not in done.stdout
+    rows = [row for row in answer.rows("processes") if row[0] == str(stranger.pid)]
+    assert rows == [(str(stranger.pid), "qemu -name guest=theirs,debug-threads=on ")]
+    assert b"hunter2" not in answer.raw

@@ -20,6 +20,7 @@ from harness.model.guest import GuestDemand
 from harness.record.events import read_events
 from harness.record.judge import recorded_files
 from harness.stages.attach_vfio import GuestGroup
+from tests.fakes.scripts import answering, host_state
 from tests.stages.groups import (
     HEADER,
     IDLE,
@@ -265,12 +266,15 @@ def test_what_stays_behind_is_told_of_its_guest_and_memory_of_all_of_them(pair, 
     assert one.plan is not None
     lost = one.plan.hostdevs[0]
 
-    def afterwards(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
+    def afterwards(argv: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
         """A device is gone, memory is missing, and QEMU of the other guest does not end."""
         asked = argv[argv.index("--", 3) + 1 :]
-        rows = [f"device\t{a}\t{int(a != str(lost))}\t\tbus\t {HEADER}" for a in asked]
-        rows += ["hugepages\t0\t2048\t900", f"process\t7\tqemu -name guest={other.place.domain},x"]
-        return 0, "\n".join([*rows, "end\n"]).encode(), b""
+        state = host_state(
+            devices="\n".join(f"{a}\t{int(a != str(lost))}\t\tbus\t {HEADER}" for a in asked),
+            hugepages="0\t2048\t900",
+            processes=f"7\tqemu -name guest={other.place.domain},x",
+        )
+        return answering("host-state", state)(argv, stdin)
 
     access.host.on("host-state", afterwards)
     pair.release(orderly=True)

@@ -13,6 +13,7 @@ from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.placement import ObservedGpu, ObservedPlacement
 from harness.stages.attach_vfio import GuestGroup
 from tests.fakes import FakeHypervisor
+from tests.fakes.scripts import answering
 from tests.placement import hosts
 from tests.stages.groups import (
     IDLE,
@@ -332,14 +333,14 @@ def test_a_gpu_that_was_opened_since_the_guest_before_is_not_taken(tmp_path, rec
     facts = hosts.lab_like()
     for device in facts.pci_devices:
         facts = hosts.with_device(facts, device.address, driver="nvidia")
-    rows = [f"held\t{device.address}\t/dev/nvidia0\t9\tnv-hostengine" for device in facts.pci_devices]
+    rows = [f"{device.address}\t/dev/nvidia0\t9\tnv-hostengine" for device in facts.pci_devices]
 
-    def held(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
+    def held(argv: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
         """Of those that are asked about."""
-        asked = [row for row in rows if row.split("\t")[1] in argv]
-        return 0, "\n".join([*asked, "end\n"]).encode(), b""
+        asked = "\n".join(row for row in rows if row.split("\t")[0] in argv)
+        return answering("gpus-in-use", {"held": asked})(argv, stdin)
 
-    access.host.on("held-gpus", held)
+    access.host.on("gpus-in-use", held)
     said, seen = broke(a_group(a_claimed_host(recorder, access, (DEMAND,), facts=facts), a_site(tmp_path)))
     assert [(e.stage, e.subject) for e in said.errors] == [("provision", "1gpu")]
     assert "nv-hostengine (pid 9)" in said.errors[0].message

@@ -17,6 +17,7 @@ from harness.stages.context import RunContext
 from harness.stages.host.candidate import claimed_host
 from harness.stages.host.discovery import companion_addresses, discover
 from tests.fakes import FakeClock, FakeHost
+from tests.fakes.scripts import answering
 from tests.placement import hosts
 from tests.stages.candidates import FACTS, a_candidate, asked, reach, telling
 from tests.stages.stand_ins import RUN, FakeAccess, a_demand, a_recorder, evidence, quiet
@@ -56,11 +57,11 @@ def test_it_is_known_claimed_and_asked_when_it_is_handed_over(access, context) -
         assert said.system
         assert (context.recorder.path / said.facts_file).is_file()
         (claimed,) = asked(access, "claims")
-        assert claimed[3:5] == ("take", RUN)
+        assert claimed[4:6] == ("take", RUN)
         assert set(GPUS) <= set(claimed)
         assert str(MACHINE) not in claimed
     assert not host.lease.alive
-    assert [argv[3] for argv in asked(access, "claims")] == ["take", "release"]
+    assert [argv[4] for argv in asked(access, "claims")] == ["take", "release"]
     assert evidence(context.recorder).errors == ()
 
 
@@ -81,19 +82,19 @@ def test_a_bare_run_claims_the_machine_too(access, context) -> None:
 def test_it_is_let_go_however_the_block_ends(access, context, error) -> None:
     with pytest.raises(error), claimed_host(context):
         raise error
-    assert [argv[3] for argv in asked(access, "claims")] == ["take", "release"]
+    assert [argv[4] for argv in asked(access, "claims")] == ["take", "release"]
 
 
 def test_its_claims_are_kept_while_a_guest_may_still_have_its_devices(access, context) -> None:
     with claimed_host(context) as host:
         host.unreleased.add("1gpu")
-    assert [argv[3] for argv in asked(access, "claims")] == ["take"]
+    assert [argv[4] for argv in asked(access, "claims")] == ["take"]
     assert not host.lease.alive
 
 
 def test_a_host_that_another_run_holds_is_not_looked_at_any_further(access, context) -> None:
-    row = f"claim\t{GPUS[0]}\tother-run\tsomebody pid 1\t2026-01-01T00:00:00Z\tlive\t\nend\n"
-    access.host.on("claims", row)
+    row = f"{GPUS[0]}\tother-run\tsomebody pid 1\t2026-01-01T00:00:00Z\tlive\t\n"
+    access.host.on("claims", answering("claims", {"claims": row}))
     with pytest.raises(Stopped), claimed_host(context):
         pytest.fail("handed over")
     said = evidence(context.recorder)
@@ -122,10 +123,11 @@ def test_what_was_seen_before_the_claims_holds_if_they_were_taken_at_once(access
 
 def test_a_host_that_was_waited_for_is_looked_at_again(access, context) -> None:
     """Judged is the host without the guests of the run that had it."""
-    rows = [f"claim\t{GPUS[0]}\tother-run\tc\t2026-01-01T00:00:00Z\tquiet\t5\nend\n"] * 2
+    rows = [f"{GPUS[0]}\tother-run\tc\t2026-01-01T00:00:00Z\tquiet\t5\n"] * 2
 
-    def claims(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
-        return 0, (rows.pop() if rows else "taken\nend\n").encode(), b""
+    def claims(argv: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
+        frames = {"claims": rows.pop()} if rows else {"claims": "", "taken": ""}
+        return answering("claims", frames)(argv, stdin)
 
     access.host.on("claims", claims)
     looks = _counting(access)
@@ -167,7 +169,7 @@ def test_an_answer_that_no_parser_takes_stops_the_run_there(context) -> None:
     with pytest.raises(Stopped):
         discover(context, FakeAccess(host=host))  # type: ignore[arg-type]
     (error,) = evidence(context.recorder).errors
-    assert (error.stage, error.kind) == ("facts", "ParseError")
+    assert (error.stage, error.kind) == ("discover", "ParseError")
     assert evidence(context.recorder).facts is None
 
 

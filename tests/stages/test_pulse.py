@@ -9,7 +9,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,10 @@ from harness.backends.process import run_child
 from harness.errors import CommandTimeout, GuestDied, TransportError
 from harness.model.death import DeathKind
 from harness.stages.guest.provision import GuestPlace
-from harness.stages.guest.pulse import Pulse
+from harness.stages.guest.pulse import SCRIPT, Pulse
 from harness.telemetry.guest.vitals import VitalsReader
 from tests.fakes import FakeClock, FakeHost, FakeTransport
+from tests.fakes.scripts import NONCE, asked_nonce
 from tests.stages.stand_ins import FakeGuest
 
 PANIC = b"[   30.2] Kernel panic - not syncing: Fatal exception\n"
@@ -44,7 +44,7 @@ class Watched:
 
     def __init__(self, directory: Path) -> None:
         self.host = FakeHost()
-        self.host.on("stream", b"")
+        self.host.on("stream", lambda argv, _stdin: (0, f"shakedown 1 pulse {argv[4]}\n".encode(), b""))
         self.host.on("guest-serial", b"")
         self.host.on("guest-qemu-log", SHUT)
         self.host.on("guest-host-log", b"")
@@ -58,13 +58,14 @@ class Watched:
             clock=FakeClock(),
             progress=self.said.append,
         )
+        self.nonce = asked_nonce(self.host.calls[0][0])
         self.guest = FakeGuest(life=self.pulse.life("a"))
         self.guest.host.on("cat", b"400.0 1.0\n")
         self.say("uptime 500.00", "pid 0 4711", "state 0 running booted", "pid 1 4712")
 
     def say(self, *lines: str) -> None:
         with self.path.open("a") as file:
-            file.write("".join(f"{line}\n" for line in lines))
+            file.write("".join(f"{self.nonce} {line}\n" for line in lines))
 
     def console(self, text: bytes) -> None:
         self.host.on("guest-serial", text)
@@ -221,28 +222,15 @@ OVERWRITTEN AND LOST.
 @pytest.fixture
 def script(tmp_path: Path) -> Iterator[Callable[[], VitalsReader]]:
     """The real script beside a process that stands for QEMU; what it has printed so far, read."""
-    source = resources.files("harness.stages.guest").joinpath("pulse.sh").read_text()
+    watched = ("one", str(tmp_path / "one.serial"), "two", "/no")
     out = tmp_path / "out"
     with out.open("wb") as file:
         running = subprocess.Popen(
-            (
-                "sh",
-                "-c",
-                source,
-                "pulse",
-                "0.2",
-                str(tmp_path),
-                "one",
-                str(tmp_path / "one.serial"),
-                "two",
-                "/no",
-            ),
-            stdin=subprocess.PIPE,
-            stdout=file,
+            SCRIPT.held(NONCE, "0.2", str(tmp_path), *watched), stdin=subprocess.PIPE, stdout=file
         )
 
     def read() -> VitalsReader:
-        reader = VitalsReader(2)
+        reader = VitalsReader(2, NONCE)
         *lines, _ = out.read_text().split("\n")
         for line in lines:
             reader.take(line)

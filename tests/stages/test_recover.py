@@ -35,7 +35,7 @@ HOST_FILE, GUEST_FILE = "telemetry/host.spool.txt", f"telemetry/{GUEST}.spool.js
 
 def host_spool(last: float, *lines: str) -> bytes:
     """The follower's output from 100 s to ``last``, every 5 s, and the beginning of one more sample."""
-    text = f"shakedown-host 2 {NONCE}\n{NONCE} self 900 899 100\n"
+    text = f"shakedown 1 host-follow {NONCE}\n{NONCE} self 900 899 100\n"
     for number, at in enumerate(range(100, int(last) + 1, 5)):
         body = [f"/proc/uptime:{at:.2f} 1.00", f"{GPU}/vendor:0x10de"]
         text += "\n".join((f"{NONCE} sample {number}", *body, f"{NONCE} end {number}", ""))

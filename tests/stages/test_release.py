@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.backends.local import LocalTransport
-from harness.errors import HarnessError, ParseError, ReleaseError, TransportError
+from harness.errors import ParseError, ReleaseError, TransportError
 from harness.model.evidence import ReleaseEvidence
 from harness.model.pci import PciAddress
+from harness.scripts.protocol import read_answer
 from harness.stages.guest.release import (
     HostState,
     Leaving,
@@ -24,9 +25,9 @@ from harness.stages.guest.release import (
     snapshot_host_state,
     sweep,
 )
-from harness.stages.host.script import rows
 from harness.stages.host.state import read_host_state
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
+from tests.fakes.scripts import answering, framed, host_state
 
 GPU = PciAddress.parse("0000:41:00.0")
 AUDIO = PciAddress.parse("0000:41:00.1")
@@ -64,23 +65,26 @@ class World:
         self.host.on("host-state", self._answer)
         self.host.on("remove-files", self._remove)
 
-    def _answer(self, _argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
+    def _answer(self, argv: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
         self.looks += 1
         self.on_look(self)
-        lines = [
-            f"device\t{GPU}\t{self.present}\t{self.driver}\tbus\t {self.config}",
-            f"device\t{AUDIO}\t1\t{self.audio_driver}\t\t {HEADER}",
-            f"hugepages\t0\t2048\t{self.free}",
-            *(f"process\t{pid}\t{command}" for pid, command in self.processes.items()),
-            *(f"{kind}\t{name}" for kind, name in self.names),
-            "end\n",
-        ]
-        return 0, "\n".join(lines).encode(), b""
+        named = {
+            kind: "\n".join(name for of, name in self.names if of == kind)
+            for kind in ("qemu", "network", "files", "claims")
+        }
+        state = host_state(
+            devices=f"{GPU}\t{self.present}\t{self.driver}\tbus\t {self.config}\n"
+            f"{AUDIO}\t1\t{self.audio_driver}\t\t {HEADER}\n",
+            hugepages=f"0\t2048\t{self.free}",
+            processes="\n".join(f"{pid}\t{command}" for pid, command in self.processes.items()),
+            **named,
+        )
+        return answering("host-state", state)(argv, stdin)
 
     def _remove(self, argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
         paths = argv[4:]
         self.removed.append(paths)
-        self.names = [(k, n) for k, n in self.names if not (k == "file" and n.startswith(paths))]
+        self.names = [(k, n) for k, n in self.names if not (k == "files" and n.startswith(paths))]
         return 0, b"", b""
 
     def state(self) -> HostState:
@@ -126,7 +130,7 @@ def test_a_clean_release_leaves_the_host_as_it_was(hypervisor: FakeHypervisor) -
     world = World()
     before = world.state()
     overlay = f"{WORK}/runs/{RUN}/g1/disk.qcow2"
-    world.names = [("file", overlay)]
+    world.names = [("files", overlay)]
     hypervisor.start_network(f"<network><name>shk-net</name>{mark(RUN)}</network>")
     evidence = release(world, hypervisor, before, files=(f"{WORK}/runs/{RUN}/g1",), networks=("shk-net",))
     assert hypervisor.domains() == ()
@@ -180,7 +184,12 @@ def test_what_does_not_come_back_is_reported_after_the_wait(hypervisor: FakeHype
     world.audio_driver, world.free, world.config = "vfio-pci", 1000, LOST
     world.processes[4242] = "qemu-system-x86_64 -name guest=shk-g1,debug-threads=on"
     world.processes[4243] = "qemu-system-x86_64 -name guest=someone,debug-threads=on"
-    world.names = [("claim", str(GPU)), ("network", "shk-net"), ("file", "/x/left\nover"), ("qemu", "shk-g1")]
+    world.names = [
+        ("claims", str(GPU)),
+        ("network", "shk-net"),
+        ("files", "/x/left\nover"),
+        ("qemu", "shk-g1"),
+    ]
     clock = FakeClock()
     evidence = release(world, hypervisor, before, clock=clock, settle_seconds=20)
     assert clock.monotonic() >= 20
@@ -255,7 +264,7 @@ def test_a_file_that_stays_is_told_of_its_guest_and_one_of_nobody_of_all(hypervi
     before = world.state()
     world.host.on("remove-files", b"", status=1, stderr=b"Read-only file system")
     stray = f"{WORK}/runs/{RUN}/stray"
-    world.names = [("file", name) for name in (*ONE.files, *TWO.files, stray)]
+    world.names = [("files", name) for name in (*ONE.files, *TWO.files, stray)]
     one, two = release_all(world, hypervisor, before, ONE, TWO, settle_seconds=0)
     assert one.leftover_files == (*ONE.files, stray)
     assert two.leftover_files == (*TWO.files, stray)
@@ -295,7 +304,7 @@ def test_a_sweep_removes_what_carries_the_key_and_nothing_else(hypervisor: FakeH
     hypervisor.add_foreign("theirs", xml=domain("theirs", "run-2"))
     hypervisor.add_foreign("plain")
     hypervisor.start_network(f"<network><name>shk-net</name>{mark(RUN)}</network>")
-    world.names = [("network", "shk-net"), ("file", f"{WORK}/runs/{RUN}/a"), ("claim", str(GPU))]
+    world.names = [("network", "shk-net"), ("files", f"{WORK}/runs/{RUN}/a"), ("claims", str(GPU))]
 
     def forget(at: World) -> None:
         at.names = [(k, n) for k, n in at.names if k != "network" or n in hypervisor.networks]
@@ -326,7 +335,7 @@ def _sweep(world: World, hypervisor: FakeHypervisor) -> Leftovers:
 
 
 def test_leftovers_of_a_run_are_found_by_its_key(hypervisor: FakeHypervisor) -> None:
-    world = World(names=[("file", "/f")])
+    world = World(names=[("files", "/f")])
     found = find_leftovers(FakeTransport(world.host), hypervisor, RUN, work_dir=WORK)
     assert (found.domains, found.files, bool(found)) == (("shk-g1",), ("/f",), True)
 
@@ -339,10 +348,11 @@ def test_a_run_directory_leads_nowhere_else(work: str, run: str) -> None:
         run_directory(work, run)
 
 
-@given(st.lists(st.lists(st.text(max_size=20), min_size=1, max_size=7).map(tuple), max_size=8).map(tuple))
-def test_any_rows_are_a_state_or_a_parse_error(data: tuple[tuple[str, ...], ...]) -> None:
+@given(st.dictionaries(st.sampled_from(tuple(host_state())), st.text(st.sampled_from("0:4\t\n1.9"))))
+def test_any_rows_are_a_state_or_a_parse_error(frames: dict[str, str]) -> None:
+    answer = read_answer(framed("host-state", host_state(**frames)), "host-state")
     try:
-        state = read_host_state(data, (GPU,))
+        state = read_host_state(answer, (GPU,))
     except ParseError:
         return
     assert GPU in state.devices
@@ -350,7 +360,7 @@ def test_any_rows_are_a_state_or_a_parse_error(data: tuple[tuple[str, ...], ...]
 
 def test_a_device_that_nothing_is_said_of_is_an_error() -> None:
     with pytest.raises(ParseError, match=r"nothing said about 0000:41:00.0"):
-        read_host_state((), (GPU,))
+        read_host_state(read_answer(framed("host-state", host_state()), "host-state"), (GPU,))
 
 
 def test_the_real_script_answers_here_and_finds_the_run_s_files(tmp_path: Path) -> None:
@@ -386,6 +396,5 @@ def test_the_real_script_reads_a_real_device() -> None:
 def test_an_incomplete_answer_names_the_script_and_what_the_host_said() -> None:
     host = FakeHost()
     host.on("host-state", "device\t0000", status=1, stderr=b"sh: out of memory")
-    result = FakeTransport(host).run(("sh",), label="host-state")
-    with pytest.raises(HarnessError, match=r"release.sh is incomplete.*out of memory"):
-        rows(result, what="release")
+    with pytest.raises(TransportError, match=r"the script host-state ended with status 1: sh: out of memory"):
+        snapshot_host_state(FakeTransport(host), (GPU,), run=RUN, work_dir=WORK)

@@ -30,7 +30,7 @@ def test_a_spool_tells_of_it_and_keeps_what_follows() -> None:
 
 def test_so_does_the_hosts_follower() -> None:
     spool = read_lines(
-        io.BytesIO(b"shakedown-host 2 0123456789abcdef\n" + LONG + b"\n0123456789abcdef bye 7.0\n")
+        io.BytesIO(b"shakedown 1 host-follow 0123456789abcdef\n" + LONG + b"\n0123456789abcdef bye 7.0\n")
     )
     assert spool.ended == 7.0
     assert any("more than 1048576 bytes" in problem for problem in spool.problems)

@@ -38,7 +38,7 @@ def summed(text: str | bytes, dedicated: Iterable[int] = ()) -> HostTelemetry:
 
 
 def begin(shell: int = 900, parent: int = 899) -> str:
-    return f"shakedown-host 2 {NONCE}\n{NONCE} self {shell} {parent} 100\n"
+    return f"shakedown 1 host-follow {NONCE}\n{NONCE} self {shell} {parent} 100\n"
 
 
 def sample(number: int, at: float, *lines: str, gpu: bool = True) -> str:
@@ -338,7 +338,7 @@ def test_any_bytes_are_a_spool_or_a_parse_error(raw: bytes) -> None:
 
 def test_numbers_too_long_to_be_read_are_none() -> None:
     long = "0016" + "9" * 5000
-    text = f"shakedown-host 2 {NONCE}\n{NONCE} self {long} 1 100\n"
+    text = f"shakedown 1 host-follow {NONCE}\n{NONCE} self {long} 1 100\n"
     link = (f"{GPU}/current_link_speed:16.0 GT/s PCIe", f"{GPU}/current_link_width:{long}")
     found = summed(text + sample(0, 10, *link) + bye(11))
     assert found.devices[0].width_max is None

@@ -299,7 +299,7 @@ def test_an_event_has_its_own_time_and_not_that_of_the_sample_before_it(day: str
     """Samples at 100 s and 105 s, the clock said 00:41:00 at 100 s; our guest was let go of at 101 s."""
     name = f"{RUN}g1"
     lines = [
-        *(f"shakedown-host 2 {NONCE}", f"{NONCE} self 1 1 100"),
+        *(f"shakedown 1 host-follow {NONCE}", f"{NONCE} self 1 1 100"),
         *(f"{NONCE} sample 0", "/proc/uptime:100.00 1", f"{NONCE} end 0"),
         f"{NONCE} clock 100.00 {datetime(2026, 12, 1, 0, 41, tzinfo=UTC).timestamp():.3f}000000",
         f"2026-12-01 {day}+0000: event 'lifecycle' for domain '{name}': Shutdown Finished",
@@ -333,7 +333,7 @@ def test_who_opens_a_device_file_is_told_once_it_stays(machine: Machine, tmp_pat
 
 
 def machine_lines(holders: list[list[str]]) -> bytes:
-    lines = [f"shakedown-host 2 {NONCE}", f"{NONCE} self 1 1 100"]
+    lines = [f"shakedown 1 host-follow {NONCE}", f"{NONCE} self 1 1 100"]
     for number, found in enumerate(holders):
         lines += [f"{NONCE} sample {number}", f"/proc/uptime:{10 + number}.00 1", f"{NONCE} end {number}"]
         lines += [f"{NONCE} watch holders {10 + number}.10", *(f"/proc/{line}" for line in found)]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.telemetry.guest.vitals import MOST_CONSOLE, VitalsReader
+from tests.fakes.scripts import NONCE
 
 
 def console(guest: int, text: str) -> str:
@@ -15,8 +16,8 @@ def console(guest: int, text: str) -> str:
 
 
 def read(*lines: str, guests: int = 2) -> VitalsReader:
-    reader = VitalsReader(guests)
-    for line in lines:
+    reader = VitalsReader(guests, NONCE)
+    for line in (f"shakedown 1 pulse {NONCE}", *(f"{NONCE} {line}" for line in lines)):
         reader.take(line)
     return reader
 
@@ -55,11 +56,15 @@ def test_no_guest_can_print_a_mark_and_no_line_breaks_the_reader() -> None:
     )
     assert reader.guests[1].pid is None
     assert reader.strange == 4
+    reader.take("gone 0 1")
+    assert reader.strange == 5, "no mark: it is not the script's"
 
 
 @given(st.lists(st.text(max_size=60)))
 def test_any_lines_are_read(lines: list[str]) -> None:
-    read(*lines)
+    reader = read(*lines)
+    for line in lines:
+        reader.take(line)
 
 
 def test_a_console_without_end_is_kept_short() -> None:

@@ -10,8 +10,9 @@ from harness.errors import ParseError
 from harness.facts.notation import count, hex_digits, id_list, kib
 from harness.model.pci import PciAddress
 from harness.model.placement import GuestNode
-from harness.placement.observe.frame import lines_of, read_parts
+from harness.placement.observe.scripts import GUEST
 from harness.reading import reader
+from harness.scripts.protocol import lines_of, read_answer
 
 _ADDRESS = r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 _PATH = re.compile(rf"({_ADDRESS}) /sys/devices/((?:[^/]+/)*)\1")
@@ -46,7 +47,7 @@ def parse_guest(raw: bytes, nonce: str | None = None) -> GuestReading:
 
     A kernel without NUMA support has no node directory at all: such a guest cannot prove its placement.
     """
-    parts = read_parts(raw, "guest", nonce)
+    parts = read_answer(raw, GUEST.name, nonce).contents()
     if missing := [title for title in ("pci.paths", "pci.files", "nodes") if title not in parts]:
         raise ParseError(f"the output about the guest's placement lacks its part {missing[0]!r}")
     nodes = _nodes(lines_of(parts["nodes"]))

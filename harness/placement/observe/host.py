@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from harness.errors import ParseError
 from harness.facts.notation import id_list
 from harness.model.pci import PciAddress
-from harness.placement.observe.frame import lines_of, read_parts
+from harness.placement.observe.scripts import HOST
 from harness.reading import reader
+from harness.scripts.protocol import lines_of, read_answer
 
 _TASK_LINE = re.compile(r"/proc/(\d{1,10})(?:/task/(\d{1,10}))?/(status|cgroup|stat):(.*)", re.DOTALL)
 _CPUSET_V1 = re.compile(r"\d+:(?:[^:]*,)?cpuset(?:,[^:]*)?:(.*)", re.DOTALL)
@@ -89,7 +90,7 @@ class HostReading:
 @reader("the output about the host's placement")
 def parse_host(raw: bytes, nonce: str | None = None) -> HostReading:
     """A host transcript as a value. Raises ParseError when it is incomplete or shows no QEMU process."""
-    parts = read_parts(raw, "host", nonce)
+    parts = read_answer(raw, HOST.name, nonce).contents()
     pid_text = _part(parts, "pid").decode("ascii", "replace").strip()
     if not re.fullmatch(r"[1-9]\d{0,9}", pid_text):
         raise ParseError(

@@ -1,17 +1,9 @@
 # Prints where a QEMU process really runs: threads, cgroups, memory, hostdevs. Reads only.
-# usage: sh -s -- NONCE TARGET [PCI-ADDRESS ...]   TARGET: a pid, or a domain name known to libvirt
+# Arguments: TARGET [PCI-ADDRESS ...]   TARGET: a pid, or a domain name known to libvirt
 # POSIX shell, grep, sed, tr, sort, cat, ls: candidate hosts need nothing else. Few processes are started,
 # since on an emulated host each one costs tens of milliseconds.
-# The first line names the nonce; a part begins with a line "NONCE TITLE".
-# File content cannot know the nonce, so it cannot forge a part.
-LC_ALL=C
-export LC_ALL
-nonce=$1
-target=$2
-shift 2
-
-printf 'shakedown-placement 1 host %s\n' "$nonce"
-part() { printf '\n%s %s\n' "$nonce" "$1"; }
+target=$1
+shift
 
 case $target in
 *[!0-9]*)
@@ -29,27 +21,27 @@ tasks() {
     grep -aHsE '^((Name|Tgid|Pid|PPid|Cpus_allowed_list|Mems_allowed_list):|[0-9]+:|[0-9]+ \()' "$@"
 }
 
-part uptime
+frame uptime
 up=
 IFS= read -r up 2>/dev/null </proc/uptime
 printf '%s\n' "$up"
 
-part target
+frame target
 printf '%s\n' "$target"
 
-part pid
+frame pid
 printf '%s\n' "$pid"
 
 # Of the command line only the name and the NUMA nodes: it also holds the guest's keys (-fw_cfg).
-part options
+frame options
 { tr '\000\012' '\012?' <"/proc/$pid/cmdline"; } 2>/dev/null |
     sed -n -e '/^-name$/{' -e 'N' -e 'p' -e '}' -e '/^-numa$/{' -e 'N' -e 'p' -e '}'
 
-part tasks
+frame tasks
 tasks "/proc/$pid/task/"*/status "/proc/$pid/task/"*/cgroup "/proc/$pid/task/"*/stat
 
 # Kernel threads that work for this guest (vhost-PID, kvm-nx-lpage-recovery-PID, kvm-pit/PID).
-part kthreads
+frame kthreads
 grep -alsE "^(vhost-|kvm-.*[-/]|kvm-pit/)$pid\$" /proc/[0-9]*/comm | {
     set --
     while IFS= read -r file; do
@@ -58,7 +50,7 @@ grep -alsE "^(vhost-|kvm-.*[-/]|kvm-pit/)$pid\$" /proc/[0-9]*/comm | {
     [ $# -eq 0 ] || tasks "$@"
 }
 
-part cgroups
+frame cgroups
 cat "/proc/$pid/task/"*/cgroup 2>/dev/null | sort -u | sed -n \
     -e 's/^0::/2 /p' \
     -e 's/^[0-9][0-9]*:\([^:]*,\)\{0,1\}cpuset\(,[^:]*\)\{0,1\}:/1 /p' | {
@@ -73,11 +65,11 @@ cat "/proc/$pid/task/"*/cgroup 2>/dev/null | sort -u | sed -n \
     [ $# -eq 0 ] || grep -aHs '' "$@"
 }
 
-part limits
+frame limits
 cat "/proc/$pid/limits" 2>/dev/null
 
 for address in "$@"; do
-    part "device $address"
+    frame "device $address"
     device=/sys/bus/pci/devices/$address
     for link in driver iommu_group; do
         place=$(cd -P "$device/$link" 2>/dev/null && pwd)
@@ -88,16 +80,15 @@ for address in "$@"; do
     done
 done
 
-part fds
+frame fds
 ls -lq "/proc/$pid/fd" 2>/dev/null | grep -a ' -> /dev/vfio/'
 
 # Mappings of libraries are left out: guest RAM is never one of them.
-part numa_maps
+frame numa_maps
 grep -avE ' file=/(usr/lib|lib|lib32|lib64)/' "/proc/$pid/numa_maps" 2>/dev/null
 
 # Once more: a worker thread may have come or gone meanwhile.
-part tasks.again
+frame tasks.again
 tasks "/proc/$pid/task/"*/status "/proc/$pid/task/"*/cgroup "/proc/$pid/task/"*/stat
 
-part end
-exit 0
+return 0

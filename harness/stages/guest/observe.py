@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import re
 
-from harness.errors import HarnessError, ProvisionError, RecordError
+from harness.errors import HarnessError, RecordError
 from harness.model.placement import Moment, ObservedPlacement, PlacementLook, PlacementPlan
-from harness.placement.observe import frame as observe_frame
 from harness.placement.observe import qmp as observe_qmp
+from harness.placement.observe import scripts
 from harness.placement.observe.observed import observe
 from harness.ports import CommandResult, Hypervisor, Transport
 from harness.record.recorder import Recorder
+from harness.scripts.script import ask
 
 _UPTIME_SECONDS = 20.0
+_SECONDS = 180.0
 
 
 def observe_guest(
@@ -29,9 +31,8 @@ def observe_guest(
 
     Raises TransportError, ProvisionError (QEMU does not answer) or ParseError.
     """
-    nonce = observe_frame.new_nonce()
-    seen, answers, files = _outside(recorder, host, hypervisor, nonce, plan=plan, domain=domain)
-    inside = _inside(guest, nonce, plan.guest)
+    seen, answers, files = _outside(recorder, host, hypervisor, plan=plan, domain=domain)
+    inside = _inside(guest, plan.guest)
     observed = observe(plan, host=seen.stdout, qmp=answers, guest=inside.stdout)
     return observed, (*files, inside.transcript)
 
@@ -51,9 +52,8 @@ def look_again(
 
     Never raises for what cannot be read: the look says why. RecordError passes.
     """
-    nonce = observe_frame.new_nonce()
     try:
-        seen, answers, files = _outside(recorder, host, hypervisor, nonce, plan=plan, domain=domain)
+        seen, answers, files = _outside(recorder, host, hypervisor, plan=plan, domain=domain)
         observed = observe(plan, host=seen.stdout, qmp=answers, guest=None)
     except RecordError:
         raise
@@ -63,7 +63,7 @@ def look_again(
     if observed.state not in (None, "running"):
         return PlacementLook(moment=moment, observed=observed, at=at, files=files)
     try:
-        inside = _inside(guest, nonce, plan.guest)
+        inside = _inside(guest, plan.guest)
         observed = observe(plan, host=seen.stdout, qmp=answers, guest=inside.stdout)
     except RecordError:
         raise
@@ -88,20 +88,14 @@ def _outside(
     recorder: Recorder,
     host: Transport,
     hypervisor: Hypervisor,
-    nonce: str,
     *,
     plan: PlacementPlan,
     domain: str,
 ) -> tuple[CommandResult, dict[str, str], tuple[str, ...]]:
     """What host and QEMU say, and the transcripts."""
-    seen_by_host = _must_run(
-        host.run(
-            observe_frame.host_command(nonce, domain, plan.hostdevs),
-            stdin=observe_frame.host_script(),
-            deadline=180.0,
-            label=f"{plan.guest}-placement-host",
-        )
-    )
+    functions = (str(address) for address in plan.hostdevs)
+    label = f"{plan.guest}-placement-host"
+    _, seen_by_host = ask(host, scripts.HOST, domain, *functions, deadline=_SECONDS, label=label)
     answers = observe_qmp.ask(lambda query: hypervisor.qmp(domain, query))
     file = recorder.save_file(
         f"transcripts/{plan.guest}-placement-qmp.json", json.dumps(answers, indent=1).encode()
@@ -109,24 +103,6 @@ def _outside(
     return seen_by_host, answers, (seen_by_host.transcript, file)
 
 
-def _inside(guest: Transport, nonce: str, name: str) -> CommandResult:
+def _inside(guest: Transport, name: str) -> CommandResult:
     """What the guest says of itself."""
-    return _must_run(
-        guest.run(
-            observe_frame.guest_command(nonce),
-            stdin=observe_frame.guest_script(),
-            deadline=180.0,
-            label=f"{name}-placement-guest",
-        )
-    )
-
-
-def _must_run(result: CommandResult) -> CommandResult:
-    if result.status != 0:
-        words = result.complaint[:400]
-        raise ProvisionError(
-            f"the placement could not be read (exit status {result.status}): {words}",
-            remedy="read the command log; run again",
-            transcript=result.transcript,
-        )
-    return result
+    return ask(guest, scripts.GUEST, deadline=_SECONDS, label=f"{name}-placement-guest")[1]

@@ -13,18 +13,20 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
 
 from harness.checks.guest.death import RULES
 from harness.errors import GuestDied, HarnessError
 from harness.model.death import GuestDeath
+from harness.polling import wait_for
 from harness.ports import Clock, Transport
 from harness.regular import open_regular
+from harness.scripts.protocol import new_nonce
+from harness.scripts.script import Script
 from harness.stages.following import Stream, StreamingTransport
 from harness.stages.guest.provision import GuestPlace, serial_log
 from harness.telemetry.guest.autopsy import Witnesses, cause_of_death, panicked, why_silent
-from harness.telemetry.guest.vitals import Vitals, VitalsReader
+from harness.telemetry.guest.vitals import PULSE, Vitals, VitalsReader
 
 PERIOD_SECONDS = 2.0
 """Between two looks at the guests. A look costs the host three processes, some 5 ms."""
@@ -44,7 +46,12 @@ _BUSY_SECONDS = 20.0
 _HOST_SECONDS = 120.0
 """So far back the host's kernel log is read for what it says of a QEMU that ended."""
 
-_SCRIPT = "pulse.sh"
+SCRIPT = Script(
+    name=PULSE,
+    package="harness.stages.guest",
+    file="pulse.sh",
+    needs="a POSIX sh with cat, sleep, stat, tail and base64",
+)
 _STATUS = "/run/libvirt/qemu"
 """Where libvirt keeps the state of each running domain, for itself when it is started again."""
 _QEMU_LOG = 'tail -c 16384 -- "/var/log/libvirt/qemu/$1.log"'
@@ -84,7 +91,8 @@ class Pulse:
         self._transport, self.path = transport, path
         self._clock, self._progress = clock, progress
         self._guests = [_Guest(name, place) for name, place in guests]
-        self._reader = VitalsReader(len(self._guests))
+        self._nonce = new_nonce()
+        self._reader = VitalsReader(len(self._guests), self._nonce)
         self._read, self._rest = 0, b""
         self._looked: float | None = None
         self._stream: Stream | None = None
@@ -135,11 +143,10 @@ class Pulse:
     # -- the watch itself ----------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        script = resources.files("harness.stages.guest").joinpath(_SCRIPT).read_text(encoding="ascii")
         watched = (part for guest in self._guests for part in (guest.place.domain, guest.place.serial))
         try:
             self._stream = self._transport.stream(
-                ("sh", "-c", script, "pulse", f"{PERIOD_SECONDS:g}", _STATUS, *watched), self.path
+                SCRIPT.held(self._nonce, f"{PERIOD_SECONDS:g}", _STATUS, *watched), self.path
             )
             self._why = ""
         except (HarnessError, OSError) as error:
@@ -228,11 +235,13 @@ class Pulse:
         uptime = self._reader.uptime
         qemu_log = ""
         if vitals.gone:
-            until = self._clock.monotonic() + _WORDS_SECONDS
-            qemu_log = self._said("guest-qemu-log", _QEMU_LOG, guest.place.domain)
-            while "shutting down" not in qemu_log and self._clock.monotonic() < until:
-                self._clock.sleep(1.0)
+
+            def ended() -> bool | None:
+                nonlocal qemu_log
                 qemu_log = self._said("guest-qemu-log", _QEMU_LOG, guest.place.domain)
+                return "shutting down" in qemu_log or None
+
+            wait_for(ended, seconds=_WORDS_SECONDS, every=1.0, clock=self._clock)
         return Witnesses(
             console=serial_log(self._transport, guest.place) or vitals.console,
             qemu_log=qemu_log,

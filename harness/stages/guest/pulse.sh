@@ -1,16 +1,14 @@
 # Watches whether guests live, for as long as its standard input is held. It only reads.
-#     sh -c SCRIPT sh PERIOD STATUS [DOMAIN SERIAL]...     STATUS: the folder of libvirt's status files
+#     PERIOD STATUS [DOMAIN SERIAL]...     STATUS: the folder of libvirt's status files
 # It needs a POSIX shell, cat, sleep, stat, tail and base64. A look costs two processes, and one more for each
-# guest; the rest is done by the shell itself. Of each guest, by its number from 0, it prints:
+# guest; the rest is done by the shell itself. Of each guest, by its number from 0, it tells in marks:
 #   uptime SECONDS           with every look
 #   pid N PID                of its QEMU, when it is first seen
 #   state N [STATE REASON]   libvirt's own words, from its status file, when they change
 #   cpu N TICKS              processor time of its QEMU so far
 #   console N SIZE BASE64    the end, 2048 bytes at most, of what was added to its serial console
 #   gone N PID               its QEMU ended
-# What a guest writes comes as Base64, so that no guest can print any of these. harness/telemetry/guest/vitals.py reads it.
-LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
-export LC_ALL PATH
+# What a guest writes comes as Base64, which holds no line break. harness/telemetry/guest/vitals.py reads it.
 set -f
 period=$1 folder=$2
 shift 2
@@ -46,7 +44,7 @@ ticks_of() {
 
 look() {
     read -r uptime _ </proc/uptime
-    printf 'uptime %s\n' "$uptime"
+    mark uptime "$uptime"
     number=0
     while [ $# -ge 2 ]; do
         domain=$1 serial=$2
@@ -55,25 +53,25 @@ look() {
         status "$folder/$domain.xml"
         if [ -n "$pid" ] && [ "$pid" != "$known" ] && [ "$pid" != "$dead" ]; then
             known=$pid
-            printf 'pid %s %s\n' "$number" "$pid"
+            mark pid "$number" "$pid"
         fi
         if [ "$state $reason" != "$told" ]; then
             told="$state $reason"
-            [ -z "$state" ] || printf 'state %s %s %s\n' "$number" "$state" "$reason"
+            [ -z "$state" ] || mark state "$number" "$state" "$reason"
         fi
         size=$(stat -c %s -- "$serial" 2>/dev/null) || size=$last
         [ "$size" -ge "$last" ] || last=0
         if [ "$size" -gt "$last" ]; then
             new=$((size - last))
             [ "$new" -le 2048 ] || new=2048
-            printf 'console %s %s %s\n' "$number" "$size" "$(tail -c "$new" -- "$serial" | base64 -w 0)"
+            mark console "$number" "$size" "$(tail -c "$new" -- "$serial" | base64 -w 0)"
         fi
         # After the console: whoever hears that it is gone has its last words.
         if [ -n "$known" ]; then
             if ticks_of "$known"; then
-                printf 'cpu %s %s\n' "$number" "$ticks"
+                mark cpu "$number" "$ticks"
             else
-                printf 'gone %s %s\n' "$number" "$known"
+                mark gone "$number" "$known"
                 dead=$known known=''
             fi
         fi
@@ -92,3 +90,4 @@ watch=$!
 cat >/dev/null
 kill "$watch" 2>/dev/null
 wait
+return 0

@@ -14,6 +14,7 @@ from functools import partial
 from harness.errors import HarnessError, ReleaseError
 from harness.model.evidence import DeviceReturn, ReleaseEvidence
 from harness.model.pci import PciAddress
+from harness.polling import wait_for
 from harness.ports import Clock, Hypervisor, Transport
 from harness.stages.host.claims import CLAIM_ROOTS
 from harness.stages.host.state import HostState, run_directory, snapshot_host_state
@@ -266,18 +267,18 @@ def _settled(
     seconds: float,
 ) -> HostState:
     """The host once devices, hugepages and processes are as before, or as it is after ``seconds``."""
-    until = clock.monotonic() + seconds
-    while True:
+    after = before
+
+    def as_before() -> bool | None:
+        nonlocal after
         after = look()
-        same = (
-            after.devices == before.devices
-            and after.hugepages == before.hugepages
-            and not any(_leftover_processes(before, after, guest.domain) for guest in leaving)
-        )
-        if same or clock.monotonic() >= until:
-            return after
-        progress("waiting for drivers to bind again and memory to be freed")
-        clock.sleep(1.0)
+        same = after.devices == before.devices and after.hugepages == before.hugepages
+        left = any(_leftover_processes(before, after, guest.domain) for guest in leaving)
+        return True if same and not left else None
+
+    words = "waiting for drivers to bind again and memory to be freed"
+    wait_for(as_before, seconds=seconds, every=1.0, clock=clock, waiting=lambda: progress(words))
+    return after
 
 
 def _leftover_processes(before: HostState, after: HostState, domain: str) -> tuple[str, ...]:

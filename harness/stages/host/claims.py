@@ -34,6 +34,7 @@ from harness.cleanups import Cleanups
 from harness.errors import ClaimError
 from harness.model.pci import PciAddress
 from harness.ports import Clock, Transport
+from harness.scripts.script import Script, ask
 from harness.serial import whole
 from harness.stages.host.leases import (
     CLAIM_ROOTS,
@@ -42,7 +43,6 @@ from harness.stages.host.leases import (
     hold_lease,
     require_words,
 )
-from harness.stages.host.script import ask
 
 __all__ = [
     "CLAIM_ROOTS",
@@ -56,6 +56,14 @@ __all__ = [
     "holders",
     "release_claims",
 ]
+
+SCRIPT = Script(
+    name="claims",
+    package="harness.stages.host",
+    file="claims.sh",
+    needs="a /run/shakedown that the user may write to, and util-linux (flock)",
+    error=ClaimError,
+)
 
 GRACE_SECONDS = 30.0
 """A controller that lost its connection has this long to come back before it may be declared gone."""
@@ -217,24 +225,16 @@ def _clear(
 
 
 def _claims(transport: Transport, arguments: tuple[str, ...]) -> tuple[tuple[Claim, ...], bool]:
-    claims = []
-    done = False
-    for row in ask(transport, "claims", arguments, label="claims"):
-        if row[0] == "error":
-            raise ClaimError(
-                f"claims on this host cannot be used: {row[-1]}",
-                host=transport.name,
-                remedy="the user needs a writable /run/shakedown and util-linux (flock) on the host",
-            )
-        if row[0] == "claim":
-            claims.append(_read_claim(row, transport.name))
-        done = done or row[0] == "taken"
-    return tuple(sorted(claims, key=lambda c: c.device)), done
+    """The claims that it tells of, and whether those that were asked for are taken."""
+    answer, _ = ask(transport, SCRIPT, *arguments)
+    claims = [_read_claim(row, transport.name) for row in answer.rows("claims")]
+    taken = any(frame.title == "taken" for frame in answer.frames)
+    return tuple(sorted(claims, key=lambda c: c.device)), taken
 
 
 def _read_claim(row: tuple[str, ...], host: str) -> Claim:
     try:
-        _, device, run, controller, started, state, age = row
+        device, run, controller, started, state, age = row
         return Claim(
             device=PciAddress.parse(device),
             run=run or "(unreadable)",

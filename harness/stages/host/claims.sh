@@ -1,19 +1,12 @@
-# Exclusive claims on devices of this host. Answers rows: kind TAB values, closed by `end`.
+# Exclusive claims on devices of this host. Answers frames: `claims` with a row of tabs for each claim that stands in
+# the way or is listed, and `taken` or `released`, empty.
 #   take RUN CONTROLLER STARTED GRACE ROOT... -- ADDRESS...
 #   list GRACE ROOT... --
 #   release RUN ROOT... -- ADDRESS...        (no address: everything of RUN, its lease file too)
 # Every command runs under one mutex, so that several devices are taken together or not at all.
 set -u
-LC_ALL=C
-export LC_ALL
 umask 077
 tab=$(printf '\t')
-
-fail() {
-    printf 'error\t%s\n' "$1"
-    echo end
-    exit 0
-}
 
 # The root is the first directory that can be used; all runs of one user agree on it.
 open_root() {
@@ -43,7 +36,7 @@ state_of() {
 show() {
     IFS=$tab read -r run controller started < "$1" || run=
     state_of "$run" "$2"
-    printf 'claim\t%s\t%s\t%s\t%s\t%s\t%s\n' "${1##*/}" "$run" "$controller" "$started" "$state" "$age"
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "${1##*/}" "$run" "$controller" "$started" "$state" "$age"
 }
 
 owner() {
@@ -71,7 +64,7 @@ take() {
         ln "$new" "$root/claims/$address" || fail "cannot create $root/claims/$address"
         rm -f "$new"
     done
-    echo taken
+    frame taken
 }
 
 release() {
@@ -91,7 +84,7 @@ release() {
         fi
     done
     [ "$all" -eq 0 ] || rm -f "$root/runs/$mine" "$root/runs/$mine.beat"
-    echo released
+    frame released
 }
 
 command -v flock >/dev/null || fail "no flock on this host (util-linux)"
@@ -116,6 +109,7 @@ shift
 open_root $roots
 exec 9>"$root/mutex" || fail "cannot open $root/mutex"
 flock -w 20 9 || fail "another run has been changing claims for 20 s"
+frame claims
 case $command in
     take) take "$one" "$two" "$three" "$four" "$@" ;;
     release) release "$one" "$@" ;;
@@ -125,4 +119,4 @@ case $command in
         done
         ;;
 esac
-echo end
+return 0

@@ -14,8 +14,15 @@ from collections.abc import Iterable
 from harness.errors import ParseError, ProvisionError
 from harness.model.topology import PciDevice
 from harness.ports import Transport
-from harness.stages.host.script import ask
+from harness.scripts.script import Script, ask
 from harness.vendors.names import who_waits
+
+SCRIPT = Script(
+    name="gpus-in-use",
+    package="harness.stages.host",
+    file="gpus_in_use.sh",
+    needs="a POSIX sh with find, sed, tr and id",
+)
 
 
 def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
@@ -28,16 +35,14 @@ def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
     if not names:
         return
     stop = "; ".join(dict.fromkeys(vendor.stop_users for vendor in held.values()))
+    answer, _ = ask(transport, SCRIPT, *names)
     users: dict[str, None] = {}
-    blind = False
-    for row in ask(transport, "gpus_in_use", names, label="held-gpus"):
+    for row in answer.rows("held"):
         match row:
-            case ("held", address, node, pid, name) if address in names:
+            case (address, node, pid, name) if address in names:
                 users[f"{name or 'a process'} (pid {pid}) has {address} open as {node}"] = None
-            case ("blind",):
-                blind = True
             case _:
-                raise ParseError(f"gpus_in_use: not a row: {row!r}", host=transport.name)
+                raise ParseError(f"gpus-in-use: not a row: {row!r}", host=transport.name)
     free = " ".join(f"driverctl set-override {name} vfio-pci;" for name in names)
     if users:
         raise ProvisionError(
@@ -45,7 +50,7 @@ def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
             host=transport.name,
             remedy=f"stop the processes that use them ({stop}), then {free}",
         )
-    if blind:
+    if any(frame.title == "blind" for frame in answer.frames):
         raise ProvisionError(
             f"the driver holds {', '.join(names)}, and this user cannot see whether a process has them "
             "open: detaching a GPU in use can hang the host",

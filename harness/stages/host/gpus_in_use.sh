@@ -1,11 +1,11 @@
-# Which processes have GPUs open that NVIDIA's driver holds: rows closed by `end`. Arguments: ADDRESS...
-#   held ADDRESS NODE PID NAME     or     blind, where other users' processes cannot be looked at
+# Which processes have GPUs open that NVIDIA's driver holds. Arguments: ADDRESS... Answers frames:
+#   blind   (empty) where processes of other users cannot be looked at
+#   held    rows ADDRESS TAB NODE TAB PID TAB NAME
 set -u
-LC_ALL=C
-export LC_ALL
 
-[ "$(id -u)" = 0 ] && command -v find >/dev/null || echo blind
+[ "$(id -u)" = 0 ] && command -v find >/dev/null || frame blind
 
+frame held
 for address in "$@"; do
     minor=$(sed -n 's/^Device Minor:[[:space:]]*\([0-9]*\)$/\1/p' "/proc/driver/nvidia/gpus/$address/information" 2>/dev/null)
     # Where the driver does not tell which one it is, each of its GPUs may be this one.
@@ -18,8 +18,8 @@ for address in "$@"; do
             p=${fd%/fd/*}
             # A process names itself as it likes.
             name=$({ tr -d '\t\n' < "$p/comm"; } 2>/dev/null)
-            printf 'held\t%s\t%s\t%s\t%s\n' "$address" "$node" "${p##*/}" "$name"
+            printf '%s\t%s\t%s\t%s\n' "$address" "$node" "${p##*/}" "$name"
         done
     done
 done
-echo end
+return 0

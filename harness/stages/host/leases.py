@@ -5,14 +5,22 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from importlib import resources
 from typing import Protocol
 
 from harness.errors import ClaimError, TransportError
 from harness.ports import Transport
+from harness.scripts.protocol import new_nonce
+from harness.scripts.script import Script, first_mark
 
 CLAIM_ROOTS = ("/run/shakedown",)
 """Where claims live on a host: the first directory that can be written (claims of all runs must meet)."""
+
+SCRIPT = Script(
+    name="lease",
+    package="harness.stages.host",
+    file="lease.sh",
+    needs="util-linux (flock), coreutils and a /run that the user may write to",
+)
 
 LEASE_SECONDS = 120.0
 """Without a beat for this long a lease ends: longer than the pause of a host that is being snapshot."""
@@ -112,13 +120,13 @@ def hold_lease(
     """Hold the lease of ``run``. Raises ClaimError when another process holds it, TransportError when the
     host cannot be asked."""
     require_words(run, roots)
-    script = resources.files("harness.stages.host").joinpath("lease.sh").read_text()
 
     def take(again: bool) -> Held:
+        nonce = new_nonce()
         mode = "again" if again else "new"
-        held = transport.hold(("sh", "-c", script, "sh", run, f"{lease_seconds:g}", mode, *roots))
+        held = transport.hold(SCRIPT.held(nonce, run, f"{lease_seconds:g}", mode, *roots))
         try:
-            _require_holding(held, run, transport.name)
+            _require_holding(held, nonce, run, transport.name)
         except BaseException:
             held.close()
             raise
@@ -127,8 +135,8 @@ def hold_lease(
     return Lease(take, run, beat_seconds)
 
 
-def _require_holding(held: Held, run: str, host: str) -> None:
-    answer = held.read_line(60.0)
+def _require_holding(held: Held, nonce: str, run: str, host: str) -> None:
+    answer = first_mark(SCRIPT, nonce, lambda: held.read_line(60.0))
     if answer == "held":
         raise ClaimError(
             f"run {run} is already controlled by another process",
@@ -145,7 +153,7 @@ def _require_holding(held: Held, run: str, host: str) -> None:
         raise TransportError(
             f"the lease of run {run} could not be taken: {answer or held.errors() or 'no answer'}",
             host=host,
-            remedy="the host needs util-linux (flock), coreutils and a writable /run",
+            remedy=f"the host needs {SCRIPT.needs}",
         )
 
 

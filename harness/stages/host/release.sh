@@ -1,7 +1,6 @@
-# What a guest could leave behind on this host, as rows closed by `end`: RUN DIRECTORY CLAIM_ROOT... -- ADDRESS...
+# What a guest could leave behind on this host: RUN DIRECTORY CLAIM_ROOT... -- ADDRESS... Answers frames: rows of tabs
+# for devices, hugepages and processes, and a name a line for qemu (domains), network, files and claims.
 set -u
-LC_ALL=C
-export LC_ALL
 run=$1 directory=$2
 shift 2
 roots=
@@ -11,10 +10,11 @@ while [ $# -gt 0 ] && [ "$1" != -- ]; do
 done
 shift
 
+frame devices
 for address in "$@"; do
     d="/sys/bus/pci/devices/$address"
     if [ ! -e "$d/vendor" ]; then
-        printf 'device\t%s\t0\t\t\t\n' "$address"
+        printf '%s\t0\t\t\t\n' "$address"
         continue
     fi
     driver=
@@ -22,15 +22,16 @@ for address in "$@"; do
     methods=
     [ -r "$d/reset_method" ] && read -r methods < "$d/reset_method"
     config=$(od -An -tx1 -N16 "$d/config" 2>/dev/null)
-    printf 'device\t%s\t1\t%s\t%s\t%s\n' "$address" "$driver" "$methods" "$config"
+    printf '%s\t1\t%s\t%s\t%s\n' "$address" "$driver" "$methods" "$config"
 done
 
+frame hugepages
 for pool in /sys/devices/system/node/node[0-9]*/hugepages/hugepages-*kB; do
     [ -r "$pool/free_hugepages" ] || continue
     node=${pool#/sys/devices/system/node/node}
     size=${pool##*-}
     read -r free < "$pool/free_hugepages"
-    printf 'hugepages\t%s\t%s\t%s\n' "${node%%/*}" "${size%kB}" "$free"
+    printf '%s\t%s\t%s\n' "${node%%/*}" "${size%kB}" "$free"
 done
 
 # QEMU processes, and which guest each is: a command line also holds keys and secrets of other tenants. `comm`
@@ -39,37 +40,37 @@ guest_of() {
     { tr '\000\n\t' '\n??' < "/proc/$1/cmdline"; } 2>/dev/null | head -c 65536 | sed -n \
         -e '1s/^.*$/qemu/p' -e '/^-name$/{' -e 'N' -e 's/\n/ /p' -e '}' | tr '\n' ' ' | cut -c1-300
 }
+frame processes
 for p in /proc/[0-9]*; do
     comm=
     { read -r comm < "$p/comm"; } 2>/dev/null || continue
     case $comm in
-        qemu* | kvm) printf 'process\t%s\t%s\n' "${p#/proc/}" "$(guest_of "${p#/proc/}")" ;;
+        qemu* | kvm) printf '%s\t%s\n' "${p#/proc/}" "$(guest_of "${p#/proc/}")" ;;
     esac
 done
 
 # libvirt keeps the definition of everything that runs below /run/libvirt, our metadata included. Quotes
 # keep a run from matching another whose key it begins.
 for kind in qemu network; do
+    frame "$kind"
     for file in "/run/libvirt/$kind"/*.xml; do
         [ -e "$file" ] || continue
         if grep -qF 'urn:shakedown:run:1' "$file" && grep -qF -e "run='$run'" -e "run=\"$run\"" "$file"; then
             name=${file##*/}
-            printf '%s\t%s\n' "$kind" "${name%.xml}"
+            printf '%s\n' "${name%.xml}"
         fi
     done
 done
 
-if [ -d "$directory" ]; then
-    find "$directory" -mindepth 1 | while IFS= read -r file; do
-        printf 'file\t%s\n' "$file"
-    done
-fi
+frame files
+[ ! -d "$directory" ] || find "$directory" -mindepth 1
 
+frame claims
 for root in $roots; do
     for file in "$root"/claims/*; do
         [ -e "$file" ] || continue
         read -r owner rest < "$file"
-        [ "$owner" = "$run" ] && printf 'claim\t%s\n' "${file##*/}"
+        [ "$owner" = "$run" ] && printf '%s\n' "${file##*/}"
     done
 done
-echo end
+return 0

@@ -15,7 +15,16 @@ from harness.model.evidence import ResetTrial
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts
 from harness.ports import Transport
-from harness.stages.host.script import ask
+from harness.reading import reader
+from harness.scripts.protocol import Answer
+from harness.scripts.script import Script, ask
+
+SCRIPT = Script(
+    name="resets",
+    package="harness.stages.host",
+    file="resets.sh",
+    needs="a POSIX sh with find, grep, od, tr and cut",
+)
 
 _SECONDS_EACH = 90.0
 """The kernel waits up to 60 s for a function to answer after a reset (PCIE_RESET_READY_POLL_MS)."""
@@ -43,11 +52,11 @@ def exercise_resets(
     ``methods`` are the companions' listed ones. Raises TransportError, or ParseError for an incomplete
     answer.
     """
-    trials = []
+    trials: list[ResetTrial] = []
     if gpus:
         names = tuple(str(gpu) for gpu in gpus)
-        rows = ask(transport, "resets", names, deadline=_SECONDS_EACH * len(gpus), label="resets")
-        trials = [_trial(row) for row in rows]
+        answer, _ = ask(transport, SCRIPT, *names, deadline=_SECONDS_EACH * len(gpus))
+        trials = read_trials(answer)
     if missing := [str(gpu) for gpu in gpus if gpu not in {t.device for t in trials}]:
         raise ParseError(f"resets: no answer about {', '.join(missing)}", host=transport.name)
     exempt = [
@@ -64,13 +73,19 @@ def exercise_resets(
     return tuple(sorted((*trials, *exempt), key=lambda trial: trial.device))
 
 
+@reader("the answer of the resets")
+def read_trials(answer: Answer) -> list[ResetTrial]:
+    """The trials that ``resets.sh`` tells of. Raises ParseError for a row that is none."""
+    return [_trial(row) for row in answer.rows("resets")]
+
+
 def _trial(row: tuple[str, ...]) -> ResetTrial:
     try:
-        kind, address, attempted, accepted, before, after, answers, words = row
+        address, attempted, accepted, before, after, answers, words = row
         device = PciAddress.parse(address)
     except ValueError as error:
         raise ParseError(f"resets: not a row: {row!r}") from error
-    if kind != "reset" or attempted not in ("0", "1") or accepted not in ("", "0", "1"):
+    if attempted not in ("0", "1") or accepted not in ("", "0", "1"):
         raise ParseError(f"resets: not a row: {row!r}")
     notes = [words] if words else []
     if after != before:

@@ -1,8 +1,6 @@
-# Try the reset of functions, one after the other: rows closed by `end`. Arguments: ADDRESS...
-#   reset ADDRESS attempted(0|1) accepted(0|1|) methods-before methods-after answers(0|1|) words
+# Try the reset of functions, one after the other. Arguments: ADDRESS... Answers a frame of rows:
+#   resets   ADDRESS TAB attempted(0|1) accepted(0|1|) methods-before methods-after answers(0|1|) words
 set -u
-LC_ALL=C
-export LC_ALL
 
 methods() {
     list=
@@ -11,10 +9,11 @@ methods() {
 }
 
 row() {
-    printf 'reset\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$address" "$1" "$2" "$before" "$3" "$4" \
+    printf '%s\t%s\t%s\t%s\t%s\t%s\t%s\n' "$address" "$1" "$2" "$before" "$3" "$4" \
         "$(printf %s "$5" | tr '\t\n' '  ' | cut -c1-300)"
 }
 
+frame resets
 for address in "$@"; do
     d="/sys/bus/pci/devices/$address"
     before=
@@ -62,4 +61,4 @@ for address in "$@"; do
     done
     row 1 "$accepted" "$after" "$answers" "$words"
 done
-echo end
+return 0

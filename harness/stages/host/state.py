@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from harness.errors import ParseError, ReleaseError
 from harness.model.pci import PciAddress
 from harness.ports import Transport
 from harness.reading import reader
+from harness.scripts.protocol import Answer
+from harness.scripts.script import Script, ask
 from harness.serial import whole
 from harness.stages.host.claims import CLAIM_ROOTS
-from harness.stages.host.script import ask
 
+SCRIPT = Script(
+    name="host-state",
+    package="harness.stages.host",
+    file="release.sh",
+    needs="a POSIX sh with od, tr, sed, cut, head, grep and find",
+)
+
+T = TypeVar("T")
 _RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -62,50 +73,54 @@ def snapshot_host_state(
 ) -> HostState:
     """The host now. Raises TransportError, or ParseError when the answer is incomplete."""
     arguments = (run, run_directory(work_dir, run), *roots, "--", *(str(d) for d in devices))
-    rows = ask(transport, "release", arguments, label="host-state")
+    answer, _ = ask(transport, SCRIPT, *arguments)
     try:
-        return read_host_state(rows, devices)
+        return read_host_state(answer, devices)
     except ParseError as error:
         error.host = transport.name
         raise
 
 
 @reader("the host's state")
-def read_host_state(rows: tuple[tuple[str, ...], ...], devices: tuple[PciAddress, ...]) -> HostState:
-    """The rows of ``release.sh`` as a value. Raises ParseError when a row or an asked device is missing."""
-    found: dict[PciAddress, DeviceState] = {}
-    pages: dict[str, int] = {}
-    processes: dict[int, str] = {}
-    named: dict[str, list[str]] = {"qemu": [], "network": [], "file": [], "claim": []}
-    for row in rows:
-        try:
-            match row:
-                case ("device", address, present, driver, methods, config):
-                    found[PciAddress.parse(address)] = _device(present, driver, methods, config)
-                case ("hugepages", node, kib, free):
-                    pages[f"{whole(node)}/{whole(kib) * 1024}"] = whole(free)
-                case ("process", pid, command):
-                    processes[whole(pid)] = command.strip()
-                case (("qemu" | "network" | "file" | "claim") as kind, *rest) if rest:
-                    named[kind].append("\t".join(rest))
-                case _:  # a file name with a newline in it continues here
-                    named["file"].append("\t".join(row))
-        except ValueError as error:
-            raise ParseError(f"host state: {row!r}: {error}") from error
+def read_host_state(answer: Answer, devices: tuple[PciAddress, ...]) -> HostState:
+    """The answer of ``release.sh`` as a value. Raises ParseError when a row or an asked device is missing."""
+    found = dict(_read(answer, "devices", _device))
     if missing := [str(d) for d in devices if d not in found]:
         raise ParseError(f"host state: no answer about {', '.join(missing)}")
     return HostState(
         devices=found,
-        hugepages=pages,
-        processes=processes,
-        domains=tuple(named["qemu"]),
-        networks=tuple(named["network"]),
-        files=tuple(named["file"]),
-        claims=tuple(named["claim"]),
+        hugepages=dict(_read(answer, "hugepages", _pool)),
+        processes=dict(_read(answer, "processes", _process)),
+        domains=tuple(answer.lines("qemu")),
+        networks=tuple(answer.lines("network")),
+        files=tuple(answer.lines("files")),
+        claims=tuple(answer.lines("claims")),
     )
 
 
-def _device(present: str, driver: str, methods: str, config: str) -> DeviceState:
+def _read(answer: Answer, title: str, read: Callable[..., T]) -> Iterator[T]:
+    for row in answer.rows(title):
+        try:
+            yield read(*row)
+        except (ValueError, TypeError) as error:  # TypeError: another number of values than it takes
+            raise ParseError(f"host state: {title}: not a row: {row!r}") from error
+
+
+def _pool(node: str, kib: str, free: str) -> tuple[str, int]:
+    return f"{whole(node)}/{whole(kib) * 1024}", whole(free)
+
+
+def _process(pid: str, command: str) -> tuple[int, str]:
+    return whole(pid), command.strip()
+
+
+def _device(
+    address: str, present: str, driver: str, methods: str, config: str
+) -> tuple[PciAddress, DeviceState]:
+    return PciAddress.parse(address), _device_state(present, driver, methods, config)
+
+
+def _device_state(present: str, driver: str, methods: str, config: str) -> DeviceState:
     if present != "1":
         return DeviceState(present=False, driver=None, config_ok=None, reset_methods=())
     data = bytes.fromhex(config)

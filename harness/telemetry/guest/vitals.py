@@ -8,6 +8,7 @@ import re
 from collections import deque
 from dataclasses import dataclass, field
 
+from harness.scripts.protocol import GrowingAnswer
 from harness.telemetry.guest.autopsy import beginnings
 
 _NUMBER = r"\d{1,18}"
@@ -17,6 +18,9 @@ _LINE = re.compile(
     r"|state (?P<of>\d{1,4})(?P<state>(?: [a-z-]{1,40}(?: [a-z-]{1,40}){0,4})?)"
     rf"|console (?P<whose>\d{{1,4}}) (?P<size>{_NUMBER}) (?P<text>[A-Za-z0-9+/=]{{0,8192}})"
 )
+PULSE = "pulse"
+"""Name of the script whose marks these are."""
+
 MOST_CONSOLE = 16384
 """Characters of a serial console that are kept: a panic with its trace is some 5,000."""
 _CPU_KEPT = 40
@@ -52,7 +56,9 @@ class Vitals:
 class VitalsReader:
     """Takes the script's lines as they come. Whatever a host prints, it raises nothing and stays small."""
 
-    def __init__(self, guests: int) -> None:
+    def __init__(self, guests: int, nonce: str) -> None:
+        """``nonce`` is the one that the script was given."""
+        self._answer = GrowingAnswer(PULSE, nonce)
         self.guests = tuple(Vitals() for _ in range(guests))
         self.uptime: float | None = None
         """Of the host, at the last look."""
@@ -61,7 +67,10 @@ class VitalsReader:
 
     def take(self, line: str) -> None:
         """One line without its end."""
-        match = _LINE.fullmatch(line)
+        mark = self._answer.take(line)
+        if mark == "" or not line:
+            return
+        match = None if mark is None else _LINE.fullmatch(mark)
         number = None if match is None else match["guest"] or match["of"] or match["whose"]
         if match is None or (number is not None and int(number) >= len(self.guests)):
             self.strange += 1

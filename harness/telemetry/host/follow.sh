@@ -1,5 +1,5 @@
 # Follows a candidate host while loads run: samples, looks at its tasks, and its kernel's log. It only reads.
-#     sh -c SCRIPT sh NONCE PERIOD EVERY OURS LIBVIRT URI ADDRESS...     ends when its standard input does
+#     PERIOD EVERY OURS LIBVIRT URI ADDRESS...     ends when its standard input does
 # Every PERIOD seconds a sample, and with every EVERYth one a look: who ran where, and each CPU's times.
 # What must not change is asked with each sample too, or more slowly, and printed only when it did.
 # OURS is what the names of this run's domains begin with, LIBVIRT the directory of libvirt's running domains, URI
@@ -8,18 +8,16 @@
 # costs five processes.
 #
 # Samples and kernel log share one output, so every writer writes whole lines, and a line says what it is:
-#   NONCE WORDS               marks: `sample N`, `look N` and their `end N`, `kernel STATUS`, `bye UPTIME`,
+#   NONCE WORDS               marks (harness/scripts/prelude.sh): `sample N`, `look N` and their `end N`, `kernel STATUS`, `bye UPTIME`,
 #                             `watch NAME UPTIME` and its `end NAME`, or `same NAME UPTIME`, `events STATUS`,
 #                             `clock UPTIME SECONDS`: the time of day at that time
 #   PATH:LINE                 of a file, by grep; PCI functions by their path below /sys/bus/pci/devices
 #   task TGID TID PPID SESSION CPU TICKS START STATE NAME
 #   DATE TIME: event ...      and lines after a tab, of virsh
 #   PRIORITY,SEQUENCE,MICROSECONDS,...;TEXT           as /dev/kmsg has it, and ` KEY=VALUE` lines of a record
-# No file can hold the nonce, which is new for each run. harness/telemetry/host/summary.py reads it.
-LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
-export LC_ALL PATH
-nonce=$1 period=$2 every=$3 ours=$4 libvirt=$5 uri=$6
-shift 6
+# harness/telemetry/host/lines.py reads it.
+period=$1 every=$2 ours=$3 libvirt=$4 uri=$5
+shift 5
 cd /sys/bus/pci/devices 2>/dev/null || cd /
 
 files=''
@@ -34,8 +32,6 @@ done
 dull='^(RxErr|BadTLP|BadDLLP|Rollover|Timeout|NonFatalErr|CorrIntErr|HeaderOF|Undefined|DLP|SDES|TLP|FCP|CmpltTO'
 dull="$dull|CmpltAbrt|UnxCmplt|RxOF|MalfTLP|ECRC|UnsupReq|ACSViol|UncorrIntErr|BlockedTLP|AtomicOpBlocked"
 dull="$dull|TLPBlockedErr|PoisonTLPBlocked|DMWrReqBlocked|IDECheck|MisIDETLP|PCRC_CHECK|TLPXlatBlocked) 0\$"
-
-mark() { printf '%s %s\n' "$nonce" "$*"; }
 
 sample() {
     mark sample "$1"
@@ -179,7 +175,6 @@ events() {
     done
 }
 
-printf 'shakedown-host 2 %s\n' "$nonce"
 mark self $$ "$PPID" "$(getconf CLK_TCK)"
 kernel </dev/null &
 follower=$!
@@ -191,3 +186,4 @@ cat >/dev/null
 kill "$sampler" "$follower" "$listener" 2>/dev/null
 wait
 mark bye "$(cat /proc/uptime)"
+return 0

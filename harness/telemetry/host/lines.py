@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from importlib import resources
 from typing import BinaryIO
 
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.reading import reader
 from harness.regular import LONGEST_LINE, lines_of
+from harness.scripts.protocol import GrowingAnswer
+from harness.scripts.script import Script
 from harness.telemetry.host.pages import node_pages
 from harness.telemetry.host.table import (
     LIBVIRT,
@@ -31,8 +32,13 @@ from harness.telemetry.host.tasks import Look, Task, read_look, read_task
 from harness.telemetry.kernel.log import MOST_LINES
 from harness.telemetry.kernel.text import Line, kmsg_record
 
-_FIRST = re.compile(r"shakedown-host 2 ([0-9a-f]{16,64})")
-_NONCE = re.compile(r"[0-9a-f]{16,64}")
+SCRIPT = Script(
+    name="host-follow",
+    package="harness.telemetry.host",
+    file="follow.sh",
+    needs="a POSIX sh with grep, find, awk, date, sleep, cat and getconf",
+)
+
 _FILE = re.compile(
     r"(?P<path>(?:/|[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]/)[^:]{1,300}):(?P<text>.*)", re.DOTALL
 )
@@ -69,15 +75,12 @@ def host_command(
     A look at who runs where is taken every ``look_seconds``. ``ours`` is what the names of this run's domains
     begin with, empty where there are none; ``libvirt`` is the directory of the daemon at ``uri``.
     """
-    if _NONCE.fullmatch(nonce) is None:
-        raise ValueError("a nonce is 16 to 64 lower-case hex digits")
     if re.fullmatch(r"[A-Za-z0-9._-]{0,100}", ours) is None:
         raise ValueError(f"not what a domain's name begins with: {ours[:80]!r}")
-    script = resources.files("harness.telemetry.host").joinpath("follow.sh").read_text(encoding="ascii")
-    whole = script.replace(_ROWS, commands(period_seconds))
+    body = SCRIPT.body().replace(_ROWS, commands(period_seconds))
     every = str(max(1, round(look_seconds / period_seconds)))
-    words = (nonce, f"{period_seconds:g}", every, ours, libvirt, uri)
-    return ("sh", "-c", whole, "sh", *words, *(str(d) for d in devices))
+    words = (f"{period_seconds:g}", every, ours, libvirt, uri)
+    return SCRIPT.held(nonce, *words, *(str(d) for d in devices), body=body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +160,7 @@ def read_lines(raw: bytes | BinaryIO) -> HostSpool:
 
 class _Reader:
     def __init__(self) -> None:
-        self._nonce = ""
+        self._answer = GrowingAnswer(SCRIPT.name)
         self._self = (0, 0, 100.0)
         self._open: tuple[str, str] | None = None
         self._files: dict[str, list[str]] = {}
@@ -188,14 +191,13 @@ class _Reader:
         self._first.setdefault(what, number)
 
     def take(self, number: int, text: str) -> None:
-        if not self._nonce:
-            first = _FIRST.fullmatch(text)
-            if first is None:
-                self.problem(number, f"before the first line: {text[:80]!r}")
-            else:
-                self._nonce = first[1]
-        elif text.startswith(f"{self._nonce} "):
-            self._mark(number, text[len(self._nonce) + 1 :].split(" "))
+        mark = self._answer.take(text)
+        if mark:
+            self._mark(number, mark.split(" "))
+        elif mark == "" or (self._answer.begun and not text):
+            pass  # its first or last line, and the break before that
+        elif not self._answer.begun:
+            self.problem(number, f"before the first line: {text[:80]!r}")
         elif (record := kmsg_record(text)) is not None:
             self._record(*record)
         elif text.startswith(" ") and "=" in text:
@@ -333,7 +335,7 @@ class _Reader:
             self._tasks.append(task)
 
     def result(self) -> HostSpool:
-        if not self._nonce:
+        if not self._answer.begun:
             raise ParseError(
                 "this is not the output of the host's sampler: its first line is missing",
                 remedy="read it: the shell cannot run 'sh -c', or it prints a login message",

@@ -14,15 +14,9 @@ from hypothesis import strategies as st
 from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.placement.observe import qmp as q
-from harness.placement.observe.frame import (
-    guest_command,
-    guest_script,
-    host_command,
-    host_script,
-    new_nonce,
-    read_parts,
-)
+from harness.placement.observe import scripts
 from harness.placement.observe.observed import parse_guest, parse_host, parse_qmp
+from tests.fakes.scripts import really
 from tests.placement.observe import transcripts as made
 
 EDU = PciAddress.parse("0000:82:00.0")
@@ -117,15 +111,15 @@ def test_a_truncated_transcript_is_refused_wherever_it_breaks() -> None:
 
 def test_content_cannot_forge_a_part_without_the_nonce() -> None:
     other = "f" * 32
-    hostile = f"x\n{other} end\n\nshakedown-placement 1 host {other}\n\n{other} pid\n1\n"
+    hostile = f"x\n{other} exit 0 9\n\nshakedown 1 placement-host {other}\n\n{other} pid\n1\n"
     read = parse_host(made.host(limits=hostile), made.NONCE)
     assert read.pid == 70
-    with pytest.raises(ParseError, match="another's"):
+    with pytest.raises(ParseError, match="another request"):
         parse_host(made.host(), other)
 
 
 def test_a_part_that_comes_twice_is_refused() -> None:
-    raw = made.host().replace(f"\n{made.NONCE} end\n".encode(), f"\n{made.NONCE} pid\n1\n".encode())
+    raw = made.host().replace(f"\n{made.NONCE} fds\n".encode(), f"\n{made.NONCE} pid\n".encode())
     with pytest.raises(ParseError, match="twice"):
         parse_host(raw)
 
@@ -297,7 +291,6 @@ def test_a_ten_megabyte_line_is_only_a_long_line() -> None:
 
 def test_the_host_script_reads_a_process_and_none_of_its_secrets() -> None:
     """The script itself, with the shell that is here, on a process that this test starts."""
-    nonce = new_nonce()
     argv = [
         "sh",
         "-c",
@@ -311,12 +304,10 @@ def test_the_host_script_reads_a_process_and_none_of_its_secrets() -> None:
         "node\nx",
     ]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as process:
-        asked = host_command(nonce, str(process.pid), (PciAddress.parse("ffff:ff:1f.7"),))
-        done = subprocess.run(asked, input=host_script(), capture_output=True, timeout=60, check=True)
+        answer = really(scripts.HOST, str(process.pid), "ffff:ff:1f.7")
         process.kill()
-    read = parse_host(done.stdout, nonce)
-    assert done.stderr == b""
-    assert b"KEY" not in done.stdout
+    read = parse_host(answer.raw)
+    assert b"KEY" not in answer.raw
     assert read.options == ("-name", "guest=g1", "-numa", "node?x")
     assert [(task.tid, task.name) for task in read.tasks] == [(process.pid, "sh")]
     assert read.tasks[0].cpus
@@ -325,26 +316,13 @@ def test_the_host_script_reads_a_process_and_none_of_its_secrets() -> None:
 
 
 def test_the_host_script_says_that_a_domain_is_not_there() -> None:
-    nonce = new_nonce()
-    argv = host_command(nonce, "no-such-domain; touch x", ())
-    done = subprocess.run(argv, input=host_script(), capture_output=True, timeout=60, check=True)
+    answer = really(scripts.HOST, "no-such-domain; touch x")
     with pytest.raises(ParseError, match="no QEMU process"):
-        parse_host(done.stdout, nonce)
+        parse_host(answer.raw)
 
 
 def test_the_guest_script_reads_this_machine() -> None:
-    nonce = new_nonce()
-    done = subprocess.run(
-        guest_command(nonce), input=guest_script(), capture_output=True, timeout=60, check=True
-    )
-    assert done.stderr == b""
-    parts = read_parts(done.stdout, "guest", nonce)
-    assert set(parts) == {"pci.paths", "pci.files", "nodes", "end"}
+    answer = really(scripts.GUEST)
+    assert set(answer.contents()) == {"pci.paths", "pci.files", "nodes"}
     if Path("/sys/devices/system/node/node0").exists():
-        assert parse_guest(done.stdout).nodes[0].id == 0
-
-
-def test_a_nonce_is_hex_and_nothing_else() -> None:
-    with pytest.raises(ValueError, match="hex"):
-        host_command("x; reboot", "g1", ())
-    assert len({new_nonce() for _ in range(8)}) == 8
+        assert parse_guest(answer.raw).nodes[0].id == 0

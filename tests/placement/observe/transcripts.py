@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 
 from harness.placement.observe import qmp as q
+from tests.fakes.scripts import NONCE, framed
 
-NONCE = "0123456789abcdef0123456789abcdef"
 SCOPE = "/machine.slice/machine-qemu\\x2d1\\x2dg1.scope/libvirt"
 
 
 def frame(kind: str, parts: dict[str, str | bytes], nonce: str = NONCE) -> bytes:
     """A whole transcript."""
-    out = f"shakedown-placement 1 {kind} {nonce}\n".encode()
-    for title, content in {**parts, "end": ""}.items():
-        body = content if isinstance(content, bytes) else content.encode()
-        out += f"\n{nonce} {title}\n".encode() + body
-    return out
+    return framed(f"placement-{kind}", parts, nonce=nonce)
 
 
 def task(pid: int, tid: int, name: str, cpus: str, group: str, *, last: int = 0) -> str:
