@@ -107,7 +107,7 @@ class LibvirtHypervisor:
         """
         name = name_of(xml)
         if run_key(xml) != run:
-            raise ProvisionError(f"the definition of {name} does not carry the key of run {run}")
+            raise ProvisionError(f"the definition of {name} does not contain the key of run {run}")
 
         def act(conn: Any) -> None:
             import libvirt  # noqa: PLC0415

@@ -82,7 +82,7 @@ def frames_of(answer: Answer) -> Frames:
             f"the output is incomplete: {', '.join(missing)} missing", remedy="collect the facts again"
         )
     if sorted(answer.parts) != sorted(ask.SECTIONS):
-        raise ParseError("the transcript holds sections twice, or unknown ones")
+        raise ParseError("the output has duplicate or unknown sections")
     frames = Frames()
     blobs: dict[str, bytes] = {}
     for frame in answer.frames:

@@ -22,7 +22,7 @@ from harness.model.telemetry import (
 
 _BUS_LINE = "NVRM: Xid (PCI:0000:05:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
 _LINK_LINE = "NVRM: Xid (PCI:0000:05:00): 45, pid=4242, name=python3, Ch 00000010"
-_NEW_LINE = "NVRM: Xid (PCI:0000:05:00): 999, something nobody has seen"
+_NEW_LINE = "NVRM: Xid (PCI:0000:05:00): 999, something unknown"
 _SWITCH_LINE = "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"
 
 

@@ -83,7 +83,7 @@ def test_a_lost_frame_of_a_part_is_noticed() -> None:
 def test_nothing_may_follow_the_end() -> None:
     whole = framed("q", {"a": "x"})
     for more in (b"more\n", f"\n{NONCE} b\ny".encode(), f"\n{NONCE} exit 0 0\n".encode()):
-        with pytest.raises(ParseError, match="goes on after its end"):
+        with pytest.raises(ParseError, match="continues after its end"):
             read_answer(whole + more, "q")
 
 
