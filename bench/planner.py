@@ -18,6 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import PlacementPlan
 from harness.model.topology import HostFacts
@@ -49,7 +50,7 @@ def milliseconds(facts: HostFacts, gpus: int) -> float:
         taken = []
         for _ in range(ROUNDS):
             started = time.perf_counter()
-            answer = plan(facts, request, PlacementPolicy())
+            answer = plan(facts, request, PlacementPolicy(), VFIO)
             taken.append(1000 * (time.perf_counter() - started))
             assert isinstance(answer, PlacementPlan), answer
         worst = max(worst, statistics.median(taken))

@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RecordError
+from harness.model.gpu import Cards
 from harness.regular import mode_beside
-from harness.serial import strict_json
+from harness.serial import strict_json, to_data
 from harness.telemetry.gpu.samples import Read
 from harness.telemetry.gpu.series import SENSORS, Sensor
 from harness.telemetry.gpu.spool_lines import GpuSpool, Spool
@@ -51,11 +52,14 @@ class Stored:
     values: tuple[float, ...]
 
 
-def write(spool: Spool, path: Path, *, guest: str) -> int:
-    """Write a spool's samples; returns the number of rows. Raises OSError when the file cannot be written."""
+def write(spool: Spool, path: Path, *, guest: str, cards: Cards) -> int:
+    """Write a spool's samples; returns the number of rows. ``cards`` says which card each GPU of it is.
+
+    Raises OSError when the file cannot be written.
+    """
     from pyarrow import parquet  # noqa: PLC0415
 
-    schema = _schema(spool, guest)
+    schema = _schema(spool, guest, cards)
     floats = [s.name for s in SENSORS if s.unit in _FLOATS]
     encodings = dict.fromkeys(floats, "BYTE_STREAM_SPLIT") | {
         name: "DELTA_BINARY_PACKED" for name in schema.names if name not in (*floats, "fast")
@@ -126,7 +130,7 @@ def _stored(sensor: Sensor) -> tuple[str, float]:
     return _STORED.get(sensor.unit, (sensor.unit, 1.0))
 
 
-def _schema(spool: Spool, guest: str) -> Any:
+def _schema(spool: Spool, guest: str, cards: Cards) -> Any:
     import pyarrow as pa  # noqa: PLC0415
 
     fields = [
@@ -152,6 +156,7 @@ def _schema(spool: Spool, guest: str) -> Any:
                 "uuid": gpu.uuid,
                 "name": gpu.name,
                 "address": None if gpu.address is None else str(gpu.address),
+                "card": None if (found := cards.seen_at(gpu.address)) is None else to_data(found),
                 "pci_id": gpu.pci_id,
                 "not_offered": list(gpu.not_offered),
             }

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from harness.attach import attachment
+from harness.model.attachment import Attachment, Observable
 from harness.model.evidence import Evidence, GuestEvidence
-from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult
 from harness.model.pci import PciAddress
+from harness.model.topology import HostFacts, PciDevice
 
 
 class Phase(StrEnum):
@@ -77,9 +79,18 @@ class Case:
     profile: Profile
     host: HostFile
 
+    @property
+    def mode(self) -> Attachment:
+        """How the loads got at the GPUs. Raises ConfigError for a mode that this version does not have."""
+        return attachment(self.profile.attach)
 
-WITH_GUESTS = (AttachMode.VFIO,)
-"""Attach modes in which there are guests to ask about."""
+    def gpus(self, facts: HostFacts) -> tuple[PciDevice, ...]:
+        """The devices that the run is about, in order of address, as ``facts`` show them."""
+        return self.mode.select(facts, self.host.placement.selector)
+
+
+WITH_GUESTS = (Observable.GUEST,)
+"""Needs of a check that asks about guests or about what they are given."""
 
 Judge = Callable[[Case, Subject], CheckResult]
 
@@ -98,8 +109,8 @@ class Check:
     scope: Scope
     phase: Phase
     judge: Judge
-    attach: tuple[AttachMode, ...] = (AttachMode.VFIO, AttachMode.BARE)
-    """Modes in which it can be asked; profiles of another mode may not name it."""
+    needs: tuple[Observable, ...] = ()
+    """What a run must be able to observe for it; profiles of an attach mode that cannot may not name it."""
     on_demand: bool = False
     """True: its evidence comes with an option of the command line only, which then makes it a blocker;
     shipped profiles do not name it."""

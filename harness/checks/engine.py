@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.attach import attachment
 from harness.checks import attempts
 from harness.checks.attempts import Said
 from harness.checks.base import USER, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.errors import HarnessError, why
 from harness.model.evidence import Evidence, GuestEvidence
-from harness.model.guest import AttachMode, most_at_once
+from harness.model.guest import most_at_once
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Action, CheckResult, CoverageCell, Outcome, Severity
-from harness.placement.gpus import select_gpus
 from harness.workloads.applicable import why_absent
 
 HOST = "host"
@@ -231,7 +231,7 @@ def _gpus(case: Case) -> Iterator[Subject]:
     the host file expects or, where it does not say, as the largest guest needs."""
     facts = case.evidence.facts
     selector = case.host.placement.selector
-    found = tuple(d.address for d in select_gpus(facts, selector)) if facts is not None else ()
+    found = tuple(d.address for d in case.gpus(facts)) if facts is not None else ()
     named = tuple(a for a in selector.addresses if a not in found and a not in selector.exclude)
     addresses = (*found, *named)
     for number, address in enumerate(addresses):
@@ -264,8 +264,8 @@ def _of_guest(scope: Scope, guest: GuestEvidence, case: Case) -> Iterator[Subjec
         for number, device in enumerate(guest.gpus):
             slot = f"{guest.name}-gpu{number}"
             yield Subject(name=f"{guest.name}/{device}", slot=slot, guest=guest, device=device)
-        # A bare machine has a place for one GPU also where nobody knows of any: it is there to be judged.
-        least = 1 if guest.attach is AttachMode.BARE else 0
+        # A machine itself has a place for one GPU also where nobody knows of any: it is there to be judged.
+        least = 0 if attachment(guest.attach).in_guests else 1
         for number in range(len(guest.gpus), max(guest.request.gpus, least)):
             name = f"gpu{number}"
             yield Subject(name=f"{guest.name}/{name}", slot=f"{guest.name}-{name}", guest=guest)

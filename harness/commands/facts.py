@@ -15,6 +15,7 @@ from rich.text import Text
 from harness.errors import ConfigError
 from harness.facts import collect, from_sysroot, parse_transcript
 from harness.model.topology import GPU_CLASSES, HostFacts, Link, NumaNode, PciDevice
+from harness.placement.virtual import users, virtual_functions
 from harness.regular import MOST_TEXT, read_regular
 from harness.serial import to_data
 from harness.shown import clean, say_json
@@ -179,6 +180,7 @@ def _device_table(facts: HostFacts) -> Table:
         "link",
         "resets",
         "memory BARs",
+        "virtual functions",
     ):
         table.add_column(name)
     for device in shown:
@@ -194,8 +196,20 @@ def _device_table(facts: HostFacts) -> Table:
             _link(device.link),
             " ".join(device.reset_methods) or "none",
             _bars(device),
+            _virtual(facts, device),
         )
     return table
+
+
+def _virtual(facts: HostFacts, device: PciDevice) -> str:
+    """Of a physical function its virtual functions, of a virtual one its parent."""
+    if device.physfn is not None:
+        return f"of {device.physfn}"
+    parts = virtual_functions(facts, device.address)
+    number = max(device.sriov_numvfs or 0, len(parts))
+    if not number:
+        return "none" if device.sriov_totalvfs is not None else "no SR-IOV"
+    return f"{number} of {_known(device.sriov_totalvfs)}, {len(users(facts, parts))} in use"
 
 
 def _bars(device: PciDevice) -> str:

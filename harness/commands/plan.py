@@ -8,9 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO, TypeVar
 
+from harness.attach import attachment
 from harness.commands.plan_picture import draw
 from harness.errors import ConfigError, HarnessError
-from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
+from harness.model.attachment import Attachment
+from harness.model.guest import DEFAULT_ATTACH, GpuSelector, GuestRequest, PlacementPolicy
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, PlacementPlan
@@ -19,7 +21,6 @@ from harness.placement.buses import pci_hole64_kib
 from harness.placement.domain.check import problems
 from harness.placement.domain.definition import GuestDefinition
 from harness.placement.domain.write import render
-from harness.placement.gpus import select_gpus
 from harness.placement.planner import MAX_GPUS, plan
 from harness.regular import MOST_TEXT, read_regular
 from harness.serial import from_json, to_data
@@ -76,18 +77,21 @@ def run(
             memory_mib=memory_mib,
         )
         _definition(request.name, None)  # a name that no domain can have is wrong usage, found early
-        answer = plan(facts, request, _policy(host, gpu), placed)
+        mode = _mode(sizes)
+        answer = plan(facts, request, _policy(host, gpu), mode, placed)
         domain = ""
         if isinstance(answer, PlacementPlan) and xml:
-            domain = render(answer, _definition(answer.guest, pci_hole64_kib(facts, answer)))
-            others = tuple(render(p, _definition(p.guest, pci_hole64_kib(facts, p))) for p in placed)
-            wrong = problems(domain, facts, others)
+            domain, *others = (
+                render(each, _definition(each.guest, pci_hole64_kib(facts, each)), mode)
+                for each in (answer, *placed)
+            )
+            wrong = problems(domain, facts, tuple(others))
             answer = NoPlan(reasons=wrong) if wrong else answer
     except HarnessError as error:
         hand_out(f"shakedown plan: {error}", to=err)
         return WRONG_USAGE
     _show(answer, facts, domain=domain, as_json=json_output, out=out)
-    if isinstance(answer, NoPlan) and host is None and not gpu and not select_gpus(facts, GpuSelector()):
+    if isinstance(answer, NoPlan) and host is None and not gpu and not mode.select(facts, GpuSelector()):
         hand_out(_NO_GPU, to=err)
     return PLANNED if isinstance(answer, PlacementPlan) else NO_PLAN
 
@@ -115,6 +119,12 @@ def _read(kind: type[T], path: Path, what: str) -> T:
         return from_json(kind, text, source=str(path))
     except HarnessError as error:
         raise ConfigError(error.message, remedy=f"give a file of {what}") from error
+
+
+def _mode(profile: Profile | None) -> Attachment:
+    """The profile's attach mode; the default without one, and for a profile that places no guests."""
+    mode = attachment(profile.attach if profile is not None else DEFAULT_ATTACH)
+    return mode if mode.in_guests else attachment(DEFAULT_ATTACH)
 
 
 def _profile(name: str | None) -> Profile | None:

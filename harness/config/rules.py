@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable
 from datetime import date
 
+from harness.attach import ATTACHMENTS
 from harness.checks import CHECK_IDS, CHECKS, USER
 from harness.config.series import check_series
 from harness.config.yaml_source import Loc, YamlSource
-from harness.model.guest import AttachMode
 from harness.model.inventory import GroupSpec, HostFile, LabFile, LimitSpec, Profile, Waiver
 from harness.model.outcome import Severity, SubjectKind
 from harness.model.standin import (
@@ -37,7 +37,8 @@ WORKLOAD_NAMES = (
 )
 """Names of ``harness.workloads.WORKLOADS``; a test compares the two, so that reading a profile need not
 import the workloads."""
-_ATTACH = {check.id: check.attach for check in CHECKS}
+_NEEDS = {check.id: check.needs for check in CHECKS}
+_MODES = {mode.name: mode for mode in ATTACHMENTS}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 GUEST_IMAGES = ("cpu", "nvidia")
@@ -106,20 +107,23 @@ def _gpus(host: HostFile, source: YamlSource) -> None:
 def check_profile(profile: Profile, source: YamlSource) -> None:
     """A profile demands something, by names that exist, with limits that can be broken."""
     _name(profile.name, source)
+    _known(profile.attach, _MODES, source, ("attach",), "attach mode")
+    mode = _MODES.get(profile.attach)
     for check in profile.checks:
         if check.startswith(USER):
             _user_test(check, source)
             continue
         _known(check, CHECK_IDS, source, ("checks", check), "check")
-        if profile.attach not in _ATTACH.get(check, (profile.attach,)):
-            message = f"{check} cannot be asked in attach mode {profile.attach.value}"
+        if mode is not None and not mode.observes(_NEEDS.get(check, ())):
+            message = f"{check} cannot be asked in attach mode {mode.name}"
             source.wrong(("checks", check), message, remedy="remove the line")
     if Severity.BLOCKER not in profile.checks.values():
         source.wrong(("checks",), "no blocker: this profile would pass any host")
     if not profile.guests:
         source.wrong(("guests",), "no guest is given")
-    if profile.attach is AttachMode.BARE and [(g.gpus, g.together) for g in profile.guests] != [(0, ())]:
-        message = "a bare-metal profile has exactly one entry, with 0 GPUs"
+    alone = [(g.gpus, g.together) for g in profile.guests] == [(0, ())]
+    if mode is not None and not mode.in_guests and not alone:
+        message = f"a {mode.name} profile has one entry, of 0 GPUs: the machine itself, with all it has"
         source.wrong(("guests",), message)
     _telemetry(profile, source)
     _disturbance(profile, source)

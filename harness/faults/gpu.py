@@ -109,6 +109,14 @@ def _trial(evidence: Evidence, **changes: bool | None) -> Evidence:
     return replace(evidence, resets=trials)
 
 
+def _split(evidence: Evidence) -> Evidence:
+    """A virtual function of the first GPU is bound to VFIO; the number of them cannot be read."""
+    card = gpu(evidence)
+    address = replace(card.address, device=card.address.device ^ 0x10)
+    part = replace(card, address=address, physfn=card.address, iommu_group=4000, driver="vfio-pci")
+    return with_facts(evidence, after=False, pci_devices=(*facts_of(evidence).pci_devices, part))
+
+
 def _on(evidence: Evidence, *, before: bool = True, after: bool = True, **changes: object) -> Evidence:
     return with_device(evidence, gpu(evidence).address, before=before, after=after, **changes)
 
@@ -198,6 +206,12 @@ FAULTS = (
         title="Virtual functions are still enabled",
         must_trip="gpu.no_virtual_functions",
         corrupt=lambda e: _on(e, after=False, sriov_totalvfs=16, sriov_numvfs=4),
+    ),
+    Fault(
+        id="virtual-functions-in-use",
+        title="A guest of somebody else has a virtual function of the GPU",
+        must_trip="gpu.no_virtual_functions",
+        corrupt=_split,
     ),
     Fault(id="narrow-link", title="The link lost lanes", must_trip="gpu.link", corrupt=_narrow),
     Fault(id="slow-link", title="The link trained at generation 1", must_trip="gpu.link", corrupt=_slow),

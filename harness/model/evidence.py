@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from harness.model.death import GuestDeath
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.gpu import Cards, GpuRef, ref_of
+from harness.model.guest import DEFAULT_ATTACH, GuestRequest
 from harness.model.outcome import Measurement, Outcome, SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
@@ -149,11 +150,12 @@ class GuestEvidence:
     request: GuestRequest
     workloads: tuple[str, ...]
     """Those the profile demands of it."""
-    attach: AttachMode = AttachMode.VFIO
+    attach: str = DEFAULT_ATTACH
+    """Name of the attach mode (``harness.attach``)."""
     group: str = ""
     """Guests of one group lived at the same time; a guest alone is a group of its own."""
-    devices: tuple[PciAddress, ...] = ()
-    """GPUs of a bare host, which has no plan."""
+    cards: Cards = Cards()
+    """Its devices by both sides' addresses, from the look after its boot; of a machine itself, its GPUs."""
     plan: PlacementPlan | None = None
     no_plan: NoPlan | None = None
     domain_xml: str = ""
@@ -179,16 +181,10 @@ class GuestEvidence:
 
     @property
     def gpus(self) -> tuple[PciAddress, ...]:
-        """Its GPUs by their addresses on the candidate host: those of its plan, or the bare machine's."""
-        return tuple(gpu.host for gpu in self.plan.gpus) if self.plan is not None else self.devices
-
-    @property
-    def inside(self) -> dict[PciAddress, PciAddress]:
-        """Address on the candidate host to the address that the loads see, of each GPU that was seen there;
-        the same one on a bare machine."""
-        seen = self.observed.gpus if self.observed is not None else ()
-        found = {gpu.host: gpu.guest for gpu in seen if gpu.guest is not None}
-        return {device: device for device in self.devices} | found
+        """Its GPUs by their addresses on the candidate host: those of its plan, or the machine's own."""
+        if self.plan is not None:
+            return tuple(gpu.host for gpu in self.plan.gpus)
+        return tuple(ref.host for ref in self.cards.refs) if self.cards.same else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,6 +306,14 @@ class Evidence:
     """Stage to seconds."""
     attempts: tuple[Attempt, ...] = ()
     """Those of a run that was resumed, side by side; empty for a run that went through in one."""
+
+    @property
+    def cards(self) -> tuple[GpuRef, ...]:
+        """Every GPU that a guest or the machine itself was to work on, once, in order of address; with slot
+        and serial number as far as host or NVML said them."""
+        found = {host: ref_of(self.facts, host) for guest in self.guests for host in guest.gpus}
+        found |= {ref.host: ref for guest in self.guests for ref in guest.cards.refs}
+        return tuple(found[host] for host in sorted(found))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, ClassVar
 
 from harness.model.bounds import MOST_GPUS, MOST_MIB, bounded
@@ -15,13 +14,8 @@ _STRICT: dict[str, Any] = {"extra": "forbid"}
 """A misspelt key in a host file is an error, not a silent default."""
 
 
-class AttachMode(StrEnum):
-    """How loads get at the GPUs."""
-
-    VFIO = "vfio"
-    """Whole GPUs, passed through to a guest."""
-    BARE = "bare"
-    """No VM: the machine itself, as the reference. The one "guest" of such a run is the host."""
+DEFAULT_ATTACH = "vfio"
+"""Attach mode of a profile that names none, and of ``shakedown plan``: one of ``harness.attach``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from harness.model.access import fault_of
 from harness.model.bounds import LONGEST, MOST_GPUS, MOST_MIB, bounded
-from harness.model.guest import AttachMode, PlacementPolicy
+from harness.model.guest import DEFAULT_ATTACH, PlacementPolicy
 from harness.model.outcome import Severity, SubjectKind
 
 _STRICT: dict[str, Any] = {"extra": "forbid"}
@@ -210,8 +210,9 @@ class Profile:
     """Check id to severity: the set that must be accounted for, whatever happened to run."""
     guests: tuple[GroupSpec, ...]
     """One after the other."""
-    attach: AttachMode = AttachMode.VFIO
-    """``bare`` profiles have one entry in ``guests``, of 0 GPUs: the machine itself with all it has."""
+    attach: str = DEFAULT_ATTACH
+    """Name of an attach mode (``harness.attach``). Where the loads run on the machine itself, ``guests`` has
+    one entry, of 0 GPUs: the machine with all it has."""
     telemetry: TelemetrySpec = TelemetrySpec()
     virtualization: VirtualizationSpec = VirtualizationSpec()
     disturbance: DisturbanceSpec = DisturbanceSpec()

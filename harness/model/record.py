@@ -8,7 +8,9 @@ from harness.model.evidence import Evidence
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.outcome import CheckResult, Decision
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Of ``run.json`` and of the events of a run. 2: measurements, answers and events name a GPU by its address
+on the candidate host; in 1 those of guests named it as the guest saw it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

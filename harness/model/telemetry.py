@@ -7,9 +7,10 @@ clock of keyed jobs, so that a load and its samples can be laid on each other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from harness.model.gpu import Cards, GpuRef
 from harness.model.host_change import HostChange
 from harness.model.outcome import Action
 from harness.model.pci import PciAddress
@@ -162,8 +163,8 @@ class GpuTelemetry:
     name: str
     address: PciAddress | None
     """Where the sampler's machine sees it."""
-    host_address: PciAddress | None = None
-    """The same device on the candidate host; equal to ``address`` without a guest."""
+    gpu: GpuRef | None = None
+    """Which card it is; None for one that was not handed over."""
     pci_id: str = ""
     """``vendor:device`` in hexadecimal."""
     subsystem: str = ""
@@ -207,6 +208,18 @@ class GpuTelemetry:
     have answered. Empty when it was asked to the end."""
     processes: tuple[str, ...] = ()
     """Names of processes seen on it that were not ours."""
+
+    @property
+    def host_address(self) -> PciAddress | None:
+        """Its address on the candidate host; None where it is not known which card it is."""
+        return None if self.gpu is None else self.gpu.host
+
+    @property
+    def place(self) -> str:
+        """Which card it is, in words: slot, serial number and host address as far as known."""
+        if self.gpu is not None:
+            return self.gpu.name
+        return "an unknown address" if self.address is None else f"{self.address} in the guest"
 
 
 class Family(StrEnum):
@@ -255,11 +268,29 @@ class KernelEvent:
     code: int | None = None
     subcode: int | None = None
     device: PciAddress | None = None
+    """On the candidate host; None where the line names none, or one that no guest was handed."""
+    inside: PciAddress | None = None
+    """As that kernel itself calls it, where that is another address: in a guest."""
     instance: str = ""
     """MIG instance, ``GPU-I:05``."""
     ruling: Ruling = Ruling.UNKNOWN
     meaning: str = ""
     action: Action = Action.NONE
+
+    def on_host(self, cards: Cards) -> KernelEvent:
+        """The event of a guest's kernel with its device as the candidate host has it; what the guest's kernel
+        calls it stands beside."""
+        if cards.same or self.device is None:
+            return self
+        found = cards.seen_at(self.device)
+        return replace(self, device=None if found is None else found.host, inside=self.device)
+
+    @property
+    def place(self) -> str:
+        """The device in words: ``0000:41:00.0``, or ``0000:02:00.0 in the guest``; or empty."""
+        if self.device is not None:
+            return str(self.device)
+        return "" if self.inside is None else f"{self.inside} in the guest"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from harness.model.attachment import Attachment
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import GuestCell, NoPlan, PlacementPlan, PlannedGpu, Reason
 from harness.model.topology import HostFacts
@@ -33,9 +34,12 @@ def plan(
     facts: HostFacts,
     request: GuestRequest,
     policy: PlacementPolicy,
+    mode: Attachment,
     given: tuple[PlacementPlan, ...] = (),
 ) -> PlacementPlan | NoPlan:
     """Place one guest beside those ``given``, or say every reason why that cannot be.
+
+    ``mode`` says which devices there are, what goes with each, and what forbids handing one over.
 
     Pure: the same facts give the same plan. Each GPU owns the floor of (its node's cores less the reserved)
     by (GPUs there), whole cores, and the same part of the node's memory. How GPUs are chosen is said at
@@ -48,7 +52,7 @@ def plan(
     wrong = (*_request_reasons(request, policy, held), *held.reasons)
     if wrong:
         return NoPlan(reasons=unique(wrong))
-    stock = take_stock(facts, policy.selector, held)
+    stock = take_stock(facts, policy.selector, held, mode)
     supplies = survey(facts, policy, stock.per_node, held)
     if request.gpus == 0:
         return plan_ordinary(supplies, request, held)

@@ -20,6 +20,7 @@ class Code(StrEnum):
     VANISHED = "vanished"
     CONFIG_UNREADABLE = "config_unreadable"
     SRIOV_IN_USE = "sriov_in_use"
+    VIRTUAL_FUNCTIONS_IN_USE = "virtual_functions_in_use"
     NO_IOMMU_GROUP = "no_iommu_group"
     GROUP_SHARED = "group_shared"
     GROUP_FOREIGN = "group_foreign"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.model.attachment import Attachment
 from harness.model.guest import GpuSelector
 from harness.model.pci import PciAddress
 from harness.model.placement import Reason
 from harness.model.topology import HostFacts, PciDevice
-from harness.placement.gpus import can_travel, companions, group_members, select_gpus
+from harness.placement.gpus import can_travel, group_members
 from harness.placement.placed import Placed
 from harness.placement.reasons import Code, reason
 
@@ -44,21 +45,29 @@ class Inventory:
     total: int
 
 
-def take_stock(facts: HostFacts, selector: GpuSelector, placed: Placed) -> Inventory:
+def take_stock(facts: HostFacts, selector: GpuSelector, placed: Placed, mode: Attachment) -> Inventory:
     """The host's GPUs, each either in a unit that may be handed out or refused with every reason."""
-    gpus = select_gpus(facts, selector)
+    gpus = mode.select(facts, selector)
     chosen = {gpu.address: gpu for gpu in gpus}
-    reasons = {a: _own_reasons(facts, gpu, selector, chosen, placed) for a, gpu in chosen.items()}
+    with_it = {a: mode.companions(facts, gpu) for a, gpu in chosen.items()}
+    reasons = {
+        a: (
+            *_device_reasons(facts, gpu, mode),
+            *_group_reasons(facts, gpu, selector, chosen, with_it[a]),
+            *_holder_reasons(facts, gpu, placed, with_it[a]),
+        )
+        for a, gpu in chosen.items()
+    }
     nodes = {a: numa_node(facts, gpu) for a, gpu in chosen.items()}
     units: list[tuple[Gpu, ...]] = []
     refused: list[Refused] = []
-    for members in _units(facts, chosen):
+    for members in _units(facts, chosen, with_it):
         if any(reasons[a] for a in members):
             refused.extend(Refused(address=a, reasons=_with_blame(a, members, reasons)) for a in members)
             continue
         units.append(
             tuple(
-                Gpu(address=a, node=n, place=place(chosen[a]), companions=_travellers(facts, chosen, a))
+                Gpu(address=a, node=n, place=place(chosen[a]), companions=_travellers(chosen, a, with_it[a]))
                 for a in members
                 if (n := nodes[a]) is not None
             )
@@ -85,11 +94,15 @@ def place(device: PciDevice) -> Place:
     return (top.domain, top.bus), tuple(reversed(device.upstream[1:]))
 
 
-def _units(facts: HostFacts, chosen: dict[PciAddress, PciDevice]) -> list[tuple[PciAddress, ...]]:
+def _units(
+    facts: HostFacts,
+    chosen: dict[PciAddress, PciDevice],
+    with_it: dict[PciAddress, tuple[PciDevice, ...]],
+) -> list[tuple[PciAddress, ...]]:
     """GPUs that share an IOMMU group or a slot's companions, together; in order of address."""
     unit_of: dict[PciAddress, set[PciAddress]] = {a: {a} for a in chosen}
     for a, gpu in chosen.items():
-        for other in (*group_members(facts, gpu), *(d.address for d in companions(facts, gpu))):
+        for other in (*group_members(facts, gpu), *(d.address for d in with_it[a])):
             if other in unit_of and unit_of[other] is not unit_of[a]:
                 merged = unit_of[a] | unit_of[other]
                 for member in merged:
@@ -98,49 +111,24 @@ def _units(facts: HostFacts, chosen: dict[PciAddress, PciDevice]) -> list[tuple[
 
 
 def _travellers(
-    facts: HostFacts, chosen: dict[PciAddress, PciDevice], address: PciAddress
+    chosen: dict[PciAddress, PciDevice], address: PciAddress, with_it: tuple[PciDevice, ...]
 ) -> tuple[PciAddress, ...]:
     """Companions of one GPU; where a slot has several GPUs, its first one takes them along."""
     first = min(a for a in chosen if a.slot == address.slot)
     if address != first:
         return ()
-    return tuple(
-        d.address
-        for d in companions(facts, chosen[address])
-        if d.address not in chosen and d.address.slot == address.slot
-    )
+    return tuple(d.address for d in with_it if d.address not in chosen and d.address.slot == address.slot)
 
 
-def _own_reasons(
-    facts: HostFacts,
-    gpu: PciDevice,
-    selector: GpuSelector,
-    chosen: dict[PciAddress, PciDevice],
-    placed: Placed,
-) -> tuple[Reason, ...]:
-    return (
-        *_device_reasons(facts, gpu),
-        *_group_reasons(facts, gpu, selector, chosen),
-        *_holder_reasons(facts, gpu, placed),
-    )
-
-
-def _device_reasons(facts: HostFacts, gpu: PciDevice) -> list[Reason]:
+def _device_reasons(facts: HostFacts, gpu: PciDevice, mode: Attachment) -> list[Reason]:
     found: list[Reason] = []
     if gpu.vanished:
         found.append(reason(Code.VANISHED, f"GPU {gpu.address} disappeared while the host was being read"))
     if gpu.config_ok is False:
         message = f"GPU {gpu.address} reads all ones: it has fallen off the bus"
         found.append(reason(Code.CONFIG_UNREADABLE, message))
-    if (gpu.sriov_numvfs or 0) > 0:
-        message = (
-            f"GPU {gpu.address} has {gpu.sriov_numvfs} virtual functions enabled: a guest would not get "
-            "the whole GPU"
-        )
-        found.append(reason(Code.SRIOV_IN_USE, message))
-    if gpu.iommu_group is None:
-        message = f"GPU {gpu.address} is in no IOMMU group: VFIO cannot assign it"
-        found.append(reason(Code.NO_IOMMU_GROUP, message))
+    if mode.hand_over is not None:
+        found.extend(mode.hand_over.refusals(facts, gpu))
     node = numa_node(facts, gpu)
     if node is None:
         message = (
@@ -155,7 +143,11 @@ def _device_reasons(facts: HostFacts, gpu: PciDevice) -> list[Reason]:
 
 
 def _group_reasons(
-    facts: HostFacts, gpu: PciDevice, selector: GpuSelector, chosen: dict[PciAddress, PciDevice]
+    facts: HostFacts,
+    gpu: PciDevice,
+    selector: GpuSelector,
+    chosen: dict[PciAddress, PciDevice],
+    with_it: tuple[PciDevice, ...],
 ) -> list[Reason]:
     found: list[Reason] = []
     present = {d.address for d in facts.pci_devices}
@@ -167,7 +159,7 @@ def _group_reasons(
             )
             found.append(reason(Code.GROUP_FOREIGN, message))
     together = (gpu, *(chosen[a] for a in members if a in chosen))
-    for device in companions(facts, gpu):
+    for device in with_it:
         if device.address in chosen:
             continue
         own = any(can_travel(device, other) for other in together)
@@ -182,8 +174,10 @@ def _group_reasons(
     return found
 
 
-def _holder_reasons(facts: HostFacts, gpu: PciDevice, placed: Placed) -> list[Reason]:
-    functions = (gpu.address, *(d.address for d in companions(facts, gpu)))
+def _holder_reasons(
+    facts: HostFacts, gpu: PciDevice, placed: Placed, with_it: tuple[PciDevice, ...]
+) -> list[Reason]:
+    functions = (gpu.address, *(d.address for d in with_it))
     found: list[Reason] = []
     if gpu.address in placed.devices:
         guest = placed.devices[gpu.address]

@@ -7,10 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.attach import ATTACHMENT_NAMES, attachment
 from harness.config import files as config
 from harness.errors import ConfigError
 from harness.model.evidence import Evidence, Reference
-from harness.model.guest import AttachMode, GuestDemand, GuestRequest
+from harness.model.guest import DEFAULT_ATTACH, GuestDemand, GuestRequest
 from harness.model.inventory import GuestSpec, HostFile, Profile
 from harness.model.outcome import Severity
 from harness.record.assemble import run_inputs
@@ -22,7 +23,6 @@ from harness.record.reference import read_reference
 MOST_GPUS = 16
 """Planner and bus layout are made and tested for guests of up to 16 GPUs."""
 VIRTUALIZATION = "workload.virtualization"
-DEFAULT_PROFILES = {AttachMode.VFIO: "smoke", AttachMode.BARE: "bare"}
 _HAND_OVERS = ("device.residue", "gpu.reset_works")
 """Checks of what one tenant of a device leaves to the next."""
 _TENANTS = ("", "-second-tenant", "-third-tenant")
@@ -103,27 +103,26 @@ def _done(evidence: Evidence, profile: Profile) -> frozenset[str]:
 
 
 def choose_profile(name: str, attach: str) -> Profile:
-    """The profile of that name or path; without one, the shortest of the attach mode (``vfio`` unless said).
+    """The profile of that name or path; without one, the attach mode's own (``vfio`` unless said).
 
     Raises ConfigError for an unknown mode, and for a profile of another mode than the one asked for.
     """
-    known = [mode.value for mode in AttachMode]
-    if attach and attach not in known:
-        raise ConfigError(f"--attach: {attach[:40]!r} is not one of {', '.join(known)}")
-    mode = AttachMode(attach) if attach else None
-    profile = config.load_profile(name or DEFAULT_PROFILES[mode or AttachMode.VFIO])
-    if mode is not None and profile.attach is not mode:
+    if attach and attach not in ATTACHMENT_NAMES:
+        raise ConfigError(f"--attach: {attach[:40]!r} is not one of {', '.join(ATTACHMENT_NAMES)}")
+    mode = attachment(attach or DEFAULT_ATTACH)
+    profile = config.load_profile(name or mode.default_profile)
+    if attach and profile.attach != attach:
         raise ConfigError(
-            f"profile {profile.name} is for attach mode {profile.attach.value}, not {mode.value}",
-            remedy=f"leave out --profile (that means {DEFAULT_PROFILES[mode]}), or choose a profile for "
-            "that mode",
+            f"profile {profile.name} is for attach mode {profile.attach}, not {attach}",
+            remedy=f"leave out --profile (that means {mode.default_profile}), or choose a profile for that "
+            "mode",
         )
     return profile
 
 
 def with_comparison(profile: Profile) -> Profile:
-    """The profile with its guests held against a bare run. Raises ConfigError for a bare profile."""
-    if profile.attach is AttachMode.BARE:
+    """The profile with its guests held against a bare run. Raises ConfigError for one without guests."""
+    if not attachment(profile.attach).in_guests:
         raise ConfigError("--compare is for runs with guests: it compares them with a bare-metal run")
     return replace(profile, checks={**profile.checks, VIRTUALIZATION: Severity.BLOCKER})
 
@@ -138,13 +137,13 @@ def choose_guests(
     in that order, the last from then on. A bare run has one, the machine with all the GPUs it should have.
     Raises ConfigError.
     """
-    if profile.attach is AttachMode.BARE:
+    mode = attachment(profile.attach)
+    if not mode.in_guests:
         if gpus:
             raise ConfigError("--gpus is for guests; a bare-metal run uses all GPUs of the machine")
-        name = AttachMode.BARE.value
-        request = GuestRequest(name=name, gpus=expected_gpus or 0)
+        request = GuestRequest(name=mode.name, gpus=expected_gpus or 0)
         loads = profile.guests[0].members[0].workloads
-        return (GuestDemand(request=request, workloads=loads, group=name),)
+        return (GuestDemand(request=request, workloads=loads, group=mode.name),)
     entries = _asked_for(profile, gpus) if gpus else [entry.members for entry in profile.guests]
     if gpus:
         _require_gpus(entries, expected_gpus)

@@ -14,9 +14,10 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.checks.engine import Planned
+    from harness.model.gpu import GpuRef
     from harness.plugin.cell import Cell
     from harness.plugin.run import Run
-    from harness.plugin.subjects import Candidate, Gpu, Guest, Guests, Load, Member
+    from harness.plugin.subjects import Candidate, Guest, Guests, Load, Member
 
 PLUGIN = "shakedown-qualification"
 _FOR_ALL = ("run", "candidate", "guests", "guest", "gpu", "load")
@@ -84,8 +85,8 @@ def guest(shakedown_run: Run, shakedown_group: str, shakedown_member: Member) ->
 
 
 @pytest.fixture
-def gpu(guest: Guest, shakedown_member: Member) -> Gpu:
-    """One GPU of one guest: ``host`` and ``guest`` address."""
+def gpu(guest: Guest, shakedown_member: Member) -> GpuRef:
+    """One GPU of one guest: ``host`` and ``guest`` address, ``slot``, ``serial``, ``uuid``."""
     return guest.gpu(shakedown_member.gpu)
 
 

@@ -13,7 +13,6 @@ from harness.checks.engine import Planned
 from harness.cleanups import Cleanups
 from harness.errors import HostEnded, RecordError
 from harness.model.evidence import Asked, Evidence, GuestEvidence, StageError
-from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.outcome import CheckResult, CoverageCell, Outcome, Severity
 from harness.model.record import RunRecord
@@ -23,16 +22,16 @@ from harness.plugin.words import broken_words, plain_lines
 from harness.ports import Transport
 from harness.record.judge import finish
 from harness.record.live import Live
-from harness.stages.attach_bare import BareMachine
-from harness.stages.attach_vfio import guest_group, guest_site
 from harness.stages.attached import Attached
 from harness.stages.boundary import contained
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
+from harness.stages.guest.group import guest_group, guest_site
 from harness.stages.guest.life import GuestSite
 from harness.stages.host.candidate import claimed_host
 from harness.stages.host.discovery import discover
 from harness.stages.host.watch import watched_host
+from harness.stages.machine import BareMachine
 from harness.verdict import decide
 from harness.verdict.colour import Colour, carried_by, colour
 from reports import render_all
@@ -190,7 +189,7 @@ class Run:
         if host is None:
             return None
         demands = self.demand.of_group(group)
-        if self.profile.attach is AttachMode.BARE:
+        if not self.context.mode.in_guests:
             return BareMachine(host, demands[0])
         if not self._prepared:
             self._prepared = True

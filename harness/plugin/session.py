@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from harness.attach import attachment
 from harness.errors import ConfigError, HarnessError, RecordError, why
 from harness.model.record import RunRecord
 from harness.plugin.answers import CARRIED, Answers
@@ -223,7 +224,9 @@ class Qualification:
         progress = progress_of(self._config)
         asked = self.demand
         try:
-            lines = changes(asked.host, asked.guests, progress, attach=asked.profile.attach, labs=load_lab)
+            lines = changes(
+                asked.host, asked.guests, progress, mode=attachment(asked.profile.attach), labs=load_lab
+            )
         except HarnessError as error:
             self.problem = error
             return

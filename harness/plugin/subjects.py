@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.model.evidence import GuestEvidence, WorkloadResult
+from harness.model.gpu import GpuRef
 from harness.model.inventory import HostFile
-from harness.model.pci import PciAddress
 from harness.model.placement import ObservedPlacement, PlacementPlan
 from harness.model.topology import HostFacts
 from harness.ports import CommandResult, Transport
@@ -68,16 +68,6 @@ class Candidate(_Machine):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    """One GPU of one guest."""
-
-    host: PciAddress
-    """Its address on the candidate host."""
-    guest: PciAddress | None
-    """Its address in the guest; None where nobody found it there."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
     """One load of one guest."""
 
@@ -118,12 +108,12 @@ class Guest(_Machine):
         return self.evidence.observed
 
     @property
-    def gpus(self) -> tuple[Gpu, ...]:
+    def gpus(self) -> tuple[GpuRef, ...]:
         """Its GPUs, in the plan's order."""
-        inside = self.evidence.inside
-        return tuple(Gpu(host=address, guest=inside.get(address)) for address in self.evidence.gpus)
+        cards = self.evidence.cards
+        return tuple(cards.of(address) or GpuRef(host=address) for address in self.evidence.gpus)
 
-    def gpu(self, number: int) -> Gpu:
+    def gpu(self, number: int) -> GpuRef:
         """One of its GPUs, from 0; fails the test where it has fewer."""
         if number >= len(self.gpus):
             pytest.fail(f"{self.name} has {len(self.gpus)} GPUs, so none with number {number}", pytrace=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.model.evidence import StageError
+from harness.model.gpu import named_in
 from harness.model.outcome import Severity
 from harness.model.record import RunRecord
 from harness.verdict.causes import Cause, causes, own_reasons
@@ -62,6 +63,7 @@ def reason_lines(record: RunRecord, *, whole: bool = False) -> list[str]:
     lines += [f"  - {plain(reason)}" for reason in (told if whole else told[:_REASONS])]
     if not whole and len(told) > _REASONS:
         lines.append(f"  ... and {len(told) - _REASONS} more reasons in the report")
+    lines += [f"  {plain(card.name)}" for card in named_in(record.evidence.cards, lines)]
     return lines
 
 

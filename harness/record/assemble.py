@@ -27,10 +27,11 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
+from harness.model.gpu import Cards, with_nvml
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
-from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
+from harness.model.record import SCHEMA_VERSION
 from harness.model.sku import Sku
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
@@ -55,12 +56,22 @@ class RunInputs:
     shakedown_version: str
     command: tuple[str, ...]
     versions: dict[str, str]
+    schema_version: int = SCHEMA_VERSION
 
 
 def run_inputs(events: tuple[Event, ...]) -> RunInputs:
-    """The inputs frozen in the first event. Raises RecordError when it is not a ``run.start``."""
+    """The inputs frozen in the first event. Raises RecordError when it is not a ``run.start``, or one of a
+    version that recorded other things by the same names."""
     if not events or events[0].kind != Kind.RUN_START:
         raise RecordError("the events do not begin with run.start: what the run required is unknown")
+    schema = events[0].data.get("schema_version", 1)
+    if schema != SCHEMA_VERSION:
+        by = str(events[0].data.get("shakedown_version", "an unknown version"))[:40]
+        raise RecordError(
+            f"the run was recorded by Shakedown {by} in schema version {str(schema)[:20]}, and this version "
+            f"reads {SCHEMA_VERSION}",
+            remedy="judge and report it with the version that recorded it, or run the host again",
+        )
     return guarded(events[0], lambda: from_data(RunInputs, events[0].data, source="run.start"))
 
 
@@ -221,16 +232,17 @@ def _workload(evidence: Evidence, event: Event) -> Evidence:
 
 def _telemetry(evidence: Evidence, event: Event) -> Evidence:
     telemetry = from_data(GuestTelemetry, event.data["telemetry"])
-    return with_guest(evidence, telemetry.guest, telemetry=telemetry)
+    told = (gpu.gpu for gpu in telemetry.gpus if gpu.gpu is not None)
+    cards = with_nvml(_guest(evidence, telemetry.guest).cards, told)
+    return with_guest(evidence, telemetry.guest, telemetry=telemetry, cards=cards)
 
 
 def _host_telemetry(evidence: Evidence, event: Event) -> Evidence:
     return replace(evidence, host_telemetry=from_data(HostTelemetry, event.data["telemetry"]))
 
 
-def _bare_devices(evidence: Evidence, event: Event) -> Evidence:
-    devices = from_data(tuple[PciAddress, ...], event.data["devices"])
-    return with_guest(evidence, event.data["guest"], devices=devices)
+def _guest_cards(evidence: Evidence, event: Event) -> Evidence:
+    return with_guest(evidence, event.data["guest"], cards=from_data(Cards, event.data["cards"]))
 
 
 def _residue(evidence: Evidence, event: Event) -> Evidence:
@@ -298,7 +310,7 @@ _STEPS: dict[str, Callable[[Evidence, Event], Evidence]] = {
     Kind.WORKLOAD: _workload,
     Kind.TELEMETRY: _telemetry,
     Kind.HOST_TELEMETRY: _host_telemetry,
-    Kind.BARE_DEVICES: _bare_devices,
+    Kind.GUEST_CARDS: _guest_cards,
     Kind.RESIDUE: _residue,
     Kind.RELEASE: _release,
     Kind.ERROR: _error,

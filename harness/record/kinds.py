@@ -34,7 +34,7 @@ class Kind(StrEnum):
     WORKLOAD = "workload"
     TELEMETRY = "telemetry"
     HOST_TELEMETRY = "telemetry.host"
-    BARE_DEVICES = "bare.devices"
+    GUEST_CARDS = "guest.cards"
     RESIDUE = "residue"
     RELEASE = "release"
     ERROR = "error"

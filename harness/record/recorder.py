@@ -28,10 +28,11 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
+from harness.model.gpu import Cards
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
-from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
+from harness.model.record import SCHEMA_VERSION
 from harness.model.sku import Sku
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
 from harness.model.topology import HostFacts
@@ -98,6 +99,7 @@ class Recorder:
         directory = RunDirectory.create(root, host.name, run)
         recorder = cls(directory, EventLog(directory.events, clock), clock)
         data = {
+            "schema_version": SCHEMA_VERSION,
             "run": run,
             "host": to_data(host),
             "profile": to_data(profile),
@@ -358,9 +360,9 @@ class Recorder:
         field = "telemetry" if isinstance(telemetry, GuestTelemetry) else "host_telemetry"
         self.log.append(Kind.RECOVERED, {"attempt": attempt, field: to_data(telemetry)})
 
-    def bare_devices(self, guest: str, devices: tuple[PciAddress, ...]) -> None:
-        """The GPUs that the loads of a bare host work on."""
-        self.log.append(Kind.BARE_DEVICES, {"guest": guest, "devices": [to_data(d) for d in devices]})
+    def guest_cards(self, guest: str, cards: Cards) -> None:
+        """The devices that the loads of a guest, or of the machine itself, work on."""
+        self.log.append(Kind.GUEST_CARDS, {"guest": guest, "cards": to_data(cards)})
 
     def residue(self, guest: str, trial: ResidueTrial) -> None:
         """Whether an earlier tenant's data was still in the device."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from harness.attach import attachment
 from harness.errors import ConfigError
 from harness.model.evidence import Reference
-from harness.model.guest import AttachMode
 from harness.record.directory import RunDirectory
 from harness.record.judge import rejudge
 from harness.verdict.ratio import values_of
@@ -20,7 +20,7 @@ def read_reference(path: Path) -> Reference:
     judgement = rejudge(RunDirectory.open(path))
     record = judgement.record
     evidence = record.evidence
-    bare = [guest for guest in evidence.guests if guest.attach is AttachMode.BARE]
+    bare = [guest for guest in evidence.guests if not attachment(guest.attach).in_guests]
     if not bare:
         raise ConfigError(
             f"{path} is a run with guests, not a bare-metal run: guests cannot be compared with it",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from harness.attach import attachment
+from harness.model.attachment import Attachment
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile
 from harness.model.kernel_codes import KernelCodes
@@ -38,3 +40,8 @@ class RunContext:
     """How long to wait for devices that another run holds."""
     resumed: bool = False
     """True for the second life of a killed run: its leftovers are cleared before its guests start anew."""
+
+    @property
+    def mode(self) -> Attachment:
+        """How the loads get at the GPUs."""
+        return attachment(self.profile.attach)

@@ -6,17 +6,18 @@ from collections.abc import Callable
 
 from harness import facts as host_facts
 from harness.images.guest import KINDS, guest_image_here
-from harness.model.guest import AttachMode, GuestDemand
+from harness.model.attachment import Attachment
+from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile
 from harness.model.placement import NoPlan, PlacementPlan
-from harness.model.topology import HostFacts
+from harness.model.topology import HostFacts, PciDevice
 from harness.placement import planner
-from harness.placement.gpus import select_gpus
-from harness.stages.attach_bare import bare_place
+from harness.placement.virtual import split_words
 from harness.stages.guest import images
 from harness.stages.guest.network import run_network
 from harness.stages.host.access import Labs, open_host
 from harness.stages.host.claims import CLAIM_ROOTS
+from harness.stages.machine import bare_place
 
 _RUN = "RUN"
 
@@ -26,7 +27,7 @@ def changes(
     demands: tuple[GuestDemand, ...],
     progress: Callable[[str], None],
     *,
-    attach: AttachMode = AttachMode.VFIO,
+    mode: Attachment,
     labs: Labs | None = None,
 ) -> tuple[str, ...]:
     """What a run would change on the host, one sentence each, in order; ``RUN`` stands for the run's key.
@@ -34,24 +35,21 @@ def changes(
     Asks the host, read only, and nothing else: no image is built, no lab is started. Raises
     ConfigError, TransportError, LabError, ImageError or ParseError.
     """
-    if attach is AttachMode.BARE:
-        return _of_machine(host, demands, progress, labs)
+    if not mode.in_guests:
+        return _of_machine(host, demands, progress, mode, labs)
     facts = _facts(host, progress, labs)
-    gpus = select_gpus(facts, host.placement.selector)
+    gpus = mode.select(facts, host.placement.selector)
     lines = [
         f"on {host.name}: write claims for {len(gpus)} GPUs and their companion functions, and a lease, "
         f"below {CLAIM_ROOTS[0]}",
-        *(
-            f"reset {gpu.address} through sysfs ({', '.join(gpu.reset_methods) or 'no method listed'})"
-            for gpu in gpus
-        ),
+        *(_of_reset(facts, gpu) for gpu in gpus),
         *_of_image(host),
     ]
     network = run_network(_RUN, len(demands))
     beside: dict[str, tuple[PlacementPlan, ...]] = {}
     for demand in demands:
         neighbours = beside.get(demand.group, ())
-        answer = planner.plan(facts, demand.request, host.placement, neighbours)
+        answer = planner.plan(facts, demand.request, host.placement, mode, neighbours)
         if isinstance(answer, PlacementPlan):
             beside[demand.group] = (*neighbours, answer)
         lines += _of_guest(demand, answer, facts, host.work_dir, network.name)
@@ -59,6 +57,13 @@ def changes(
         "release everything: drivers, hugepages, networks, files and claims, and check that it was released"
     )
     return tuple(lines)
+
+
+def _of_reset(facts: HostFacts, gpu: PciDevice) -> str:
+    words, _ = split_words(facts, gpu)
+    if words:
+        return f"leave {gpu.address} alone, without a reset and in no guest: it {words}"
+    return f"reset {gpu.address} through sysfs ({', '.join(gpu.reset_methods) or 'no method listed'})"
 
 
 def _facts(host: HostFile, progress: Callable[[str], None], labs: Labs | None) -> HostFacts:
@@ -82,10 +87,11 @@ def _of_machine(
     host: HostFile,
     demands: tuple[GuestDemand, ...],
     progress: Callable[[str], None],
+    mode: Attachment,
     labs: Labs | None,
 ) -> tuple[str, ...]:
     facts = _facts(host, progress, labs)
-    gpus = select_gpus(facts, host.placement.selector)
+    gpus = mode.select(facts, host.placement.selector)
     place = bare_place(host.work_dir, _RUN)
     home = place.payload.rpartition("/")[0]
     return (

@@ -12,16 +12,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from harness.attach import attachment
 from harness.descriptors import let_go
 from harness.errors import ParseError, RecordError
 from harness.model.evidence import Evidence, GuestEvidence
-from harness.model.guest import AttachMode
 from harness.model.inventory import HostFile, Profile
 from harness.model.kernel_codes import KernelCodes
-from harness.model.pci import PciAddress
 from harness.model.placement import Moment
 from harness.model.telemetry import GuestTelemetry, HostTelemetry
-from harness.placement.gpus import select_gpus
 from harness.record.events import Event
 from harness.record.judge import recorded_files
 from harness.record.kinds import Kind
@@ -148,7 +146,9 @@ def _of_host(
     except (ParseError, OSError) as error:
         return replace(nothing, detail=f"{_CUT}, and its samples cannot be read: {error}")
     facts = evidence.facts
-    gpus = tuple(g.address for g in select_gpus(facts, host.placement.selector)) if facts is not None else ()
+    mode = attachment(profile.attach)
+    chosen = mode.select(facts, host.placement.selector) if facts is not None else ()
+    gpus = tuple(device.address for device in chosen)
     seen = summarize_host(
         spool,
         period_seconds=period,
@@ -160,7 +160,7 @@ def _of_host(
             windows=_windows(evidence, host),
             domains=_dedicated(evidence, host),
             gpus=gpus,
-            bare=profile.attach is AttachMode.BARE,
+            bare=not mode.in_guests,
             sharing=host.allow_sharing,
         ),
     )
@@ -191,7 +191,7 @@ def _of_guest(
         spool,
         spec=profile.telemetry,
         guest=guest.name,
-        addresses=_addresses(guest),
+        cards=guest.cards,
         codes=codes,
     )
     seen = summed_up(loads=loads)
@@ -215,13 +215,6 @@ def _cut_torn_line(path: Path) -> None:
             os.truncate(path, size - len(end) + end.rindex(b"\n") + 1)
     except OSError as error:
         raise RecordError(f"{path}, left by a killed attempt: {error.strerror or error}") from error
-
-
-def _addresses(guest: GuestEvidence) -> dict[PciAddress, PciAddress] | None:
-    """From the guest's addresses to the host's; None where both are one."""
-    if guest.attach is AttachMode.BARE:
-        return None
-    return {inside: outside for outside, inside in guest.inside.items()}
 
 
 def _windows(evidence: Evidence, host: HostFile) -> tuple[GuestWindow, ...]:

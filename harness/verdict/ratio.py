@@ -52,7 +52,7 @@ class Ratio:
 
 def values_of(guest: GuestEvidence) -> tuple[ReferenceValue, ...]:
     """Every rate and time that the loads of a guest or bare machine measured, by load, name and GPU."""
-    host_side = {str(inside): host for host, inside in guest.inside.items()}
+    cards = {str(host): host for host in guest.gpus}
     found: dict[tuple[str, str, str, str, PciAddress | None], list[float]] = {}
     for result in guest.results:
         if result.status != "done" or any(not answer.ok for answer in result.answers):
@@ -63,9 +63,9 @@ def values_of(guest: GuestEvidence) -> tuple[ReferenceValue, ...]:
                 continue
             if measurement.unit not in (*RATES, *LESS_IS_BETTER):
                 continue
-            if measurement.subject and measurement.subject not in host_side:
+            if measurement.subject and measurement.subject not in cards:
                 continue  # a pair of GPUs, or a GPU that nobody knows
-            device = host_side[measurement.subject] if measurement.subject else None
+            device = cards[measurement.subject] if measurement.subject else None
             key = (result.workload, result.engine, measurement.name, measurement.unit, device)
             found.setdefault(key, []).append(value)
     return tuple(

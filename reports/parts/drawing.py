@@ -5,6 +5,7 @@ from __future__ import annotations
 from xml.etree import ElementTree as ET
 
 from harness.model.evidence import GuestEvidence
+from harness.model.gpu import slot_name
 from harness.model.pci import PciAddress
 from harness.model.record import RunRecord
 from harness.model.topology import Cpu, HostFacts, NumaNode, PciDevice
@@ -203,8 +204,7 @@ def _memory(parent: ET.Element, scene: Scene, node: NumaNode, place: tuple[float
 
 def _slot_words(gpu: PciDevice) -> str:
     """Firmware gives a label (``PCIe Slot 5``) or only the number of a slot."""
-    label = gpu.slot_label or "unknown"
-    return label if gpu.slot_label and not label[0].isdecimal() else f"slot {label}"
+    return slot_name(gpu.slot_label) if gpu.slot_label else "slot unknown"
 
 
 def _bar(parent: ET.Element, place: tuple[float, float, float], share: float, style: str) -> None:

@@ -110,12 +110,13 @@ def side_by_side(rows: tuple[GpuRow, ...]) -> list[tuple[str, list[str]]]:
 
 
 def _gpu(gpu: GpuTelemetry) -> GpuRow:
-    where = f"{gpu.host_address or 'unknown on the host'}"
-    if gpu.address is not None and gpu.address != gpu.host_address:
-        where += f" (in the guest {gpu.address})"
-    known = [gpu.uuid, gpu.pci_id, f"serial {gpu.serial}" if gpu.serial else "", gpu.vbios]
+    inside = ""
+    if gpu.gpu is not None and gpu.address not in (None, gpu.host_address):
+        inside = f"{gpu.address} in the guest"
+    serial = gpu.serial if gpu.gpu is None or gpu.gpu.serial != gpu.serial else ""
+    known = [inside, gpu.uuid, gpu.pci_id, f"serial {serial}" if serial else "", gpu.vbios]
     return GpuRow(
-        title=f"{gpu.name or 'GPU'} at {where}",
+        title=f"{gpu.name or 'GPU'} at {gpu.place}",
         identity=", ".join(
             part for part in (*known, size(gpu.memory_bytes) if gpu.memory_bytes else "") if part
         ),
@@ -275,7 +276,7 @@ def _event(event: KernelEvent) -> KernelRow:
         source=event.source,
         at="unknown" if event.at is None else f"{event.at:.3f} s",
         what=f"{event.family.value.upper().replace('_', ' ')}{code}{sub}",
-        device=f"{event.device or 'unknown'}{mig}",
+        device=f"{event.place or 'unknown'}{mig}",
         ruling=event.ruling.value,
         meaning=event.meaning,
         action=event.action.value,

@@ -115,7 +115,7 @@ def _busy(loads: Iterable[LoadWindow], scale: _Scale) -> list[tuple[float, float
 
 def _gpu(root: ET.Element, scale: _Scale, telemetry: GuestTelemetry, gpu: GpuTelemetry, y: float) -> None:
     """One GPU: watched time under load, with its gaps cut out of it."""
-    name = clean(str(gpu.host_address or gpu.address or f"GPU {gpu.index}"), 40)
+    name = clean(str(gpu.host_address or f"GPU {gpu.index}"), 40)
     text(root, _LABEL - 12, y + 12, name, class_="label", text_anchor="end")
     add(root, "rect", x=_LABEL, y=y, width=_ROOM, height=_BAR, rx=2, class_="idle")
     for start, end in _busy(telemetry.loads, scale):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from harness.model.gpu import GpuRef
 from harness.model.outcome import (
     Action,
     CheckResult,
@@ -130,6 +131,7 @@ def findings(record: RunRecord) -> tuple[Finding, ...]:
     advisory last."""
     named = titles(record)
     explained = {(cell.check, cell.subject) for cause in broken(record) for cell in cause.cells}
+    cards = {str(card.host): card for card in record.evidence.cards}
     found: list[Finding] = []
     for cell in record.decision.coverage:
         if cell.outcome is Outcome.PASS or (cell.check, cell.subject) in explained:
@@ -142,7 +144,7 @@ def findings(record: RunRecord) -> tuple[Finding, ...]:
                 check=cell.check,
                 title=title,
                 why=why,
-                subjects=(cell.subject,),
+                subjects=(_with_card(cell.subject, cards),),
                 severity=cell.severity,
                 word="ADVISORY" if advisory else word(cell),
                 message=(result.message if result else cell.reason) or "no reason was recorded",
@@ -153,6 +155,12 @@ def findings(record: RunRecord) -> tuple[Finding, ...]:
             )
         )
     return tuple(sorted(_merged(found), key=lambda f: _RANK[f.word]))
+
+
+def _with_card(subject: str, cards: dict[str, GpuRef]) -> str:
+    """The subject; of a GPU with what is needed to pull it: ``0000:41:00.0 (slot 3, serial 1650)``."""
+    card = cards.get(subject.rpartition("/")[2])
+    return f"{subject} ({card.known})" if card is not None and card.known else subject
 
 
 def _to_answer(reason: str) -> str:
@@ -191,7 +199,7 @@ def shown(record: RunRecord) -> tuple[str, ...]:
                 for result in done
             )
         )
-        where = "bare metal" if guest.name == "bare" else f"guest {guest.name}"
+        where = "bare metal" if guest.cards.same else f"guest {guest.name}"
         lines.append(f"{where}: {right} of {answers} known answers correct ({loads})")
     seconds = sum(result.seconds or 0.0 for guest in evidence.guests for result in guest.results)
     watched = sum(guest.telemetry is not None for guest in evidence.guests)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.checks.watching.kernel_log import trouble
 from harness.config.files import load_kernel_codes
 from harness.facts import from_sysroot
@@ -203,14 +204,14 @@ def test_a_list_that_ends_in_nul_is_read(tmp_path: Path) -> None:
 
 def test_a_node_without_memory_and_a_gpu_without_a_node_are_told(tmp_path: Path) -> None:
     facts = _facts("p02-epyc-nps4-audio.tar.gz", tmp_path)
-    one = plan(facts, GuestRequest(name="g1", gpus=1), PlacementPolicy())
+    one = plan(facts, GuestRequest(name="g1", gpus=1), PlacementPolicy(), VFIO)
     assert isinstance(one, PlacementPlan)
     assert [(str(gpu.host), [str(each) for each in gpu.companions]) for gpu in one.gpus] == [
         ("0000:c1:00.0", ["0000:c1:00.1"])
     ]
     assert one.cells[0].host_node == 3
     assert sorted(one.vcpupin.values()) == [*range(49, 64), *range(113, 128)]
-    two = plan(facts, GuestRequest(name="g2", gpus=2), PlacementPolicy())
+    two = plan(facts, GuestRequest(name="g2", gpus=2), PlacementPolicy(), VFIO)
     assert isinstance(two, NoPlan)
     said = {reason.code: reason.message for reason in two.reasons}
     assert "node 1" in said["node_without_memory"]
@@ -220,7 +221,7 @@ def test_a_node_without_memory_and_a_gpu_without_a_node_are_told(tmp_path: Path)
 
 def test_a_machine_of_another_architecture_gets_no_plan(tmp_path: Path) -> None:
     facts = _facts("f11-gb200-arm.tar.gz", tmp_path)
-    answer = plan(facts, GuestRequest(name="g1", gpus=1), PlacementPolicy())
+    answer = plan(facts, GuestRequest(name="g1", gpus=1), PlacementPolicy(), VFIO)
     assert isinstance(answer, NoPlan)
     assert [reason.code for reason in answer.reasons] == ["architecture_unsupported"]
     assert "aarch64" in answer.reasons[0].message

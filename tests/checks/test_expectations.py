@@ -16,6 +16,9 @@ from harness.model.sku import Figure, Floor
 from harness.verdict import decide
 from tests.faults import clean
 
+CARD = clean.address(0x41)
+"""The card of the first guest, on the host."""
+
 
 def said(
     evidence: Evidence, check: str, profile: Profile | None = None
@@ -68,7 +71,7 @@ def test_an_unknown_model_is_inconclusive_and_shows_what_was_seen() -> None:
     ("share", "outcome"), [(1.2, Outcome.PASS), (1.51, Outcome.ERROR), (2.0, Outcome.ERROR)]
 )
 def test_what_no_card_of_the_model_can_reach_was_not_measured(share: float, outcome: Outcome) -> None:
-    fast = Measurement(name="hashing.md5.rate", value=20.0 * share, unit="GH/s", subject="0000:e0:00.0")
+    fast = Measurement(name="hashing.md5.rate", value=20.0 * share, unit="GH/s", subject=str(CARD))
     evidence = with_result(clean.evidence(), measurements=(fast,))
     assert said(evidence, "workload.expected")["g1/hashing"][0] is outcome
     assert said(with_model(evidence, floors={}), "workload.expected")["g1/hashing"][0] is outcome
@@ -121,7 +124,7 @@ def test_each_gpu_is_held_by_itself() -> None:
     evidence = clean.evidence()
     first, second, *_ = evidence.guests
     changed: list[WorkloadResult] = []
-    third = "0000:e2:00.0"
+    third = str(clean.address(0x81))
     for result in second.results:
         slow = tuple(replace(m, value=13.9) if m.subject == third else m for m in result.measurements)
         changed.append(replace(result, measurements=slow))
@@ -129,7 +132,7 @@ def test_each_gpu_is_held_by_itself() -> None:
     outcomes = said(evidence, "workload.expected")
     assert outcomes["g1/hashing"][0] is Outcome.PASS
     assert outcomes["g4/hashing"][0] is Outcome.FAIL
-    assert "0000:e2:00.0 hashing.md5.rate 13.9 GH/s is 0.695 of the peak" in outcomes["g4/hashing"][1]
+    assert "0000:81:00.0 hashing.md5.rate 13.9 GH/s is 0.695 of the peak" in outcomes["g4/hashing"][1]
     held = next(r for r in results(evidence, "workload.expected") if r.subject == "g4/hashing").measurements
     assert len(held) == 4
     assert [m.lower for m in held] == [pytest.approx(14.0)] * 4
@@ -194,7 +197,7 @@ def test_a_slow_card_outweighs_a_rule_that_met_nothing() -> None:
     floors = {**clean.MODEL.floors, "hashing.ntlm.rate": Floor(of="hashing_md5", share=0.9, reason="idle")}
     evidence = with_model(clean.evidence(), floors=floors)
     assert said(evidence, "workload.expected")["g1/hashing"][0] is Outcome.ERROR
-    slow = (Measurement(name="hashing.md5.rate", value=1.0, unit="GH/s", subject="0000:e0:00.0"),)
+    slow = (Measurement(name="hashing.md5.rate", value=1.0, unit="GH/s", subject=str(CARD)),)
     evidence = with_result(evidence, measurements=slow)
     assert said(evidence, "workload.expected")["g1/hashing"][0] is Outcome.FAIL
 
@@ -209,7 +212,7 @@ def linked(gen: float, width: float, rate: float) -> Evidence:
     figures = {of: Figure(value=peak, unit=unit, source="tests") for _, _, of, peak, unit, _ in said_of}
     floors = {name: Floor(of=of, share=share, reason="tests") for name, _, of, _, _, share in said_of}
     seen = tuple(
-        Measurement(name=name, value=value, unit=unit, subject="0000:e0:00.0")
+        Measurement(name=name, value=value, unit=unit, subject=str(CARD))
         for name, value, _, _, unit, _ in said_of
     )
     evidence = with_result(clean.evidence(), measurements=seen, workload="pcie")
@@ -265,8 +268,8 @@ def test_a_link_that_the_host_saw_whole_leaves_the_guests_word_open() -> None:
 
 def test_a_measurement_without_a_floor_is_named() -> None:
     rates = (
-        Measurement(name="hashing.md5.rate", value=19.0, unit="GH/s", subject="0000:e0:00.0"),
-        Measurement(name="hashing.ntlm.rate", value=30.0, unit="GH/s", subject="0000:e0:00.0"),
+        Measurement(name="hashing.md5.rate", value=19.0, unit="GH/s", subject=str(CARD)),
+        Measurement(name="hashing.ntlm.rate", value=30.0, unit="GH/s", subject=str(CARD)),
     )
     outcome, words = said(with_result(clean.evidence(), measurements=rates), "workload.expected")[
         "g1/hashing"

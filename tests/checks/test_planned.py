@@ -12,7 +12,8 @@ from harness.checks.engine import NO_SLOT, Planned, planned
 from harness.config.files import list_names, load_profile
 from harness.faults import FAULTS
 from harness.model.evidence import Evidence, GuestEvidence
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.gpu import Cards, GpuRef
+from harness.model.guest import GuestRequest
 from harness.model.inventory import GroupSpec, Profile
 from harness.model.outcome import Outcome, Severity
 from harness.plugin.demand import choose_guests
@@ -38,15 +39,15 @@ def bare(evidence: Evidence) -> Evidence:
         name="bare",
         request=GuestRequest(name="bare", gpus=len(gpus)),
         workloads=("hashing", "vram"),
-        attach=AttachMode.BARE,
-        devices=gpus,
+        attach="bare",
+        cards=Cards(refs=tuple(GpuRef(host=a, guest=a) for a in gpus), same=True),
         reached=True,
     )
     return replace(evidence, guests=(guest,))
 
 
 def gathered(profile: Profile) -> Evidence:
-    return bare(clean.evidence()) if profile.attach is AttachMode.BARE else clean.evidence()
+    return bare(clean.evidence()) if profile.attach == "bare" else clean.evidence()
 
 
 def places(whole: Iterable[Planned]) -> list[tuple[str, str]]:

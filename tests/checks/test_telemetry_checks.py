@@ -178,7 +178,7 @@ def test_the_sampler_must_outlive_the_loads(changes: dict[str, Any], outcome: Ou
 
 
 def test_a_gpu_that_cannot_be_told_apart_is_no_missing_gpu() -> None:
-    evidence = on_gpu(host_address=None)
+    evidence = on_gpu(gpu=None)
     outcome, why = judged("telemetry.coverage", evidence)
     assert outcome is ERROR
     assert "could be matched to" in why

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from harness.attach import ATTACHMENT_NAMES
 from harness.checks import run_checks
 from harness.checks.watching.xids import GPU_FAMILIES, judge_log
 from harness.faults.telemetry import watched, with_telemetry
 from harness.model.evidence import Evidence
-from harness.model.guest import AttachMode
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, Outcome
 from harness.model.pci import PciAddress
@@ -130,7 +130,7 @@ def _guest_log(evidence: Evidence, **changes: Any) -> Evidence:
 def test_a_bare_machine_is_not_charged_with_its_past_and_a_guest_has_none() -> None:
     evidence = _guest_log(clean.evidence(), events=(xid(79, Ruling.STOP, at=19.9),))
     assert judged("guest.gpu_errors", evidence)[0] is FAIL
-    guest = replace(evidence.guests[0], attach=AttachMode.BARE)
+    guest = replace(evidence.guests[0], attach="bare")
     assert judged("guest.gpu_errors", replace(evidence, guests=(guest, *evidence.guests[1:])))[0] is PASS
 
 
@@ -166,7 +166,7 @@ def test_the_drivers_lines_are_judged_once_where_the_log_was_followed() -> None:
     evidence: Evidence = clean.evidence()
     guest = evidence.guests[0]
     told = replace(evidence, guests=(replace(guest, kernel_log=(BUS,)), *evidence.guests[1:]))
-    noted = _guest_log(told, events=(xid(79, Ruling.NOTE),))
+    noted = _guest_log(told, events=(xid(79, Ruling.NOTE).on_host(guest.cards),))
     assert judged("guest.kernel_log", noted)[0] is PASS
     unfollowed = _guest_log(told, followed_from=None, followed_to=None)
     assert judged("guest.kernel_log", unfollowed)[0] is FAIL
@@ -207,16 +207,16 @@ COUSINS = [
 
 
 @pytest.mark.parametrize(("line", "family"), COUSINS)
-@pytest.mark.parametrize("attach", [AttachMode.VFIO, AttachMode.BARE])
+@pytest.mark.parametrize("attach", ["vfio", "bare"])
 def test_what_the_sampler_read_of_any_family_is_judged_in_guests_and_on_bare_machines(
-    line: str, family: Family, attach: AttachMode
+    line: str, family: Family, attach: str
 ) -> None:
     """The NVML stand-in on a bare machine writes into a file of its own: no look at the host's log has it."""
     hot = KernelEvent(source="g1", at=50.0, family=family, line=line, ruling=Ruling.RETEST)
     evidence = _guest_log(clean.evidence(), events=(hot,))
     profile = replace(clean.profile(), attach=attach)
     _, cells = run_checks(evidence, profile, clean.HOST)
-    log = "guest.kernel_log" if attach is AttachMode.VFIO else "host.kernel_log"
+    log = "guest.kernel_log" if attach == "vfio" else "host.kernel_log"
     outcome, said = next((c.outcome, c.reason) for c in cells if c.check == log)
     assert (outcome, line[:60] in said) == (FAIL, True)
 
@@ -294,10 +294,11 @@ def test_the_drivers_lines_from_after_its_follower_are_the_kernel_logs() -> None
     assert judged("guest.gpu_errors", told)[0] is PASS
     assert judged("guest.kernel_log", told)[0] is FAIL
     again = replace(evidence, guests=(replace(guest, kernel_log=(BUS, BUS + " pid=7")), *evidence.guests[1:]))
-    event = xid(79, Ruling.NOTE, line=BUS)
+    event = xid(79, Ruling.NOTE, line=BUS).on_host(guest.cards)
     assert judged("guest.kernel_log", _guest_log(again, events=(event,)))[0] is PASS
     for other in (xid(78, Ruling.NOTE), xid(79, Ruling.NOTE, device=OTHER)):
-        assert judged("guest.kernel_log", _guest_log(again, events=(other,)))[0] is FAIL
+        seen = _guest_log(again, events=(other.on_host(guest.cards),))
+        assert judged("guest.kernel_log", seen)[0] is FAIL
 
 
 def test_a_fatal_sxid_after_its_follower_is_not_ruled_by_one_that_was_not_fatal() -> None:
@@ -311,8 +312,8 @@ def test_a_fatal_sxid_after_its_follower_is_not_ruled_by_one_that_was_not_fatal(
     assert judged("guest.kernel_log", replace(told, guests=(worse, *told.guests[1:])))[0] is FAIL
 
 
-@pytest.mark.parametrize("attach", list(AttachMode))
-def test_the_hosts_own_driver_lines_are_left_to_the_check_that_rules_them(attach: AttachMode) -> None:
+@pytest.mark.parametrize("attach", ATTACHMENT_NAMES)
+def test_the_hosts_own_driver_lines_are_left_to_the_check_that_rules_them(attach: str) -> None:
     evidence: Evidence = clean.evidence()
     host, after = evidence.host_telemetry, evidence.facts_after
     assert host is not None
@@ -330,8 +331,8 @@ def test_the_hosts_own_driver_lines_are_left_to_the_check_that_rules_them(attach
 
     assert said(late) is FAIL
     # host.gpu_errors is not asked on a bare machine, so what its follower saw is ruled by nobody there.
-    assert said(by_host) is (PASS if attach is AttachMode.VFIO else FAIL)
-    assert said(by_guest) is (FAIL if attach is AttachMode.VFIO else PASS)
+    assert said(by_host) is (PASS if attach == "vfio" else FAIL)
+    assert said(by_guest) is (FAIL if attach == "vfio" else PASS)
 
 
 def test_a_kernel_log_without_a_line_is_no_kernels() -> None:

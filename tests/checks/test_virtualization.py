@@ -12,7 +12,7 @@ from harness.checks import run_checks
 from harness.commands import compare
 from harness.config.files import load_host, load_profile
 from harness.errors import ConfigError
-from harness.model.guest import AttachMode, GuestDemand
+from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile
 from harness.model.outcome import Outcome, Severity, SubjectKind
 from harness.plugin.demand import VIRTUALIZATION, with_comparison
@@ -110,9 +110,7 @@ def test_comparing_makes_it_a_blocker_and_bare_runs_have_no_use_for_it() -> None
         with_comparison(load_profile("bare"))
 
 
-def a_run(
-    root: Path, name: str, *values: float, attach: AttachMode = AttachMode.BARE, host: HostFile = HOST
-) -> Path:
+def a_run(root: Path, name: str, *values: float, attach: str = "bare", host: HostFile = HOST) -> Path:
     """A recorded run of one machine whose one load measured these values, a round each."""
     guest = rates(*values)
     recorder = Recorder.begin(
@@ -124,7 +122,7 @@ def a_run(
         clock=FakeClock(),
         run_id=name,
     )
-    recorder.bare_devices(guest.name, guest.devices)
+    recorder.guest_cards(guest.name, guest.cards)
     recorder.facts(clean_evidence().facts)
     for number, result in enumerate(guest.results, start=1):
         recorder.workload(dataclasses.replace(result, guest=guest.name, round=number))
@@ -167,6 +165,6 @@ def test_altered_evidence_on_either_side_decides_nothing(tmp_path, capsys) -> No
 
 
 def test_a_run_with_guests_is_no_reference(tmp_path) -> None:
-    run = a_run(tmp_path, "20260101T000000Z-aaaaaa", 1.0, attach=AttachMode.VFIO)
+    run = a_run(tmp_path, "20260101T000000Z-aaaaaa", 1.0, attach="vfio")
     with pytest.raises(ConfigError, match="not a bare-metal run"):
         compare.run(run_dir=run, bare=run, json_output=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from harness.commands import compare, judge, report
-from harness.model.guest import AttachMode
 from harness.record.judge import finish
 from harness.shown import UNSAFE
 from tests.faults import clean
@@ -21,7 +20,7 @@ WICKED = "g\x1b[2J\u202e\x9b31m"
 def runs(tmp_path: Path) -> tuple[Path, Path]:
     """A run with guests and a bare one, whose errors and notes say what they should not."""
     found = []
-    for name, attach in (("a", AttachMode.VFIO), ("b", AttachMode.BARE)):
+    for name, attach in (("a", "vfio"), ("b", "bare")):
         whole = clean.evidence()
         guests = tuple(replace(guest, attach=attach) for guest in whole.guests)
         evidence = replace(

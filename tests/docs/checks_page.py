@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.attach import ATTACHMENTS
 from harness.checks import CHECKS, Check
 from harness.config.files import list_names, load_profile
 from harness.model.outcome import Severity
@@ -52,7 +53,7 @@ def _row(check: Check, profiles: dict[str, dict[str, Severity]]) -> str:
         check.title,
         check.why,
         _SUBJECTS[check.scope.value],
-        ", ".join(mode.value for mode in check.attach),
+        ", ".join(mode.name for mode in ATTACHMENTS if mode.observes(check.needs)),
         check.phase.value,
         named[Severity.BLOCKER] or "-",
         named[Severity.ADVISORY] or "-",

@@ -37,7 +37,7 @@ def answering(
 
 def host_state(**frames: str) -> dict[str, str | bytes]:
     """The frames of the host's state; those that are not named are empty."""
-    names = ("devices", "hugepages", "processes", "qemu", "network", "files", "claims")
+    names = ("devices", "split", "hugepages", "processes", "qemu", "network", "files", "claims")
     assert frames.keys() <= set(names)
     return {name: frames.get(name, "") for name in names}
 

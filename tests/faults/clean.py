@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.config.files import load_profile
 from harness.model.evidence import (
     Answer,
@@ -16,6 +18,7 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
+from harness.model.gpu import with_nvml
 from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
 from harness.model.inventory import ExpectedLink, HostFile, LimitSpec, Profile, SshAccess, TelemetrySpec
 from harness.model.outcome import Measurement, Severity, SubjectKind
@@ -38,6 +41,7 @@ from harness.model.topology import (
     Versions,
 )
 from harness.placement.planner import plan
+from harness.stages.guest.devices import guest_cards
 from tests.faults import clean_telemetry as watched
 from tests.faults import landed
 
@@ -153,9 +157,11 @@ def _guest(
 ) -> GuestEvidence:
     """A guest after those ``earlier``, and beside those of them that are of its group."""
     beside = tuple(g.plan for g in earlier if group and g.group == group and g.plan is not None)
-    decided = plan(before, request, HOST.placement, beside)
+    decided = plan(before, request, HOST.placement, VFIO, beside)
     assert isinstance(decided, PlacementPlan), decided
     mine = [gpu.host for gpu in decided.gpus]
+    telemetry = watched.guest(request.name, workloads, tuple(mine))
+    told = tuple(gpu.gpu for gpu in telemetry.gpus if gpu.gpu is not None)
     used = {gpu for g in earlier for gpu in g.gpus}
     return GuestEvidence(
         name=request.name,
@@ -163,33 +169,40 @@ def _guest(
         workloads=workloads,
         group=group,
         plan=decided,
+        cards=with_nvml(guest_cards(before, decided, _landed(decided)), told),
         domain_xml=f"domain/{request.name}.xml",
         started=True,
         reached=True,
         boot_seconds=42.0,
         observed=_landed(decided),
         observed_files=(f"transcripts/{request.name}-observed.txt",),
-        looks=tuple(
-            PlacementLook(
-                moment=moment,
-                observed=replace(_landed(decided), at=at, state="running"),
-                at=at,
-                files=(f"transcripts/{request.name}-looked-at-{at:.0f}.txt",),
-            )
-            for moment, at in ((Moment.MIDDLE, 1100.0), (Moment.END, 1200.0))
-        ),
-        results=tuple(_result(request.name, workload, request.gpus) for workload in workloads),
+        looks=looks(decided),
+        results=tuple(result(request.name, workload, mine) for workload in workloads),
         residue=tuple(ResidueTrial(device=a, planted=True, found=False) for a in mine if a in used),
-        telemetry=watched.guest(request.name, workloads, tuple(mine)),
-        release=_release(request.name, decided),
+        telemetry=telemetry,
+        release=release(request.name, decided),
         kernel_log=("Linux version 6.1.0",),
     )
 
 
-def _result(guest: str, workload: str, gpus: int) -> WorkloadResult:
+def looks(decided: PlacementPlan) -> tuple[PlacementLook, ...]:
+    """A guest that stayed where its plan says."""
+    return tuple(
+        PlacementLook(
+            moment=moment,
+            observed=replace(_landed(decided), at=at, state="running"),
+            at=at,
+            files=(f"transcripts/{decided.guest}-looked-at-{at:.0f}.txt",),
+        )
+        for moment, at in ((Moment.MIDDLE, 1100.0), (Moment.END, 1200.0))
+    )
+
+
+def result(guest: str, workload: str, gpus: Sequence[PciAddress]) -> WorkloadResult:
+    """A load that went well, with a rate of each GPU where it is `hashing`."""
     rates = tuple(
-        Measurement(name="hashing.md5.rate", value=19.0, unit="GH/s", subject=f"0000:{0xE0 + index:02x}:00.0")
-        for index in range(gpus if workload == "hashing" else 0)
+        Measurement(name="hashing.md5.rate", value=19.0, unit="GH/s", subject=str(gpu))
+        for gpu in (gpus if workload == "hashing" else ())
     )
     return WorkloadResult(
         workload=workload,
@@ -205,7 +218,8 @@ def _result(guest: str, workload: str, gpus: int) -> WorkloadResult:
     )
 
 
-def _release(guest: str, decided: PlacementPlan) -> ReleaseEvidence:
+def release(guest: str, decided: PlacementPlan) -> ReleaseEvidence:
+    """All given back."""
     pools = {"0/2097152": 1408, "1/2097152": 1408}
     return ReleaseEvidence(
         guest=guest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.model.gpu import GpuRef
 from harness.model.pci import PciAddress
 from harness.model.telemetry import (
     GpuTelemetry,
@@ -144,8 +145,13 @@ def gpu(index: int, host: PciAddress, loads: tuple[LoadWindow, ...]) -> GpuTelem
         index=index,
         uuid=f"GPU-0000000{index}-aaaa-bbbb-cccc-0123456789ab",
         name="NVIDIA Test 700",
-        address=PciAddress(0, 20 + index, 0, 0),
-        host_address=host,
+        address=PciAddress(0, 0xE0 + index, 0, 0),
+        gpu=GpuRef(
+            host=host,
+            guest=PciAddress(0, 0xE0 + index, 0, 0),
+            uuid=f"GPU-0000000{index}-aaaa-bbbb-cccc-0123456789ab",
+            serial=f"16531240{index:05d}",
+        ),
         pci_id="10de:2335",
         serial=f"16531240{index:05d}",
         vbios="96.00.A5.00.01",

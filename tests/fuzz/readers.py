@@ -13,11 +13,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.backends.libvirt_errors import remedy_for
 from harness.backends.ssh_errors import classify, explain
 from harness.config import files as config
 from harness.errors import ConfigError, HarnessError, ParseError, RecordError
 from harness.facts import parse_transcript
+from harness.model.gpu import Cards
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.inventory import SshAccess
 from harness.model.pci import PciAddress
@@ -85,7 +87,7 @@ def _facts(raw: bytes) -> object:
 
 def _planned(raw: bytes) -> object:
     facts = from_json(HostFacts, raw)
-    return _kept(plan(facts, GuestRequest(name="g", gpus=1), PlacementPolicy()))
+    return _kept(plan(facts, GuestRequest(name="g", gpus=1), PlacementPolicy(), VFIO))
 
 
 CASE = TESTS / "placement/observe/cases/qemu-7.2-memfd-unpinned"
@@ -127,7 +129,9 @@ def _codes() -> Any:
 def _spool(raw: bytes) -> object:
     spool = read_spool(raw)
     return _kept(
-        summarize(spool, windows([]), clean.profile().telemetry, guest="g1", addresses=None, codes=_codes())
+        summarize(
+            spool, windows([]), clean.profile().telemetry, guest="g1", cards=Cards(same=True), codes=_codes()
+        )
     )
 
 

@@ -19,6 +19,7 @@ LEVELS: dict[str, int] = {
     "harness.scripts": 1,
     "harness.facts": 1,
     "harness.placement": 1,
+    "harness.attach": 1,
     "harness.workloads": 1,
     "harness.telemetry": 1,
     "harness.vendors": 1,

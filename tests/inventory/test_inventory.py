@@ -7,6 +7,7 @@ from datetime import date
 
 import pytest
 
+from harness.attach import attachment
 from harness.checks import CHECKS
 from harness.config.files import list_names, load_host, load_lab, load_profile, load_waivers
 from harness.model.inventory import Profile
@@ -19,7 +20,7 @@ from tests.gates.test_registries import WITH_NEIGHBOURS
 @pytest.mark.parametrize("name", list_names("profiles"))
 def test_a_profile_gives_every_check_a_severity(name: str) -> None:
     profile = load_profile(name)
-    askable = {c.id for c in CHECKS if profile.attach in c.attach and not c.on_demand}
+    askable = {c.id for c in CHECKS if attachment(profile.attach).observes(c.needs) and not c.on_demand}
     assert set(profile.checks) - WITH_NEIGHBOURS == askable - WITH_NEIGHBOURS
     assert profile.name == name
 

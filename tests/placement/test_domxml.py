@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.errors import ConfigError
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import PlacementPlan
@@ -37,13 +38,13 @@ DEFINITION = GuestDefinition(
 
 
 def planned(facts: HostFacts, gpus: int) -> PlacementPlan:
-    answer = plan(facts, GuestRequest(name="sd-1", gpus=gpus), PlacementPolicy())
+    answer = plan(facts, GuestRequest(name="sd-1", gpus=gpus), PlacementPolicy(), VFIO)
     assert isinstance(answer, PlacementPlan), answer
     return answer
 
 
 def tree(facts: HostFacts, gpus: int, **changes: Any) -> ET.Element:
-    return ET.fromstring(render(planned(facts, gpus), dataclasses.replace(DEFINITION, **changes)))  # noqa: S314  our own
+    return ET.fromstring(render(planned(facts, gpus), dataclasses.replace(DEFINITION, **changes), VFIO))  # noqa: S314  our own
 
 
 def test_one_expander_per_cell_with_one_root_port_per_gpu() -> None:
@@ -155,7 +156,7 @@ def test_what_does_not_fit_into_40_bits_gets_the_hosts_physical_addresses() -> N
     window = dataclasses.replace(DEFINITION, pci_hole64_kib=64 << 20)
 
     def mode(plan: PlacementPlan, definition: GuestDefinition) -> str | None:
-        found = ET.fromstring(render(plan, definition)).find("cpu/maxphysaddr")  # noqa: S314  our own
+        found = ET.fromstring(render(plan, definition, VFIO)).find("cpu/maxphysaddr")  # noqa: S314  our own
         return None if found is None else found.get("mode")
 
     assert (mode(small, DEFINITION), mode(small, window), mode(large, DEFINITION)) == (
@@ -166,7 +167,7 @@ def test_what_does_not_fit_into_40_bits_gets_the_hosts_physical_addresses() -> N
 
 
 def test_the_runs_key_is_read_back_and_foreign_text_has_none() -> None:
-    text = render(planned(lab_like(), 1), DEFINITION)
+    text = render(planned(lab_like(), 1), DEFINITION, VFIO)
     assert run_key(text) == "run-7"
     for foreign in ("", "<domain/>", "\x00", "<!DOCTYPE x [<!ENTITY a 'b'>]><domain>&a;</domain>"):
         assert run_key(foreign) is None
@@ -203,7 +204,7 @@ def test_markup_in_values_stays_text() -> None:
 @pytest.mark.parametrize("gpus", [0, 1, 2, 3, 4])
 def test_what_the_planner_and_the_renderer_make_passes_our_own_checks(gpus: int) -> None:
     for facts in (lab_like(), lab_like(hugepages=None), lab_like(threads=2, cores=8)):
-        text = render(planned(facts, gpus), DEFINITION)
+        text = render(planned(facts, gpus), DEFINITION, VFIO)
         assert problems(text, facts) == ()
         assert read_domain(text).memory_kib == planned(facts, gpus).memory_mib * 1024
 
@@ -262,7 +263,7 @@ def test_libvirt_defines_what_we_render_with_validation_on(case: str, libvirt_co
 
     facts, gpus, changes = CASES[case]
     answer = planned(facts, gpus)
-    text = render(answer, dataclasses.replace(DEFINITION, **EMULATED, **changes))
+    text = render(answer, dataclasses.replace(DEFINITION, **EMULATED, **changes), VFIO)
     domain = libvirt_connection.defineXMLFlags(text, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     try:
         back = domain.XMLDesc(0)
@@ -277,7 +278,7 @@ def test_libvirt_takes_overlapping_buses_which_is_why_we_look(libvirt_connection
     import libvirt
 
     facts = lab_like()
-    text = render(planned(facts, 4), dataclasses.replace(DEFINITION, **EMULATED))
+    text = render(planned(facts, 4), dataclasses.replace(DEFINITION, **EMULATED), VFIO)
     wrong = text.replace('busNr="250"', 'busNr="252"')
     domain = libvirt_connection.defineXMLFlags(wrong, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
     domain.undefine()

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import NoPlan, PlacementPlan
 from harness.model.topology import HostFacts
@@ -15,7 +16,7 @@ from tests.placement.hosts import GIB, GpuSpec, host, lab_like
 
 
 def planned(facts: HostFacts, gpus: int) -> PlacementPlan:
-    answer = plan(facts, GuestRequest(name="g", gpus=gpus), PlacementPolicy())
+    answer = plan(facts, GuestRequest(name="g", gpus=gpus), PlacementPolicy(), VFIO)
     assert isinstance(answer, PlacementPlan), answer
     return answer
 
@@ -24,7 +25,7 @@ def planned(facts: HostFacts, gpus: int) -> PlacementPlan:
 @pytest.mark.parametrize("architecture", ["aarch64", "ppc64le", "riscv64"])
 def test_a_host_of_another_architecture_is_refused_by_its_name(architecture: str, gpus: int) -> None:
     facts = dataclasses.replace(lab_like(), architecture=architecture)
-    answer = plan(facts, GuestRequest(name="g", gpus=gpus), PlacementPolicy())
+    answer = plan(facts, GuestRequest(name="g", gpus=gpus), PlacementPolicy(), VFIO)
     assert isinstance(answer, NoPlan)
     assert [(each.code, architecture in each.message) for each in answer.reasons] == [
         ("architecture_unsupported", True)
@@ -68,6 +69,6 @@ def test_the_memory_of_a_gpu_is_never_a_guests_cell(gpus: int) -> None:
 
 def test_a_gpu_that_lies_at_its_own_memory_has_no_cores_near() -> None:
     facts = _with_gpu_memory(host([GpuSpec(node=2)], nodes=2))
-    answer = plan(facts, GuestRequest(name="g", gpus=1), PlacementPolicy())
+    answer = plan(facts, GuestRequest(name="g", gpus=1), PlacementPolicy(), VFIO)
     assert isinstance(answer, NoPlan)
     assert "node_without_cpus" in [each.code for each in answer.reasons]

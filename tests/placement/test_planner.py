@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
 from harness.model.pci import PciAddress
 from harness.model.placement import NoPlan, PlacementPlan
@@ -32,7 +33,11 @@ from tests.placement.oracle import assert_right
 
 def planned(facts: HostFacts, gpus: int, *given: PlacementPlan, policy: Any = None, **request: Any) -> Any:
     answer = plan(
-        facts, GuestRequest(name=f"g{len(given)}", gpus=gpus, **request), policy or PlacementPolicy(), given
+        facts,
+        GuestRequest(name=f"g{len(given)}", gpus=gpus, **request),
+        policy or PlacementPolicy(),
+        VFIO,
+        given,
     )
     assert isinstance(answer, PlacementPlan), answer
     if gpus and not request:
@@ -44,7 +49,11 @@ def refused(
     facts: HostFacts, gpus: int, *given: PlacementPlan, policy: Any = None, **request: Any
 ) -> set[str]:
     answer = plan(
-        facts, GuestRequest(name=f"g{len(given)}", gpus=gpus, **request), policy or PlacementPolicy(), given
+        facts,
+        GuestRequest(name=f"g{len(given)}", gpus=gpus, **request),
+        policy or PlacementPolicy(),
+        VFIO,
+        given,
     )
     assert isinstance(answer, NoPlan), answer
     assert all(reason.message for reason in answer.reasons)
@@ -198,7 +207,7 @@ def test_pages_of_a_guest_that_runs_are_not_subtracted_twice(domain: str) -> Non
         running, domains=(Domain(name=domain, uuid=None, pid=7, hostdevs=first.hostdevs),)
     )
     planned_only = planned(facts, 1, first)
-    while_running = plan(running, GuestRequest(name="g1", gpus=1), PlacementPolicy(), (first,))
+    while_running = plan(running, GuestRequest(name="g1", gpus=1), PlacementPolicy(), VFIO, (first,))
     assert while_running == planned_only
 
 
@@ -344,7 +353,7 @@ def test_a_network_function_on_the_gpus_own_slot_cannot_travel_either() -> None:
 
 def test_a_bridge_in_the_group_stays_where_it_is_and_does_no_harm() -> None:
     bridge = device(PciAddress(0, 0x10, 0, 0), class_code="060400", header_type=1, iommu_group=100)
-    answer = plan(host([GpuSpec()], extra=(bridge,)), GuestRequest(name="g", gpus=1), PlacementPolicy())
+    answer = plan(host([GpuSpec()], extra=(bridge,)), GuestRequest(name="g", gpus=1), PlacementPolicy(), VFIO)
     assert isinstance(answer, PlacementPlan)
     assert answer.hostdevs == (gpu_address(0),)
 
@@ -444,7 +453,7 @@ def test_given_plans_of_another_host_or_at_odds_with_each_other_are_refused() ->
 def test_a_guests_name_is_taken_once() -> None:
     facts = lab_like()
     first = planned(facts, 1)
-    answer = plan(facts, GuestRequest(name="g0", gpus=1), PlacementPolicy(), (first,))
+    answer = plan(facts, GuestRequest(name="g0", gpus=1), PlacementPolicy(), VFIO, (first,))
     assert isinstance(answer, NoPlan)
     assert [r.code for r in answer.reasons] == ["name_taken"]
 
@@ -464,7 +473,7 @@ def test_emulators_may_share_cores_with_each_other_and_with_no_vcpu() -> None:
     first = planned(facts, 1, policy=policy)
     assert first.emulatorpin == (0, 1)
     intruder = dataclasses.replace(first, vcpupin={0: 1}, emulatorpin=(0,))
-    second = plan(facts, GuestRequest(name="g1", gpus=1), policy, (intruder,))
+    second = plan(facts, GuestRequest(name="g1", gpus=1), policy, VFIO, (intruder,))
     assert isinstance(second, PlacementPlan)
     assert second.emulatorpin == (0,), "core 1 is under the other guest's vCPU"
 

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import NoPlan, PlacementPlan
 from harness.model.topology import HostFacts
@@ -50,7 +51,7 @@ def hosts(draw: st.DrawFn, *, most: int = 8) -> HostFacts:
 @CALM
 @given(hosts(), st.integers(1, 8))
 def test_the_chosen_gpus_are_those_that_brute_force_finds(facts: HostFacts, wanted: int) -> None:
-    answer = plan(facts, GuestRequest(name="g", gpus=wanted), POLICY)
+    answer = plan(facts, GuestRequest(name="g", gpus=wanted), POLICY, VFIO)
     best = best_set(facts, gpus_of(facts), wanted)
     if best is None:
         assert isinstance(answer, NoPlan)
@@ -69,7 +70,7 @@ def test_guest_after_guest_each_gets_the_best_of_what_is_left(facts: HostFacts, 
     for number, wanted in enumerate(sizes):
         held = {function for p in placed for function in p.hostdevs}
         left = [d for d in gpus_of(facts) if d.address not in held]
-        answer = plan(facts, GuestRequest(name=f"g{number}", gpus=wanted), POLICY, placed)
+        answer = plan(facts, GuestRequest(name=f"g{number}", gpus=wanted), POLICY, VFIO, placed)
         best = best_set(facts, left, wanted)
         if best is None:
             assert isinstance(answer, NoPlan)
@@ -102,7 +103,7 @@ def test_damaged_facts_give_a_sound_plan_or_reasons_and_never_an_exception(
     facts: HostFacts, wanted: int, data: st.DataObject
 ) -> None:
     damaged = from_data(HostFacts, _vandalise(to_data(facts), data.draw))
-    answer = plan(damaged, GuestRequest(name="g", gpus=wanted), POLICY)
+    answer = plan(damaged, GuestRequest(name="g", gpus=wanted), POLICY, VFIO)
     if isinstance(answer, NoPlan):
         assert answer.reasons
         return

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.facts import from_sysroot
 from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
 from harness.model.placement import NoPlan, PlacementPlan
@@ -42,7 +43,7 @@ def test_every_tree_gets_a_plan_or_reasons(facts: HostFacts, gpus: int) -> None:
     ends = [d.address for d in facts.pci_devices if not is_bridge(d) and d.address.function == 0]
     policy = PlacementPolicy(selector=GpuSelector(addresses=tuple(ends[:16])))
     for host in (facts, with_groups(facts)):
-        answer = plan(host, GuestRequest(name="g", gpus=gpus), policy)
+        answer = plan(host, GuestRequest(name="g", gpus=gpus), policy, VFIO)
         if isinstance(answer, NoPlan):
             assert answer.reasons
             continue
@@ -65,5 +66,6 @@ def test_without_iommu_groups_no_gpu_is_handed_out(facts: HostFacts) -> None:
         dataclasses.replace(facts, pci_devices=devices, iommu=iommu),
         GuestRequest(name="g", gpus=1),
         PlacementPolicy(),
+        VFIO,
     )
     assert isinstance(answer, NoPlan)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import PlacementPlan
 from harness.model.topology import Domain, HostFacts, HugepagePool
@@ -19,7 +20,7 @@ from tests.placement.hosts import HUGE_2M, gpu_address, lab_like, with_device, w
 
 
 def planned(facts: HostFacts, gpus: int, *given: PlacementPlan) -> PlacementPlan:
-    answer = plan(facts, GuestRequest(name=f"g{len(given)}", gpus=gpus), PlacementPolicy(), given)
+    answer = plan(facts, GuestRequest(name=f"g{len(given)}", gpus=gpus), PlacementPolicy(), VFIO, given)
     assert isinstance(answer, PlacementPlan), answer
     return answer
 
@@ -34,6 +35,7 @@ def xml_of(answer: PlacementPlan) -> str:
             disk="/d.qcow2",
             serial_log="/s.log",
         ),
+        VFIO,
     )
 
 

@@ -112,7 +112,7 @@ def test_every_check_of_every_profile_has_its_test_in_the_suites() -> None:
 
     for name in list_names("profiles"):
         profile = load_profile(name)
-        host = load_host("local-standin" if profile.attach.value == "bare" else "lab")
+        host = load_host("local-standin" if profile.attach == "bare" else "lab")
         guests = choose_guests(profile, "", expected_gpus=host.expected_gpus)
         planned = cells(Demand(host=host, profile=profile, guests=guests))
         assert {each.check for each in planned} == set(profile.checks)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from harness.model.evidence import Evidence, GuestEvidence, Note, WorkloadResult
-from harness.model.guest import AttachMode, GuestDemand, GuestRequest
+from harness.model.evidence import Evidence, GuestEvidence, Note
+from harness.model.gpu import Cards
+from harness.model.guest import GuestDemand, GuestRequest
 from harness.model.inventory import HostFile, Profile
 from harness.record.attempts import assemble
 from harness.record.events import read_events
@@ -14,7 +15,7 @@ from harness.record.notes import leave_note
 from harness.record.recorder import Recorder
 from tests.reports.records import TickingClock
 
-BARE = AttachMode.BARE.value
+BARE = "bare"
 BY, AT = "a person", "2026-11-22T00:05:00Z"
 
 
@@ -70,8 +71,8 @@ def _place(recorder: Recorder, guest: GuestEvidence) -> None:
     for answer in (guest.plan, guest.no_plan):
         if answer is not None:
             recorder.guest_planned(guest.name, answer)
-    if guest.devices:
-        recorder.bare_devices(guest.name, guest.devices)
+    if guest.cards != Cards():
+        recorder.guest_cards(guest.name, guest.cards)
     if guest.domain_xml:
         file = recorder.save_domain_xml(guest.name, f"<domain><name>{guest.name}</name></domain>\n")
         assert file == guest.domain_xml
@@ -120,21 +121,15 @@ def as_recorded(evidence: Evidence, got: Evidence) -> Evidence:
 def as_bare(evidence: Evidence) -> Evidence:
     """The run as if the loads of its first guest had run on the machine itself, without a VM."""
     guest = evidence.guests[0]
-    where = {str(inside): str(host) for host, inside in guest.inside.items()}
-
-    def moved(result: WorkloadResult) -> WorkloadResult:
-        found = tuple(replace(m, subject=where.get(m.subject, m.subject)) for m in result.measurements)
-        return replace(result, guest=BARE, measurements=found)
-
     bare = GuestEvidence(
         name=BARE,
         request=GuestRequest(name=BARE, gpus=len(guest.gpus)),
         workloads=guest.workloads,
-        attach=AttachMode.BARE,
-        devices=guest.gpus,
+        attach="bare",
+        cards=Cards(refs=tuple(replace(ref, guest=ref.host) for ref in guest.cards.refs), same=True),
         reached=True,
         boot_seconds=0.0,
-        results=tuple(moved(result) for result in guest.results),
+        results=tuple(replace(result, guest=BARE) for result in guest.results),
         telemetry=None if guest.telemetry is None else replace(guest.telemetry, guest=BARE),
     )
     return replace(evidence, guests=(bare,), resets=())

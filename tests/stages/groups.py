@@ -10,9 +10,9 @@ from harness.config.files import load_host, load_profile
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.guest import GuestDemand
 from harness.record.recorder import Recorder
-from harness.stages.attach_vfio import GuestGroup, guest_group
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
+from harness.stages.guest.group import GuestGroup, guest_group
 from harness.stages.guest.images import HostImage
 from harness.stages.guest.life import GuestSite
 from harness.stages.guest.network import run_network

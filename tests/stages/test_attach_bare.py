@@ -14,14 +14,13 @@ from harness.backends.local import LocalTransport
 from harness.config.files import load_profile
 from harness.errors import ReleaseError, WorkloadError
 from harness.model.evidence import Engine, Evidence
-from harness.model.guest import AttachMode
 from harness.model.inventory import GroupSpec, HostControlRef, HostFile
 from harness.model.topology import Domain
-from harness.stages.attach_bare import BareMachine, bare_place, sweep_bare
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
 from harness.stages.guest.burn import longest_seconds, require_python
 from harness.stages.host.access import HostAccess
+from harness.stages.machine import BareMachine, bare_place, sweep_bare
 from harness.workloads import Job, Place, payload_tar, runs
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 from tests.placement import hosts
@@ -76,7 +75,7 @@ def ran(host: ClaimedHost, *workloads: str) -> Evidence:
 
 def test_loads_run_on_the_machine_itself_and_leave_nothing(host, tmp_path) -> None:
     (bare,) = ran(host).guests
-    assert (bare.name, bare.attach, bare.reached, bare.plan) == ("bare", AttachMode.BARE, True, None)
+    assert (bare.name, bare.attach, bare.reached, bare.plan) == ("bare", "bare", True, None)
     (result,) = bare.results
     assert (result.workload, result.status, result.engine) == ("hashing", "done", "john")
     assert all(answer.ok for answer in result.answers)
@@ -111,7 +110,7 @@ def test_the_gpus_of_the_machine_are_known_before_its_loads(host) -> None:
     machine = BareMachine(dataclasses.replace(host, gpus=(gpu,)), host.context.demands[0])
     machine.provision()
     (bare,) = evidence(host.context.recorder).guests
-    assert (bare.devices, bare.reached, bare.telemetry) == ((gpu.address,), True, None)
+    assert (bare.gpus, bare.reached, bare.telemetry) == ((gpu.address,), True, None)
 
 
 def test_domains_of_others_beside_the_loads_are_refused(host) -> None:

@@ -10,10 +10,10 @@ import pytest
 from harness.config.files import load_host, load_profile
 from harness.errors import ParseError, ProvisionError
 from harness.model.topology import PciDevice
-from harness.stages.attach_vfio import guest_site
 from harness.stages.boundary import Stopped
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
+from harness.stages.guest.group import guest_site
 from harness.stages.host.gpus_in_use import SCRIPT, refuse_held
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 from tests.fakes.scripts import answering, really

@@ -19,7 +19,7 @@ from harness.model.evidence import GuestEvidence
 from harness.model.guest import GuestDemand
 from harness.record.events import read_events
 from harness.record.judge import recorded_files
-from harness.stages.attach_vfio import GuestGroup
+from harness.stages.guest.group import GuestGroup
 from tests.fakes.scripts import answering, host_state
 from tests.stages.groups import (
     HEADER,
@@ -288,6 +288,21 @@ def test_what_stays_behind_is_told_of_its_guest_and_memory_of_all_of_them(pair, 
     assert mine.hugepages_after == its.hugepages_after == {"0/2097152": 900}
     assert (mine.leftover_processes, len(its.leftover_processes)) == ((), 1)
     assert pair.host.unreleased == {B}
+
+
+def test_a_card_that_was_split_since_it_was_discovered_starts_no_guest(pair, access) -> None:
+    def now(argv: tuple[str, ...], stdin: bytes) -> tuple[int, bytes, bytes]:
+        asked = argv[argv.index("--", 3) + 1 :]
+        rows = "\n".join(f"{a}\t1\t\tbus\t {HEADER}" for a in asked)
+        frames = host_state(devices=rows, split=asked[0], hugepages="0\t2048\t2048")
+        return answering("host-state", frames)(argv, stdin)
+
+    access.host.on("host-state", now)
+    said, _ = ran(pair)
+    assert [guest.started for guest in said.guests] == [False, False]
+    (error,) = said.errors
+    assert "got virtual functions since the host was discovered" in error.message
+    assert "sriov_numvfs" in error.remedy
 
 
 def test_one_that_had_ended_by_itself_is_told_apart_from_the_others(pair, access) -> None:

@@ -11,7 +11,7 @@ import pytest
 from harness.errors import ProvisionError, RecordError
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.placement import ObservedGpu, ObservedPlacement
-from harness.stages.attach_vfio import GuestGroup
+from harness.stages.guest.group import GuestGroup
 from tests.fakes import FakeHypervisor
 from tests.fakes.scripts import answering
 from tests.placement import hosts

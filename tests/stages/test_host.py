@@ -9,13 +9,12 @@ import pytest
 
 from harness.config.files import load_host, load_profile
 from harness.errors import TransportError
-from harness.model.guest import AttachMode
-from harness.placement.gpus import select_gpus
-from harness.stages.attach_bare import MACHINE
+from harness.placement.gpus import companions, select_gpus
 from harness.stages.boundary import Stopped
 from harness.stages.context import RunContext
 from harness.stages.host.candidate import claimed_host
-from harness.stages.host.discovery import companion_addresses, discover
+from harness.stages.host.discovery import discover
+from harness.stages.machine import MACHINE
 from tests.fakes import FakeClock, FakeHost
 from tests.fakes.scripts import answering
 from tests.placement import hosts
@@ -67,13 +66,13 @@ def test_it_is_known_claimed_and_asked_when_it_is_handed_over(access, context) -
 
 def test_companions_are_claimed_with_their_gpu(access, context) -> None:
     with claimed_host(context) as host:
-        others = {str(a) for gpu in host.gpus for a in companion_addresses(host.facts, gpu.address)}
+        others = {str(c.address) for gpu in host.gpus for c in companions(host.facts, gpu)}
     assert others
     assert others <= set(asked(access, "claims")[0])
 
 
 def test_a_bare_run_claims_the_machine_too(access, context) -> None:
-    bare = dataclasses.replace(context.profile, attach=AttachMode.BARE)
+    bare = dataclasses.replace(context.profile, attach="bare")
     with claimed_host(dataclasses.replace(context, profile=bare)):
         assert str(MACHINE) in asked(access, "claims")[0]
 
@@ -159,8 +158,8 @@ def test_without_resume_nothing_of_anybody_is_cleared(access, context) -> None:
 
 def test_companions_travel_with_their_gpu() -> None:
     facts = hosts.lab_like()
-    gpus = [g.address for g in select_gpus(facts, load_host("example").placement.selector)]
-    assert [len(companion_addresses(facts, gpu)) for gpu in gpus] == [1, 0, 1, 0]
+    gpus = select_gpus(facts, load_host("example").placement.selector)
+    assert [len(companions(facts, gpu)) for gpu in gpus] == [1, 0, 1, 0]
 
 
 def test_an_answer_that_no_parser_takes_stops_the_run_there(context) -> None:

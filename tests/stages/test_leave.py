@@ -13,6 +13,7 @@ import pytest
 
 from harness.backends.local import LocalTransport
 from harness.config.files import load_profile
+from harness.model.gpu import Cards, GpuRef
 from harness.stages.guest.burn import Burn, _attempt, leave, put_payload
 from harness.workloads import GuestDevice, Place, residue
 from tests.fakes import FakeClock
@@ -52,6 +53,7 @@ def task(tmp_path: Path):
             workloads=workloads,
             vcpus=1,
             devices=devices,
+            cards=Cards(refs=tuple(GpuRef(host=d.host, guest=d.address) for d in devices)),
             profile=load_profile("smoke"),
             recorder=recorder,
             clock=FakeClock(),

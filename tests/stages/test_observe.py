@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.errors import ParseError, ProvisionError, TransportError
 from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import Moment, PlacementPlan
@@ -30,7 +31,7 @@ def recorder(tmp_path):
 @pytest.fixture
 def plan() -> PlacementPlan:
     request = GuestRequest(name="g1", gpus=1, vcpus_per_gpu=1, memory_mib_per_gpu=256)
-    answer = planner.plan(hosts.lab_like(), request, PlacementPolicy())
+    answer = planner.plan(hosts.lab_like(), request, PlacementPolicy(), VFIO)
     assert isinstance(answer, PlacementPlan)
     return answer
 

@@ -6,6 +6,7 @@ import dataclasses
 
 import pytest
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.config.files import load_profile
 from harness.errors import ConfigError, ProvisionError
 from harness.model.guest import GuestRequest, PlacementPolicy
@@ -29,7 +30,7 @@ ACCESS = SshAccess(address="10.213.7.10", identity_file="key", known_hosts="know
 
 def a_plan(gpus: int = 1) -> PlacementPlan:
     request = GuestRequest(name="g1-1gpu", gpus=gpus)
-    answer = planner.plan(hosts.lab_like(), request, PlacementPolicy())
+    answer = planner.plan(hosts.lab_like(), request, PlacementPolicy(), VFIO)
     assert isinstance(answer, PlacementPlan)
     return answer
 
@@ -63,7 +64,7 @@ def test_the_definition_carries_the_runs_key_and_is_right_by_our_own_checks(keys
     definition = provision.define(
         plan, facts, run=RUN, place=PLACE, image=HOST_IMAGE, network=network, keys=keys
     )
-    xml = domxml.render(plan, definition)
+    xml = domxml.render(plan, definition, VFIO)
     assert run_key(xml) == RUN
     assert xmlcheck.problems(xml, facts) == ()
     for text in (PLACE.overlay, PLACE.serial, network.name, network.mac(0), HOST_IMAGE.kernel):

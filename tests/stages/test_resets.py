@@ -110,6 +110,22 @@ def test_the_real_script_never_resets_a_device_that_a_process_has_open(
     assert attempted or node in row[-1]
 
 
+def test_the_real_script_never_resets_a_device_that_has_virtual_functions(tmp_path: Path) -> None:
+    """A reset of the card is one of all its parts, also of those that a running guest has."""
+    device = tmp_path / "devices" / str(GPU)
+    device.mkdir(parents=True)
+    (device / "vendor").write_text("0x1234\n")
+    (device / "reset").write_text("")
+    (device / "virtfn0").symlink_to("../0000:41:10.0")
+    (device.parent / "0000:41:10.0").mkdir()
+    (row,) = really(SCRIPT, str(GPU), changes={"/sys/bus/pci/devices": str(tmp_path / "devices")}).rows(
+        "resets"
+    )
+    assert row[:2] == (str(GPU), "0")
+    assert "virtual functions" in row[-1]
+    assert (device / "reset").read_text() == ""
+
+
 def test_no_gpus_are_no_trials_and_no_question() -> None:
     host = FakeHost()
     assert exercise_resets(FakeTransport(host), ()) == ()

@@ -14,6 +14,7 @@ from harness.config.files import load_kernel_codes, load_profile, load_standin
 from harness.errors import TransportError
 from harness.images.standin import ensure_standin, pynvml_file
 from harness.model.evidence import Evidence, WorkloadResult
+from harness.model.gpu import Cards, GpuRef
 from harness.model.inventory import HostControlRef, HostFile, TelemetrySpec
 from harness.model.outcome import Outcome, SubjectKind
 from harness.model.pci import PciAddress
@@ -26,6 +27,7 @@ from tests.stages.stand_ins import RUN, a_demand, a_recorder, evidence, quiet
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to compile the stand-in with")
 
 GPUS = (PciAddress.parse("0000:f1:00.0"), PciAddress.parse("0000:f2:00.0"))
+CARDS = Cards(refs=tuple(GpuRef(host=gpu, guest=gpu) for gpu in GPUS), same=True)
 HOST = HostFile(name="here", subject=SubjectKind.STANDIN, control=HostControlRef(kind="local"))
 PROFILE = dataclasses.replace(
     load_profile("bare"), telemetry=TelemetrySpec(fast_hz=5.0, slow_hz=1.0, max_gap_seconds=3.0)
@@ -58,7 +60,7 @@ def run(tmp_path, library):
     """Watches a load of so many seconds through the stand-in; returns what the record says."""
     demand = a_demand("bare", "hashing", gpus=2)
     recorder = a_recorder(tmp_path / "runs", host=HOST, profile=PROFILE, guests=(demand,))
-    recorder.bare_devices("bare", GPUS)
+    recorder.guest_cards("bare", CARDS)
 
     def made(scenario, seconds: float, transport=None) -> Evidence:
         transport = transport or LocalTransport("here")
@@ -77,6 +79,7 @@ def run(tmp_path, library):
             recorder=recorder,
             progress=quiet(),
             place=place,
+            cards=CARDS,
             pynvml=place.payload,
             standin=NvmlStandin(
                 library=library,

@@ -21,6 +21,7 @@ import numpy as np
 from harness.checks import CHECKS, run_checks
 from harness.config.files import load_kernel_codes
 from harness.model.evidence import GuestEvidence
+from harness.model.gpu import Cards, GpuRef
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Outcome, Severity, SubjectKind
 from harness.model.pci import PciAddress
@@ -240,8 +241,8 @@ def summed_of(spool: Spool, loads: tuple[LoadWindow, ...]) -> GuestTelemetry:
     guest = _guest()
     assert guest.plan is not None
     hosts = [gpu.host for gpu in guest.plan.gpus]
-    addresses = {PciAddress(0, n + 1, 0, 0): host for n, host in enumerate(hosts)}
-    return summarize(spool, loads, TelemetrySpec(), guest=guest.name, addresses=addresses, codes=CODES)
+    refs = tuple(GpuRef(host=host, guest=PciAddress(0, n + 1, 0, 0)) for n, host in enumerate(hosts))
+    return summarize(spool, loads, TelemetrySpec(), guest=guest.name, cards=Cards(refs=refs), codes=CODES)
 
 
 def judged_of(

@@ -15,6 +15,7 @@ import pytest
 import harness.payload
 from harness.backends import parquet
 from harness.config.files import load_kernel_codes
+from harness.model.gpu import Cards
 from harness.model.inventory import TelemetrySpec
 from harness.model.standin import StandinScenario
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, LoadWindow, Ruling
@@ -85,7 +86,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 
 def _summed(spool: Spool, load: LoadWindow, spec: TelemetrySpec) -> GuestTelemetry:
-    return summarize(spool, (load,), spec, guest="g1", addresses=None, codes=load_kernel_codes())
+    return summarize(spool, (load,), spec, guest="g1", cards=Cards(same=True), codes=load_kernel_codes())
 
 
 def test_the_sampler_s_spool_is_read_without_a_problem(played: Played) -> None:
@@ -148,7 +149,7 @@ def test_a_lost_and_a_hanging_card_leave_gaps_that_say_why(played: Played) -> No
 
 
 def test_its_samples_come_back_from_parquet(played: Played, tmp_path: Path) -> None:
-    rows = parquet.write(played.spool, tmp_path / "g1.parquet", guest="g1")
+    rows = parquet.write(played.spool, tmp_path / "g1.parquet", guest="g1", cards=Cards(same=True))
     assert rows == sum(len(gpu.fast.times) + len(gpu.slow.times) for gpu in played.spool.gpus)
     gpu = played.spool.gpus[HEALTHY]
     stored = parquet.read(tmp_path / "g1.parquet", HEALTHY, "power")

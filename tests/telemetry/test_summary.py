@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.config.files import load_kernel_codes
+from harness.model.gpu import Cards, GpuRef
 from harness.model.inventory import TelemetrySpec
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, GuestTelemetry, LoadWindow, Ruling
@@ -21,6 +22,7 @@ from tests.telemetry import spools as s
 CODES = load_kernel_codes()
 LOAD = (LoadWindow(workload="tensor", key="k1", start=105.0, end=115.0),)
 HERE, THERE = PciAddress.parse("0000:05:00.0"), PciAddress.parse("0000:41:00.0")
+CARDS = Cards(refs=(GpuRef(host=THERE, guest=HERE, slot="7"),))
 
 
 def summed(lines: list[bytes], loads: tuple[LoadWindow, ...] = LOAD) -> GuestTelemetry:
@@ -29,7 +31,7 @@ def summed(lines: list[bytes], loads: tuple[LoadWindow, ...] = LOAD) -> GuestTel
         loads,
         TelemetrySpec(),
         guest="g1",
-        addresses={HERE: THERE},
+        cards=CARDS,
         codes=CODES,
     )
 
@@ -206,7 +208,8 @@ def test_the_kernel_log_is_read_by_the_tables_and_its_losses_are_told() -> None:
     assert log is not None
     assert (log.source, log.followed_from, log.followed_to, log.dropped) == ("g1", 99.0, 120.1, 3)
     (event,) = log.events
-    assert (event.family, event.code, event.device, event.ruling) == (Family.XID, 79, HERE, Ruling.STOP)
+    assert (event.family, event.code, event.device, event.ruling) == (Family.XID, 79, THERE, Ruling.STOP)
+    assert event.inside == HERE
 
 
 @pytest.mark.parametrize(
@@ -240,8 +243,8 @@ def test_a_kernel_log_that_was_not_followed_says_why() -> None:
 def test_an_address_that_leads_nowhere_stays_unknown_and_a_bare_host_has_one() -> None:
     spool = read_spool(b"".join(s.whole()))
     options = {"spec": TelemetrySpec(), "guest": "g", "codes": CODES}
-    assert summarize(spool, LOAD, addresses={}, **options).gpus[0].host_address is None
-    assert summarize(spool, LOAD, addresses=None, **options).gpus[0].host_address == HERE
+    assert summarize(spool, LOAD, cards=Cards(), **options).gpus[0].host_address is None
+    assert summarize(spool, LOAD, cards=Cards(same=True), **options).gpus[0].host_address == HERE
 
 
 def test_without_loads_nothing_counts_as_seen() -> None:

@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.attach.vfio import ATTACHMENT as VFIO
 from harness.model.evidence import Answer, Evidence, GuestEvidence, WorkloadResult
+from harness.model.gpu import Cards, GpuRef
 from harness.model.guest import GuestRequest
 from harness.model.inventory import DisturbanceSpec
 from harness.model.outcome import Measurement, SubjectKind
@@ -53,7 +55,7 @@ def a_guest(called: str, /, *values: float | None, group="", gpu=GPUS[0], **chan
         request=GuestRequest(name=called, gpus=1),
         workloads=("pcie",),
         group=group,
-        devices=(gpu,),
+        cards=Cards(refs=(GpuRef(host=gpu, guest=gpu),), same=True),
         started=True,
         results=tuple(a_result(value, **{"subject": str(gpu), **changes}) for value in values),
     )
@@ -234,7 +236,7 @@ def test_gpus_of_another_or_an_unknown_model_are_not_alike(facts) -> None:
 
 
 def test_a_guest_with_another_share_of_the_host_is_slow_or_fast_by_itself() -> None:
-    mine = plan(clean.facts(), GuestRequest(name="left", gpus=1), clean.HOST.placement)
+    mine = plan(clean.facts(), GuestRequest(name="left", gpus=1), clean.HOST.placement, VFIO)
     assert isinstance(mine, PlacementPlan)
     wider = replace(mine, vcpupin={**mine.vcpupin, len(mine.vcpupin): 3})
     sides = [replace(beside(1.0), plan=mine), replace(a_guest("alone", 1.0), plan=mine)]

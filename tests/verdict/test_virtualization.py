@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.model.evidence import Answer, GuestEvidence, Reference, ReferenceValue, WorkloadResult
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.gpu import Cards, GpuRef
+from harness.model.guest import GuestRequest
 from harness.model.inventory import VirtualizationSpec
 from harness.model.outcome import Measurement, SubjectKind
 from harness.model.pci import PciAddress
@@ -40,8 +41,8 @@ def a_guest(*results: WorkloadResult) -> GuestEvidence:
         name="g1",
         request=GuestRequest(name="g1", gpus=1),
         workloads=("tensor",),
-        attach=AttachMode.BARE,
-        devices=(GPU,),
+        attach="bare",
+        cards=Cards(refs=(GpuRef(host=GPU, guest=GPU),), same=True),
         results=results,
     )
 

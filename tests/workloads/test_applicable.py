@@ -8,7 +8,8 @@ import pytest
 
 from harness.config.files import load_profile, load_skus
 from harness.model.evidence import Evidence, GuestEvidence
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.gpu import Cards, GpuRef
+from harness.model.guest import GuestRequest
 from harness.model.outcome import SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku
@@ -126,8 +127,8 @@ def test_why_a_load_is_not_planned_follows_from_what_was_recorded(skus: dict[str
         name="bare",
         request=GuestRequest(name="bare", gpus=0),
         workloads=("stream", "tensor"),
-        attach=AttachMode.BARE,
-        devices=(H200,),
+        attach="bare",
+        cards=Cards(refs=(GpuRef(host=H200, guest=H200),), same=True),
     )
     evidence = Evidence(
         host="h",

@@ -177,7 +177,7 @@ CHECKS = (
         "ended it.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_alive,
     ),
 )

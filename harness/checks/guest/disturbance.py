@@ -110,6 +110,6 @@ CHECKS = (
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         judge=_disturbance,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
     ),
 )

@@ -69,7 +69,7 @@ CHECKS = (
         why="A guest that cannot be placed or started cannot be rented.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_started,
     ),
     Check(
@@ -78,7 +78,7 @@ CHECKS = (
         why="Guests with large GPU BARs can hang in firmware or PCI setup for minutes.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_reached,
     ),
 )

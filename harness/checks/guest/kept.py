@@ -146,7 +146,7 @@ CHECKS = (
         "guest.",
         scope=Scope.GUEST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_kept,
     ),
 )

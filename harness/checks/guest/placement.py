@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from harness.checks.answers import failed, guest, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, Judge, MissingEvidence, Phase, Scope, Subject
+from harness.model.attachment import Observable
 from harness.model.evidence import GuestEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.placement import Difference, ObservedPlacement, PlacementPlan
@@ -161,7 +162,7 @@ CHECKS = (
         why="A host that cannot place a guest NUMA-locally cannot be rented in that size.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_plan,
     ),
     Check(
@@ -170,7 +171,7 @@ CHECKS = (
         why="libvirt accepts overlapping bus ranges, shared CPUs and absent nodes; guests then lose devices.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_xml,
     ),
     Check(
@@ -180,7 +181,7 @@ CHECKS = (
         "random.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_judge(
             _threads,
             ("threads",),
@@ -195,7 +196,7 @@ CHECKS = (
         why="vhost and KVM threads run on any core unless they are pinned.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_judge(
             _kernel_threads,
             ("threads",),
@@ -210,7 +211,7 @@ CHECKS = (
         why="Remote memory halves bandwidth to the GPU, and the guest cannot see it.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_judge(
             _memory,
             ("memory",),
@@ -225,7 +226,7 @@ CHECKS = (
         why="Software in the guest places itself by what the guest's kernel reports.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_judge(
             _topology,
             ("guest", "devices"),
@@ -240,7 +241,7 @@ CHECKS = (
         why="Order of enumeration proves nothing: each layer must name the same device.",
         scope=Scope.GUEST_GPU,
         phase=Phase.PLACEMENT,
-        attach=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_judge(
             _devices,
             ("devices", "guest"),

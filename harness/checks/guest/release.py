@@ -146,7 +146,7 @@ CHECKS = (
         why="A device that a guest left broken stays lost until it is noticed.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_devices,
     ),
     Check(
@@ -155,7 +155,7 @@ CHECKS = (
         why="Leaked pages make a later guest fail to start.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_memory,
     ),
     Check(
@@ -164,7 +164,7 @@ CHECKS = (
         why="Left-over processes and claims hold devices; left-over files fill disks.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_leftovers,
     ),
     Check(
@@ -173,7 +173,7 @@ CHECKS = (
         why="Killing a guest can leave its device in an undefined state.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_orderly,
     ),
 )

@@ -53,7 +53,7 @@ CHECKS = (
         why="A GPU's memory is not cleared between tenants by itself.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_residue,
     ),
 )

@@ -88,7 +88,7 @@ CHECKS = (
         scope=Scope.GUEST_WORKLOAD,
         phase=Phase.BURNIN,
         judge=_cost,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         on_demand=True,
     ),
 )

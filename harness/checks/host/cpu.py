@@ -90,7 +90,7 @@ CHECKS = (
         why="Two tenants that share a core slow each other down and can spy on each other.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_whole,
     ),
     Check(
@@ -99,7 +99,7 @@ CHECKS = (
         why="Every interrupt on a pinned CPU stops the guest for microseconds.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_interrupts,
     ),
 )

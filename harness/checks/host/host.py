@@ -7,7 +7,7 @@ from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase
 from harness.checks.engine import expected
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.topology import Domain, HostFacts, Storage
-from harness.placement.gpus import addresses, select_gpus
+from harness.placement.gpus import addresses
 from harness.vendors.names import SWITCHES
 
 _GIB = 1 << 30
@@ -22,12 +22,11 @@ _BAD_KERNELS = ((6, 14, 2), (6, 12, 23))
 
 def _gpu_count(case: Case, _subject: Subject) -> CheckResult:
     facts = host_facts(case)
-    selector = case.host.placement.selector
-    found = select_gpus(facts, selector)
+    found = case.gpus(facts)
     due = case.host.expected_gpus
     counts = {"before": len(found)}
     if case.evidence.facts_after is not None:
-        counts["after"] = len(select_gpus(case.evidence.facts_after, selector))
+        counts["after"] = len(case.gpus(case.evidence.facts_after))
     evidence = (seen(case, "pci_devices", addresses(found) or "no GPU"),)
     measured = (
         Measurement(name="host.gpus", value=float(len(found)), unit="1", lower=float(due) if due else None),
@@ -60,7 +59,7 @@ def _foreign(case: Case, facts: HostFacts) -> tuple[Domain, ...]:
 def _no_foreign(case: Case, _subject: Subject) -> CheckResult:
     facts = host_facts(case)
     foreign = _foreign(case, facts)
-    gpus = [device.address for device in select_gpus(facts, case.host.placement.selector)]
+    gpus = [device.address for device in case.gpus(facts)]
     names = [f"{d.name} ({'running' if d.running or d.pid else 'not running'})" for d in foreign]
     evidence = (seen(case, "domains", listing(names) or "none"),)
     holders = [d.name for d in foreign if set(d.hostdevs) & set(gpus)]
@@ -264,7 +263,7 @@ CHECKS = (
         why="Taking a GPU from a process that uses it hangs the host's driver (kubevirt#8549).",
         scope=Scope.HOST,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_holders,
     ),
     Check(
@@ -273,7 +272,7 @@ CHECKS = (
         why="Without /dev/kvm guests are emulated, a hundred times slower.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_kvm,
     ),
     Check(
@@ -283,7 +282,7 @@ CHECKS = (
         "backend only.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_vfio,
     ),
     Check(
@@ -300,7 +299,7 @@ CHECKS = (
         why="A verdict holds for the versions it was given on.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_versions,
     ),
     Check(

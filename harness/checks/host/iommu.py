@@ -5,13 +5,12 @@ from __future__ import annotations
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, seen
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.plain import plain
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts, IommuGroup, PciDevice
-from harness.placement.gpus import is_bridge, select_gpus
-
-VFIO_DRIVERS = ("vfio-pci", "nvgrace_gpu_vfio_pci", "mlx5_vfio_pci", "xe_vfio_pci")
-"""Drivers that hand a function to a guest: ``vfio-pci`` and the kernel's variant drivers."""
+from harness.placement.gpus import is_bridge
+from harness.placement.virtual import VFIO_DRIVERS
 
 
 def iommu_kind(facts: HostFacts) -> str:
@@ -156,7 +155,7 @@ def _isolated(case: Case, subject: Subject) -> CheckResult:
     group = _group_of(facts, device)
     if group is None:
         raise MissingEvidence("the GPU is in no IOMMU group")
-    gpus = [d.address for d in select_gpus(facts, case.host.placement.selector)]
+    gpus = [d.address for d in case.gpus(facts)]
     others = [a for a in gpus if a in group.devices and a.slot != device.address.slot]
     owners = _takers_of_a_part(case, group)
     evidence = (seen(case, f"iommu.groups[{group.id}].devices", listing(group.devices)),)
@@ -200,7 +199,7 @@ CHECKS = (
         why="Without it a guest's device can write to any memory of the host.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_live,
     ),
     Check(
@@ -209,7 +208,7 @@ CHECKS = (
         why="Without remapping a guest can inject interrupts into the host or its neighbours.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_remapping,
     ),
     Check(
@@ -219,7 +218,7 @@ CHECKS = (
         "memory.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_acs_override,
     ),
     Check(
@@ -228,7 +227,7 @@ CHECKS = (
         why="The kernel refuses a group while a host driver still uses one of its devices.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_viable,
     ),
     Check(
@@ -237,7 +236,7 @@ CHECKS = (
         why="Devices of one group can reach each other, so they must not serve two tenants.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_isolated,
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.checks.answers import facts_after, failed, gpu, host_facts, listing, of_device, ok, seen
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.links import best_speed
+from harness.model.attachment import Observable
 from harness.model.inventory import ExpectedLink
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.topology import AerCounters, HostFacts, Link, PciDevice
@@ -177,6 +178,7 @@ CHECKS = (
         why="A lost lane or generation halves the transfer rate without any error message.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
+        needs=(Observable.CARD,),
         judge=_link,
     ),
     Check(
@@ -186,6 +188,7 @@ CHECKS = (
         "does not.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
+        needs=(Observable.CARD,),
         judge=_aer,
     ),
 )

@@ -93,7 +93,7 @@ CHECKS = (
         why="A guest cell is bound to its node; free pages on other nodes do not help.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_hugepages,
     ),
 )

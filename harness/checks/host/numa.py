@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, of_device, ok, seen
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult
 
 
@@ -51,6 +52,7 @@ CHECKS = (
         why="Without it no guest can be given cores and memory near the GPU; -1 means unknown, not node 0.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
+        needs=(Observable.FUNCTION,),
         judge=_known,
     ),
 )

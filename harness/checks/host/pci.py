@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, present_or_gone, seen
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.checks.host.iommu import VFIO_DRIVERS
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.topology import Bar, PciDevice
-from harness.placement.gpus import select_gpus
+from harness.placement.virtual import VFIO_DRIVERS, split_words
 from harness.vendors.names import who_waits
 
 _GIB = 1 << 30
@@ -122,7 +122,7 @@ def _bars(case: Case, subject: Subject) -> CheckResult:
     bits = facts.physical_address_bits
     if bits is None:
         raise MissingEvidence("the CPU's physical address width could not be read")
-    total = sum(_prefetchable(g.bars) for g in select_gpus(facts, case.host.placement.selector))
+    total = sum(_prefetchable(g.bars) for g in case.gpus(facts))
     # KubeVirt's rule: all 64-bit prefetchable BARs plus 1 GiB, rounded up to a power of two. The window lies
     # above the guest's memory, so it may take half of the address space at most.
     window = 1 << (total + _GIB - 1).bit_length()
@@ -146,10 +146,12 @@ def _bars(case: Case, subject: Subject) -> CheckResult:
 def _no_vfs(case: Case, subject: Subject) -> CheckResult:
     device = gpu(case, subject)
     evidence = (seen(case, of_device(device.address, "sriov_numvfs"), device.sriov_numvfs),)
-    if device.sriov_numvfs:
+    words, in_use = split_words(host_facts(case), device)
+    if words:
+        first = "stop the guests and drivers that use them, then " if in_use else ""
         return failed(
-            f"{device.sriov_numvfs} virtual functions are enabled: the guest would not get the whole GPU",
-            f"echo 0 > /sys/bus/pci/devices/{device.address}/sriov_numvfs",
+            f"the GPU {words}",
+            f"{first}echo 0 > /sys/bus/pci/devices/{device.address}/sriov_numvfs",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
@@ -165,7 +167,7 @@ CHECKS = (
         why="A driver that still uses the GPU can hang the host when the GPU is detached.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_driver,
     ),
     Check(
@@ -174,6 +176,7 @@ CHECKS = (
         why="All ones mean that the card fell off the bus; nothing else about it can be trusted then.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
+        needs=(Observable.FUNCTION,),
         judge=_config_space,
     ),
     Check(
@@ -182,6 +185,7 @@ CHECKS = (
         why="GPUs that drop to D3cold between guests may not wake again (kata-containers#11708).",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
+        needs=(Observable.FUNCTION,),
         judge=_power,
     ),
     Check(
@@ -190,6 +194,7 @@ CHECKS = (
         why="A guest whose window is too small loses GPUs one by one (lxd#14381).",
         scope=Scope.GPU,
         phase=Phase.READINESS,
+        needs=(Observable.FUNCTION,),
         judge=_bars,
     ),
     Check(
@@ -198,6 +203,7 @@ CHECKS = (
         why="A left-over mode changes the device that the next tenant gets.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
+        needs=(Observable.CARD,),
         judge=_no_vfs,
     ),
 )

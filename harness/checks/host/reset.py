@@ -17,6 +17,7 @@ from harness.checks.answers import (
 )
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.plain import plain
+from harness.model.attachment import Observable
 from harness.model.evidence import ResetTrial
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
 
@@ -107,7 +108,7 @@ CHECKS = (
         why="A GPU that cannot be reset carries one tenant's state to the next, or hangs.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_claimed,
     ),
     Check(
@@ -116,7 +117,7 @@ CHECKS = (
         why="A listed method is a claim: some resets succeed and change nothing, others are refused.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=(*WITH_GUESTS, Observable.FUNCTION),
         judge=_works,
     ),
 )

@@ -56,7 +56,7 @@ CHECKS = (
         why="Otherwise the first guest fails to start, later and with a less clear message.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_services,
     ),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from harness.checks.answers import error, failed, host_facts, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.model.guest import AttachMode
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.telemetry import HostDeviceTelemetry, HostTelemetry
@@ -90,7 +89,7 @@ def _noise(case: Case, _subject: Subject) -> CheckResult:
             measurements=measured,
         )
     _whole(telemetry)
-    if case.profile.attach is AttachMode.BARE:
+    if not case.mode.in_guests:
         said = "negligible steal time; bare metal has no dedicated CPUs"
         return ok(said, evidence=evidence, measurements=measured)
     unseen = sorted(_dedicated(case) - {int(cpu) for cpu in seen if cpu.isdecimal()})

@@ -10,7 +10,9 @@ from harness.checks.answers import error, failed, gpu, guest, listing, ok, why_n
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.links import generation_of, seen_by_host
 from harness.checks.watching.watched import at, card
+from harness.model.attachment import Observable
 from harness.model.evidence import WorkloadResult
+from harness.model.gpu import GpuRef
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.sku import Floor, Sku, describing
@@ -45,12 +47,11 @@ def _seen(subject: Subject) -> str:
         if one.host_address == subject.device:
             memory = f", {one.memory_bytes / (1 << 30):.1f} GiB" if one.memory_bytes else ""
             parts.append(f"NVML calls it {one.name!r}{memory}")
-    where = evidence.inside.get(subject.device) if subject.device is not None else None
     parts += [
         f"{m.name} {m.value:g} {m.unit}"
         for result in evidence.results
         for m in result.measurements
-        if m.value is not None and m.name in FIGURE_OF and m.subject == str(where)
+        if m.value is not None and m.name in FIGURE_OF and m.subject == str(subject.device)
     ]
     return "; ".join(parts) or "nothing was measured on it"
 
@@ -158,7 +159,7 @@ def _expected(case: Case, subject: Subject) -> CheckResult:
                 f"the GPU model of {host} is unknown, so its rates cannot be judged ({seen})"
             )
         else:
-            _hold(case, done, sku, (host, evidence.inside.get(host)), found)
+            _hold(case, done, sku, evidence.cards.of(host) or GpuRef(host=host), found)
     return _said(found, workload, files)
 
 
@@ -166,23 +167,20 @@ def _hold(
     case: Case,
     done: tuple[WorkloadResult, ...],
     sku: Sku,
-    addresses: tuple[PciAddress, PciAddress | None],
+    card: GpuRef,
     found: _Findings,
 ) -> None:
-    """One GPU's measurements of one workload against its model's floors.
-
-    ``addresses``: its own on the host, and where the loads see it.
-    """
-    workload, (host, where) = done[0].workload, addresses
+    """One GPU's measurements of one workload against its model's floors."""
+    workload, host = done[0].workload, card.host
     floors = {name: floor for name, floor in sku.floors.items() if of_workload(name, workload)}
     if floors and engine_of(case.profile, workload) == "cpu":
         named = listing(list(floors))
         found.blank.append(f"{named}: {workload} ran on the processor, but {sku.title} has thresholds for it")
         return
-    if floors and where is None:
+    if floors and card.guest is None:
         found.blank.append(f"{workload}: the guest address of its {sku.title} is unknown")
         return
-    mine = [m for r in done for m in r.measurements if r.engine != "cpu" and m.subject == str(where)]
+    mine = [m for r in done for m in r.measurements if r.engine != "cpu" and m.subject == str(host)]
     found.unknown |= {
         f"{m.name} ({m.value:g} {m.unit})"
         for m in mine
@@ -192,10 +190,10 @@ def _hold(
     placed = _in_its_slot(case, sku)
     for name, floor in floors.items():
         matching = [m for m in mine if m.name == name]
-        without = sorted({r.round for r in done if not _measured(r, name, where)})
+        without = sorted({r.round for r in done if not _measured(r, name, host)})
         if without:
             which = f" in rounds {listing(without)}" if matching else ""
-            found.vacuous.append(f"no measurement for the threshold {name} of {sku.name}: {where}{which}")
+            found.vacuous.append(f"the floor of {name} of {sku.name} met no measurement of {host}{which}")
         for measurement in matching:
             if _contradicted(case, host, placed, measurement):
                 found.blank.append(
@@ -232,9 +230,9 @@ def _contradicted(case: Case, host: PciAddress, sku: Sku, measurement: Measureme
     return measurement.value < own.value and seen_by_host(case, host, due[0] or 0.0, due[1] or 0.0)
 
 
-def _measured(result: WorkloadResult, name: str, where: PciAddress | None) -> bool:
+def _measured(result: WorkloadResult, name: str, host: PciAddress) -> bool:
     """Whether this round of the workload measured it on that GPU."""
-    said = any(m.name == name and m.subject == str(where) for m in result.measurements)
+    said = any(m.name == name and m.subject == str(host) for m in result.measurements)
     return said and result.engine != "cpu"
 
 
@@ -322,6 +320,7 @@ CHECKS = (
         why="Without a known model there is nothing to judge rates by: an unknown model never passes.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_model_known,
     ),
     Check(
@@ -330,6 +329,7 @@ CHECKS = (
         why="Cards with disabled memory or a wrong label are sold as full ones.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_memory_size,
     ),
     Check(

@@ -7,6 +7,7 @@ import re
 from harness.checks.answers import error, failed, guest, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.watched import at, card, genuine, matching, recorded, span, values
+from harness.model.attachment import Observable
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry, LoadWindow
@@ -76,7 +77,7 @@ def _coverage(case: Case, subject: Subject) -> CheckResult:
 
 
 def _unseen(subject: Subject, telemetry: GuestTelemetry) -> CheckResult:
-    shown = listing([f"{gpu.name} at {gpu.host_address or gpu.address}" for gpu in telemetry.gpus])
+    shown = listing([f"{gpu.name} at {gpu.place}" for gpu in telemetry.gpus])
     if any(gpu.host_address is None for gpu in telemetry.gpus):
         return error(
             f"none of the sampler's GPUs could be matched to {subject.device}: it saw {shown}",
@@ -170,7 +171,7 @@ def _present(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     if "ResetRequired" in gpu.vanished:
         return failed(
-            f"{gpu.name} at {gpu.host_address} must be reset before it can be used: {gpu.vanished}",
+            f"{gpu.name} at {gpu.place} must be reset before it can be used: {gpu.vanished}",
             "look for the XID that explains it in the kernel log of the guest (or of the host on bare "
             "metal), reset the GPU and run the whole stage again; replace the card if it happens again",
             Action.RESET_GPU,
@@ -178,7 +179,7 @@ def _present(case: Case, subject: Subject) -> CheckResult:
         )
     if gpu.vanished:
         return failed(
-            f"{gpu.name} at {gpu.host_address} stopped answering: {gpu.vanished}",
+            f"{gpu.name} at {gpu.place} stopped answering: {gpu.vanished}",
             "power the host off and on; look for XID 79 and PCIe errors in both kernel logs; reseat the "
             "card once, and replace it if it fails again under load",
             Action.REPLACE_GPU,
@@ -285,6 +286,7 @@ CHECKS = (
         why="Telemetry that was lost looks like a healthy card.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_coverage,
     ),
     Check(
@@ -293,6 +295,7 @@ CHECKS = (
         why="A card that falls off the bus takes its error counters with it.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_present,
     ),
     Check(
@@ -301,6 +304,7 @@ CHECKS = (
         why="A frozen sensor reports the last good value forever.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_alive,
     ),
 )

@@ -17,6 +17,7 @@ from harness.checks.watching.watched import (
     stated,
     values,
 )
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.telemetry import GpuTelemetry, Stretch
 
@@ -297,6 +298,7 @@ CHECKS = (
         why="A throttled card gives right answers at half its speed.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_clock_reasons,
     ),
     Check(
@@ -305,6 +307,7 @@ CHECKS = (
         why="Bad paste or a dead fan shows under load first, and ends in corrupted results.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_temperature,
     ),
     Check(
@@ -313,6 +316,7 @@ CHECKS = (
         why="A lowered power limit costs every tenant speed without any error.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_power,
     ),
     Check(
@@ -321,6 +325,7 @@ CHECKS = (
         why="A forgotten process takes memory and time, and the card gets the blame.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_foreign_processes,
     ),
     Check(
@@ -329,6 +334,7 @@ CHECKS = (
         why="With ECC off there is more memory and no counter: nothing reports a bad cell.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_ecc_mode,
     ),
     Check(
@@ -337,6 +343,7 @@ CHECKS = (
         why="MIG stays on after the guest ends: the next tenant gets a slice and pays for a GPU.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_mig_mode,
     ),
 )

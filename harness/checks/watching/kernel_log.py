@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.checks.answers import (
     error,
@@ -25,7 +25,6 @@ from harness.checks.answers import (
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.xids import GPU_FAMILIES, driver_events
 from harness.model.evidence import GuestEvidence
-from harness.model.guest import AttachMode
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
@@ -138,7 +137,7 @@ def _kind(event: KernelEvent) -> tuple[object, ...]:
     """What decides a driver line's ruling: an Xid's code, on one GPU, whatever process it names; of all else
     (a fatal SXid has the code of one that is not) the words."""
     if event.family is Family.XID and event.code is not None:
-        return event.code, event.device
+        return event.code, event.place
     return (words(event.line)[:_TOLD_APART],)
 
 
@@ -152,7 +151,7 @@ def _followed_of_host(case: Case, looked: float | None) -> list[tuple[KernelLog 
     look at the host on: ``looked``, in seconds since its boot."""
     watched = case.evidence.host_telemetry
     found = [] if watched is None else [(watched.kernel, watched.started)]
-    if case.profile.attach is AttachMode.BARE:
+    if not case.mode.in_guests:
         told = [guest.telemetry for guest in case.evidence.guests if guest.telemetry is not None]
         found += [(each.kernel, each.started) for each in told]
     return [
@@ -165,7 +164,7 @@ def _ruled_of_host(case: Case) -> tuple[KernelEvent, ...]:
     """The driver's lines in the host's log that another check rules: ``guest.gpu_errors`` on a bare machine,
     whose samplers follow the same log, else ``host.gpu_errors``."""
     watched = case.evidence.host_telemetry
-    if case.profile.attach is not AttachMode.BARE:
+    if case.mode.in_guests:
         return () if watched is None else _ruled(watched.kernel, watched.started)
     seen = [guest.telemetry for guest in case.evidence.guests if guest.telemetry is not None]
     return tuple(event for told in seen for event in _ruled(told.kernel, told.started))
@@ -247,7 +246,8 @@ def _guest_said(evidence: GuestEvidence) -> list[Told]:
 def _guest_log(case: Case, subject: Subject) -> CheckResult:
     evidence = guest(subject)
     log = evidence.telemetry.kernel if evidence.telemetry is not None else None
-    found = _beside(_guest_said(evidence), [(log, None)], _ruled(log, None))
+    said_last = [replace(each, event=each.event.on_host(evidence.cards)) for each in _guest_said(evidence)]
+    found = _beside(said_last, [(log, None)], _ruled(log, None))
     # What a guest's kernel said before nobody could read it any more was said all the same.
     if evidence.kernel_log is None and not any(not each.config for each in found):
         raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")
@@ -298,7 +298,7 @@ CHECKS = (
         why="Drivers report a dying device in the log first.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_guest_log,
     ),
 )

@@ -7,6 +7,7 @@ import math
 from harness.checks.answers import failed, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.watched import at, card, counted, limit, span, stated, trusted, values
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry
@@ -259,6 +260,7 @@ CHECKS = (
         why="Every idle link looks slow; a marginal link shows only under load.",
         scope=Scope.GUEST_GPU,
         phase=Phase.AFTERWARDS,
+        needs=(Observable.CARD,),
         judge=_pcie,
     ),
     Check(
@@ -267,6 +269,7 @@ CHECKS = (
         why="A lost NVLink halves the bandwidth between GPUs without any error message.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_nvlink,
     ),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.checks.answers import failed, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.watched import at, at_any_time, card, counted, span, stated, trusted, values
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import GpuTelemetry
 
@@ -192,6 +193,7 @@ CHECKS = (
         why="An uncorrected error means a wrong result or a killed job, and tends to recur.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_ecc_errors,
     ),
     Check(
@@ -201,6 +203,7 @@ CHECKS = (
         "uses it.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_retired_memory,
     ),
 )

@@ -20,7 +20,8 @@ from harness.checks.watching import memory as telemetry_memory
 from harness.checks.watching import settings as telemetry_settings
 from harness.checks.watching import work as telemetry_work
 from harness.model.evidence import Evidence, GuestEvidence
-from harness.model.guest import AttachMode, GuestRequest
+from harness.model.gpu import Cards, GpuRef
+from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile, TelemetrySpec
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Outcome, SubjectKind
@@ -73,14 +74,13 @@ def judged(
 ) -> tuple[Outcome | None, str]:
     """What a check says of a card that goes through a case; no outcome where evidence is missing."""
     seen = summarize(
-        rehearsed(case), (LOAD,), TelemetrySpec(), guest="rehearsed", addresses=None, codes=codes
+        rehearsed(case), (LOAD,), TelemetrySpec(), guest="rehearsed", cards=Cards(same=True), codes=codes
     )
     guest = GuestEvidence(
         name="rehearsed",
         request=GuestRequest(name="rehearsed", gpus=1),
         workloads=(LOAD.workload,),
-        attach=AttachMode.BARE,
-        devices=(ADDRESS,),
+        cards=Cards(refs=(GpuRef(host=ADDRESS, guest=ADDRESS),), same=True),
         telemetry=seen,
     )
     evidence = Evidence(

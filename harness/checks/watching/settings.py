@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.checks.answers import failed, listing, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.watched import at, card, span
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult
 from harness.model.telemetry import Change
 from harness.telemetry.gpu.series import PROPERTIES
@@ -81,6 +82,7 @@ CHECKS = (
         "what was measured.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
+        needs=(Observable.CARD,),
         judge=_settings,
     ),
 )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from harness.checks.answers import failed, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.watching.watched import at, believed, card, limit, values
+from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, Slice
 
@@ -317,6 +318,7 @@ CHECKS = (
         why="A card that idles or slows down without an error still gives right answers.",
         scope=Scope.GUEST_GPU,
         phase=Phase.AFTERWARDS,
+        needs=(Observable.CARD,),
         judge=_work,
     ),
 )

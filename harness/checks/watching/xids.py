@@ -7,9 +7,9 @@ the driver's as well that nobody followed, since then no ruling exists.
 
 from __future__ import annotations
 
+from harness.attach import attachment
 from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.model.guest import AttachMode
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
 from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
 
@@ -139,7 +139,7 @@ def _holes(log: KernelLog, first: float | None, last: float | None) -> list[str]
 def _companion(event: KernelEvent, events: tuple[KernelEvent, ...]) -> KernelEvent | None:
     """What a line that only follows another comes with: on the same device, at about the same time."""
     for other in events:
-        if other.ruling is Ruling.LINK or (event.device and other.device and other.device != event.device):
+        if other.ruling is Ruling.LINK or (event.place and other.place and other.place != event.place):
             continue
         near = event.at is None or other.at is None or abs(event.at - other.at) <= COMPANION_SECONDS
         if near:
@@ -150,7 +150,7 @@ def _companion(event: KernelEvent, events: tuple[KernelEvent, ...]) -> KernelEve
 def _words(event: KernelEvent) -> str:
     code = "" if event.code is None else f" {event.code}"
     sub = "" if event.subcode is None else f".{event.subcode}"
-    place = f" on {event.device}" if event.device is not None else ""
+    place = f" on {event.place}" if event.place else ""
     mig = f" instance {event.instance}" if event.instance else ""
     meaning = f" ({event.meaning[:120]})" if event.meaning else ""
     name = "GPU off the bus" if event.family is Family.BUS else event.family.value.upper()
@@ -177,7 +177,7 @@ def _guest(case: Case, subject: Subject) -> CheckResult:
     first = min((load.start for load in telemetry.loads), default=telemetry.started)
     last = max((load.end for load in telemetry.loads), default=telemetry.ended)
     # A guest is born with the run; a bare machine's log also holds what happened before it.
-    since = telemetry.started if evidence.attach is AttachMode.BARE else None
+    since = None if attachment(evidence.attach).in_guests else telemetry.started
     # A bare machine's stand-in writes into a file of its own, which may stay empty.
     said = judge_log(telemetry.kernel, first, last, since, silent=bool(telemetry.standin))
     if said.outcome is not Outcome.FAIL and not telemetry.loads:  # a fault is one without a load, too
@@ -204,7 +204,7 @@ CHECKS = (
         why="The fabric's switches belong to the host: no guest's log shows their faults.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
-        attach=WITH_GUESTS,
+        needs=WITH_GUESTS,
         judge=_host,
     ),
     Check(

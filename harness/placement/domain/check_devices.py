@@ -12,6 +12,7 @@ from harness.placement.buses import BUSES
 from harness.placement.domain.read import Controller, DomainView
 from harness.placement.gpus import group_members, is_bridge
 from harness.placement.reasons import Code, reason
+from harness.placement.virtual import split_words
 
 EXPANDERS = ("pcie-expander-bus", "pci-expander-bus")
 
@@ -81,6 +82,9 @@ def _ownership_problems(
         if device is None or device.vanished:
             yield reason(Code.DEVICE_MISSING, f"the host has no device {address}")
             continue
+        words, in_use = split_words(facts, device)
+        if in_use:
+            yield reason(Code.VIRTUAL_FUNCTIONS_IN_USE, f"{address} {words}")
         left = [
             member
             for member in group_members(facts, device)

@@ -6,16 +6,18 @@ import xml.etree.ElementTree as ET
 from collections.abc import Mapping
 
 from harness.errors import ConfigError
-from harness.model.pci import PciAddress
-from harness.model.placement import PlacementPlan, PlannedGpu
+from harness.model.attachment import Attachment
+from harness.model.placement import PlacementPlan
 from harness.placement.buses import Expander, plan_expanders
-from harness.placement.domain.definition import GuestDefinition, functions
+from harness.placement.domain.definition import GuestDefinition
 
 _DISK_SLOT, _NETWORK_SLOT, _FIRST_EXPANDER_SLOT = 2, 3, 4
 """Slots on ``pcie.0``, where 0 and 0x1f are the chipset's and 1 is what libvirt keeps for video."""
 
 
-def add_devices(domain: ET.Element, plan: PlacementPlan, guest: GuestDefinition, *, iommu: bool) -> None:
+def add_devices(
+    domain: ET.Element, plan: PlacementPlan, guest: GuestDefinition, mode: Attachment, *, iommu: bool
+) -> None:
     """Append ``<devices>`` to ``domain``. Raises ConfigError when the guest's PCI buses do not suffice."""
     try:
         buses = plan_expanders(plan)
@@ -34,8 +36,8 @@ def add_devices(domain: ET.Element, plan: PlacementPlan, guest: GuestDefinition,
     _disk(devices, guest, bus=disk)
     _network(devices, guest, bus=disk + 1)
     _serial(devices, guest)
-    for gpu in plan.gpus:
-        _hostdevs(devices, gpu)
+    if mode.hand_over is not None:
+        devices.extend(element for gpu in plan.gpus for element in mode.hand_over.elements(gpu))
     _element(devices, "memballoon", {"model": "none"})
     _element(devices, "panic", {"model": "isa"})
     if iommu:
@@ -48,15 +50,15 @@ def _element(parent: ET.Element, tag: str, attributes: Mapping[str, str | int]) 
     return ET.SubElement(parent, tag, {key: str(value) for key, value in attributes.items()})
 
 
-def _address(parent: ET.Element, *, bus: int, slot: int, function: int = 0, several: bool = False) -> None:
+def _address(parent: ET.Element, *, bus: int, slot: int) -> None:
     values = {
         "type": "pci",
         "domain": "0x0000",
         "bus": f"{bus:#04x}",
         "slot": f"{slot:#04x}",
-        "function": f"{function:#x}",
+        "function": "0x0",
     }
-    _element(parent, "address", {**values, "multifunction": "on"} if several else values)
+    _element(parent, "address", values)
 
 
 def _expander(devices: ET.Element, bus: Expander, *, slot: int) -> None:
@@ -102,24 +104,3 @@ def _serial(devices: ET.Element, guest: GuestDefinition) -> None:
     _element(serial, "source", {"path": guest.serial_log, "append": "on"})
     target = _element(serial, "target", {"type": "isa-serial", "port": 0})
     _element(target, "model", {"name": "isa-serial"})
-
-
-def _hostdevs(devices: ET.Element, gpu: PlannedGpu) -> None:
-    handed = functions(gpu)
-    for alias, source, function in handed:
-        hostdev = _element(devices, "hostdev", {"mode": "subsystem", "type": "pci", "managed": "yes"})
-        _element(hostdev, "driver", {"name": "vfio"})
-        _element(_element(hostdev, "source", {}), "address", _host_address(source))
-        _element(hostdev, "alias", {"name": alias})
-        _element(hostdev, "rom", {"bar": "off"})
-        first = function == 0 and len(handed) > 1
-        _address(hostdev, bus=gpu.root_port_bus, slot=0, function=function, several=first)
-
-
-def _host_address(address: PciAddress) -> dict[str, str]:
-    return {
-        "domain": f"{address.domain:#06x}",
-        "bus": f"{address.bus:#04x}",
-        "slot": f"{address.device:#04x}",
-        "function": f"{address.function:#x}",
-    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 
+from harness.model.attachment import Attachment
 from harness.model.placement import PlacementPlan
 from harness.placement.domain.definition import GuestDefinition, metadata
 from harness.placement.domain.devices import add_devices
@@ -22,8 +23,9 @@ _LARGE_MIB = 512 * 1024
 QEMU's default (kraxel.org, "QEMU phys-bits"): it does not start then, or the last GPUs get no window."""
 
 
-def render(plan: PlacementPlan, guest: GuestDefinition) -> str:
-    """The domain XML of ``guest`` placed as ``plan`` says; the same input gives the same text.
+def render(plan: PlacementPlan, guest: GuestDefinition, mode: Attachment) -> str:
+    """The domain XML of ``guest`` placed as ``plan`` says, with devices as ``mode`` hands them over; the same
+    input gives the same text.
 
     One guest cell per host node with strictly bound memory, dedicated CPUs, one expander bus per cell that
     has GPUs and one root port per GPU. More than 255 vCPUs add an emulated IOMMU, as QEMU demands. Raises
@@ -46,7 +48,7 @@ def render(plan: PlacementPlan, guest: GuestDefinition) -> str:
     _text(domain, "on_poweroff", "destroy")
     _text(domain, "on_reboot", "restart")
     _text(domain, "on_crash", "preserve")  # a dead guest's memory is evidence; release destroys it
-    add_devices(domain, plan, guest, iommu=len(plan.vcpupin) > VCPUS_WITHOUT_IOMMU)
+    add_devices(domain, plan, guest, mode, iommu=len(plan.vcpupin) > VCPUS_WITHOUT_IOMMU)
     _firmware_window(domain, guest)
     ET.indent(domain)
     return ET.tostring(domain, encoding="unicode") + "\n"

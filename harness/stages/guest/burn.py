@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.errors import GuestDied, HarnessError, RecordError, WorkloadError
 from harness.model.evidence import WorkloadResult
+from harness.model.gpu import Cards
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku
@@ -58,6 +59,8 @@ class Burn:
     vcpus: int
     devices: tuple[GuestDevice, ...]
     """As the guest sees them; see ``harness.stages.guest.devices``."""
+    cards: Cards
+    """The same by both sides' addresses: results are recorded by the host's."""
     profile: Profile
     recorder: Recorder
     clock: Clock
@@ -170,7 +173,10 @@ def leave(task: Burn, connection: Transport) -> None:
         task.progress(f"no canary was written to the GPUs for the next tenant: {error.message}")
         return
     task.planted.update(held)
-    task.progress(f"wrote a canary to the memory of {len(held)} GPUs" + (f"; not in {why}" if why else ""))
+    task.progress(
+        f"wrote a canary to the memory of {len(held)} GPUs"
+        + (f"; not in {task.cards.on_host(why)}" if why else "")
+    )
 
 
 def _run(task: Burn, connection: Transport, load: Workload, number: int) -> WorkloadResult:
@@ -202,16 +208,39 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
         limits=task.profile.limits,
         transcript=collected.transcript,
     )
-    result = replace(result, round=number)
+    result = replace(on_host(result, task.cards), round=number)
     task.recorder.workload(result)
     if load is device.WORKLOAD and result.status == "done":
         output = runs.parse_collected(collected.stdout, job.key).stdout
         fresh = number == 1 and load.name == task.workloads[0]
         for trial in device.residue_trials(job, output, task.planted, fresh=fresh):
-            task.recorder.residue(task.guest, trial)
+            task.recorder.residue(task.guest, replace(trial, detail=task.cards.on_host(trial.detail)))
         task.planted.update(device.planted(job, output))
     task.progress(f"{load.name}: {_words(result)}")
     return result
+
+
+def on_host(result: WorkloadResult, cards: Cards) -> WorkloadResult:
+    """The result of a load with each GPU as the candidate host calls it, in figures and in every word.
+
+    Payloads know the addresses of their own machine only; the transcript keeps what they said.
+    """
+    named = cards.on_host
+    return replace(
+        result,
+        detail=named(result.detail),
+        measurements=tuple(replace(m, subject=named(m.subject)) for m in result.measurements),
+        answers=tuple(
+            replace(
+                answer,
+                name=named(answer.name),
+                expected=named(answer.expected),
+                got=named(answer.got),
+                detail=named(answer.detail),
+            )
+            for answer in result.answers
+        ),
+    )
 
 
 def _job(task: Burn, name: str, key: str) -> Job:

@@ -1,5 +1,4 @@
-"""One guest of a group: each step of its life, recorded as it is learned. ``attach_vfio`` says in what
-order."""
+"""One guest of a group: each step of its life, recorded as it is learned. ``group`` says in what order."""
 
 from __future__ import annotations
 
@@ -12,6 +11,7 @@ from harness.backends.ssh import SshTransport
 from harness.errors import HarnessError, ParseError
 from harness.facts.ask import KERNEL_WORDS
 from harness.images.guest import NVML_STANDIN, PYTHON_DIR
+from harness.model.gpu import Cards
 from harness.model.guest import GuestDemand
 from harness.model.placement import Moment, NoPlan, ObservedPlacement, PlacementPlan
 from harness.model.topology import PciDevice
@@ -22,7 +22,7 @@ from harness.stages.boundary import Stopped, recorded, stage_error
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.guest import provision
 from harness.stages.guest.burn import Burn, burn, leave, longest_seconds, put_payload, require_python
-from harness.stages.guest.devices import guest_devices
+from harness.stages.guest.devices import guest_cards, guest_devices
 from harness.stages.guest.images import HostImage
 from harness.stages.guest.keys import GuestKeys, make_keys
 from harness.stages.guest.network import RunNetwork
@@ -76,6 +76,8 @@ class GuestLife:
     """Something of it may lie on the host."""
     connection: SshTransport | None = None
     observed: ObservedPlacement | None = None
+    cards: Cards = Cards()
+    """Its devices by both sides' addresses, once it was observed."""
     burnt: Burn | None = None
     """Its loads, once they ran."""
     pulse: Pulse | None = None
@@ -106,7 +108,9 @@ def plan_guest(guest: GuestLife, given: tuple[PlacementPlan, ...]) -> None:
     """Place it beside those ``given``, and write its definition. Raises Stopped."""
     context = guest.host.context
     with recorded(context.recorder, "plan", subject=guest.name):
-        answer = planner.plan(guest.host.facts, guest.demand.request, context.host.placement, given)
+        answer = planner.plan(
+            guest.host.facts, guest.demand.request, context.host.placement, context.mode, given
+        )
         context.recorder.guest_planned(guest.name, answer)
     if isinstance(answer, NoPlan):
         for reason in answer.reasons:
@@ -129,7 +133,7 @@ def _define(guest: GuestLife, plan: PlacementPlan, keys: GuestKeys) -> None:
         network=guest.site.network,
         keys=keys,
     )
-    guest.xml = domxml.render(plan, definition)
+    guest.xml = domxml.render(plan, definition, context.mode)
     found = tuple(f"{p.code}: {p.message}" for p in xmlcheck.problems(guest.xml, guest.host.facts))
     file = context.recorder.save_domain_xml(guest.name, keys.redact(guest.xml))
     context.recorder.guest_xml(guest.name, file, found)
@@ -192,6 +196,8 @@ def observe_placement(guest: GuestLife) -> None:
                 domain=guest.place.domain,
             )
             context.recorder.guest_observed(guest.name, guest.observed, files)
+            guest.cards = guest_cards(guest.host.facts, plan, guest.observed)
+            context.recorder.guest_cards(guest.name, guest.cards)
             _begin_window(guest, plan, guest.observed)
     except Stopped:
         guest.progress("the placement could not be read; continuing")
@@ -247,7 +253,7 @@ def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
     if plan is None or connection is None:
         raise Stopped
     with recorded(context.recorder, "burn", subject=guest.name):
-        devices = guest_devices(plan, guest.observed)
+        devices = guest_devices(guest.cards, guest.observed)
         guest.burnt = task = _burn(guest, plan, devices, workloads)
         watch = Watch(
             run=context.run,
@@ -258,7 +264,7 @@ def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
             recorder=context.recorder,
             progress=guest.progress,
             pynvml=PYTHON_DIR,
-            addresses={d.address: d.host for d in devices},
+            cards=guest.cards,
             standin=_standin(guest, devices, task.place.jobs),
         )
         if guest.site.image.kernel is None:  # an image of one's own: ours has the Python it was built with
@@ -281,6 +287,7 @@ def _burn(
         workloads=workloads,
         vcpus=len(plan.vcpupin),
         devices=devices,
+        cards=guest.cards,
         profile=context.profile,
         recorder=context.recorder,
         clock=context.clock,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,9 +14,9 @@ from harness.backends import parquet
 from harness.backends.stream import rest_of_file
 from harness.errors import HarnessError, ParseError, WorkloadError
 from harness.model.evidence import WorkloadResult
+from harness.model.gpu import Cards
 from harness.model.inventory import TelemetrySpec
 from harness.model.kernel_codes import KernelCodes
-from harness.model.pci import PciAddress
 from harness.model.telemetry import GuestTelemetry
 from harness.record.recorder import Recorder
 from harness.regular import open_regular
@@ -69,8 +69,8 @@ class Watch:
     seconds: float
     """After which the sampler ends by itself: a controller that was killed leaves it running, and without a
     VM it would for as long as the machine does."""
-    addresses: Mapping[PciAddress, PciAddress] | None = None
-    """From the guest's addresses to the host's; None where both are one."""
+    cards: Cards
+    """The devices of the loads' machine, by both sides' addresses."""
     standin: NvmlStandin | None = None
 
     @property
@@ -206,9 +206,7 @@ def _summed_up(watch: Watch, path: Path, results: list[WorkloadResult], why: str
     # numpy is imported where it is used: what is asked before any load need not wait for it.
     from harness.telemetry.gpu.summary import summarize  # noqa: PLC0415
 
-    found = summarize(
-        spool, loads, watch.spec, guest=watch.guest, addresses=watch.addresses, codes=watch.codes
-    )
+    found = summarize(spool, loads, watch.spec, guest=watch.guest, cards=watch.cards, codes=watch.codes)
     problems = (*found.problems, why) if why else found.problems
     return replace(found, problems=problems, spool=file, parquet=_as_parquet(watch, spool))
 
@@ -217,6 +215,6 @@ def _as_parquet(watch: Watch, spool: Spool) -> str:
     """The samples as Parquet in the run directory; empty when the controller could not write it."""
     with contextlib.suppress(OSError):
         path = watch.recorder.file_path(f"telemetry/{watch.guest}.parquet")
-        parquet.write(spool, path, guest=watch.guest)
+        parquet.write(spool, path, guest=watch.guest, cards=watch.cards)
         return watch.recorder.adopt(path)
     return ""

@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.cleanups import Cleanups
-from harness.model.guest import AttachMode
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts, PciDevice
-from harness.placement.gpus import select_gpus
-from harness.stages.attach_bare import MACHINE, sweep_bare
 from harness.stages.boundary import stage
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
@@ -18,10 +15,11 @@ from harness.stages.guest.provision import DOMAIN_PREFIX
 from harness.stages.guest.release import sweep
 from harness.stages.host.access import HostAccess, open_host
 from harness.stages.host.claims import claimed
-from harness.stages.host.discovery import companion_addresses, discover, look
+from harness.stages.host.discovery import discover, look
 from harness.stages.host.end import names_end
 from harness.stages.host.orphans import clear_orphans
 from harness.stages.host.readiness import ask_system
+from harness.stages.machine import MACHINE, sweep_bare
 
 _STILL_FRESH_SECONDS = 5.0
 """What was seen of the host before its claims were taken holds if they were taken at once."""
@@ -46,7 +44,7 @@ def claimed_host(context: RunContext) -> Iterator[ClaimedHost]:
         unreleased: set[str] = set()
         # A bare machine need not have libvirt; where no domain has a name as we give them, none is ours.
         ours = any(domain.name.startswith(DOMAIN_PREFIX) for domain in facts.domains or ())
-        guests_possible = context.profile.attach is AttachMode.VFIO or ours
+        guests_possible = context.mode.in_guests or ours
         cleared: list[str] = []
 
         def evict(run: str) -> None:
@@ -94,7 +92,7 @@ def claimed_host(context: RunContext) -> Iterator[ClaimedHost]:
 
 
 def _gpus(context: RunContext, facts: HostFacts) -> tuple[PciDevice, ...]:
-    return select_gpus(facts, context.host.placement.selector)
+    return context.mode.select(facts, context.host.placement.selector)
 
 
 def _functions(context: RunContext, facts: HostFacts) -> tuple[PciAddress, ...]:
@@ -102,9 +100,9 @@ def _functions(context: RunContext, facts: HostFacts) -> tuple[PciAddress, ...]:
     functions = [
         function
         for gpu in _gpus(context, facts)
-        for function in (gpu.address, *companion_addresses(facts, gpu.address))
+        for function in (gpu.address, *(c.address for c in context.mode.companions(facts, gpu)))
     ]
-    machine = [MACHINE] if context.profile.attach is AttachMode.BARE else []
+    machine = [] if context.mode.in_guests else [MACHINE]
     return tuple(dict.fromkeys((*machine, *functions)))
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from harness import facts as host_facts
-from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts
-from harness.placement.gpus import companions
 from harness.stages.boundary import stage
 from harness.stages.context import RunContext
 from harness.stages.host.access import HostAccess
@@ -25,9 +23,3 @@ def look(context: RunContext, access: HostAccess, *, after: bool = False) -> tup
         facts, raw = host_facts.collect(access.transport, work_dir=context.host.work_dir)
         name = "facts-after" if after else "facts"
         return facts, context.recorder.save_file(f"transcripts/{name}.frames", raw)
-
-
-def companion_addresses(facts: HostFacts, address: PciAddress) -> tuple[PciAddress, ...]:
-    """Functions that are handed over together with the GPU at ``address``."""
-    device = facts.device(address)
-    return tuple(c.address for c in companions(facts, device)) if device is not None else ()

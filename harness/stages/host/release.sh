@@ -1,5 +1,5 @@
 # What a guest could leave behind on this host: RUN DIRECTORY CLAIM_ROOT... -- ADDRESS... Answers frames: rows of tabs
-# for devices, hugepages and processes, and a name a line for qemu (domains), network, files and claims.
+# for devices, hugepages and processes, and a name a line for split, qemu (domains), network, files and claims.
 set -u
 run=$1 directory=$2
 shift 2
@@ -23,6 +23,12 @@ for address in "$@"; do
     [ -r "$d/reset_method" ] && read -r methods < "$d/reset_method"
     config=$(od -An -tx1 -N16 "$d/config" 2>/dev/null)
     printf '%s\t1\t%s\t%s\t%s\n' "$address" "$driver" "$methods" "$config"
+done
+
+# Functions that have virtual functions now.
+frame split
+for address in "$@"; do
+    [ ! -e "/sys/bus/pci/devices/$address/virtfn0" ] || printf '%s\n' "$address"
 done
 
 frame hugepages

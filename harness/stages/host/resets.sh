@@ -22,6 +22,10 @@ for address in "$@"; do
         continue
     fi
     before=$(methods)
+    if [ -e "$d/virtfn0" ]; then
+        row 0 '' "$before" '' "it has virtual functions, which a reset would take from whoever uses them"
+        continue
+    fi
     driver=
     [ -e "$d/driver" ] && driver=$(cd -P "$d/driver" && echo "${PWD##*/}")
     case $driver in

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from harness.errors import ParseError, ReleaseError
+from harness.errors import ParseError, ProvisionError, ReleaseError
 from harness.model.pci import PciAddress
 from harness.ports import Transport
 from harness.reading import reader
@@ -43,6 +43,8 @@ class HostState:
     """Devices, hugepages, and all that carries one run's key."""
 
     devices: dict[PciAddress, DeviceState]
+    split: tuple[PciAddress, ...]
+    """Those of the asked functions that have virtual functions now."""
     hugepages: dict[str, int]
     """``node/page bytes`` to free pages."""
     processes: dict[int, str]
@@ -81,6 +83,19 @@ def snapshot_host_state(
         raise
 
 
+def refuse_split(host: str, state: HostState) -> None:
+    """Raises ProvisionError for a function that is to be handed over whole and has virtual functions by now:
+    libvirt would take it all the same, and the kernel would pull them out of the guests that use them."""
+    if state.split:
+        names = ", ".join(map(str, state.split))
+        raise ProvisionError(
+            f"{names} got virtual functions since the host was discovered",
+            host=host,
+            remedy=f"see who uses them (ls -l /sys/bus/pci/devices/{state.split[0]}/virtfn*), then echo 0 > "
+            f"/sys/bus/pci/devices/{state.split[0]}/sriov_numvfs",
+        )
+
+
 @reader("the host's state")
 def read_host_state(answer: Answer, devices: tuple[PciAddress, ...]) -> HostState:
     """The answer of ``release.sh`` as a value. Raises ParseError when a row or an asked device is missing."""
@@ -89,6 +104,7 @@ def read_host_state(answer: Answer, devices: tuple[PciAddress, ...]) -> HostStat
         raise ParseError(f"host state: no answer about {', '.join(missing)}")
     return HostState(
         devices=found,
+        split=tuple(_read(answer, "split", PciAddress.parse)),
         hugepages=dict(_read(answer, "hugepages", _pool)),
         processes=dict(_read(answer, "processes", _process)),
         domains=tuple(answer.lines("qemu")),

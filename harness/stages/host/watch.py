@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import HarnessError, ParseError
-from harness.model.guest import AttachMode
 from harness.model.host_change import HostChange
 from harness.model.pci import PciAddress
 from harness.model.telemetry import HostTelemetry
@@ -98,7 +97,7 @@ def grounds(
 
 
 def _bare(host: ClaimedHost) -> bool:
-    return host.context.profile.attach is AttachMode.BARE
+    return not host.context.mode.in_guests
 
 
 def _summed_up(

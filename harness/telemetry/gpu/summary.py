@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from harness.model.gpu import Cards, GpuRef
 from harness.model.inventory import TelemetrySpec
 from harness.model.kernel_codes import KernelCodes
-from harness.model.pci import PciAddress
 from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry, KernelLog, LoadWindow
 from harness.telemetry.gpu.gaps import Span, coverage, silences, union
 from harness.telemetry.gpu.samples import Numbers, Read
@@ -38,12 +38,12 @@ def summarize(
     spec: TelemetrySpec,
     *,
     guest: str,
-    addresses: Mapping[PciAddress, PciAddress] | None,
+    cards: Cards,
     codes: KernelCodes,
 ) -> GuestTelemetry:
     """All of it, as one guest's telemetry; the names of its files are the caller's to fill in.
 
-    ``addresses`` leads from the guest's addresses to the host's; None where both are one (a bare host).
+    ``cards`` leads from the addresses that the guest uses to those of the host.
     """
     loads = tuple(loads)
     found = GuestTelemetry(
@@ -58,8 +58,8 @@ def summarize(
         ended=spool.last if spool.ended is None else spool.ended,
         closed=spool.ended is not None and spool.end_reason in OWN_ENDS,
         loads=loads,
-        gpus=tuple(_gpu(gpu, spool, loads, spec, addresses) for gpu in spool.gpus),
-        kernel=_kernel(spool, guest, codes),
+        gpus=tuple(_gpu(gpu, spool, loads, spec, cards) for gpu in spool.gpus),
+        kernel=_kernel(spool, guest, codes, cards),
         hung=_late(spool),
         problems=spool.problems,
         cpu_seconds=spool.cpu_seconds,
@@ -72,7 +72,8 @@ def summarize(
     return found if found.closed else replace(found, detail=spool.end_reason)
 
 
-def _kernel(spool: Spool, guest: str, codes: KernelCodes) -> KernelLog:
+def _kernel(spool: Spool, guest: str, codes: KernelCodes, cards: Cards) -> KernelLog:
+    told = read_kernel(((line.at, _as_written(line, spool)) for line in spool.kernel), guest, codes)
     until = spool.kernel_until if spool.kernel_until is not None else spool.ended
     return KernelLog(
         source=guest,
@@ -80,7 +81,7 @@ def _kernel(spool: Spool, guest: str, codes: KernelCodes) -> KernelLog:
         followed_to=None if spool.kernel_from is None else spool.last if until is None else until,
         lines=len(spool.kernel),
         dropped=spool.kernel_dropped,
-        events=read_kernel(((line.at, _as_written(line, spool)) for line in spool.kernel), guest, codes),
+        events=tuple(event.on_host(cards) for event in told),
         detail=spool.kernel_error if spool.kernel_error or spool.kernel_from else "reading it never started",
     )
 
@@ -114,7 +115,7 @@ def _gpu(
     spool: Spool,
     loads: tuple[LoadWindow, ...],
     spec: TelemetrySpec,
-    addresses: Mapping[PciAddress, PciAddress] | None,
+    cards: Cards,
 ) -> GpuTelemetry:
     spans = union(loads)
     # Two slow samples are due 1 / slow_hz apart, which may be all that the longest gap allows.
@@ -137,7 +138,7 @@ def _gpu(
         uuid=gpu.uuid,
         name=gpu.name,
         address=gpu.address,
-        host_address=_on_host(gpu.address, addresses),
+        gpu=_ref(gpu, cards),
         pci_id=gpu.pci_id,
         subsystem=gpu.subsystem,
         serial=gpu.serial,
@@ -193,12 +194,11 @@ def _twice(hz: float) -> float:
     return 2.0 / hz if hz > 0 else 0.0
 
 
-def _on_host(
-    address: PciAddress | None, addresses: Mapping[PciAddress, PciAddress] | None
-) -> PciAddress | None:
-    if address is None or addresses is None:
-        return address
-    return addresses.get(address)
+def _ref(gpu: GpuSpool, cards: Cards) -> GpuRef | None:
+    found = cards.seen_at(gpu.address)
+    if found is None:
+        return None
+    return replace(found, uuid=gpu.uuid or found.uuid, serial=found.serial or gpu.serial or None)
 
 
 def _answered(read: Read) -> Numbers:

@@ -1,4 +1,4 @@
-"""Attach mode ``bare``: the loads run on the machine itself, without a VM. The reference for guests."""
+"""Loads on the machine itself, without a VM: the one "guest" of such a run. The reference for guests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.ports import Transport
 from harness.stages.boundary import contained, stage, stage_error
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.guest.burn import Burn, burn, longest_seconds, put_payload, require_python
-from harness.stages.guest.devices import bare_devices
+from harness.stages.guest.devices import machine_cards, machine_devices
 from harness.stages.guest.watch import NvmlStandin, Watch, watched
 from harness.stages.host.readiness import refuse_foreign_domains
 from harness.stages.host.state import run_directory
@@ -107,7 +107,7 @@ class BareMachine:
             with stage(context.recorder, "readiness"):
                 refuse_foreign_domains(self.host)
                 _require_driver(self.host)
-            context.recorder.bare_devices(name, self._gpus)
+            context.recorder.guest_cards(name, machine_cards(self.host.facts, self._gpus))
             context.recorder.guest_reached(name, 0.0)
             with stage(context.recorder, "burn", subject=name):
                 self.host.lease.require()
@@ -170,12 +170,14 @@ def _require_driver(host: ClaimedHost) -> None:
 def _burn(host: ClaimedHost, demand: GuestDemand, workloads: tuple[str, ...]) -> Burn:
     context, facts = host.context, host.facts
     gpus = tuple(gpu.address for gpu in host.gpus)
+    cards = machine_cards(facts, gpus)
     return Burn(
         run=context.run,
         guest=demand.request.name,
         workloads=workloads,
         vcpus=max(1, len(facts.online_cpus)),
-        devices=bare_devices(facts, gpus),
+        devices=machine_devices(facts, cards),
+        cards=cards,
         place=_place(host, demand.request.name, workloads),
         profile=context.profile,
         recorder=context.recorder,
@@ -236,6 +238,7 @@ def _watch(
         recorder=context.recorder,
         progress=context.progress,
         place=place,
+        cards=machine_cards(host.facts, gpus),
         pynvml=place.payload,
         standin=standin,
     )

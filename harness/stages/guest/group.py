@@ -38,7 +38,7 @@ from harness.stages.guest.scratch import private_directory
 from harness.stages.host.gpus_in_use import refuse_held
 from harness.stages.host.readiness import refuse_foreign_domains
 from harness.stages.host.resets import companions_of, exercise_resets
-from harness.stages.host.state import HostState, snapshot_host_state
+from harness.stages.host.state import HostState, refuse_split, snapshot_host_state
 
 _JOIN_SECONDS = 120.0
 """How long loads that run beside each other may take to notice that the run ends: a wait in the guest, and a
@@ -227,6 +227,7 @@ class GuestGroup:
                     run=context.run,
                     work_dir=context.host.work_dir,
                 )
+                refuse_split(self.host.access.name, self.before)
         except Stopped:
             self._all_broken()
 
