@@ -123,7 +123,7 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
         source.wrong(("guests",), "no guest is given")
     alone = [(g.gpus, g.together) for g in profile.guests] == [(0, ())]
     if mode is not None and not mode.in_guests and not alone:
-        message = f"a {mode.name} profile has one entry, of 0 GPUs: the machine itself, with all it has"
+        message = f"a {mode.name} profile has exactly one entry, with 0 GPUs"
         source.wrong(("guests",), message)
     _telemetry(profile, source)
     _disturbance(profile, source)

@@ -209,7 +209,7 @@ FAULTS = (
     ),
     Fault(
         id="virtual-functions-in-use",
-        title="A guest of somebody else has a virtual function of the GPU",
+        title="A guest of another user has a virtual function of the GPU",
         must_trip="gpu.no_virtual_functions",
         corrupt=_split,
     ),

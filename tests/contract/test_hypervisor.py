@@ -87,7 +87,7 @@ def test_a_domain_of_another_run_is_not_taken_over(hypervisor: Hypervisor) -> No
 
 
 def test_a_definition_without_the_run_s_key_is_refused(hypervisor: Hypervisor) -> None:
-    with pytest.raises(ProvisionError, match="does not carry the key"):
+    with pytest.raises(ProvisionError, match="does not contain the key"):
         hypervisor.define_and_start(domain("shk-a", "run-2"), run="run-1")
     assert "shk-a" not in states(hypervisor)
 

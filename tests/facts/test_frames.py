@@ -48,7 +48,7 @@ def test_a_transcript_that_broke_off_names_where() -> None:
 
 def test_sections_that_are_there_twice_are_refused() -> None:
     section = f"\n{NONCE} part pci 0\n".encode()
-    with pytest.raises(ParseError, match="twice, or unknown ones"):
+    with pytest.raises(ParseError, match="duplicate or unknown"):
         read_frames(transcript().replace(section, section * 2))
 
 

@@ -42,7 +42,7 @@ class FakeHypervisor:
     def define_and_start(self, xml: str, *, run: str) -> None:
         name = _name(xml)
         if run_key(xml) != run:
-            raise ProvisionError(f"the definition of {name} does not carry the key of run {run}")
+            raise ProvisionError(f"the definition of {name} does not contain the key of run {run}")
         known = self._domains.get(name)
         if known is not None:
             self._require_ours(name, known.metadata_run, run)

@@ -193,7 +193,7 @@ def _hold(
         without = sorted({r.round for r in done if not _measured(r, name, host)})
         if without:
             which = f" in rounds {listing(without)}" if matching else ""
-            found.vacuous.append(f"the floor of {name} of {sku.name} met no measurement of {host}{which}")
+            found.vacuous.append(f"no measurement for the threshold {name} of {sku.name}: {host}{which}")
         for measurement in matching:
             if _contradicted(case, host, placed, measurement):
                 found.blank.append(
