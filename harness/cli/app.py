@@ -14,7 +14,7 @@ import typer
 from harness.cli import inventory as cli_inventory
 from harness.cli import lab as cli_lab
 from harness.cli import rules as cli_rules
-from harness.cli.status import Defects, Json, WholeSummaries, end, whole_number
+from harness.cli.status import Defects, Json, WholeSummaries, end, number
 from harness.shown import say
 
 app = typer.Typer(
@@ -166,15 +166,7 @@ def facts(
 @app.command()
 def plan(
     facts_file: Annotated[Path, typer.Option("--facts", help="Facts as printed by `facts --json`.")],
-    gpus: Annotated[
-        int,
-        typer.Option(
-            "--gpus",
-            parser=whole_number,
-            metavar="<int>",
-            help="How many GPUs the guest gets; 0 for an ordinary guest.",
-        ),
-    ],
+    gpus: Annotated[int, number("--gpus", "How many GPUs the guest gets; 0 for an ordinary guest.")],
     given: Annotated[
         list[Path] | None,
         typer.Option(
@@ -191,26 +183,12 @@ def plan(
     profile: Annotated[
         str | None, typer.Option("--profile", help="Use the guest sizes of this profile.")
     ] = None,
-    vcpus_per_gpu: Annotated[
-        int | None,
-        typer.Option(
-            "--vcpus-per-gpu", parser=whole_number, metavar="<int>", help="Replaces the profile's value."
-        ),
-    ] = None,
+    vcpus_per_gpu: Annotated[int | None, number("--vcpus-per-gpu", "Replaces the profile's value.")] = None,
     memory_mib_per_gpu: Annotated[
-        int | None,
-        typer.Option(
-            "--memory-mib-per-gpu", parser=whole_number, metavar="<int>", help="Replaces the profile's value."
-        ),
+        int | None, number("--memory-mib-per-gpu", "Replaces the profile's value.")
     ] = None,
-    vcpus: Annotated[
-        int | None,
-        typer.Option("--vcpus", parser=whole_number, metavar="<int>", help="For a guest without a GPU."),
-    ] = None,
-    memory_mib: Annotated[
-        int | None,
-        typer.Option("--memory-mib", parser=whole_number, metavar="<int>", help="For a guest without a GPU."),
-    ] = None,
+    vcpus: Annotated[int | None, number("--vcpus", "For a guest without a GPU.")] = None,
+    memory_mib: Annotated[int | None, number("--memory-mib", "For a guest without a GPU.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the guest.")] = None,
     xml: Annotated[bool, typer.Option("--xml", help="Print the libvirt domain XML.")] = False,
     json_output: Json = False,
@@ -363,13 +341,10 @@ def log(
 ) -> None:
     """Read a kernel log: one row for each event of GPUs, PCIe, IOMMU and memory.
 
-    It reads what dmesg, journalctl -k or a serial console wrote, as a run reads its own machines' logs.
-    A severity is note, retest, stop, config (a setting, no card) or unknown. Exit status 0 with
-    events or none, 2 for a file that cannot be read.
+    Reads dmesg, journalctl -k or a serial console. Severities: note, retest, stop, config (a setting), unknown.
 
     \b
     Examples:
-      shakedown log dmesg.txt
       shakedown log console.log --json
       shakedown log --kmsg kmsg.txt
       shakedown log - < journal.txt

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -30,6 +30,11 @@ def whole_number(given: str | int) -> int:
     if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise typer.BadParameter(f"{text[:40]!r} is not a whole number")
     return int(text)
+
+
+def number(flag: str, about: str) -> Any:
+    """An option that takes a whole number."""
+    return typer.Option(flag, parser=whole_number, metavar="<int>", help=about)
 
 
 def count(given: str | int) -> int:

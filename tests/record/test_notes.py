@@ -269,7 +269,7 @@ def test_more_notes_than_a_run_takes_are_refused_and_a_problem(recorder: Recorde
     folder.mkdir()
     for number in range(MOST_NOTES):
         (folder / f"20260310T120005Z-{number:016x}.json").write_bytes(whole(text=str(number)))
-    with pytest.raises(ConfigError, match="1000 notes already"):
+    with pytest.raises(ConfigError, match="already has 1000 notes"):
         leave_note(recorder.directory, SAW)
     (folder / "20260310T120006Z-0123456789abcdef.json").write_bytes(whole())
     assert recorder.absorb_notes() == ("notes holds more than 1000 files: the rest was not read",)

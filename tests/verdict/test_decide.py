@@ -101,7 +101,7 @@ def test_a_stage_error_is_inconclusive_and_named():
     error = StageError(stage="provision", kind="ProvisionError", message="no space left")
     decision = verdict_of([result("a", Outcome.PASS)], [cell("a")], errors=(error,))
     assert decision.verdict is Verdict.INCONCLUSIVE
-    assert decision.reasons == ("stage provision broke: no space left",)
+    assert decision.reasons == ("stage provision failed: no space left",)
 
 
 def test_a_waived_fail_is_go_with_waivers():
