@@ -341,7 +341,7 @@ def log(
 ) -> None:
     """Read a kernel log: one row for each event of GPUs, PCIe, IOMMU and memory.
 
-    Reads dmesg, journalctl -k or a serial console. Severities: note, retest, stop, config (a setting), unknown.
+    Reads dmesg, journalctl -k or a serial console. Severities: note, retest, stop, config, unknown.
 
     \b
     Examples:

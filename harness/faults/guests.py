@@ -230,7 +230,7 @@ FAULTS = (
     ),
     Fault(
         id="residue",
-        title="One tenant's data reaches the next tenant tenant tenant tenant",
+        title="One tenant's data reaches the next tenant tenant tenant tenant tenant",
         must_trip="device.residue",
         corrupt=_leak,
         also=("gpu.reset_works",),

@@ -300,7 +300,7 @@ FAULTS = (
     ),
     Fault(
         id="found-paused",
-        title="The guest was paused in the middle of the burn-in-in-in-in",
+        title="The guest was paused in the middle of the burn-in-in-in-in-in",
         must_trip="placement.kept",
         corrupt=lambda e: _later(e, lambda seen: replace(seen, state="paused"), Moment.MIDDLE),
     ),

@@ -232,8 +232,7 @@ def _of_another(call: str, gpu: GpuTelemetry, telemetry: GuestTelemetry) -> bool
 
 _DEAD_SENSOR = (
     "restart the guest and the host and run again; if the readings are wrong again, the card's telemetry is "
-    "broken "
-    "and its faults would not be seen: replace it"
+    "broken and its faults would not be seen: replace it"
 )
 
 
