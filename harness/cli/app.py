@@ -339,14 +339,11 @@ def log(
         bool, typer.Option("--json", help="Print a JSON list on standard output, one object per event.")
     ] = False,
 ) -> None:
-    """Read a kernel log: one row for each event of GPUs, PCIe, IOMMU and memory.
-
-    Reads dmesg, journalctl -k or a serial console. Severities: note, retest, stop, config, unknown.
+    """Read a kernel log (dmesg, journalctl -k, console): one row for each event of GPUs, PCIe and memory.
 
     \b
     Examples:
       shakedown log console.log --json
-      shakedown log --kmsg kmsg.txt
       shakedown log - < journal.txt
     """
 
@@ -387,7 +384,6 @@ def run_pytest(
     \b
     Examples:
       shakedown pytest suites --candidate lab --profile smoke
-      shakedown pytest tests/placement -k oracle
     """
 
     def action() -> int:
