@@ -108,6 +108,8 @@ class Slice:
     """W in these."""
     set_share: float = 0.0
     """Share of its samples in which a setting of application clocks held it back while it computed."""
+    quiet: float | None = None
+    """Seconds at its end in which the GPU did nothing; None where it does not tell its use."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,7 +385,7 @@ class HostTelemetry:
     kernel: KernelLog | None = None
     emulator_mended: int = 0
     """How often the lab's guard had to mend what its emulator lost, by its own lines in the kernel's log
-    (``harness/native/lapic_guard.c``); 0 on every real host."""
+    (``harness/lab/native/lapic_guard.c``); 0 on every real host."""
     problems: tuple[str, ...] = ()
     spool: str = ""
     detail: str = ""

@@ -26,12 +26,10 @@ from harness.record.kinds import Kind
 from harness.record.recorder import Recorder
 from harness.regular import LONGEST_LINE, open_regular
 from harness.stages.guest.provision import guest_place
-from harness.stages.host.watch import grounds, watched_devices
+from harness.stages.host.watch import read_watch
 from harness.telemetry.gpu.gaps import windows
 from harness.telemetry.gpu.spool import read_spool
 from harness.telemetry.host.grounds import GuestWindow
-from harness.telemetry.host.lines import read_lines
-from harness.telemetry.host.summary import summarize_host
 
 _WRITERS_SECONDS = 15.0
 """A follower ends soon after its controller; over a connection that hangs, as soon as that is given up."""
@@ -140,30 +138,23 @@ def _of_host(
 ) -> HostTelemetry:
     period = profile.telemetry.host_period_seconds
     nothing = HostTelemetry(started=None, ended=None, period_seconds=period, spool=file)
-    try:
-        with open_regular(path) as lines:
-            spool = read_lines(lines)
-    except (ParseError, OSError) as error:
-        return replace(nothing, detail=f"{_CUT}, and its watch says nothing: {error}")
     facts = evidence.facts
     mode = attachment(profile.attach)
     chosen = mode.select(facts, host.placement.selector) if facts is not None else ()
-    gpus = tuple(device.address for device in chosen)
-    seen = summarize_host(
-        spool,
-        period_seconds=period,
-        devices=watched_devices(facts, gpus) if facts is not None else (),
-        dedicated=_dedicated(evidence, host),
-        codes=codes,
-        grounds=grounds(
-            facts,
+    try:
+        seen = read_watch(
+            path,
+            period_seconds=period,
+            facts=facts,
+            gpus=tuple(device.address for device in chosen),
             windows=_windows(evidence, host),
-            domains=_dedicated(evidence, host),
-            gpus=gpus,
+            dedicated=_dedicated(evidence, host),
+            codes=codes,
             bare=not mode.in_guests,
             sharing=host.allow_sharing,
-        ),
-    )
+        )
+    except (ParseError, OSError) as error:
+        return replace(nothing, detail=f"{_CUT}, and its watch says nothing: {error}")
     if not any(guest.group in done and guest.release is not None for guest in evidence.guests):
         # All its guests are tried again and watched anew: what this watch missed (the network stalled, and so
         # somebody killed the run) is no gap in that.

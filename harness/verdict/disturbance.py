@@ -20,7 +20,7 @@ from harness.model.inventory import DisturbanceSpec
 from harness.model.outcome import Measurement
 from harness.model.pci import PciAddress
 from harness.model.topology import HostFacts
-from harness.verdict.ratio import LEAST_RUNS, NOT_ABOVE_ZERO, Finding, ratio, values_of, weighed
+from harness.verdict.ratio import LEAST_RUNS, NOT_ABOVE_ZERO, Compared, Finding, ratio, values_of, weighed
 
 PREFIX = "disturbance."
 """What the names of ratios begin with, before the measurement's own."""
@@ -29,29 +29,14 @@ _RAN = ("done", "failed", "timeout")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disturbance:
+class Disturbance(Compared):
     """One measurement of a guest beside others, against the same alone."""
 
     guest: str
     workload: str
-    name: str
-    unit: str
-    device: PciAddress | None
-    """The guest's GPU on the candidate host; None for a figure of the whole guest."""
-    finding: Finding
-    floor: float
     beside: float | None = None
     """Median, as ``alone``."""
     alone: float | None = None
-    ratio: float | None = None
-    """1: undisturbed; smaller: slower beside neighbours. None when there is nothing to compare."""
-    low: float | None = None
-    high: float | None = None
-    """Bounds of the ratio, 95 % confidence; None with too few values."""
-    runs: tuple[int, int] = (0, 0)
-    """Values beside neighbours and alone."""
-    detail: str = ""
-    """Why it cannot be compared, or that other GPUs of the model were measured alone."""
 
     @property
     def undecided(self) -> bool:

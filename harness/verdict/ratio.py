@@ -50,6 +50,27 @@ class Ratio:
     """KEEPS, LOSES or UNDECIDED."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """One figure of a guest against the same elsewhere."""
+
+    name: str
+    unit: str
+    device: PciAddress | None
+    """The guest's GPU on the candidate host; None for a figure of the whole guest."""
+    finding: Finding
+    floor: float
+    ratio: float | None = None
+    """Above 1: the guest does better; 1: as well. None when there is nothing to compare."""
+    low: float | None = None
+    high: float | None = None
+    """Bounds of the ratio, 95 % confidence (percentile bootstrap); None with too few values."""
+    runs: tuple[int, int] = (0, 0)
+    """Values of the guest, and of what it is compared with."""
+    detail: str = ""
+    """Why it cannot be compared, or what else is to be known of the comparison."""
+
+
 def values_of(guest: GuestEvidence) -> tuple[ReferenceValue, ...]:
     """Every rate and time that the loads of a guest or bare machine measured, by load, name and GPU."""
     cards = {str(host): host for host in guest.gpus}

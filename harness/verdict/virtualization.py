@@ -11,31 +11,16 @@ from dataclasses import dataclass
 from harness.model.evidence import GuestEvidence, Reference, ReferenceValue
 from harness.model.inventory import VirtualizationSpec
 from harness.model.outcome import SubjectKind, Verdict
-from harness.model.pci import PciAddress
-from harness.verdict.ratio import LEAST_RUNS, NOT_ABOVE_ZERO, Finding, values_of, weighed
+from harness.verdict.ratio import LEAST_RUNS, NOT_ABOVE_ZERO, Compared, Finding, values_of, weighed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class Cost(Compared):
     """One measurement of a guest against the bare machine's."""
 
-    name: str
-    unit: str
-    device: PciAddress | None
-    """The GPU on the candidate host; None for a figure of the whole guest."""
-    finding: Finding
-    floor: float
     guest: float | None = None
     """Median, as ``bare``."""
     bare: float | None = None
-    ratio: float | None = None
-    """Above 1: the guest does better."""
-    low: float | None = None
-    high: float | None = None
-    """Bounds of the ratio, 95 % confidence (percentile bootstrap)."""
-    runs: tuple[int, int] = (0, 0)
-    """Values of the guest and of the bare machine."""
-    detail: str = ""
 
     @property
     def open(self) -> bool:

@@ -13,9 +13,7 @@ from harness.model.guest import GuestRequest
 from harness.model.outcome import SubjectKind
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku
-from harness.workloads import Job, workload
 from harness.workloads.applicable import (
-    DEMANDS,
     absence,
     absent,
     fitted,
@@ -23,9 +21,13 @@ from harness.workloads.applicable import (
     too_few,
     why_absent,
 )
+from harness.workloads.base import Job
+from harness.workloads.registry import specs, workload
 from tests.faults import clean
 
 H200, L4, T4 = PciAddress(0, 0x10, 0, 0), PciAddress(0, 0x11, 0, 0), PciAddress(0, 0x12, 0, 0)
+DEMANDING = [one.name for one in specs() if one.engines]
+"""Workloads that some models have no engine for."""
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def test_h200_has_no_encoder_and_the_file_says_so(skus: dict[str, Sku]) -> None:
     "name", ["t4", "a10", "l4", "l40s", "quadro-rtx-6000", "rtx-4000-ada", "standin-edu"]
 )
 def test_models_with_encoders_and_stand_ins_are_planned(name: str, skus: dict[str, Sku]) -> None:
-    assert [absent(workload, [skus[name]]) for workload in DEMANDS] == ["", ""]
+    assert [absent(workload, [skus[name]]) for workload in DEMANDING] == ["", ""]
 
 
 def test_only_a_declared_absence_counts(skus: dict[str, Sku]) -> None:
@@ -159,3 +161,8 @@ def test_gpus_that_were_asked_for_and_not_found_spare_no_load_between_gpus() -> 
     guest = GuestEvidence(name="g4", request=GuestRequest(name="g4", gpus=4), workloads=("p2p",))
     evidence = replace(clean.evidence(), guests=(guest,))
     assert not why_absent(evidence, clean.profile(), guest, "p2p")
+
+
+def test_what_a_load_is_given_in_a_mix_stands_as_the_profile_has_it(skus: dict[str, Sku]) -> None:
+    given = {"mix.transcode": {"clip_frames": 5}}
+    assert fitted("mix.transcode", [skus["l4"]], given) == {"clip_frames": 5}

@@ -68,9 +68,9 @@ def _coverage(case: Case, subject: Subject) -> CheckResult:
     if share is None or gpu.longest_silence is None:
         raise MissingEvidence("it was not recorded how long the GPU was silent at most")
     return ok(
-        f"{100 * share:.1f} % of the {gpu.span_seconds:.1f} s from the first of {len(telemetry.loads)} "
-        "loads to the "
-        f"end of the last are covered; longest silence {gpu.longest_silence:.1f} s, at most {allowed:g} s",
+        f"{100 * share:.1f} % of the {gpu.span_seconds:.1f} s from the first of {len(telemetry.loads)} loads "
+        f"to the end of the last are covered; longest silence {gpu.longest_silence:.1f} s, at most "
+        f"{allowed:g} s",
         evidence=_spool(telemetry),
         measurements=measured,
     )
@@ -233,8 +233,7 @@ def _of_another(call: str, gpu: GpuTelemetry, telemetry: GuestTelemetry) -> bool
 
 _DEAD_SENSOR = (
     "restart the guest and the host and run again; if the readings are wrong again, the card's telemetry is "
-    "broken "
-    "and its faults would not be seen: replace it"
+    "broken and its faults would not be seen: replace it"
 )
 
 

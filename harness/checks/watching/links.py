@@ -24,7 +24,11 @@ LOW_SECONDS, LOW_SHARE = 5.0, 0.01
 """Time that the link of a computing GPU may run below what is due: it comes up with the load, within a
 second, and this is what a sampler of 1 Hz may take for it; in the long run, 1 % as for a held-back clock."""
 CRC_PER_SECOND = 100.0
-"""NVLink CRC errors a second that DCGM fails (NVLink up to 4, §6); fewer are a warning."""
+"""NVLink CRC errors a second that DCGM fails (NVLink up to 4, §6), held to the worst minute."""
+NVLINK_BITS, NVLINK_BIT_ERRORS = 2e11, 1e-12
+"""Bits a second that one NVLink of version 2 to 4 receives (25 GB/s, NVIDIA's data sheets), and the share of
+them that may be wrong: DCGM fails more than that on NVLink 5 (``DcgmUtilitiesTests.cpp``, §6), and so is PCIe
+held to it. That is 0.2 errors a second and link. Meta's gcm tolerates none at all."""
 HARD = ("nvlink_replay", "nvlink_recovery", "nvlink_errors")
 """Counters of which DCGM fails a single one, the last of NVLink 5 (``MonitorNVLink4Fields``,
 ``MonitorNVLink5Fields``)."""
@@ -125,8 +129,8 @@ def _low(gpu: GpuTelemetry, due_gen: float, due_width: float) -> str:
         what = "generation" if name == "pcie_gen" else "width"
         return (
             f"the link ran at {what} {worst.value:g} instead of {due:g} for {low:.1f} of {busy:.1f} s in "
-            "which the "
-            f"GPU computed, first at {first:.1f} s, longest from {worst.start:.1f} s to {worst.end:.1f} s"
+            f"which the GPU computed, first at {first:.1f} s, longest from {worst.start:.1f} s to "
+            f"{worst.end:.1f} s"
         )
     return ""
 
@@ -135,6 +139,11 @@ def allowed_replays(generation: int, width: int, seconds: float) -> int:
     """Replays that a good link may have in that time: DCGM's whole number a minute, for a minute at least."""
     each = math.ceil(round(REPLAYS_PER_GTS * GENERATION_GTS.get(generation, 2.5) * width, 6))
     return math.floor(each * max(1.0, seconds / 60.0))
+
+
+def allowed_crc(links: float, seconds: float) -> float:
+    """CRC errors that so many good NVLinks may have in that time, a minute at least."""
+    return links * NVLINK_BITS * NVLINK_BIT_ERRORS * max(seconds, 60.0)
 
 
 def _best(gpu: GpuTelemetry, name: str) -> float:
@@ -192,7 +201,9 @@ def _nvlink(case: Case, subject: Subject) -> CheckResult:
     if active is None or active.maximum is None or active.minimum is None:
         raise MissingEvidence(f"the card has {links} links and does not say which are up")
     evidence = (at(telemetry, gpu, "nvlink_*", active),)
-    measured = (Measurement(name="nvlink.active", value=active.minimum, unit="1", lower=active.maximum),)
+    measured: tuple[Measurement, ...] = (
+        Measurement(name="nvlink.active", value=active.minimum, unit="1", lower=active.maximum),
+    )
     if active.first == active.minimum and active.last == active.maximum and active.first != active.last:
         # Nothing says that one went down: a fabric may train its links while the first load already waits.
         raise MissingEvidence(
@@ -225,8 +236,11 @@ def _nvlink(case: Case, subject: Subject) -> CheckResult:
     hard = [f"{name} +{grown[name]:g}" for name in HARD if grown.get(name)]
     crc = grown.get("nvlink_crc", 0.0)
     minute = gpu.series["nvlink_crc"].grown_minute if "nvlink_crc" in gpu.series else None
-    if max(crc / span(telemetry), (minute or 0.0) / 60.0) >= CRC_PER_SECOND:
-        hard.append(f"nvlink_crc +{crc:g}")
+    lasted = span(telemetry)
+    allowed = allowed_crc(active.maximum, lasted)
+    if crc > allowed or (minute or 0.0) / 60.0 >= CRC_PER_SECOND:
+        hard.append(f"nvlink_crc +{crc:g} in {lasted:.0f} s, at most {allowed:.0f}")
+    measured = (*measured, Measurement(name="nvlink.crc", value=crc, unit="1", upper=allowed))
     if hard:
         return _broken(f"link errors under load: {listing(hard)}", evidence, measured)
     trusted(gpu, *(name for name, count in counts.items() if count is not None))

@@ -65,8 +65,7 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
     if worst > 0:
         return failed(
             f"{worst:g} uncorrected memory errors since the driver was loaded, {here:g} of them while the "
-            "run had "
-            f"the card{_since(gpu, 'ecc_uncorrected', 'ecc_uncorrected_aggregate')}",
+            f"run had the card{_since(gpu, 'ecc_uncorrected', 'ecc_uncorrected_aggregate')}",
             _REPLACE,
             Action.REPLACE_GPU,
             evidence=evidence,

@@ -119,6 +119,29 @@ _GPUD = "gpud: 0.6 hardware events a minute over ten minutes are unhealthy "
 _NVIDIA_RMA = "NVIDIA GPU memory error management: row remapping failure, pending and RMA criteria"
 _DCGM = "DCGM, DcgmGPUHardwareLimits.h and DcgmHealthWatch.cpp"
 
+_DIPPED = (  # a load that pauses for two seconds
+    *((0.0, 75.0), (20.0, 75.0), (20.1, 640.0), (50.0, 644.0), (80.0, 639.0), (99.0, 641.0)),
+    *(
+        (99.1, 90.0),
+        (101.0, 88.0),
+        (101.1, 640.0),
+        (140.0, 643.0),
+        (180.0, 640.0),
+        (180.1, 75.0),
+        (200.0, 76.0),
+    ),
+)
+_STUCK = ((0.0, 30.0), (20.0, 30.0), (50.0, 55.0), (200.0, 55.0))
+_SAGGED = (
+    (0.0, 75.0),
+    (20.0, 75.5),
+    (20.1, 640.0),
+    (60.0, 642.0),
+    (160.0, 420.0),
+    (180.0, 415.0),
+    (180.1, 75.0),
+)
+
 RULES: tuple[SeriesRule, ...] = (
     SeriesRule(
         id="coverage",
@@ -131,9 +154,48 @@ RULES: tuple[SeriesRule, ...] = (
     _sensor("impossible", {"temperature": ((0.0, 30.0), (100.0, 60.0), (100.1, 0.0))}),
     _sensor("frozen", {"power": ((0.0, 75.0), (20.0, 75.0), (20.1, 640.0), (180.0, 640.0))}),
     _sensor("unmoved", {"temperature": ((0.0, 41.0),)}),
+    _sensor("still", {"temperature": _STUCK, "power": _DIPPED}, {"power": _DIPPED}),
+    _sensor(
+        "stepped",
+        {
+            "temperature": (
+                (0.0, 30.0),
+                (60.0, 58.0),
+                (100.0, 58.0),
+                (100.1, 74.0),
+                (180.0, 74.0),
+                (200.0, 40.0),
+            )
+        },
+        {
+            "temperature": (
+                (0.0, 30.0),
+                (60.0, 58.0),
+                (100.0, 58.0),
+                (100.1, 66.0),
+                (180.0, 66.0),
+                (200.0, 40.0),
+            )
+        },
+    ),
+    _sensor(
+        "cooled",
+        {"temperature": ((0.0, 30.0), (80.0, 64.0), (170.0, 52.0), (200.0, 40.0))},
+        {
+            "temperature": ((0.0, 30.0), (80.0, 64.0), (170.0, 52.0), (200.0, 40.0)),
+            "temperature_memory": ((0.0, 34.0), (80.0, 70.0), (170.0, 60.0), (200.0, 44.0)),
+        },
+    ),
     _sensor("weak", {"power": ((0.0, 5.0), (100.0, 5.4), (200.0, 5.1))}),
     _sensor("unused", {"util_gpu": ((0.0, 0.0),), "util_memory": ((0.0, 0.0),)}),
     _sensor("unequal", {"energy": ((0.0, 0.0), (200.0, 500_000.0))}),
+    _sensor(
+        "drifted",
+        {"power": _SAGGED, "energy": ((0.0, 0.0), (20.0, 1500.0), (180.0, 104_000.0), (200.0, 105_500.0))},
+        {"power": _SAGGED},
+    ),
+    _sensor("claimed", {"util_gpu": ((0.0, 100.0),)}),
+    _sensor("empty", {"memory_used": ((0.0, 0.0),)}),
     _sensor("fell", {"energy": ((0.0, 1e5), (100.0, 1.6e5), (100.1, 0.0), (200.0, 6e4))}),
     _sensor("jumped", {"energy": ((0.0, 0.0), (100.0, 6e4), (100.1, 9e4), (200.0, 1.5e5))}),
     *(
@@ -150,8 +212,8 @@ RULES: tuple[SeriesRule, ...] = (
         id="core-temperature",
         check="gpu.temperature",
         source="gpud: core above GPU_MAX (components/accelerator/nvidia/temperature)",
-        bad={"temperature": ((0.0, 30.0), (150.0, 92.0), (200.0, 50.0))},
-        clean={"temperature": ((0.0, 30.0), (150.0, 86.0), (200.0, 50.0))},
+        bad={"temperature": ((0.0, 30.0), (150.0, 92.0), (180.0, 92.0), (200.0, 50.0))},
+        clean={"temperature": ((0.0, 30.0), (150.0, 86.0), (180.0, 86.0), (200.0, 50.0))},
     ),
     SeriesRule(
         id="memory-temperature",
@@ -257,7 +319,14 @@ RULES: tuple[SeriesRule, ...] = (
         check="gpu.nvlink",
         source=f"{_DCGM}: 100 CRC errors a second fail",
         bad={"nvlink_crc": ((0.0, 0.0), (60.0, 0.0), (120.0, 9000.0))},
-        clean={"nvlink_crc": ((0.0, 0.0), (60.0, 0.0), (120.0, 600.0))},
+        clean={"nvlink_crc": ((0.0, 0.0), (60.0, 0.0), (120.0, 400.0))},
+    ),
+    SeriesRule(
+        id="nvlink-crc-rate",
+        check="gpu.nvlink",
+        source="DCGM, DcgmUtilitiesTests.cpp: a bit error rate over 1e-12 fails; a link has 25 GB/s",
+        bad={"nvlink_crc": ((0.0, 0.0), (20.0, 0.0), (180.0, 1600.0))},
+        clean={"nvlink_crc": ((0.0, 0.0), (20.0, 0.0), (180.0, 500.0))},
     ),
     SeriesRule(
         id="ecc-mode",
@@ -295,6 +364,13 @@ RULES: tuple[SeriesRule, ...] = (
         source="SC'22, arXiv 2208.11035: cards of one model differ by 8 %, by 22 % at most",
         bad={"clock_sm": ((0.0, 345.0), (20.0, 1965.0), (100.0, 1965.0), (170.0, 1000.0))},
         clean={"clock_sm": ((0.0, 345.0), (20.0, 1965.0), (170.0, 1830.0))},
+    ),
+    SeriesRule(
+        id="work-clock-drift",
+        check="gpu.work",
+        source="SC'22, arXiv 2208.11035: a card that warms up loses a few percent of its clock",
+        bad={"clock_sm": ((0.0, 345.0), (20.0, 1965.0), (180.0, 1720.0))},
+        clean={"clock_sm": ((0.0, 345.0), (20.0, 1965.0), (180.0, 1880.0))},
     ),
     SeriesRule(
         id="work-clock-low",

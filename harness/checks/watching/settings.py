@@ -61,17 +61,15 @@ def _meaning(change: Change) -> tuple[str, Action]:
     if change.name in IDENTITY:
         return (
             "the card or its driver is not the one that the run began with: find out whether somebody "
-            "swapped, "
-            "flashed or updated it, and run again; if nobody did, the card's own memory is broken: replace "
-            "it",
+            "swapped, flashed or updated it, and run again; if nobody did, the card's own memory is broken: "
+            "replace it",
             Action.CONTACT_VENDOR,
         )
     if change.name in _WORN:
         return ("take the card out and have it replaced: it says itself that it is worn", Action.REPLACE_GPU)
     return (
         f"find out who or what changed {change.name} (a management agent, another user, the BMC, a power "
-        "brake), "
-        "set it back and run again: what was tested is not one state of the card",
+        "brake), set it back and run again: what was tested is not one state of the card",
         Action.FIX_CONFIG,
     )
 

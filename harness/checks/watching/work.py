@@ -8,29 +8,18 @@ or whose answers somebody else computed.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
-from harness.checks.answers import failed, ok
+from harness.checks.answers import failed, guest, ok
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.watching.drift import clocks, drifting, measured, rates, slower, worn
+from harness.checks.watching.idle import LEAST_PEERS, idle
+from harness.checks.watching.parts import FELL_SHARE, FREE_TIME, LEAST_SECONDS, Finding, length, median, track
 from harness.checks.watching.watched import at, believed, card, limit, values
 from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, Slice
 
-COMPUTING = ("tensor", "hashing", "vram", "render", "mix")
-"""Loads that keep the GPU's processors busy. The others use copy engines and codecs, which ``util_gpu`` does
-not count, or the host."""
-IDLE_PERCENT = 5.0
-"""Use below which the processors of a card did nothing under a load that keeps them busy."""
-IDLE_RISE = 0.05
-"""Of the power limit: a card that draws less than that above idle does nothing."""
-IDLE_SECONDS, IDLE_SHARE = 30.0, 0.2
-"""A load may prepare or verify on the host for that long, or for that share of its time, whichever is
-longer."""
-FELL_SHARE = 0.85
-"""Of its first minutes' clock, with nothing said to hold it back: steps of a clock are 1 % and a hot card
-loses a few (SC'22, arXiv 2208.11035: 8 % between cards of one model)."""
 LOW_SHARE = 0.70
 """Of the card's maximum, likewise: the models' boost clocks under load are 0.8 and more of it."""
 WORN_SHARE = 0.70
@@ -42,27 +31,11 @@ PEER_USE_SHARE = 0.6
 MEMORY_SHARE = 0.75
 """Of the memory clock's maximum, or of its first minutes: a card that computes runs its memory at full clock,
 a step below at most."""
-LEAST_PEERS = 2
-"""Of two cards nobody knows which one is right."""
 CAP_SHARE = 0.7
 """Of the power limit: a cap that binds does so at the limit, and power is an average of a second."""
-FREE_TIME = 0.05
-"""Share of a part's samples from which their median says something."""
 USED_PERCENT = 50.0
 SET_SHARE, SET_CLOCK = 0.5, 0.9
 """Share of its busy time for which a setting holds a card's clock below that share of its maximum."""
-LEAST_SECONDS = 5.0
-"""Less than this in all is a moment, not a state."""
-FIRST_SECONDS = 300.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One disagreement."""
-
-    said: str
-    remedy: str
-    action: Action
 
 
 def _work(case: Case, subject: Subject) -> CheckResult:
@@ -74,18 +47,24 @@ def _work(case: Case, subject: Subject) -> CheckResult:
     seen = [part for part in gpu.slices if part.samples]
     if not seen:
         raise MissingEvidence("no load of this GPU was sampled")
-    clocks = believed(gpu, "clock_sm") is not None
+    told = believed(gpu, "clock_sm") is not None
+    clock, rounds = clocks(seen) if told else None, rates(guest(subject), subject.device)
+    pace = slower(rounds)
     findings = [
-        *_idle(gpu, telemetry),
-        *(_clock(gpu, seen) if clocks else ()),
+        *idle(gpu, telemetry),
+        *(_clock(gpu, seen) if told else ()),
         *_capped(gpu, seen),
-        *(_set(gpu, seen) if clocks else ()),
-        *(_beside(case, telemetry, gpu, seen) if clocks else ()),
+        *(_set(gpu, seen) if told else ()),
+        *(_beside(case, telemetry, gpu, seen) if told else ()),
+        *drifting(clock, pace),
+        *worn(rounds),
     ]
-    busy = sum(part.busy * _length(part) for part in seen)
-    measured = (
+    busy = sum(part.busy * length(part) for part in seen)
+    figures = (
         Measurement(name="work.busy_seconds", value=round(busy, 1), unit="s"),
-        Measurement(name="work.clock", value=_median(part.clock_busy for part in seen), unit="MHz"),
+        Measurement(name="work.clock", value=median(part.clock_busy for part in seen), unit="MHz"),
+        *measured("work.clock_drift", clock),
+        *measured("work.rate_drift", pace),
     )
     evidence = (at(telemetry, gpu, "util_gpu, clock_sm, power", "; ".join(f.said for f in findings)),)
     if findings:
@@ -95,135 +74,50 @@ def _work(case: Case, subject: Subject) -> CheckResult:
             first.remedy,
             first.action,
             evidence=evidence,
-            measurements=measured,
+            measurements=figures,
         )
     for name in ("clock_sm", "util_gpu", "power"):
         values(gpu, name)  # one that cannot be believed leaves open what was not found wrong
-    if not clocks:
+    if not told:
         raise MissingEvidence("the card does not say its clock")
+    drifts = "".join(f"; {each.what} drifted by {each.said}" for each in (clock, pace) if each is not None)
     return ok(
-        f"use, clock and power agree in {len(seen)} parts of {len({part.key for part in seen})} loads",
+        f"use, clock and power agree in {len(seen)} parts of {len({part.key for part in seen})} "
+        f"loads{drifts}",
         evidence=evidence,
-        measurements=measured,
+        measurements=figures,
     )
-
-
-def _length(part: Slice) -> float:
-    return part.end - part.start
-
-
-def _median(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
-
-
-def _idle_percent(workload: str, telemetry: GuestTelemetry) -> float:
-    """Use below which a card did nothing under that load; 0 where nobody can say.
-
-    A stand-in is as busy as its scenario says, whatever runs beside it: there, no use at all is none.
-    """
-    return IDLE_PERCENT if workload in COMPUTING else 0.5 if telemetry.standin else 0.0
-
-
-def _idle(gpu: GpuTelemetry, telemetry: GuestTelemetry) -> Iterator[Finding]:
-    if believed(gpu, "util_gpu") is None:
-        return
-    most = limit(gpu, "power_limit") or 0.0
-    powers = believed(gpu, "power") is not None and gpu.idle_power is not None
-
-    def idle(part: Slice) -> bool:
-        if part.util_gpu_max is None or part.util_gpu_max >= _idle_percent(part.workload, telemetry):
-            return False
-        return (
-            not powers
-            or part.power_max is None
-            or part.power_max < (gpu.idle_power or 0.0) + IDLE_RISE * most
-        )
-
-    loads: dict[str, list[Slice]] = {}
-    for part in gpu.slices:
-        if part.samples and _idle_percent(part.workload, telemetry):
-            loads.setdefault(part.key, []).append(part)
-    for parts in loads.values():
-        lasted = sum(map(_length, parts))
-        doing_nothing = [part for part in parts if idle(part)]
-        seconds = sum(map(_length, doing_nothing))
-        allowed = 0.5 * lasted if lasted < IDLE_SECONDS else max(IDLE_SECONDS, IDLE_SHARE * lasted)
-        if lasted >= LEAST_SECONDS and (seconds > allowed or len(doing_nothing) == len(parts)):
-            first = doing_nothing[0]
-            yield Finding(
-                said=f"the GPU did nothing for {seconds:.0f} of {lasted:.0f} s of {first.workload}, first "
-                "from "
-                f"{first.start:.1f} s to {first.end:.1f} s (use at most {first.util_gpu_max:g} %)",
-                remedy="look in the load's output on which device it computed; if it was this one, its "
-                "driver does "
-                "not count: restart the guest and run again",
-                action=Action.RETEST,
-            )
-            return
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Track:
-    """One figure through the parts of the loads."""
-
-    parts: tuple[tuple[Slice, float], ...]
-
-    @property
-    def first(self) -> float | None:
-        """The median over its first minutes."""
-        if not self.parts:
-            return None
-        until = self.parts[0][0].start + FIRST_SECONDS
-        early = [value for part, value in self.parts if part.start < until]
-        # A clock that falls within the first minutes already must not be its own measure.
-        return max(statistics.median(early), self.parts[0][1])
-
-    def below(self, least: float | None) -> tuple[float, float, float, float] | None:
-        """Begin, end, seconds and lowest value of the parts below that; None when they are but a moment."""
-        low = [(part, value) for part, value in self.parts if least is not None and value < least]
-        seconds = sum(_length(part) for part, _ in low)
-        if seconds < LEAST_SECONDS:
-            return None
-        return low[0][0].start, low[-1][0].end, seconds, min(value for _, value in low)
-
-
-def _track(parts: Sequence[Slice], figure: Callable[[Slice], float | None]) -> _Track:
-    known = ((part, figure(part)) for part in parts)
-    return _Track(parts=tuple((part, value) for part, value in known if value is not None))
 
 
 _SLOW = (
     "compare with the other cards under the same load; look for application clocks (nvidia-smi -q -d CLOCK) "
-    "and for "
-    "what the BMC says of power; if nothing holds this card back, replace it"
+    "and for what the BMC says of power; if nothing holds this card back, replace it"
 )
 
 
 def _clock(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
     """A clock that falls, or is low, with nothing said to hold it back; or falls under the same load."""
     most = limit(gpu, "clock_sm_max")
-    free = _track([part for part in seen if part.free >= FREE_TIME], lambda part: part.clock_free)
+    free = track([part for part in seen if part.free >= FREE_TIME], lambda part: part.clock_free)
     freely = "nothing was said to hold it back"
     rules = [
-        (free, free.first, FELL_SHARE, f"in its first minutes, and {freely}"),
-        (free, most, LOW_SHARE, f"at most, and {freely}"),
+        (free, free.first, FELL_SHARE, "SM", f"in its first minutes, and {freely}"),
+        (free, most, LOW_SHARE, "SM", f"at most, and {freely}"),
     ]
     for workload in dict.fromkeys(part.workload for part in seen):
-        same = _track([part for part in seen if part.workload == workload], lambda part: part.clock_busy)
-        rules.append((same, same.first, WORN_SHARE, f"in the first minutes of {workload}"))
+        same = track([part for part in seen if part.workload == workload], lambda part: part.clock_busy)
+        rules.append((same, same.first, WORN_SHARE, "SM", f"in the first minutes of {workload}"))
     if believed(gpu, "clock_memory") is not None:
-        memory = _track(seen, lambda part: part.clock_memory)
+        memory = track(seen, lambda part: part.clock_memory)
         best = max(limit(gpu, "clock_memory_max") or 0.0, memory.first or 0.0)
-        rules.append((memory, best or None, MEMORY_SHARE, "at most, and this is the memory's"))
-    for track, measure, share, words in rules:
-        low = track.below(None if measure is None else share * measure)
+        rules.append((memory, best or None, MEMORY_SHARE, "memory", "at most"))
+    for through, measure, share, which, words in rules:
+        low = through.below(None if measure is None else share * measure)
         if low is not None and measure is not None:
             begin, end, seconds, value = low
             yield Finding(
-                said=f"the clock was down to {value:.0f} MHz for {seconds:.0f} s between {begin:.1f} s and "
-                f"{end:.1f} s; "
-                f"it was {measure:.0f} MHz {words}",
+                said=f"the {which} clock was down to {value:.0f} MHz for {seconds:.0f} s between {begin:.1f} "
+                f"s and {end:.1f} s; it was {measure:.0f} MHz {words}",
                 remedy=_SLOW,
                 action=Action.RETEST,
             )
@@ -235,17 +129,15 @@ def _capped(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
     default = limit(gpu, "power_limit")
     if default is None or believed(gpu, "power") is None:
         return
-    capped = _track([part for part in seen if part.capped >= FREE_TIME], lambda part: part.power_capped)
+    capped = track([part for part in seen if part.capped >= FREE_TIME], lambda part: part.power_capped)
     low = capped.below(CAP_SHARE * default)
     if low is not None:
         begin, end, seconds, value = low
         yield Finding(
-            said=f"the power cap held the clock back at {value:.0f} W for {seconds:.0f} s between "
-            f"{begin:.1f} s and "
-            f"{end:.1f} s, and the card names a limit of {default:.0f} W",
-            remedy="find out what caps the card below its limit (a management agent, the BMC, a power "
-            "brake) and run "
-            "again; if nothing does, its power sensor is wrong: replace it",
+            said=f"the power cap held the SM clock back at {value:.0f} W for {seconds:.0f} s between "
+            f"{begin:.1f} s and {end:.1f} s, and the card names a limit of {default:.0f} W",
+            remedy="find out what caps the card below its limit (a management agent, the BMC, a power brake) "
+            "and run again; if nothing does, its power sensor is wrong: replace it",
             action=Action.FIX_CONFIG,
         )
 
@@ -255,15 +147,14 @@ def _set(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
     most = limit(gpu, "clock_sm_max")
     if most is None:
         return
-    busy = sum(part.busy * _length(part) for part in seen)
+    busy = sum(part.busy * length(part) for part in seen)
     held = [part for part in seen if part.set_share > 0 and (part.clock_busy or most) < SET_CLOCK * most]
-    seconds = sum(part.set_share * _length(part) for part in held)
+    seconds = sum(part.set_share * length(part) for part in held)
     if seconds >= LEAST_SECONDS and seconds > SET_SHARE * busy:
-        clock = _median(part.clock_busy for part in held)
+        clock = median(part.clock_busy for part in held)
         yield Finding(
-            said=f"a setting held the clock at {clock:.0f} MHz for {seconds:.0f} of {busy:.0f} s in which "
-            "the GPU "
-            f"computed; its maximum is {most:.0f} MHz",
+            said=f"a setting held the SM clock at {clock:.0f} MHz for {seconds:.0f} of {busy:.0f} s in which "
+            f"the GPU computed; its maximum is {most:.0f} MHz",
             remedy=f"reset it (nvidia-smi -i {gpu.index} -rac; -rgc) where guest or host starts, and run "
             "again",
             action=Action.FIX_CONFIG,
@@ -291,30 +182,28 @@ def _beside(
             if mine is None or len(theirs) < LEAST_PEERS:
                 continue
             middle = statistics.median(theirs)
-            if mine < share * middle and (name == "clock" or used):
+            if mine < share * middle and (unit == "MHz" or used):
                 yield Finding(
                     said=f"{name} under {workload}: {mine:.0f} {unit}, and {middle:.0f} {unit} on the "
-                    f"{len(theirs)} "
-                    f"other {gpu.name}",
+                    f"{len(theirs)} other {gpu.name}",
                     remedy="swap the card with one of the others and run again: if it stays behind, replace "
-                    "it; if "
-                    "the place does, look at its power and cooling",
+                    "it; if the place does, look at its power and cooling",
                     action=Action.RETEST,
                 )
                 return
 
 
-_COMPARED = (("clock", "MHz", PEER_SHARE), ("use", "%", PEER_USE_SHARE), ("power", "W", PEER_USE_SHARE))
+_COMPARED = (("SM clock", "MHz", PEER_SHARE), ("use", "%", PEER_USE_SHARE), ("power", "W", PEER_USE_SHARE))
 
 
 def _effort(gpu: GpuTelemetry, workload: str) -> tuple[float | None, float | None, float | None]:
     """Medians of clock while it computed, use and power under one load, of at least LEAST_SECONDS."""
     parts = [part for part in gpu.slices if part.workload == workload and part.samples]
-    if sum(map(_length, parts)) < LEAST_SECONDS:
+    if sum(map(length, parts)) < LEAST_SECONDS:
         return None, None, None
-    clock = _median(part.clock_busy for part in parts) if believed(gpu, "clock_sm") else None
-    used = _median(part.util_gpu for part in parts) if believed(gpu, "util_gpu") else None
-    power = _median(part.power for part in parts) if believed(gpu, "power") else None
+    clock = median(part.clock_busy for part in parts) if believed(gpu, "clock_sm") else None
+    used = median(part.util_gpu for part in parts) if believed(gpu, "util_gpu") else None
+    power = median(part.power for part in parts) if believed(gpu, "power") else None
     return clock, used, power
 
 

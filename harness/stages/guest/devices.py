@@ -9,7 +9,7 @@ from harness.model.gpu import Cards, ref_of
 from harness.model.pci import PciAddress
 from harness.model.placement import ObservedPlacement, PlacementPlan
 from harness.model.topology import HostFacts
-from harness.workloads import GuestDevice
+from harness.workloads.base import GuestDevice
 
 
 def guest_cards(facts: HostFacts, plan: PlacementPlan, observed: ObservedPlacement) -> Cards:

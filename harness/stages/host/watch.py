@@ -4,13 +4,14 @@ over as it grows, and ends when we do."""
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import HarnessError, ParseError
 from harness.model.host_change import HostChange
+from harness.model.kernel_codes import KernelCodes
 from harness.model.pci import PciAddress
 from harness.model.telemetry import HostTelemetry
 from harness.model.topology import HostFacts
@@ -63,7 +64,7 @@ def watched_host(host: ClaimedHost) -> Iterator[None]:
                 why = "what the follower printed was cut off: it fills more than its share of the disk"
             stream.close()
         arrivals.close()
-        context.recorder.host_telemetry(_summed_up(host, path, devices, why, arrivals.silences))
+        context.recorder.host_telemetry(_summed_up(host, path, why, arrivals.silences))
 
 
 def watched_devices(facts: HostFacts, gpus: tuple[PciAddress, ...]) -> tuple[PciAddress, ...]:
@@ -72,27 +73,42 @@ def watched_devices(facts: HostFacts, gpus: tuple[PciAddress, ...]) -> tuple[Pci
     return tuple(dict.fromkeys((*gpus, *above)))
 
 
-def grounds(
-    facts: HostFacts | None,
+def read_watch(
+    path: Path,
     *,
+    period_seconds: float,
+    facts: HostFacts | None,
+    gpus: tuple[PciAddress, ...],
     windows: tuple[GuestWindow, ...],
-    domains: Iterable[str],
-    gpus: Iterable[PciAddress],
+    dedicated: Mapping[str, tuple[int, ...]],
+    codes: KernelCodes,
     bare: bool,
     sharing: bool,
-) -> Grounds:
-    """What changes on the host are judged by. Whoever was there before is readiness's to judge."""
+) -> HostTelemetry:
+    """What a follower's output in ``path`` tells of the host. ``dedicated``: domain to the CPUs of its guest.
+
+    Whoever was on the host before, by its facts, is readiness's to judge. Raises ParseError or OSError.
+    """
+    with open_regular(path) as lines:
+        spool = read_lines(lines)
     before = facts.domains or () if facts is not None else ()
     holders = facts.device_holders or () if facts is not None else ()
     pids = (*(domain.pid for domain in before), *(holder.pid for holder in holders))
     known = {domain.name for domain in before} | {str(pid) for pid in pids if pid is not None}
-    return Grounds(
-        windows=windows,
-        domains=frozenset(domains),
-        gpus=frozenset(gpus),
-        known=frozenset(known),
-        bare=bare,
-        sharing=sharing,
+    return summarize_host(
+        spool,
+        period_seconds=period_seconds,
+        devices=watched_devices(facts, gpus) if facts is not None else (),
+        dedicated=dedicated,
+        codes=codes,
+        grounds=Grounds(
+            windows=windows,
+            domains=frozenset(dedicated),
+            gpus=frozenset(gpus),
+            known=frozenset(known),
+            bare=bare,
+            sharing=sharing,
+        ),
     )
 
 
@@ -100,13 +116,7 @@ def _bare(host: ClaimedHost) -> bool:
     return not host.context.mode.in_guests
 
 
-def _summed_up(
-    host: ClaimedHost,
-    path: Path,
-    devices: tuple[PciAddress, ...],
-    why: str,
-    silences: tuple[HostChange, ...],
-) -> HostTelemetry:
+def _summed_up(host: ClaimedHost, path: Path, why: str, silences: tuple[HostChange, ...]) -> HostTelemetry:
     context = host.context
     period = context.profile.telemetry.host_period_seconds
     why_none = why or "nothing came over"
@@ -115,24 +125,18 @@ def _summed_up(
         return nothing
     file = context.recorder.adopt(path)
     try:
-        with open_regular(path) as lines:
-            spool = read_lines(lines)
-    except ParseError as error:
-        return replace(nothing, spool=file, detail=f"{why or 'the follower says nothing'}: {error.message}")
-    found = summarize_host(
-        spool,
-        period_seconds=period,
-        devices=devices,
-        dedicated=host.dedicated,
-        codes=context.codes,
-        grounds=grounds(
-            host.facts,
+        found = read_watch(
+            path,
+            period_seconds=period,
+            facts=host.facts,
+            gpus=tuple(gpu.address for gpu in host.gpus),
             windows=tuple(host.windows.values()),
-            domains=host.dedicated,
-            gpus=(gpu.address for gpu in host.gpus),
+            dedicated=host.dedicated,
+            codes=context.codes,
             bare=_bare(host),
             sharing=context.host.allow_sharing,
-        ),
-    )
+        )
+    except ParseError as error:
+        return replace(nothing, spool=file, detail=f"{why or 'the follower says nothing'}: {error.message}")
     problems = (*found.problems, why) if why else found.problems
     return replace(found, changes=(*found.changes, *silences), problems=problems, spool=file)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from harness.model.telemetry import Doubt
 from harness.telemetry.gpu.plausible_alone import fell, frozen, impossible, jumped
-from harness.telemetry.gpu.plausible_beside import contrary, unequal, unmoved, unused, weak
+from harness.telemetry.gpu.plausible_beside import claimed, contrary, drifted, empty, unequal, unused, weak
+from harness.telemetry.gpu.plausible_heat import cooled, stepped, still, unmoved
 from harness.telemetry.gpu.view import View
 
 
@@ -43,8 +44,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="impossible",
         title="readings outside what there can be",
-        source="ASHRAE TC 9.9 for air; nvml.h for shares and clocks; PCI Express Base Specification for "
-        "links",
+        source="ASHRAE TC 9.9 for air; nvml.h for shares, clocks and memory; PCI Express Base Specification "
+        "for links",
         find=impossible,
     ),
     Rule(
@@ -58,6 +59,24 @@ RULES: tuple[Rule, ...] = (
         title="a temperature that does not follow the power",
         source="thermal resistance: no cooler of a GPU is better than 0.03 K/W (vendors' cold plates)",
         find=unmoved,
+    ),
+    Rule(
+        id="still",
+        title="a core's temperature that seconds of idle did not move",
+        source="what lies between die and heat spreader (0.03 K/W at least) follows the power at once",
+        find=still,
+    ),
+    Rule(
+        id="stepped",
+        title="a temperature that jumps while the power stays the same",
+        source="a die has 0.05 K/W to its heat spreader, and no other heat than its power",
+        find=stepped,
+    ),
+    Rule(
+        id="cooled",
+        title="a core that cools under the same power, and not its memory",
+        source="core and memory of a module share one heat sink; fans and air cool both",
+        find=cooled,
     ),
     Rule(
         id="weak",
@@ -76,6 +95,24 @@ RULES: tuple[Rule, ...] = (
         title="energy that does not add up from power",
         source="energy counter 5 to 20 % above 1 Hz integration; 65 % at worst for pulses (arXiv 2312.02741)",
         find=unequal,
+    ),
+    Rule(
+        id="drifted",
+        title="energy and power whose ratio changes under steady power",
+        source="errors of a card's two sensors are a factor that stays (arXiv 2312.02741)",
+        find=drifted,
+    ),
+    Rule(
+        id="claimed",
+        title="full use while nothing runs",
+        source="nvml.h: nvmlClocksEventReasonGpuIdle says that nothing runs on the GPU",
+        find=claimed,
+    ),
+    Rule(
+        id="empty",
+        title="no memory in use while kernels run",
+        source="a CUDA context takes hundreds of MB of the card's memory",
+        find=empty,
     ),
     Rule(
         id="contrary",

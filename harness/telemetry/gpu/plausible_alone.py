@@ -44,6 +44,12 @@ def _ranges(view: View) -> Iterator[tuple[str, float, float, str]]:
         )
     for name in ("util_gpu", "util_memory", "util_encoder", "util_decoder"):
         yield name, 0.0, 100.0, "a share of time"
+    yield (
+        "memory_used",
+        0.0,
+        view.number("memory_bytes") or math.inf,
+        "a card has no more memory in use than it has",
+    )
     yield "pcie_gen", 1.0, 7.0, "no such generation of PCIe"
     yield "pcie_width", 1.0, 32.0, "no such width of PCIe"
 
@@ -51,15 +57,18 @@ def _ranges(view: View) -> Iterator[tuple[str, float, float, str]]:
 def impossible(view: View) -> Iterator[tuple[str, Doubt]]:
     """Readings outside what there can be."""
     for name, low, high, why in _ranges(view):
-        column = view.column(name)
+        read = view.fast if SENSOR[name].fast else view.slow
+        column = read.columns.get(name)
         if column is None:
             continue
         beyond = (column < low) | (column > high)
         places = np.flatnonzero(beyond)
-        seconds = float(view.lasts[beyond].sum())
+        # Two slow samples are farther apart than the longest gap may allow: each stands for a second at most.
+        lasts = view.lasts if SENSOR[name].fast else np.diff(read.times, append=read.times[-1:]).clip(max=1.0)
+        seconds = float(lasts[beyond].sum())
         if len(places) < IMPOSSIBLE_READINGS or seconds < IMPOSSIBLE_SECONDS:
             continue
-        begin, end = float(view.fast.times[places[0]]), float(view.fast.times[places[-1]])
+        begin, end = float(read.times[places[0]]), float(read.times[places[-1]])
         value = column[places[0]]
         yield (
             name,
@@ -94,8 +103,7 @@ def frozen(view: View) -> Iterator[tuple[str, Doubt]]:
                     start=float(view.fast.times[begin]),
                     end=float(view.fast.times[end - 1]),
                     said=f"{name} stood at {column[begin]:g} {unit_of(name)} for {seconds:.1f} s under load "
-                    "from "
-                    f"{view.fast.times[begin]:.1f} s; it must move within {most:g} s",
+                    f"from {view.fast.times[begin]:.1f} s; it must move within {most:g} s",
                 ),
             )
 
@@ -122,8 +130,8 @@ def fell(view: View) -> Iterator[tuple[str, Doubt]]:
                     start=float(times[place]),
                     end=float(times[place]),
                     said=f"{sensor.name} fell from {values[place]:g} to {values[place + 1]:g} at "
-                    f"{times[place]:.1f} s: a "
-                    "counter only grows, unless the GPU was reset or its driver loaded anew",
+                    f"{times[place]:.1f} s: a counter only grows, unless the GPU was reset or its driver "
+                    "loaded anew",
                 ),
             )
 
@@ -147,8 +155,7 @@ def jumped(view: View) -> Iterator[tuple[str, Doubt]]:
                 start=float(times[place]),
                 end=float(times[place]),
                 said=f"energy grew by {steps[place]:.0f} J within {passed[place]:.1f} s at "
-                f"{times[place]:.1f} s; the card may "
-                f"draw {most:.0f} W",
+                f"{times[place]:.1f} s; the card may draw {most:.0f} W",
             ),
         )
 

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
 from harness.model.telemetry import Doubt
-from harness.telemetry.gpu.plausible_alone import IMPOSSIBLE_SECONDS, unit_of
+from harness.telemetry.gpu.plausible_alone import IMPOSSIBLE_SECONDS
 from harness.telemetry.gpu.samples import Numbers
-from harness.telemetry.gpu.view import Mask, View, equal_bounds, runs
+from harness.telemetry.gpu.series import REASONS
+from harness.telemetry.gpu.view import Mask, View, runs
 
-SWING_SHARE = {"temperature": 0.25, "temperature_memory": 0.5}
-"""Of the power limit: a core whose power changes by so much changes by more than a degree, even on a cold
-plate (0.03 K/W and 70 W); memory has less power of its own and follows the heat sink."""
-SWING_BLOCK = 10.0
-"""Seconds; a level that two of these have held moved every core: dies follow within seconds, heat sinks
-within one or two minutes, of which this is enough to see."""
 BUSY_POWER_SHARE = 0.07
 """Of the power limit: all models idle above it (T4 10 of 70 W, H100 70 of 700 W), and none computes below
 it."""
@@ -28,60 +24,23 @@ where pulses meet the sensor's own period (arXiv 2312.02741)."""
 ENERGY_RATIO_WHOLE = (0.65, 1.55)
 """The same over the whole time."""
 ENERGY_BLOCK = 30.0
+ENERGY_SPREAD, ENERGY_DRIFT = 0.1, 1.25
+"""Where power is steady within that share of it, no pulse meets the sensor's period, and the ratio is that of
+the two sensors' errors: what they differ by is a part that does not change (arXiv 2312.02741)."""
+ENERGY_LOADED = 0.3
+"""Of the power limit: below, a few W by which a sensor is always off would count."""
+CLAIMED_PERCENT, CLAIMED_SECONDS = 90.0, 5.0
+"""Use that is no average with idle time any more, and for how long it may be told of an idle GPU: NVML's use
+is an average of at most a second."""
+EMPTY_BYTES, EMPTY_SECONDS = 1 << 20, 10.0
+"""A kernel that runs has a context in the card's memory, of hundreds of MB; less than this is none."""
 MARGIN_SPREAD = 15.0
 """degC by which temperature and what is left of it may add up to different sums: the margin is that of the
 hottest spot, the temperature an average."""
 IDLE_USE_SHARE = 0.3
 """Of what lies between idle and the power limit: a card that draws so much more than idle does something."""
-
-
-def unmoved(view: View) -> Iterator[tuple[str, Doubt]]:
-    """A temperature that stays to the degree while the card's power rises or falls for good."""
-    power = view.column("power")
-    if power is None:
-        return
-    limit = view.number("power_limit_default") or view.number("power_limit") or float(np.nanmax(power))
-    for name, share in SWING_SHARE.items():
-        column = view.column(name)
-        if column is None:
-            continue
-        starts, ends = equal_bounds(column)
-        long = (
-            view.fast.times[ends - 1] - view.fast.times[starts] >= 4 * SWING_BLOCK
-        )  # two levels of two blocks
-        for begin, end in zip(starts[long].tolist(), ends[long].tolist(), strict=True):
-            low, high = _levels(view.fast.times[begin:end], power[begin:end])
-            if high - low >= share * limit:
-                yield (
-                    name,
-                    Doubt(
-                        rule="unmoved",
-                        start=float(view.fast.times[begin]),
-                        end=float(view.fast.times[end - 1]),
-                        said=f"{name} stood at {column[begin]:g} {unit_of(name)} from "
-                        f"{view.fast.times[begin]:.1f} s to "
-                        f"{view.fast.times[end - 1]:.1f} s while the power went between {low:.0f} and "
-                        f"{high:.0f} W",
-                    ),
-                )
-                break
-
-
-def _levels(times: Numbers, power: Numbers) -> tuple[float, float]:
-    """The lowest and the highest power that was held for two blocks."""
-    block = ((times - times[0]) // SWING_BLOCK).astype(int)
-    begins = np.concatenate(([0], np.flatnonzero(np.diff(block)) + 1))
-    numbers = block[begins]
-    there = ~np.isnan(power)
-    counts = np.add.reduceat(there, begins, dtype=np.int64)
-    sums = np.add.reduceat(np.where(there, power, 0.0), begins)
-    # The last block is left out: it is hardly ever a whole one.
-    levels = np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)[:-1]
-    beside = np.diff(numbers[:-1]) == 1
-    lows, highs = np.maximum(levels[1:], levels[:-1])[beside], np.minimum(levels[1:], levels[:-1])[beside]
-    if not len(lows) or bool(np.isnan(lows).all()):
-        return 0.0, 0.0
-    return float(np.nanmin(lows)), float(np.nanmax(highs))
+_IDLE = next(bit for bit, name in REASONS.items() if name == "idle")
+"""nvml.h, nvmlClocksEventReasonGpuIdle: nothing runs on the GPU, and its clocks go down to idle."""
 
 
 def weak(view: View) -> Iterator[tuple[str, Doubt]]:
@@ -100,9 +59,8 @@ def weak(view: View) -> Iterator[tuple[str, Doubt]]:
                 start=float(view.fast.times[places[0]]),
                 end=float(view.fast.times[places[-1]]),
                 said=f"power read {np.median(power[weak]):.1f} W for {seconds:.1f} s from "
-                f"{view.fast.times[places[0]]:.1f} s "
-                f"while the GPU computed; no card of {limit:.0f} W computes with less than "
-                f"{BUSY_POWER_SHARE * limit:.0f} W",
+                f"{view.fast.times[places[0]]:.1f} s while the GPU computed; no card of {limit:.0f} W "
+                f"computes with less than {BUSY_POWER_SHARE * limit:.0f} W",
             ),
         )
 
@@ -132,49 +90,95 @@ def unused(view: View) -> Iterator[tuple[str, Doubt]]:
                 start=float(view.fast.times[begin]),
                 end=float(view.fast.times[end - 1]),
                 said=f"util_gpu read 0 % for {seconds:.1f} s from {view.fast.times[begin]:.1f} s while the "
-                "card drew "
-                f"{np.nanmedian(power[begin:end]):.0f} W (idle: {idle:.0f} W)",
+                f"card drew {np.nanmedian(power[begin:end]):.0f} W (idle: {idle:.0f} W)",
             ),
         )
 
 
 def unequal(view: View) -> Iterator[tuple[str, Doubt]]:
     """Energy that does not add up from power, in two half minutes one after the other or in all."""
+    found = _energy(view)
+    if found is None:
+        return
+    wrong = found.full & ~_agree(found.counted, found.summed, ENERGY_RATIO)
+    twice = np.flatnonzero(wrong[1:] & wrong[:-1])
+    whole = not bool(_agree(found.counted.sum(), found.summed.sum(), ENERGY_RATIO_WHOLE))
+    if not len(twice) and not whole:
+        return
+    part = slice(int(twice[0]), int(twice[0]) + 2) if len(twice) else slice(0, len(found.full))
+    begin, end = found.start + ENERGY_BLOCK * part.start, found.start + ENERGY_BLOCK * part.stop
+    said = (
+        f"the energy counter grew by {found.counted[part].sum():.0f} J from {begin:.1f} s to {end:.1f} s, "
+        f"and power readings add up to {found.summed[part].sum():.0f} J"
+    )
+    for name in ("energy", "power"):
+        yield name, Doubt(rule="unequal", start=begin, end=end, said=said)
+
+
+def drifted(view: View) -> Iterator[tuple[str, Doubt]]:
+    """Energy and power whose ratio changes: whatever it is for a card, it stays."""
+    found = _energy(view)
+    if found is None:
+        return
+    limit = view.number("power_limit_default") or view.number("power_limit") or float(found.watts.max())
+    known = found.full & (found.spread <= ENERGY_SPREAD) & (found.watts >= ENERGY_LOADED * limit)
+    ratio = np.where(known, found.counted / np.where(known, found.summed, 1.0), np.nan)
+    pairs = (ratio[1:] + ratio[:-1]) / 2.0
+    if bool(np.isnan(pairs).all()):
+        return
+    low, high = int(np.nanargmin(pairs)), int(np.nanargmax(pairs))
+    if pairs[high] < ENERGY_DRIFT * pairs[low]:
+        return
+    first, then = sorted((low, high))
+    at = [found.start + ENERGY_BLOCK * place for place in (first, then)]
+    said = (
+        f"energy counted over power summed up was {pairs[first]:.2f} at {at[0]:.1f} s and {pairs[then]:.2f} "
+        f"at {at[1]:.1f} s, under steady power: one of the two sensors drifted"
+    )
+    for name in ("energy", "power"):
+        yield name, Doubt(rule="drifted", start=at[0], end=at[1] + 2 * ENERGY_BLOCK, said=said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Energy:
+    """Half minutes, from ``start`` on: what the counter grew by, and what power adds up to."""
+
+    start: float
+    full: Mask
+    """Which of them were seen whole."""
+    counted: Numbers
+    summed: Numbers
+    watts: Numbers
+    """Mean of the power readings."""
+    spread: Numbers
+    """Standard deviation of the power readings over their mean."""
+
+
+def _energy(view: View) -> _Energy | None:
+    """None where a card does not tell both, or was seen for less than a half minute."""
     power, energy = view.column("power"), view.column("energy")
     if power is None or energy is None:
-        return
+        return None
     mean = (power[1:] + power[:-1]) / 2.0
     steps = np.diff(energy)
     usable = ~np.isnan(mean) & ~np.isnan(steps) & (view.lasts[:-1] > 0)
     lasted = view.lasts[:-1][usable]
-    summed, counted, times = mean[usable] * lasted, steps[usable].clip(min=0.0), view.fast.times[:-1][usable]
     if float(lasted.sum()) < ENERGY_BLOCK:
-        return
+        return None
+    watts, times = mean[usable], view.fast.times[:-1][usable]
     block = ((times - times[0]) // ENERGY_BLOCK).astype(int)
-    full = np.bincount(block, lasted) >= 0.8 * ENERGY_BLOCK
-    by_power = np.bincount(block, summed).astype(np.float64)
-    by_energy = np.bincount(block, counted).astype(np.float64)
-    wrong = full & ~_agree(by_energy, by_power, ENERGY_RATIO)
-    twice = np.flatnonzero(wrong[1:] & wrong[:-1])
-    whole = not bool(_agree(counted.sum(), summed.sum(), ENERGY_RATIO_WHOLE))
-    if not len(twice) and not whole:
-        return
-    if len(twice):
-        begin = float(times[0] + ENERGY_BLOCK * twice[0])
-        end = begin + 2 * ENERGY_BLOCK
-        joules, watts = (
-            by_energy[twice[0]] + by_energy[twice[0] + 1],
-            by_power[twice[0]] + by_power[twice[0] + 1],
-        )
-    else:
-        begin, end, joules, watts = float(times[0]), float(times[-1]), counted.sum(), summed.sum()
-    said = (
-        f"the energy counter grew by {joules:.0f} J from {begin:.1f} s to {end:.1f} s, and power readings "
-        "add up to "
-        f"{watts:.0f} J"
+    seconds = np.maximum(np.bincount(block, lasted), 1e-9)
+    summed = np.bincount(block, watts * lasted)
+    average = np.maximum(summed / seconds, 1e-9)
+    variance = np.bincount(block, (watts - average[block]) ** 2 * lasted) / seconds
+    return _Energy(
+        start=float(times[0]),
+        full=seconds >= 0.8 * ENERGY_BLOCK,
+        counted=np.bincount(block, steps[usable].clip(min=0.0)).astype(np.float64),
+        summed=summed.astype(np.float64),
+        watts=average,
+        spread=np.sqrt(variance) / average,
     )
-    for name in ("energy", "power"):
-        yield name, Doubt(rule="unequal", start=begin, end=end, said=said)
 
 
 def _agree(one: Numbers | float, other: Numbers | float, bounds: tuple[float, float]) -> Mask:
@@ -201,7 +205,54 @@ def contrary(view: View) -> Iterator[tuple[str, Doubt]]:
                     start=float(view.fast.times[place]),
                     end=float(view.fast.times[np.flatnonzero(apart)[-1]]),
                     said=f"temperature {core[place]:g} degC and margin {margin[place]:g} degC at "
-                    f"{view.fast.times[place]:.1f} s "
-                    f"add up to {total[place]:g}, and to {np.nanmedian(total):g} most of the time",
+                    f"{view.fast.times[place]:.1f} s add up to {total[place]:g}, and to "
+                    f"{np.nanmedian(total):g} most of the time",
                 ),
             )
+
+
+def claimed(view: View) -> Iterator[tuple[str, Doubt]]:
+    """Full use while the driver says that nothing runs."""
+    used, reasons = view.column("util_gpu"), view.column("reasons")
+    if used is None or reasons is None:
+        return
+    idle = np.nan_to_num(reasons).astype(np.int64) & _IDLE != 0
+    both: Mask = idle & (used >= CLAIMED_PERCENT)
+    seconds = float(view.lasts[both].sum())
+    if seconds >= CLAIMED_SECONDS:
+        places = np.flatnonzero(both)
+        begin, end = (float(view.fast.times[place]) for place in (places[0], places[-1]))
+        yield (
+            "util_gpu",
+            Doubt(
+                rule="claimed",
+                start=begin,
+                end=end,
+                said=f"util_gpu read {used[places[0]]:g} % for {seconds:.1f} s from {begin:.1f} s while the "
+                "clock's reason was that nothing ran on the GPU",
+            ),
+        )
+
+
+def empty(view: View) -> Iterator[tuple[str, Doubt]]:
+    """No memory in use while kernels run."""
+    held, used = view.slow.columns.get("memory_used"), view.column("util_gpu")
+    if held is None or used is None or len(view.slow.times) < 2:
+        return
+    places = np.searchsorted(view.fast.times, view.slow.times).clip(max=len(view.fast.times) - 1)
+    lasts = np.append(np.diff(view.slow.times), 0.0).clip(max=view.longest)
+    both: Mask = view.busy(BUSY_PERCENT)[places] & (held < EMPTY_BYTES)
+    seconds = float(lasts[both].sum())
+    if seconds >= EMPTY_SECONDS:
+        first, last = np.flatnonzero(both)[[0, -1]]
+        begin, end = float(view.slow.times[first]), float(view.slow.times[last])
+        yield (
+            "memory_used",
+            Doubt(
+                rule="empty",
+                start=begin,
+                end=end,
+                said=f"memory_used read {held[first]:g} B at {begin:.1f} s, and so little for "
+                f"{seconds:.0f} s in which kernels ran",
+            ),
+        )

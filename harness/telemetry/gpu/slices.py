@@ -19,6 +19,8 @@ MOST = 400
 """Parts in all: what run.json can carry for each of many GPUs. Loads beyond that share what is left."""
 COMPUTES = 50.0
 """``util_gpu`` from which clocks are those of a card that computes."""
+IDLES = 5.0
+"""``util_gpu`` below which a card does nothing."""
 _BIT = {name: bit for bit, name in REASONS.items()}
 _SETTING = _BIT["app_clocks"]
 _CAP = _BIT["sw_power_cap"]
@@ -71,7 +73,16 @@ def _slice(view: View, window: LoadWindow, start: float, end: float, computing: 
         capped=float(capped.mean()),
         power_capped=median(columns["power"], capped),
         set_share=float((busy & (known & _SETTING != 0)).mean()),
+        quiet=_quiet(view.fast.times[part], columns["util_gpu"], start, end),
     )
+
+
+def _quiet(times: Numbers, used: Numbers | None, start: float, end: float) -> float | None:
+    """Seconds from the last sample on in which the GPU did anything, or was not asked."""
+    if used is None:
+        return None
+    last = np.flatnonzero(~(used < IDLES))
+    return round(end - (float(times[last[-1]]) if len(last) else start), 3)
 
 
 _READ = ("util_gpu", "power", "clock_sm", "clock_memory", "temperature", "reasons")

@@ -126,7 +126,7 @@ def _gpu(
         slow=gpu.slow.read(),
         spans=spans,
         longest=spec.max_gap_seconds,
-        properties=properties,
+        properties=properties | {"memory_bytes": gpu.memory_bytes},
     )
     seen = _answered(view.fast)
     covered = coverage(seen, spans, spec.max_gap_seconds)

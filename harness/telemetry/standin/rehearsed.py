@@ -27,6 +27,8 @@ SECONDS = 200.0
 LOAD = LoadWindow(workload="tensor", key="tensor-1", start=20.0, end=180.0)
 ADDRESS = PciAddress(0, 0x17, 0, 0)
 SILENCE = "silence"
+MEMORY = 150_000_000_000
+"""Bytes."""
 HELD: dict[str, float | bool] = {
     "power_limit": 700.0,
     "power_limit_default": 700.0,
@@ -76,6 +78,7 @@ def rehearsed(case: Case) -> Spool:
         uuid="GPU-0",
         name="rehearsed",
         address=ADDRESS,
+        memory_bytes=MEMORY,
         properties={name: HELD.get(name) for name in PROPERTIES},
         not_offered=_ABSENT,
         settings=dict.fromkeys((*PROPERTIES, "uuid")),
