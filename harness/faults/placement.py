@@ -8,6 +8,7 @@ from dataclasses import replace
 from harness.errors import ConfigError
 from harness.faults.base import Fault, guest, plan, with_guest
 from harness.model.evidence import Evidence
+from harness.model.gpu import Cards
 from harness.model.placement import (
     Moment,
     NoPlan,
@@ -142,6 +143,14 @@ def _no_plan(evidence: Evidence) -> Evidence:
     return with_guest(evidence, plan=None, no_plan=NoPlan(reasons=(reason,)))
 
 
+def _lost_in_guest(evidence: Evidence) -> Evidence:
+    """The first GPU of the first guest, as the look after its boot has it that did not find it."""
+    lost = _with_gpu(evidence, lambda g: replace(g, guest=None, guest_vendor_device=None))
+    cards = guest(evidence).cards
+    first, *rest = cards.refs
+    return with_guest(lost, cards=replace(cards, refs=(replace(first, guest=None), *rest)))
+
+
 FAULTS = (
     Fault(
         id="no-place",
@@ -262,7 +271,7 @@ FAULTS = (
         id="device-lost-in-guest",
         title="The guest's kernel does not see its device",
         must_trip="placement.devices",
-        corrupt=lambda e: _with_gpu(e, lambda g: replace(g, guest=None, guest_vendor_device=None)),
+        corrupt=_lost_in_guest,
         also=("workload.expected",),
     ),
     Fault(
@@ -275,7 +284,7 @@ FAULTS = (
         id="unobserved",
         title="The guest's placement was not observed",
         must_trip="placement.threads",
-        corrupt=lambda e: with_guest(e, observed=None, observed_files=()),
+        corrupt=lambda e: with_guest(e, observed=None, observed_files=(), cards=Cards()),
         outcome=None,
         also=(
             "workload.expected",
