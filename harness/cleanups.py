@@ -33,7 +33,7 @@ class Cleanups(contextlib.ExitStack):
             return False
         except BaseException as interrupt:
             if error is not None and interrupt is not error:
-                interrupt.add_note(f"it came while this was being cleaned up: {_sentence(error)}")
+                interrupt.add_note(f"it came during this cleanup: {_sentence(error)}")
             raise
 
 
@@ -48,7 +48,7 @@ def undone_if_broken(undo: Callable[[], object]) -> Iterator[None]:
 
 def add(cause: BaseException, trouble: BaseException) -> None:
     """Note on ``cause`` what went wrong while it was cleaned up after."""
-    cause.add_note(f"cleaning up failed as well: {_sentence(trouble)}")
+    cause.add_note(f"the cleanup failed too: {_sentence(trouble)}")
     for note in notes(trouble):
         cause.add_note(note)
 

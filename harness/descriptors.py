@@ -52,7 +52,7 @@ class Descriptor:
     def number(self) -> int:
         """The number, to hand on at once. Raises OSError (EBADF) when it is not ours any more."""
         if not self.held:
-            raise OSError(errno.EBADF, "the descriptor was closed by somebody else in this process")
+            raise OSError(errno.EBADF, "the descriptor was closed by other code in this process")
         return self._number
 
     def read(self, size: int) -> bytes:

@@ -37,18 +37,18 @@ def open_regular(path: Path, *, links: bool = False) -> BinaryIO:
     try:
         handle = os.open(path, flags)
     except ValueError as error:  # a NUL, or half a pair of surrogates
-        raise OSError(errno.EINVAL, "its name cannot be that of a file") from error
+        raise OSError(errno.EINVAL, "it is not a valid file name") from error
     except PermissionError as error:
-        raise OSError(error.errno, "it may not be read by you") from error
+        raise OSError(error.errno, "you may not read it") from error
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise OSError(error.errno, "links in a circle" if links else "it is a link") from error
+            raise OSError(error.errno, "its links form a loop" if links else "it is a link") from error
         if error.errno == errno.ENXIO:  # a socket, or a device that is not there
-            raise OSError(errno.ENXIO, "it is no regular file") from error
+            raise OSError(errno.ENXIO, "it is not a regular file") from error
         raise
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise OSError(errno.EINVAL, "it is no regular file")
+        raise OSError(errno.EINVAL, "it is not a regular file")
     return os.fdopen(handle, "rb")
 
 

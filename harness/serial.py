@@ -129,7 +129,7 @@ def whole(text: str) -> int:
     """A whole number from its decimal digits. Raises ValueError for none, and for more than 64 bits."""
     value = int(text) if len(text) <= 24 else MOST_WHOLE + 1
     if abs(value) > MOST_WHOLE:
-        raise ValueError(f"{text[:20]} cannot be: a whole number of more than 64 bits")
+        raise ValueError(f"{text[:20]} is not allowed: a whole number of more than 64 bits")
     return value
 
 
@@ -137,7 +137,7 @@ def finite(text: str) -> float:
     """A number from its decimal digits. Raises ValueError for none, and for one beyond all measure."""
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} cannot be: no finite number")
+        raise ValueError(f"{text[:20]} is not allowed: not a finite number")
     return value
 
 

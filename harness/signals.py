@@ -31,7 +31,7 @@ def ending_as_interrupt(progress: Callable[[str], None]) -> Iterator[Endings]:
 
     def handle(number: int, _frame: FrameType | None) -> None:
         endings.came.append(signal.Signals(number).name)
-        progress(f"{endings.came[0]}: giving everything back before the end; this cannot be interrupted")
+        progress(f"{endings.came[0]}: releasing everything before the end; this cannot be interrupted")
         for each in caught:
             signal.signal(each, signal.SIG_IGN)
         if not endings.held:

@@ -81,7 +81,7 @@ def render_all(directory: Path, record: RunRecord, formats: Iterable[str] = ()) 
         written[each.format] = path
     if broken:
         raise RecordError(
-            f"of this record there is no report as {', '.join(broken)}",
-            remedy="a defect of Shakedown, not of the host: report it with this run directory",
+            f"this record could not be rendered as {', '.join(broken)}",
+            remedy="this is a bug in Shakedown, not a fault of the host: report it with this run directory",
         )
     return written

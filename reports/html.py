@@ -178,7 +178,7 @@ def _tiles(record: RunRecord) -> list[tuple[str, str, str]]:
         tiles.append((name, str(count), _TONES[key] if count > waived + advisory else ""))
     evidence = record.evidence
     tiles.append(("guests reached", f"{sum(g.reached for g in evidence.guests)}/{len(evidence.guests)}", ""))
-    tiles.append(("interventions by hand", str(len(evidence.interventions)), ""))
+    tiles.append(("manual interventions", str(len(evidence.interventions)), ""))
     return tiles
 
 

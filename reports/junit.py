@@ -115,7 +115,7 @@ def _case(suite: ET.Element, record: RunRecord, cell: CoverageCell, title: str, 
     result = view.result_for(record, cell)
     message = (result.message if result else cell.reason) or "no reason was recorded"
     if because is not None:
-        message = f"left open by what broke: {because.title}"
+        message = f"not judged because of: {because.title}"
     prefix = f"{carried_by(cell, record.waivers)}: " if tag == "skipped" else ""
     if cell.outcome is None:
         prefix += "missing: "

@@ -50,8 +50,8 @@ def _head(record: RunRecord) -> str:
             f"- ended {markdown(evidence.ended_at or 'never: interrupted')}",
             *(f"- {markdown(said)}" for said in view.attempts(record)),
             f"- checks: {counts}",
-            *((f"- the verdict stands until {markdown(until)}",) if until else ()),
-            f"- interventions by hand: {_joined(evidence.interventions) or 'none'}",
+            *((f"- the verdict is valid until {markdown(until)}",) if until else ()),
+            f"- manual interventions: {_joined(evidence.interventions) or 'none'}",
             *(f"- note: {markdown(said)}" for said in view.notes(record)),
         )
     )
@@ -71,15 +71,15 @@ def _shown(record: RunRecord) -> str:
 def _broken(record: RunRecord) -> str:
     lines = []
     for cause in view.broken(record):
-        lines.append(f"- **BROKE** {markdown(cause.title)}: {markdown(cause.error.message)}")
+        lines.append(f"- **FAILED STAGE** {markdown(cause.title)}: {markdown(cause.error.message)}")
         if cause.error.remedy:
             lines.append(f"  - do: {markdown(cause.error.remedy)}")
         if cause.error.transcript:
-            lines.append(f"  - command and output: {markdown(cause.error.transcript)}")
+            lines.append(f"  - command log: {markdown(cause.error.transcript)}")
         if cause.cells:
             cells = [f"{cell.check} on {cell.subject}: {cell.reason}" for cell in cause.cells]
             lines += _folded(cause.count, [f"- {markdown(cell)}" for cell in cells])
-    return _section("What broke", lines)
+    return _section("Stages that failed", lines)
 
 
 def _findings(record: RunRecord) -> str:
@@ -87,10 +87,10 @@ def _findings(record: RunRecord) -> str:
     lines = [line for each in found if each.word != "ADVISORY" for line in _finding(each)]
     advisory = [each for each in found if each.word == "ADVISORY"]
     if advisory:
-        title = f"{view.many(len(advisory), 'advisory finding')}, without a say in the verdict"
+        title = f"{view.many(len(advisory), 'advisory finding')}, with no effect on the verdict"
         lines += _folded(title, [line for each in advisory for line in _finding(each)])
     decides = len(advisory) < len(found)
-    return _section("What failed, and what to do" if decides else "What decides nothing", lines)
+    return _section("What failed, and what to do" if decides else "No effect on the verdict", lines)
 
 
 def _finding(finding: view.Finding) -> list[str]:
@@ -100,7 +100,7 @@ def _finding(finding: view.Finding) -> list[str]:
         f"  - {markdown(finding.message)}",
     ]
     if finding.waived_by:
-        lines.append(f"  - carried by waiver {markdown(finding.waived_by)}")
+        lines.append(f"  - waived by {markdown(finding.waived_by)}")
     if finding.remedy or finding.action.value != "NONE":
         lines.append(
             f"  - do: {markdown(finding.remedy or 'see the action')} ({markdown(finding.action.value)})"
@@ -137,7 +137,7 @@ def _coverage(record: RunRecord) -> str:
     lines = _table(("Check", "Severity", "Outcome"), rows)
     for stray in view.stray_results(record):
         said = f"{stray.check} on {stray.subject} {stray.outcome.value}: {stray.message}"
-        lines.append(f"\nNot planned, decides nothing: {markdown(said)}")
+        lines.append(f"\nNot planned, no effect on the verdict: {markdown(said)}")
     return _section("Coverage ledger", lines or ["Nothing was planned."])
 
 
@@ -174,7 +174,7 @@ def _neighbours(record: RunRecord) -> str:
 
 
 def _telemetry(record: RunRecord) -> str:
-    lines = [f"- nobody watched the loads of {markdown(name)}" for name in telemetry.unwatched(record)]
+    lines = [f"- the loads of {markdown(name)} were not watched" for name in telemetry.unwatched(record)]
     for seen in telemetry.guests(record):
         mark = " (STAND-IN)" if seen.standin else ""
         lines += ["", f"### {markdown(seen.guest)}{mark}", "", markdown(telemetry.sampler(seen)), ""]
@@ -183,7 +183,7 @@ def _telemetry(record: RunRecord) -> str:
             lines += [f"{markdown(gpu.title)}, {markdown(gpu.identity)}{state}", ""]
             lines += [*_table(("Seen", ""), gpu.seen), ""]
             if gpu.lacking:
-                lines += [f"Not offered by the card: {_joined(gpu.lacking, ', ')}.", ""]
+                lines += [f"Not supported by the card: {_joined(gpu.lacking, ', ')}.", ""]
             else:
                 lines.append("")
         gaps = [
@@ -194,7 +194,7 @@ def _telemetry(record: RunRecord) -> str:
         lines += [*_table(("Gap of", "From", "Lasted", "Why"), gaps), ""]
     host = record.evidence.host_telemetry
     if host is not None:
-        lines += ["### The host itself", "", *_table(("", ""), telemetry.host_rows(host)), ""]
+        lines += ["### The host", "", *_table(("", ""), telemetry.host_rows(host)), ""]
     events = [
         (e.source, e.at, e.what, e.device, e.ruling, e.meaning, e.action, e.line)
         for e in telemetry.kernel_rows(record)
@@ -244,7 +244,8 @@ def _basis(record: RunRecord) -> str:
         lines.append(f"\nThe host runs on: {markdown(engine.description or 'unknown')}.")
         lines += [f"- it cannot show: {markdown(limit)}" for limit in engine.limits]
     lines.append(
-        "\nEvery transcript is in `transcripts/`, the events are in `events.jsonl`, the record is `run.json`."
+        "\nEvery command log is in `transcripts/`, the events are in `events.jsonl`, the record is "
+        "`run.json`."
     )
     return _section("What this verdict rests on", lines)
 

@@ -83,7 +83,7 @@ def _families(record: RunRecord) -> list[tuple[str, str, str, list[Sample]]]:
         (
             "shakedown_expiry_timestamp_seconds",
             "seconds",
-            "Until when the verdict stands.",
+            "Until when the verdict is valid.",
             _when(view.stands_until(record)),
         ),
         (
@@ -96,13 +96,13 @@ def _families(record: RunRecord) -> list[tuple[str, str, str, list[Sample]]]:
         (
             "shakedown_waivers_used",
             "",
-            "Waivers that carried a failure.",
+            "Waivers that cover a failure.",
             [({}, float(len(decision.waivers_used)))],
         ),
         (
             "shakedown_interventions",
             "",
-            "What a person did by hand during the run.",
+            "Manual interventions during the run.",
             [({}, float(len(evidence.interventions)))],
         ),
         (
@@ -126,7 +126,7 @@ def _families(record: RunRecord) -> list[tuple[str, str, str, list[Sample]]]:
                 for m, value in measured
             ],
         ),
-        ("shakedown_measurement_limit", "", "Limits that measurements are held to.", limits),
+        ("shakedown_measurement_limit", "", "Limits of measurements.", limits),
     ]
 
 

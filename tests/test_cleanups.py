@@ -34,8 +34,8 @@ def test_the_cause_goes_on_with_all_that_failed_behind_it_in_order() -> None:
     assert told(cause).splitlines() == [
         "the mirror does not answer",
         "  remedy: check the network",
-        "  note: cleaning up failed as well: QEMU does not end   remedy: look at ps",
-        "  note: cleaning up failed as well: the lock is stuck",
+        "  note: the cleanup failed too: QEMU does not end   remedy: look at ps",
+        "  note: the cleanup failed too: the lock is stuck",
     ]
 
 

@@ -37,7 +37,7 @@ def test_a_polite_kill_ends_the_block_as_ctrl_c_does(number) -> None:
     with pytest.raises(KeyboardInterrupt), ending_as_interrupt(said.append) as endings:
         kill(number)
     assert endings.came == [number.name]
-    assert said == [f"{number.name}: giving everything back before the end; this cannot be interrupted"]
+    assert said == [f"{number.name}: releasing everything before the end; this cannot be interrupted"]
     assert {each: signal.getsignal(each) for each in ENDING} == before
 
 

@@ -7,7 +7,7 @@ from harness.placement.gpus import companions, select_gpus
 
 ATTACHMENT = Attachment(
     name="bare",
-    title="the machine itself",
+    title="bare metal",
     default_profile="bare",
     shows=frozenset({Observable.FUNCTION, Observable.CARD}),
     select=select_gpus,

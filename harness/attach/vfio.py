@@ -24,7 +24,7 @@ def refusals(facts: HostFacts, device: PciDevice) -> tuple[Reason, ...]:
             what = "GPU" if function is device else f"companion function of GPU {device.address},"
             found.append(reason(code, f"{what} {function.address} {words}"))
     if device.iommu_group is None:
-        message = f"GPU {device.address} is in no IOMMU group: VFIO cannot hand it over"
+        message = f"GPU {device.address} is in no IOMMU group: VFIO cannot assign it"
         found.append(reason(Code.NO_IOMMU_GROUP, message))
     return tuple(found)
 

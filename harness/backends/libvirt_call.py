@@ -49,7 +49,7 @@ class Connection:
         """
         if os.getpid() != self._pid:
             raise ProvisionError(
-                f"{what}: this is a fork of the run's process, which alone speaks to libvirt",
+                f"{what}: this is a fork of the run's process, and only that process may use libvirt",
                 host=self._name,
                 remedy="end a forked process with os._exit",
             )
@@ -84,7 +84,7 @@ class Connection:
                 raise ProvisionError(
                     f"libvirt did not answer within {deadline:g} s: {what}",
                     host=self._name,
-                    remedy="see whether libvirtd or the host hangs (`systemctl status libvirtd`)",
+                    remedy="check whether libvirtd or the host hangs (`systemctl status libvirtd`)",
                 ) from None
             except BaseException:
                 # Ctrl-C: what runs there (a guest that starts) must be over before it can be released.

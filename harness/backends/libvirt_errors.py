@@ -29,46 +29,46 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"interrupt remapping|No interrupt remapping|unsafe_interrupts",
-        "turn interrupt remapping on in the firmware (and remove `intremap=off`); "
-        "`vfio_iommu_type1.allow_unsafe_interrupts=1` only hides the hole",
+        "enable interrupt remapping in the firmware (and remove `intremap=off`); "
+        "`vfio_iommu_type1.allow_unsafe_interrupts=1` only hides the security hole",
     ),
     (
         r"hugepage|unable to map backing store|os_mem_prealloc|preallocate memory|Cannot allocate memory"
         r"|cannot set up guest memory|Insufficient free host memory|out of memory",
-        "the planned node has too few free pages: compare "
+        "the planned node has too few free hugepages: compare "
         "/sys/devices/system/node/node*/hugepages/*/free_hugepages with the plan",
     ),
     (
         r"IOMMU|no iommu_group|iommu group for device .*not found|host doesn't support passthrough",
-        "turn the IOMMU on: VT-d or AMD-Vi in the firmware, and `intel_iommu=on` on the kernel command line "
-        "of Intel hosts; then reboot",
+        "enable the IOMMU: VT-d or AMD-Vi in the firmware, and `intel_iommu=on` on the kernel command "
+        "line of Intel hosts; then reboot",
     ),
     (
         r"Unable to change power state|header type '127'|Unknown PCI header type",
-        "the device does not answer any more: power the host off and on; set vfio_pci.disable_idle_d3=1 if "
-        "it happens again",
+        "the device no longer responds: power the host off and on; set vfio_pci.disable_idle_d3=1 if it "
+        "happens again",
     ),
     (
         r"could not open '/dev/vfio|open /dev/vfio|Device or resource busy",
-        "something still holds the device or its group: look for leftover QEMU processes "
-        "(`fuser /dev/vfio/*`) and wait until they are gone",
+        "something still uses the device or its group: look for leftover QEMU processes (`fuser "
+        "/dev/vfio/*`) and wait until they are gone",
     ),
     (
         r"KVM is not available|/dev/kvm|invalid argument: could not find capabilities|does not support.*kvm",
-        "turn virtualisation (VT-x or AMD-V) on in the firmware and load kvm_intel or kvm_amd",
+        "enable virtualisation (VT-x or AMD-V) in the firmware and load kvm_intel or kvm_amd",
     ),
     (
         r"Permission denied",
-        "QEMU's own user (libvirt-qemu) cannot enter that path: keep images below /var/lib, never in /root",
+        "QEMU's user (libvirt-qemu) cannot read that path: keep images below /var/lib, never in /root",
     ),
     (
         r"Device [0-9a-f:.]+ not found|/sys/bus/pci/devices/",
-        "the device is not on the host (any more): compare `lspci -D` with the plan; a card that fell off "
-        "the bus needs a power cycle",
+        "the device is not on the host: compare `lspci -D` with the plan; a card that fell off the bus "
+        "needs a power cycle",
     ),
     (
         r"XML document failed to validate|unsupported configuration|XML error",
-        "the host's libvirt refuses the domain XML, which is kept in the run directory; compare versions",
+        "the host's libvirt refuses the domain XML (kept in the run directory); compare versions",
     ),
     (
         r"Cannot access storage file|No such file or directory|Could not open",
@@ -76,13 +76,13 @@ _REMEDIES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"cannot recv data|End of file while reading|socket is closed|client socket",
-        "the connection to libvirt broke: see that the host still runs and that libvirtd did not crash",
+        "the connection to libvirt was lost: check that the host is up and that libvirtd did not crash",
     ),
     (
         r"network .*(is not active|not found)|no network with matching name",
         "start the guest network again; `virsh net-list --all` on the host shows it",
     ),
-    (r"No space left on device", "free room on the host's disk below the host file's `work_dir`"),
+    (r"No space left on device", "free disk space on the host below the host file's `work_dir`"),
 )
 
 _COMPILED = tuple((re.compile(pattern, re.IGNORECASE), remedy) for pattern, remedy in _REMEDIES)

@@ -107,7 +107,7 @@ class LibvirtHypervisor:
         """
         name = name_of(xml)
         if run_key(xml) != run:
-            raise ProvisionError(f"the definition of {name} does not carry the key of run {run}")
+            raise ProvisionError(f"the definition of {name} does not contain the key of run {run}")
 
         def act(conn: Any) -> None:
             import libvirt  # noqa: PLC0415
@@ -210,7 +210,7 @@ class LibvirtHypervisor:
             known = _unless_gone(lambda: conn.lookupByName(name))
             return known is not None and bool(_unless_gone(known.isActive))
 
-        return bool(self._call(f"see whether {name} runs", ask))
+        return bool(self._call(f"check whether {name} is running", ask))
 
     def _ask_shutdown(self, conn: Any, name: str) -> None:
         known = _unless_gone(lambda: conn.lookupByName(name))
@@ -223,7 +223,7 @@ class LibvirtHypervisor:
         if owner is None or (run is not None and owner != run):
             whose = "was not made by Shakedown" if owner is None else f"belongs to run {owner}"
             raise ProvisionError(
-                f"{kind} {name} {whose} and is not touched",
+                f"{kind} {name} {whose} and is left alone",
                 host=self._name,
                 remedy=f"remove that {kind} yourself if it is no longer needed, or rename it",
             )

@@ -81,7 +81,7 @@ class LocalTransport:
             raise TransportError(
                 f"{source} could not be copied to {target}: {error.strerror or error}",
                 host=self._name,
-                remedy="see that the directory exists, is writable and has room",
+                remedy="check that the directory exists, is writable and has free space",
             ) from error
 
     def hold(self, argv: tuple[str, ...]) -> HeldCommand:

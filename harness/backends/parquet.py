@@ -121,7 +121,8 @@ def describe(path: Path) -> dict[str, Any]:
 
 def _unreadable(path: Path, error: Exception) -> RecordError:
     return RecordError(
-        f"{path}: no file of samples: {str(error)[:200]}", remedy="the spool beside it holds the same samples"
+        f"{path}: not a file of samples: {str(error)[:200]}",
+        remedy="the raw samples file beside it holds the same samples",
     )
 
 

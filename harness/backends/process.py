@@ -146,7 +146,7 @@ def run_child(
             finally:
                 end_group(child)
     except OSError as error:
-        raise TransportError(f"{argv[0] if argv else '(nothing)'}: broke off: {error}") from error
+        raise TransportError(f"{argv[0] if argv else '(nothing)'}: was cut off: {error}") from error
     killed = 128 - child.returncode if child.returncode < 0 else child.returncode
     return Finished(
         status=killed if status is None else status,
@@ -217,8 +217,9 @@ def _wait(child: subprocess.Popen[bytes], until: float, require: Callable[[], No
             ended = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError as error:
             raise TransportError(
-                "the exit status of a command was lost: other code in this process waited for it",
-                remedy="code beside a run waits for its own children only, and leaves SIGCHLD alone",
+                "the exit status of a command was lost: other code in this process collected it",
+                remedy="other code in this process must wait only for its own children and must not change "
+                "SIGCHLD",
             ) from error
         if ended is not None:
             child.wait()
@@ -361,14 +362,14 @@ def deliver(
             f"{_short(argv)} did not end within {deadline:g} s",
             host=where,
             transcript=saved,
-            remedy="see whether the machine hangs or is only slow; the command may still run there",
+            remedy="check whether the machine hangs or is only slow; the command may still be running there",
         )
     if finished.overflowed:
         raise TransportError(
             f"{_short(argv)} printed more than {OUTPUT_LIMIT >> 20} MiB and was cut off",
             host=where,
             transcript=saved,
-            remedy="look at the transcript: a command that prints without end is faulty",
+            remedy="read the command log: a command that prints without end is faulty",
         )
     return CommandResult(
         argv=argv,

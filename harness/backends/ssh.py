@@ -174,7 +174,7 @@ class SshTransport:
                 f"{source} could not be copied to {target}: {_words(result.stderr)}",
                 host=self._name,
                 transcript=result.transcript,
-                remedy="see that the directory exists, is writable and has room",
+                remedy="check that the directory exists, is writable and has free space",
             )
 
     def hold(self, argv: tuple[str, ...]) -> HeldCommand:
@@ -267,7 +267,7 @@ class SshTransport:
         if result.status != _LOST or self._master_answers():
             return
         words = result.complaint
-        message, remedy = explain(words or "Connection closed without a word", self.access)
+        message, remedy = explain(words or "Connection closed without a message", self.access)
         message = f"{message} (while running {shlex.join(result.argv)[:120]})"
         raise TransportError(message, host=self._name, transcript=result.transcript, remedy=remedy)
 

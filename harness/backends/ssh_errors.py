@@ -40,27 +40,27 @@ FAILURES: tuple[SshFailure, ...] = (
     _failure(
         "permission denied",
         r"Permission denied|Too many authentication failures|no mutual signature",
-        "see that the public key of `identity_file` is in the authorized_keys of {user} on {address}",
+        "check that the public key of `identity_file` is in the authorized_keys of {user} on {address}",
     ),
     _failure(
         "identity unreadable",
         r"UNPROTECTED PRIVATE KEY FILE|Identity file .* not accessible|Load key .*:",
-        "see that the identity file exists and that only you can read it (chmod 600)",
+        "check that the identity file exists and that only you can read it (chmod 600)",
     ),
     _failure(
         "connection refused",
         r"Connection refused",
-        "see that sshd runs on {address} and listens on port {port}",
+        "check that sshd runs on {address} and listens on port {port}",
     ),
     _failure(
         "name unknown",
         r"Could not resolve hostname|Name or service not known",
-        "correct `ssh.address` in the host file, or the name service",
+        "correct `ssh.address` in the host file, or fix name resolution",
     ),
     _failure(
         "no route",
         r"No route to host|Network is unreachable|Host is down",
-        "see that the machine is on and that the network leads to {address}",
+        "check that the machine is on and that the network reaches {address}",
     ),
     _failure(
         "timeout",
@@ -72,12 +72,12 @@ FAILURES: tuple[SshFailure, ...] = (
         "connection lost",
         r"Connection (reset|closed)|Broken pipe|kex_exchange_identification|Shared connection .* closed"
         r"|from master failed|Connection to .* closed|banner exchange",
-        "see that the machine still runs; sshd may be starting, restarting or short of sessions",
+        "check that the machine is up; sshd may be starting, restarting or out of sessions",
     ),
     _failure(
         "too many sessions",
         r"Session open refused|open failed: administratively prohibited|open failed: connect failed",
-        "raise MaxSessions in the sshd_config of {address}, or see that the guest listens on port {port}",
+        "raise MaxSessions in the sshd_config of {address}, or check that the guest listens on port {port}",
     ),
 )
 
@@ -93,7 +93,7 @@ def explain(words: str, access: SshAccess) -> tuple[str, str]:
     quote = _last_words(words)
     target = f"{access.user}@{access.address} port {access.port}"
     if failure is None:
-        said = f": {quote}" if quote else " and said nothing"
+        said = f": {quote}" if quote else " without a message"
         return f"ssh to {target} failed{said}", f"try `ssh -p {access.port} {access.user}@{access.address}`"
     remedy = failure.remedy.format(
         address=access.address,

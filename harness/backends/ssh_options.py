@@ -51,7 +51,7 @@ def settled(path: str | None) -> str | None:
     try:
         return None if path is None else str(Path(path).expanduser().absolute())
     except (OSError, RuntimeError) as error:  # no such user, no working directory
-        raise ConfigError(f"ssh: {path!r} leads nowhere: {error}") from error
+        raise ConfigError(f"ssh: {path!r} cannot be resolved: {error}") from error
 
 
 def ssh_argv(

@@ -18,7 +18,7 @@ from harness.regular import mode_beside
 
 MOST_STREAMED = 64 << 30
 """Bytes of one stream in a run directory. A night on eight GPUs makes 0.3 GB, the longest burn (60 days)
-47 GB (``harness.record.room``). No stream takes more than half of what the disk has left either."""
+47 GB (``harness.record.disk_space``). No stream takes more than half of what the disk has left either."""
 
 _BLOCK = 512
 _LIMITED = 'ulimit -f "$1" && shift && exec "$@"'

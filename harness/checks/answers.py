@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from harness.checks.base import Case, MissingEvidence, Subject
+from harness.checks.plain import plain
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement, Outcome
 from harness.model.pci import PciAddress
@@ -80,7 +81,7 @@ def host_facts(case: Case) -> HostFacts:
 def facts_after(case: Case) -> HostFacts:
     """The facts from after the guests. Raises MissingEvidence."""
     if case.evidence.facts_after is None:
-        raise MissingEvidence(f"the host was not looked at again after the run{_why(case.evidence, '')}")
+        raise MissingEvidence(f"the host's facts were not read again after the run{_why(case.evidence, '')}")
     return case.evidence.facts_after
 
 
@@ -88,7 +89,7 @@ def gpu(case: Case, subject: Subject) -> PciDevice:
     """The GPU a check is about, as first discovered. Raises MissingEvidence when it is not known."""
     device = present_or_gone(case, subject)
     if device.vanished:
-        raise MissingEvidence(f"{device.address} went away while it was being read")
+        raise MissingEvidence(f"{device.address} disappeared while it was being read")
     return device
 
 
@@ -96,10 +97,10 @@ def present_or_gone(case: Case, subject: Subject) -> PciDevice:
     """As ``gpu``, but also for one that went away while it was being read."""
     facts = host_facts(case)
     if subject.device is None:
-        raise MissingEvidence("the host shows fewer GPUs than it should have")
+        raise MissingEvidence("the host has fewer GPUs than expected")
     device = facts.device(subject.device)
     if device is None:
-        raise MissingEvidence(f"the host has no {subject.device}")
+        raise MissingEvidence(f"the host has no device {subject.device}")
     return device
 
 
@@ -116,7 +117,7 @@ def why_no_guest(case: Case, guest_evidence: GuestEvidence) -> str:
         codes = ", ".join(reason.code for reason in guest_evidence.no_plan.reasons)
         return f"there is no placement plan ({codes})"
     if guest_evidence.death is not None:
-        return f"it died: {guest_evidence.death.words}"
+        return f"the guest died: {guest_evidence.death.words}"
     for problem in case.evidence.errors:
         if problem.subject and problem.subject in (guest_evidence.name, guest_evidence.group):
             return f"{problem.stage} failed: {problem.message}"
@@ -129,7 +130,7 @@ def seen(case: Case, place: str, value: object, *, after: bool = False) -> Evide
     """A reference into the recorded facts, with the value quoted."""
     file = case.evidence.facts_file or "run.json"
     field = "facts_after" if after else "facts"
-    text = str(value)
+    text = plain(value)
     quote = text if len(text) <= _QUOTE else f"{text[:_QUOTE]}... ({len(text)} characters)"
     return EvidenceRef(file="run.json" if after else file, place=f"{field}.{place}", quote=quote)
 
@@ -141,7 +142,7 @@ def of_device(address: PciAddress, field: str) -> str:
 
 def listing(items: Sequence[object], *, most: int = 6) -> str:
     """Items as text, at most ``most`` of them; each cut to a readable length."""
-    shown = [str(item)[:200] for item in items[:most]]
+    shown = [plain(item)[:200] for item in items[:most]]
     rest = len(items) - len(shown)
     return ", ".join(shown) + (f" and {rest} more" if rest else "")
 

@@ -48,7 +48,7 @@ def worst(whole: Said | None, others: Iterable[tuple[int, Said]]) -> Said:
         if worst_yet is None or SERIOUSNESS[cell.outcome] > SERIOUSNESS[worst_yet[1].outcome]:
             worst_yet = _in_attempt(number, result, cell)
     if worst_yet is None:
-        raise ValueError("nothing was said of this subject")
+        raise ValueError("this subject was not judged")
     return worst_yet
 
 

@@ -30,7 +30,7 @@ _Key = tuple[str, str]
 
 _NOTHING = {
     Scope.HOST: "there is no host",
-    Scope.GPU: "the host shows no GPU",
+    Scope.GPU: "the host has no GPU",
     Scope.GUEST: "no guest was planned",
     Scope.GUEST_GPU: "no guest asked for a GPU",
     Scope.GUEST_WORKLOAD: "no guest was given a workload that its GPUs can run",
@@ -183,7 +183,7 @@ def _finite(result: CheckResult) -> CheckResult:
         limits = [limit for limit in (each.lower, each.upper) if limit is not None]
         strange = each.value is not None and not math.isfinite(each.value)
         if not all(map(math.isfinite, limits)) or (strange and limits):
-            raise ValueError(f"{each.name} of {each.subject or result.subject} is no finite number")
+            raise ValueError(f"{each.name} of {each.subject or result.subject} is not a finite number")
         kept.append(replace(each, value=None) if strange else each)
     return replace(result, measurements=tuple(kept))
 
@@ -192,8 +192,8 @@ def _defect(error: Exception) -> HarnessError:
     where = traceback.extract_tb(error.__traceback__)[-1]
     words = f"{why(error)[:250]}, {Path(where.filename).name} line {where.lineno}"
     return HarnessError(
-        f"it could not be judged: internal error of Shakedown ({words})",
-        remedy="a defect of Shakedown, not of the host: report it with this run directory",
+        f"internal error of Shakedown while judging ({words})",
+        remedy="this is a bug in Shakedown, not a fault of the host: report it with this run directory",
     )
 
 

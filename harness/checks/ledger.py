@@ -20,8 +20,8 @@ _Key = tuple[str, str]
 """Check and slot."""
 
 _DESELECTED = "deselected"
-_UNASKED = "the session ended before this was asked"
-_UNCOLLECTED = "no test was collected for it: it was left out, or its suite was not given"
+_UNASKED = "the session ended before this check ran"
+_UNCOLLECTED = "no test was collected for it: it was deselected, or its suite was not run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ def _as_said(asked: Asked, cell: CoverageCell) -> tuple[CheckResult | None, Cove
             subject=cell.subject,
             outcome=asked.outcome,
             message=asked.message or "the test passed",
-            remedy="" if asked.outcome is Outcome.PASS else "read what the test says, and run it again",
+            remedy="" if asked.outcome is Outcome.PASS else "read the test's output, and run it again",
             action=Action.NONE if asked.outcome is Outcome.PASS else Action.RETEST,
         ),
         said,
@@ -162,7 +162,7 @@ def _demanded_in_vain(profile: Profile, own: Iterable[CoverageCell]) -> tuple[Co
             slot=NO_SLOT,
             severity=severity,
             outcome=None,
-            reason=f"the profile demands {check.removeprefix(USER)}, and no test of that name was collected",
+            reason=f"the profile requires {check.removeprefix(USER)}, but no test of that name was collected",
         )
         for check, severity in profile.checks.items()
         if check.startswith(USER) and check not in there

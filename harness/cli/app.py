@@ -14,7 +14,7 @@ import typer
 from harness.cli import inventory as cli_inventory
 from harness.cli import lab as cli_lab
 from harness.cli import rules as cli_rules
-from harness.cli.status import Defects, Json, WholeSummaries, end
+from harness.cli.status import Defects, Json, WholeSummaries, end, number
 from harness.shown import say
 
 app = typer.Typer(
@@ -64,31 +64,37 @@ def qualify(
     attach: Annotated[
         str,
         typer.Option(
-            "--attach", help="vfio: GPUs handed to guests. bare: the machine itself (default: the profile's)."
+            "--attach",
+            help="vfio: GPUs passed through to guests. bare: bare metal (default: from the profile).",
         ),
     ] = "",
     gpus: Annotated[
         str,
-        typer.Option("--gpus", help="Guests by their number of GPUs, e.g. 1,2,3,4 (default: the profile's)."),
+        typer.Option(
+            "--gpus",
+            help="Guests by number of GPUs, e.g. 1,2+2,4; + runs guests at the same time (default: from the "
+            "profile).",
+        ),
     ] = "",
     compare: Annotated[
         Path | None,
         typer.Option(
-            "--compare", help="A recorded bare run of the same machine: guests must keep up with it."
+            "--compare",
+            help="A recorded bare-metal run of the same machine: guests must reach its performance.",
         ),
     ] = None,
-    runs: Annotated[Path, typer.Option("--runs", help="Where run directories go.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option("--runs", help="Directory for run directories.")] = Path("runs"),
     json_output: Json = False,
     dry_run: Annotated[
         bool,
         typer.Option(
             "--dry-run",
-            help="List every change that would be made, make none: nothing is built or installed.",
+            help="List every change that a run would make, and make none; nothing is built or installed.",
         ),
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for GPUs that another run holds.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for GPUs that another run uses.")] = False,
     resume: Annotated[
-        Path | None, typer.Option("--resume", help="Go on with a killed run, from its directory.")
+        Path | None, typer.Option("--resume", help="Continue a killed run; give its directory.")
     ] = None,
 ) -> None:
     """Qualify a host: discover, judge, place, boot guests, burn, release, decide.
@@ -128,18 +134,18 @@ def qualify(
 @app.command()
 def facts(
     host: Annotated[
-        str | None, typer.Option("--host", help="Ask this host; a lab is started for it, and stays up.")
+        str | None, typer.Option("--host", help="Read this host; a lab is started if needed, and stays up.")
     ] = None,
     sysroot: Annotated[
         Path | None, typer.Option("--sysroot", help="Read a captured tree (DIR/sys, DIR/proc ...).")
     ] = None,
     transcript: Annotated[
-        Path | None, typer.Option("--transcript", help="Read a stored transcript again.")
+        Path | None, typer.Option("--transcript", help="Read a stored command log.")
     ] = None,
-    save: Annotated[Path | None, typer.Option("--save", help="Store the transcript there.")] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Store the host's output in this file.")] = None,
     json_output: Json = False,
 ) -> None:
-    """Say what a host is: CPUs, NUMA nodes, PCI devices, IOMMU, versions. One round trip.
+    """Show a host's facts: CPUs, NUMA nodes, PCI devices, IOMMU, versions. One round trip.
 
     \b
     Examples:
@@ -160,31 +166,34 @@ def facts(
 @app.command()
 def plan(
     facts_file: Annotated[Path, typer.Option("--facts", help="Facts as printed by `facts --json`.")],
-    gpus: Annotated[
-        int, typer.Option("--gpus", help="How many GPUs the guest gets; 0 for an ordinary guest.")
-    ],
+    gpus: Annotated[int, number("--gpus", "How many GPUs the guest gets; 0 for an ordinary guest.")],
     given: Annotated[
         list[Path] | None,
-        typer.Option("--given", help="Plan (JSON) of a guest already placed; give it again for more."),
+        typer.Option(
+            "--given", help="Plan (JSON) of a guest already placed; repeat the option for more guests."
+        ),
     ] = None,
     gpu: Annotated[
-        list[str] | None, typer.Option("--gpu", help="Also a GPU: an address or vendor:device.")
+        list[str] | None,
+        typer.Option("--gpu", help="Treat this device as a GPU: an address or vendor:device."),
     ] = None,
-    host: Annotated[str | None, typer.Option("--host", help="Placement policy of this host file.")] = None,
-    profile: Annotated[str | None, typer.Option("--profile", help="Guest sizes of this profile.")] = None,
-    vcpus_per_gpu: Annotated[
-        int | None, typer.Option("--vcpus-per-gpu", help="In place of the profile's.")
+    host: Annotated[
+        str | None, typer.Option("--host", help="Use the placement policy of this host file.")
     ] = None,
+    profile: Annotated[
+        str | None, typer.Option("--profile", help="Use the guest sizes of this profile.")
+    ] = None,
+    vcpus_per_gpu: Annotated[int | None, number("--vcpus-per-gpu", "Replaces the profile's value.")] = None,
     memory_mib_per_gpu: Annotated[
-        int | None, typer.Option("--memory-mib-per-gpu", help="In place of the profile's.")
+        int | None, number("--memory-mib-per-gpu", "Replaces the profile's value.")
     ] = None,
-    vcpus: Annotated[int | None, typer.Option("--vcpus", help="For a guest with no GPU.")] = None,
-    memory_mib: Annotated[int | None, typer.Option("--memory-mib", help="For a guest with no GPU.")] = None,
+    vcpus: Annotated[int | None, number("--vcpus", "For a guest without a GPU.")] = None,
+    memory_mib: Annotated[int | None, number("--memory-mib", "For a guest without a GPU.")] = None,
     name: Annotated[str | None, typer.Option("--name", help="Name of the guest.")] = None,
     xml: Annotated[bool, typer.Option("--xml", help="Print the libvirt domain XML.")] = False,
     json_output: Json = False,
 ) -> None:
-    """Place a guest on a host, or say every reason why it cannot be placed (exit 1).
+    """Plan the placement of a guest on a host, or give every reason why it cannot be placed (exit 1).
 
     \b
     Example:
@@ -217,11 +226,11 @@ def plan(
 def judge(
     run_dir: Annotated[Path, typer.Argument(help="A run directory, runs/HOST/RUN.")],
     every: Annotated[
-        bool, typer.Option("--all", help="Every reason, and every check that a broken stage left open.")
+        bool, typer.Option("--all", help="Show every reason, and every check that a failed stage left open.")
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Decide a recorded run again from its evidence; altered or missing evidence never gives GO.
+    """Judge a recorded run again from its evidence; altered or missing evidence never gives GO.
 
     \b
     Examples:
@@ -240,19 +249,17 @@ def judge(
 @app.command()
 def note(
     run_dir: Annotated[
-        Path, typer.Argument(help="A run directory, runs/HOST/RUN: of a run that lives or not.")
+        Path, typer.Argument(help="A run directory, runs/HOST/RUN, of a running or ended run.")
     ],
     text: Annotated[str, typer.Argument(help="What was done or seen, in one line.")],
     by: Annotated[str, typer.Option("--by", help="Who says so.")],
     intervention: Annotated[
         bool,
-        typer.Option(
-            "--intervention", help="A person touched the host, so that the run did not go by itself."
-        ),
+        typer.Option("--intervention", help="A person touched the host: fails run.no_interventions."),
     ] = False,
     json_output: Json = False,
 ) -> None:
-    """Tell a run what a person did or saw; it becomes evidence, before the run's end or when judged again.
+    """Add a note to a running or ended run: what a person did or saw. Notes are evidence.
 
     \b
     Examples:
@@ -273,10 +280,10 @@ def note(
 @app.command()
 def compare(
     run_dir: Annotated[Path, typer.Argument(help="A run with guests.")],
-    bare: Annotated[Path, typer.Argument(help="A bare run of the same machine.")],
+    bare: Annotated[Path, typer.Argument(help="A bare-metal run of the same machine.")],
     json_output: Json = False,
 ) -> None:
-    """Show what the guests of a recorded run lose against a recorded bare run; exit 1 when it is too much.
+    """Compare the guests of a recorded run with a recorded bare-metal run; exit 1 if they lose too much.
 
     \b
     Example:
@@ -301,11 +308,12 @@ def report(
         Path | None,
         typer.Option(
             "--output",
-            help="Write there, not beside the record: a folder, or (one run, one format) the file itself.",
+            help="Write to this folder; or, for one run and one format, to this file (default: the run "
+            "directory).",
         ),
     ] = None,
 ) -> None:
-    """Render recorded runs.
+    """Write the reports of recorded runs.
 
     \b
     Examples:
@@ -328,20 +336,14 @@ def log(
         bool, typer.Option("--kmsg", help="It holds records of /dev/kmsg (6,812,12345678,-;text).")
     ] = False,
     json_output: Annotated[
-        bool, typer.Option("--json", help="Print a JSON list on standard output, one object an event.")
+        bool, typer.Option("--json", help="Print a JSON list on standard output, one object per event.")
     ] = False,
 ) -> None:
-    """Say what a kernel log tells of GPUs, PCIe, IOMMU and memory: one row an event.
-
-    It reads what dmesg, journalctl -k or a serial console wrote, as a run reads its own machines' logs.
-    A severity is note, retest, stop, config (a setting, no card) or unknown. Exit status 0 with
-    events or none, 2 for a file that cannot be read.
+    """Read a kernel log (dmesg, journalctl -k, console): one row for each event of GPUs, PCIe and memory.
 
     \b
     Examples:
-      shakedown log dmesg.txt
       shakedown log console.log --json
-      shakedown log --kmsg kmsg.txt
       shakedown log - < journal.txt
     """
 
@@ -357,7 +359,7 @@ def log(
 def run_tests(
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of tox.")] = None,
 ) -> None:
-    """Pass the project's own tests: tox, in the project's directory.
+    """Run the project's own tests with tox.
 
     \b
     Examples:
@@ -377,12 +379,11 @@ def run_tests(
 def run_pytest(
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of pytest.")] = None,
 ) -> None:
-    """Hand over to the pytest of Shakedown's environment.
+    """Run pytest in Shakedown's environment.
 
     \b
     Examples:
       shakedown pytest suites --candidate lab --profile smoke
-      shakedown pytest tests/placement -k oracle
     """
 
     def action() -> int:

@@ -11,7 +11,7 @@ from harness.cli.status import Json, WholeSummaries, end
 
 app = typer.Typer(
     cls=WholeSummaries,
-    help="Hosts, profiles, labs, waivers, kernel codes and GPU models: what there is, and is it right?",
+    help="List and check hosts, profiles, labs, waivers, kernel codes and GPU models.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -25,7 +25,7 @@ def inventory_list(
     ] = "",
     json_output: Json = False,
 ) -> None:
-    """List the inventory's files by kind, each with the file that its name stands for.
+    """List the inventory by kind: each name with its file.
 
     \b
     Examples:
@@ -44,17 +44,18 @@ def inventory_list(
 @app.command("check")
 def inventory_check(
     files: Annotated[
-        list[Path] | None, typer.Argument(help="Files; none for every file that a name stands for.")
+        list[Path] | None, typer.Argument(help="Files to check (default: every file of the inventory).")
     ] = None,
     kind: Annotated[
         str,
         typer.Option(
             "--kind",
-            help="hosts, profiles, labs, waivers, skus, kernel, standins, if no folder says so.",
+            help="hosts, profiles, labs, waivers, skus, kernel, standins, if the file's folder does not "
+            "show it.",
         ),
     ] = "",
 ) -> None:
-    """Say all that a run would refuse in inventory files and what they name, with file and line (exit 2).
+    """Report everything in inventory files that a run would refuse, with file and line (exit 2).
 
     \b
     Examples:
@@ -74,11 +75,12 @@ def inventory_check(
 @app.command("skus")
 def inventory_skus(
     name: Annotated[
-        str, typer.Argument(help="A GPU model, or how some begin (h200); none for a line of each.")
+        str,
+        typer.Argument(help="A GPU model, or the beginning of its name (h200); default: one line for each."),
     ] = "",
     json_output: Json = False,
 ) -> None:
-    """Say what a GPU model should do: each number with its source, and which are unknown.
+    """Show what is known of a GPU model: each number with its source, and which are unknown.
 
     \b
     Examples:

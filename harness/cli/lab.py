@@ -6,27 +6,37 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.status import Json, WholeSummaries, end
+from harness.cli.status import Json, WholeSummaries, count, end
 
 app = typer.Typer(
     cls=WholeSummaries,
-    help="The emulated candidate host: a whole passthrough host in QEMU, no GPU needed.",
+    help="The emulated host: a complete passthrough host in QEMU; needs no GPU.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 LabName = Annotated[str, typer.Argument(help="A lab of inventory/labs, or the path of its file.")]
-Instance = Annotated[int, typer.Option("--instance", min=0, help="Which of several labs of one description.")]
+Instance = Annotated[
+    int,
+    typer.Option(
+        "--instance",
+        parser=count,
+        metavar="<int>",
+        help="Number of the instance, to run several labs of one description.",
+    ),
+]
 
 
 @app.command("up")
 def lab_up(
     name: LabName = "default",
     instance: Instance = 0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget the snapshot and boot anew first.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Discard the snapshot and boot again first.")
+    ] = False,
     json_output: Json = False,
 ) -> None:
-    """Start a lab, or find it running, and print how to reach it; built when it is not there yet.
+    """Start a lab (built on first use) or find it running, and print how to reach it.
 
     \b
     Examples:
@@ -46,9 +56,9 @@ def lab_up(
 def lab_down(
     name: LabName = "default",
     instance: Instance = 0,
-    every: Annotated[bool, typer.Option("--all", help="Every lab of this user.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All labs of this user.")] = False,
 ) -> None:
-    """Stop a lab and remove its process, port and files; fine when there is none.
+    """Stop a lab and remove its process, port and files; no error if there is none.
 
     \b
     Examples:
@@ -66,7 +76,7 @@ def lab_down(
 
 @app.command("status")
 def lab_status(json_output: Json = False) -> None:
-    """List every lab of this user, how it runs and what it cannot show.
+    """List every lab of this user, its state and its limits.
 
     \b
     Example:
@@ -83,7 +93,7 @@ def lab_status(json_output: Json = False) -> None:
 
 @app.command("ssh", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def lab_ssh(
-    arguments: Annotated[list[str] | None, typer.Argument(help="A command; none for a shell.")] = None,
+    arguments: Annotated[list[str] | None, typer.Argument(help="A command (default: a shell).")] = None,
     name: Annotated[str, typer.Option("--lab", help="Name of the lab.")] = "default",
     instance: Instance = 0,
 ) -> None:
@@ -105,7 +115,7 @@ def lab_ssh(
 
 @app.command("reset")
 def lab_reset(name: LabName = "default", instance: Instance = 0, json_output: Json = False) -> None:
-    """Put a lab back to its snapshot; everything done on it since is lost.
+    """Reset a lab to its snapshot; all later changes are lost.
 
     \b
     Example:

@@ -8,7 +8,7 @@ from harness.cli.status import Json, WholeSummaries, end
 
 app = typer.Typer(
     cls=WholeSummaries,
-    help="The rules that runs are judged by: whether each of them can do its work.",
+    help="The rules that judge runs: check that each of them works.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -21,7 +21,7 @@ def _rules() -> None:
 
 @app.command("lint")
 def rules_lint(json_output: Json = False) -> None:
-    """Say every rule of GPU models, profiles and kernel tables that guards nothing or has no source (exit 2).
+    """List every rule of GPU models, profiles and kernel tables that has no effect or no source (exit 2).
 
     \b
     Examples:

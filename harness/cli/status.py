@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -21,6 +22,27 @@ if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def whole_number(given: str | int) -> int:
+    """A whole number of the command line. Raises BadParameter in plain words, not in those of a library."""
+    text = str(given)
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
+        raise typer.BadParameter(f"{text[:40]!r} is not a whole number")
+    return int(text)
+
+
+def number(flag: str, about: str) -> Any:
+    """An option that takes a whole number."""
+    return typer.Option(flag, parser=whole_number, metavar="<int>", help=about)
+
+
+def count(given: str | int) -> int:
+    """As ``whole_number``, from 0."""
+    number = whole_number(given)
+    if number < 0:
+        raise typer.BadParameter(f"{number} is below 0")
+    return number
 
 
 class WholeSummaries(TyperGroup):
@@ -91,5 +113,5 @@ class Defects:
             import traceback  # noqa: PLC0415
 
             hand_out("".join(traceback.format_exception(kind, error, trace)), to=sys.stderr)
-            warn("shakedown: internal error, a defect of Shakedown: please report the lines above")
+            warn("shakedown: internal error, a bug in Shakedown: please report the lines above")
             raise SystemExit(4) from error

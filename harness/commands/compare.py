@@ -82,8 +82,8 @@ def _status(found: list[Cost], problems: list[str]) -> int:
 def _lines(
     record: RunRecord, reference: Reference, rows: list[tuple[str, str, Cost]], problems: list[str]
 ) -> list[str]:
-    label = "  STAND-IN: says nothing of hardware" if reference.standin else ""
-    lines = [f"guests of {record.run} against bare run {reference.run}{label}"]
+    label = "  STAND-IN: says nothing about hardware" if reference.standin else ""
+    lines = [f"guests of {record.run} against bare-metal run {reference.run}{label}"]
     lines += [f"problem: {problem}" for problem in problems]
     for guest, _workload, cost in rows:
         where = f" {cost.device}" if cost.device is not None else ""
@@ -96,4 +96,4 @@ def _lines(
                 f"ratio {cost.ratio:.3f} ({cost.low:.3f} to {cost.high:.3f}, at least {cost.floor:g}): "
                 f"{cost.finding.value}"
             )
-    return lines if rows else [*lines, "nothing was measured that could be compared"]
+    return lines if rows else [*lines, "no comparable measurement"]

@@ -38,9 +38,9 @@ def run(
     wrong combination, ParseError, TransportError and whatever bringing the host up raises.
     """
     if sum(source is not None for source in (host, sysroot, transcript)) != 1:
-        raise ConfigError("facts come from one place: --host NAME, --sysroot DIR or --transcript FILE")
+        raise ConfigError("give exactly one of --host NAME, --sysroot DIR or --transcript FILE")
     if save is not None and host is None:
-        raise ConfigError("--save stores a host's transcript: use it with --host")
+        raise ConfigError("--save stores a host's output: use it with --host")
     if host is not None:
         facts, raw = _from_host(host)
         if save is not None:

@@ -69,7 +69,7 @@ def _kind_of(path: Path) -> str:
         if not path.exists():
             raise ConfigError(f"{path}: no such file", remedy="give its path; a name needs --kind too")
         raise ConfigError(
-            f"{path}: its folder does not say what kind of file it is",
+            f"{path}: its folder does not show what kind of file it is",
             remedy=f"give --kind, one of {', '.join(config.KINDS)}",
         )
     return folder
@@ -88,7 +88,7 @@ def _taken(kind: str, path: Path, names: tuple[str, ...]) -> Iterator[ConfigErro
         if isinstance(source.data, dict) and source.data.get("name") in names:
             place = read_yaml(path)
             message = f"{source.data['name']!r} is also the name in {beside}, line {source.line(('name',))}"
-            yield place.error(("name",), message, remedy="give each its own")
+            yield place.error(("name",), message, remedy="give each a name of its own")
 
 
 _NAMED = ("hosts", "profiles", "labs")
@@ -114,7 +114,7 @@ def _host(path: Path, found: _Found) -> None:
         _named(source, ("guest_image",), found, lambda: require_own_image(host.guest_image))
     for key in ("work_dir", "image_dirs"):
         if host.control.kind != "local" and (key,) in source.lines and getattr(host, key):
-            found.untold.append(source.error((key,), "lies on the host, and the host was not asked"))
+            found.untold.append(source.error((key,), "is on the host, which was not contacted"))
 
 
 def _named(source: YamlSource, loc: Loc, found: _Found, look: Callable[[], object]) -> None:
@@ -136,14 +136,14 @@ def _keys(host: HostFile, source: YamlSource, found: _Found) -> None:
         try:
             path.stat()
         except FileNotFoundError:
-            message = f"{path} is not on this machine, and a run from here would be refused"
-            remedy = "put it there; if runs start elsewhere, check the file there"
+            message = f"{path} is not on this machine: a run from here would be refused"
+            remedy = "copy it here; if runs start on another machine, check the file there"
             found.wrong.append(source.error(loc, message, remedy=remedy))
         except OSError as error:
-            found.untold.append(source.error(loc, f"{path} could not be looked at: {error.strerror}"))
+            found.untold.append(source.error(loc, f"{path} could not be read: {error.strerror}"))
         else:
             if not path.is_file() or not os.access(path, os.R_OK):
-                found.wrong.append(source.error(loc, f"{path} is no file that can be read"))
+                found.wrong.append(source.error(loc, f"{path} is not a readable file"))
 
 
 def _waivers_named(name: str, found: _Found) -> None:
@@ -156,9 +156,9 @@ def _waivers(path: Path, found: _Found) -> None:
     today = dt.datetime.now(dt.UTC).date().isoformat()
     for index, waiver in enumerate(waivers):
         if waiver.expires < today:
-            message = f"waiver {waiver.id!r} has expired: it carries nothing any more"
+            message = f"waiver {waiver.id!r} has expired: it no longer waives anything"
             place = ("waivers", index, "expires")
-            remedy = "mend what it carried, or decide on it anew"
+            remedy = "fix the failure, or decide on a new waiver"
             found.wrong.append(read_yaml(path).error(place, message, remedy=remedy))
 
 

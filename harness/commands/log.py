@@ -22,7 +22,7 @@ from harness.telemetry.kernel.text import kmsg_record
 _CHUNK = 1 << 16
 _LONGEST = 16384
 """Bytes of one line that are kept: as many as of a run's own spools. The rest of the line is passed over."""
-_SAID_ALONE = "; it says nothing by itself: follow the event it comes with"
+_SAID_ALONE = "; it is only a consequence: follow the event that it comes with"
 _COLUMNS = "{:>11}  {:8}  {:13}  {:13}  {:15} {}"
 
 
@@ -45,7 +45,7 @@ class _Reader:
             text = raw.decode("utf-8", "backslashreplace")
             if number == 1 and _is_json(text):
                 raise ConfigError(
-                    f"{self._name}: this is JSON, of which nothing would be understood",
+                    f"{self._name}: this is JSON, which cannot be read as a kernel log",
                     remedy="give the output of journalctl -k or dmesg without their options for JSON",
                 )
             if not self._kmsg:
@@ -124,7 +124,7 @@ def _opened(file: str) -> Iterator[BinaryIO]:
     except OSError as error:
         raise ConfigError(
             f"{file}: {error.strerror or error}",
-            remedy="name a file that holds a kernel log; what comes through a pipe is read from -",
+            remedy="give a file with a kernel log; use - to read from a pipe",
         ) from error
     with stream:
         yield stream

@@ -26,13 +26,13 @@ def run(
     Every run is decided again from its events first, as ``judge`` does (by ``checker``, or all checks): what
     ``run.json`` says is not believed. Where the two differ, or evidence was altered, that is said on standard
     error, and the report is INCONCLUSIVE with the reason. Reports go beside the record, or into ``output``
-    (one folder for each run when there are several); an ``output`` whose name ends as a format's file does is
-    that file, of one run and one format. No ``formats`` means all that a run writes by itself. Raises
+    (one folder for each run when there are several); an ``output`` whose name has an ending is a file, of one
+    run and one format. No ``formats`` means all that a run writes by itself. Raises
     ConfigError for an unknown format or a directory that is not a run, RecordError for a run without a
     readable ``run.json``.
     """
     if not runs:
-        raise ConfigError("no run was named", remedy="name a directory like runs/<host>/<run-id>")
+        raise ConfigError("no run was given", remedy="give a directory like runs/<host>/<run-id>")
     for name in formats:
         renderer(name)
     file = _file(output, formats, runs)
@@ -40,7 +40,7 @@ def run(
         directory = RunDirectory.open(path)
         record = load(directory, checker)
         if file is not None:
-            say(str(render_one(file, record, _format(file))))
+            say(str(render_one(file, record, formats[0] if formats else _format(file))))
             continue
         target = _target(directory, record, output, several=len(runs) > 1)
         for written in render_all(target, record, formats).values():
@@ -55,15 +55,29 @@ def _format(file: Path) -> str:
 
 
 def _file(output: Path | None, formats: Sequence[str], runs: Sequence[Path]) -> Path | None:
-    """``output`` where it is to be a file. Raises ConfigError where it could be only one of several."""
-    if output is None or output.is_dir() or not _format(output):
+    """``output`` where it is to be a file: its name has an ending, and no folder of that name exists. Raises
+    ConfigError where several files would be written, or no format follows from the ending."""
+    if output is None or output.is_dir() or not output.suffix:
         return None
     if len(runs) > 1:
-        raise ConfigError(f"--output {output} is one file, and {len(runs)} runs were named")
-    if tuple(formats) not in ((), (_format(output),)):
         raise ConfigError(
-            f"--output {output} would be {_format(output)}, and --format says {','.join(formats)}",
-            remedy="leave --format out, or name a folder",
+            f"--output {output} is one file, but {len(runs)} runs were given", remedy="give a folder"
+        )
+    if len(formats) > 1:
+        raise ConfigError(
+            f"--output {output} is one file, but --format lists {len(formats)} formats",
+            remedy="give one format, or a folder",
+        )
+    ending = _format(output)
+    if not ending and not formats:
+        raise ConfigError(
+            f"--output {output}: no report format has the ending {output.suffix}",
+            remedy="add --format, or give a folder, whose name has no ending",
+        )
+    if ending and formats and formats[0] != ending:
+        raise ConfigError(
+            f"--output {output} has the ending of {ending}, but --format says {formats[0]}",
+            remedy="remove --format, change the ending, or give a folder",
         )
     return output
 
@@ -75,7 +89,7 @@ def load(directory: RunDirectory, checker: Checker | None = None) -> RunRecord:
         why = "; ".join(judgement.problems) or f"{RECORD} was never written: the run was killed"
         raise RecordError(
             f"{directory.path} has no usable record: {why}",
-            remedy="`shakedown judge` shows what its evidence says; `--resume` takes a killed run up again",
+            remedy="`shakedown judge` judges its evidence; `qualify --resume` continues a killed run",
         )
     before, now = judgement.recorded.decision.verdict.value, judgement.record.decision.verdict.value
     differs = (f"it was recorded as {before} and is {now} now",) if before != now else ()

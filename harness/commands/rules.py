@@ -83,7 +83,7 @@ def _series(checked: dict[str, list[str]]) -> Iterator[Finding]:
                 file=series_rules.__name__.replace(".", "/") + ".py",
                 line=None,
                 reason=f"{rule.id}: {reason}",
-                remedy="mend the threshold, or the series that shows it",
+                remedy="correct the threshold, or the series that tests it",
             )
 
 
@@ -91,7 +91,7 @@ def _names(kind: str, checked: dict[str, list[str]]) -> tuple[str, ...]:
     names = config.list_names(kind)
     checked[kind] += names
     if not names:
-        raise ConfigError(f"the inventory has no {kind}: nothing could be linted")
+        raise ConfigError(f"the inventory has no {kind}: there is nothing to check")
     return names
 
 

@@ -40,7 +40,7 @@ def _begins(model: str, name: str) -> bool:
 
 def _line(sku: Sku) -> str:
     unknown = [name for name, figure in sku.figures.items() if figure.value is None]
-    said = f"{len(sku.figures) - len(unknown)} figures, {len(sku.floors)} floors"
+    said = f"{len(sku.figures) - len(unknown)} figures, {len(sku.floors)} thresholds"
     rest = f", unknown: {', '.join(unknown)}" if unknown else ""
     return f"{sku.name:16} {sku.title:32} {said}{rest}"
 

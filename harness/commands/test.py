@@ -19,8 +19,8 @@ def run(arguments: Sequence[str] = ()) -> int:
     project = Path(harness.__file__).resolve().parents[1]
     if not (project / "tox.ini").is_file():
         raise ConfigError(
-            f"{project} holds no tox.ini: this is an installed copy of Shakedown",
-            remedy="run ./shakedown test in a checkout of the project",
+            f"{project} has no tox.ini: this is an installed copy of Shakedown",
+            remedy="run ./shakedown test in a source checkout",
         )
     os.chdir(project)
     scripts = Path(sys.executable).parent

@@ -140,8 +140,8 @@ def load_sku_file(name: str | Path) -> SkuFile:
 
     def named_like_its_file(sku: Sku, source: YamlSource) -> None:
         if sku.name != source.path.stem:
-            called = f"the file is called {source.path.stem!r}"
-            source.wrong(("name",), called, remedy="give both one name")
+            called = f"the file name is {source.path.stem!r}"
+            source.wrong(("name",), called, remedy="use the same name for both")
 
     return SkuFile(sku=checked(Sku, source, named_like_its_file), source=source)
 
@@ -164,7 +164,7 @@ def load_kernel_code_file(name: str | Path) -> dict[int, KernelCode]:
                 source.wrong(("codes", index, "code"), f"code {entry.code} is given twice")
             found[entry.code] = entry
         if not found:
-            source.wrong(("codes",), "a table without codes would call every event unknown")
+            source.wrong(("codes",), "the table has no codes")
 
     checked(KernelCodeFile, read_yaml(find("kernel", name)), rules)
     return found
@@ -173,11 +173,11 @@ def load_kernel_code_file(name: str | Path) -> dict[int, KernelCode]:
 def _check_kernel_code(entry: KernelCode, file: KernelCodeFile, source: YamlSource, loc: Loc) -> None:
     unnamed = sorted(set(entry.sources) - set(file.references))
     if entry.ruling is Ruling.UNKNOWN:
-        source.wrong((*loc, "ruling"), "what is in the table is ruled; leave out what is unknown")
+        source.wrong((*loc, "ruling"), "an entry needs a known severity (ruling); leave out unknown codes")
     if (entry.action is Action.NONE) != (entry.ruling in (Ruling.LINK, Ruling.NOTE)):
-        source.wrong((*loc, "action"), "an action is due for stop, retest and config, and only there")
+        source.wrong((*loc, "action"), "stop, retest and config need an action; others must have none")
     if not entry.sources or unnamed:
-        strangers = f"sources not among the references: {', '.join(unnamed)}"
+        strangers = f"sources that are not in the list of references: {', '.join(unnamed)}"
         source.wrong((*loc, "sources"), strangers if unnamed else "no source is given")
     if not entry.meaning.strip() or entry.code < 1:
         source.wrong(loc, "a code is a number from 1 and has a meaning")

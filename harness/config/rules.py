@@ -61,13 +61,13 @@ def check_host(host: HostFile, source: YamlSource) -> None:
     _name(host.name, source)
     _known(host.control.kind, _CONTROLS, source, ("control", "kind"), "control")
     if host.control.kind == "none" and host.ssh is None:
-        source.wrong(("ssh",), "how to reach the host is missing", remedy="add ssh: {address: ...}")
+        source.wrong(("ssh",), "the host's access is missing", remedy="add ssh: {address: ...}")
     if host.control.kind == "lab" and not host.control.lab:
         source.wrong(("control", "lab"), "the name of a lab description is missing")
     _gpus(host, source)
     if host.nvml_standin and host.subject is SubjectKind.HARDWARE:
-        message = "a host whose subject is hardware cannot be watched through a stand-in"
-        source.wrong(("nvml_standin",), message, remedy="set subject: standin, or take the line out")
+        message = "a host whose subject is hardware cannot use the NVML stand-in"
+        source.wrong(("nvml_standin",), message, remedy="set subject: standin, or remove the line")
     if not host.guest_image.endswith(".qcow2"):
         _known(host.guest_image, GUEST_IMAGES, source, ("guest_image",), "guest image")
     if host.guest_image == "lab" and host.control.kind != "lab":
@@ -106,14 +106,14 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
         _known(check, CHECK_IDS, source, ("checks", check), "check")
         if mode is not None and not mode.observes(_NEEDS.get(check, ())):
             message = f"{check} cannot be asked in attach mode {mode.name}"
-            source.wrong(("checks", check), message, remedy="take the line out")
+            source.wrong(("checks", check), message, remedy="remove the line")
     if Severity.BLOCKER not in profile.checks.values():
-        source.wrong(("checks",), "no blocker: such a profile would pass any host")
+        source.wrong(("checks",), "no blocker: this profile would pass any host")
     if not profile.guests:
-        source.wrong(("guests",), "no guest is demanded")
+        source.wrong(("guests",), "no guest is given")
     alone = [(g.gpus, g.together) for g in profile.guests] == [(0, ())]
     if mode is not None and not mode.in_guests and not alone:
-        message = f"a {mode.name} profile has one entry, of 0 GPUs: the machine itself, with all it has"
+        message = f"a {mode.name} profile has exactly one entry, with 0 GPUs"
         source.wrong(("guests",), message)
     _telemetry(profile, source)
     _disturbance(profile, source)
@@ -147,7 +147,7 @@ def _group(entry: GroupSpec, source: YamlSource, loc: Loc) -> None:
     if entry.together and entry.workloads:
         source.wrong((*loc, "workloads"), "each guest of a group has its own workloads")
     if len(entry.together) == 1:
-        source.wrong((*loc, "together"), "one guest has no neighbours: write `gpus` alone")
+        source.wrong((*loc, "together"), "a group needs at least two guests: write `gpus` alone")
     for at, spec in enumerate(entry.members):
         place = (*loc, "together", at) if entry.together else loc
         _between(spec.gpus, 0, 16, source, (*place, "gpus"))
@@ -260,7 +260,7 @@ def check_standin(scenario: StandinScenario, source: YamlSource) -> None:
             source.wrong(("load", index, "at"), "loads are given in order of time")
     for key, given, most in (("load", scenario.load, MOST_LOADS), ("faults", scenario.faults, MOST_FAULTS)):
         if len(given) > most:
-            source.wrong((key,), f"{len(given)} are more than the {most} that fit")
+            source.wrong((key,), f"{len(given)} are more than the {most} allowed")
     for index, fault in enumerate(scenario.faults):
         _standin_fault(fault, source, ("faults", index))
     check_series(scenario, source)
@@ -270,11 +270,11 @@ def _standin_fault(fault: StandinFault, source: YamlSource, loc: Loc) -> None:
     if fault.gpu is not None:
         _between(fault.gpu, 0, MOST_GPUS - 1, source, (*loc, "gpu"))
     if fault.at < 0 or (fault.until is not None and fault.until <= fault.at):
-        source.wrong((*loc, "at"), "a fault begins at 0 s or later, and before it is over")
+        source.wrong((*loc, "at"), "a fault must begin at 0 s or later, and before its end")
     if not 0 < fault.probability <= 1:
         source.wrong((*loc, "probability"), f"{fault.probability} is not above 0 and at most 1")
     elif fault.probability < 1 and fault.kind not in _BY_CHANCE:
-        message = f"{fault.kind} strikes or does not: only {', '.join(_BY_CHANCE)} strike calls by chance"
+        message = f"{fault.kind} takes no probability: only {', '.join(_BY_CHANCE)} do"
         source.wrong((*loc, "probability"), message)
     pattern = _STANDIN_WHAT.get(fault.kind, "")
     if len(fault.what) > 150 or not fault.what.isprintable() or not re.fullmatch(pattern, fault.what):
@@ -316,8 +316,8 @@ def _link(
 
 def _limit(limit: LimitSpec, source: YamlSource, loc: Loc) -> None:
     if limit.lower is None and limit.upper is None:
-        source.wrong(loc, "has neither lower nor upper: it would accept anything")
+        source.wrong(loc, "has neither lower nor upper: it would accept any value")
     if limit.lower is not None and limit.upper is not None and limit.lower > limit.upper:
-        source.wrong(loc, f"lower {limit.lower} is above upper {limit.upper}: nothing could pass")
+        source.wrong(loc, f"lower {limit.lower} is above upper {limit.upper}: no value could pass")
     if not limit.reason.strip():
         source.wrong(loc, "gives no reason for its number")

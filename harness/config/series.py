@@ -38,7 +38,7 @@ def check_series(scenario: StandinScenario, source: YamlSource) -> None:
         (texts, MOST_TEXTS, "texts"),
     ):
         if count > most:
-            source.wrong(("series",), f"{count} {what} are more than the {most} that fit")
+            source.wrong(("series",), f"{count} {what} are more than the {most} allowed")
     for index, series in enumerate(scenario.series):
         _series(series, source, ("series", index))
 
@@ -53,7 +53,9 @@ def _series(series: StandinSeries, source: YamlSource, loc: Loc) -> None:
     if series.gpu is not None and not 0 <= series.gpu < MOST_GPUS:
         source.wrong((*loc, "gpu"), f"{series.gpu} is not between 0 and {MOST_GPUS - 1}")
     if series.gpu is not None and series.reading in OF_THE_MACHINE:
-        source.wrong((*loc, "gpu"), f"{series.reading} is the machine's and no GPU's", remedy="leave gpu out")
+        source.wrong(
+            (*loc, "gpu"), f"{series.reading} belongs to the machine, not to a GPU", remedy="remove gpu"
+        )
     _shape(series, source, loc)
     _times(series, source, loc)
     for index, (_, value) in enumerate(series.points):
@@ -66,7 +68,7 @@ def _shape(series: StandinSeries, source: YamlSource, loc: Loc) -> None:
     """Form, noise, rate and way of applying suit the kind of reading."""
     kind = READINGS[series.reading]
     if series.form is StandinForm.LINEAR and standing_form(series.reading) is StandinForm.STEP:
-        source.wrong((*loc, "form"), f"{series.reading} has nothing between two values: it goes by steps")
+        source.wrong((*loc, "form"), f"{series.reading} has no values in between: use form: step")
     if series.rate and kind is not Kind.COUNTER:
         source.wrong((*loc, "rate"), f"{series.reading} is no counter, so it has no rate")
     if series.apply is not StandinApply.SET and kind is None:
@@ -87,7 +89,7 @@ def _times(series: StandinSeries, source: YamlSource, loc: Loc) -> None:
             source.wrong((*loc, "points", index), f"{at} is not between 0 and {LONGEST_SECONDS:.0f} seconds")
     for index, (one, other) in enumerate(itertools.pairwise(times), 1):
         if other < one:
-            source.wrong((*loc, "points", index), f"{other} s after {one} s: points are in order of time")
+            source.wrong((*loc, "points", index), f"{other} s after {one} s: points must be in order of time")
     if series.until is not None and not times[0] < series.until <= LONGEST_SECONDS:
         message = f"{series.until} s is not after the first point, at {times[0]} s"
         source.wrong((*loc, "until"), message)
@@ -117,7 +119,7 @@ def _unplayable(series: StandinSeries, number: float) -> str:
     """Why NVML could not tell a number; empty when it could, plausible or not."""
     name = series.reading
     if abs(number) >= LARGEST:
-        return f"{number:g} is beyond what NVML can tell"
+        return f"{number:g} is beyond NVML's range"
     if number < 0 and series.apply is not StandinApply.ADD and _unit(name) != _SIGNED:
         return f"{name} cannot be below 0; found {number:g}"
     if name == "load" and series.apply is StandinApply.SET and number > 1:

@@ -123,7 +123,7 @@ def _explain(kind: type[Any], source: YamlSource, problem: Any) -> Loc:
         message = f"unknown key{nearest(str(loc[-1]), keys)}"
         remedy = f"keys here are {', '.join(keys)}"
     elif problem["type"] in ("missing", "missing_keyword_only_argument"):
-        message, remedy = "this key is required and was not given", ""
+        message, remedy = "this key is required", ""
     elif problem["type"] == "value_error" and _named_field(kind, loc, problem):
         loc = (*loc, _named_field(kind, loc, problem))
         message, remedy = str(problem["ctx"]["error"]).partition(": ")[2], ""

@@ -114,7 +114,7 @@ def _refuse_directives(path: Path, text: str) -> None:
     """Before the library sees one: of versions that it does not know it gives no place."""
     for number, line in enumerate(text.split("\n"), 1):
         if line.startswith("%"):
-            raise ConfigError(f"{path}, line {number}: %-directives are not used in inventory files")
+            raise ConfigError(f"{path}, line {number}: %-directives are not allowed in inventory files")
         if line.strip() and not line.lstrip().startswith("#"):
             return
 
@@ -137,15 +137,15 @@ def _refuse_machinery(path: Path, events: Any) -> None:
         if kind == "DocumentStartEvent":
             documents += 1
             if event.version or event.tags:
-                raise ConfigError(f"{path}, line {line}: %-directives are not used in inventory files")
+                raise ConfigError(f"{path}, line {line}: %-directives are not allowed in inventory files")
             if documents > 1:
-                raise ConfigError(f"{path}, line {line}: a second document; one file holds one")
+                raise ConfigError(f"{path}, line {line}: a second document; a file has only one")
         if kind == "AliasEvent" or getattr(event, "anchor", None):
             raise ConfigError(
-                f"{path}, line {line}: anchors (&) and aliases (*) are not used here; write it out"
+                f"{path}, line {line}: anchors (&) and aliases (*) are not allowed; write the value out"
             )
         if getattr(event, "tag", None) not in (None, "", "!"):
-            raise ConfigError(f"{path}, line {line}: tags (!) are not used in inventory files")
+            raise ConfigError(f"{path}, line {line}: tags (!) are not allowed in inventory files")
         depth += kind.endswith(("SequenceStartEvent", "MappingStartEvent"))
         depth -= kind.endswith(("SequenceEndEvent", "MappingEndEvent"))
         if depth > MAX_DEPTH:

@@ -26,7 +26,7 @@ from harness.model.topology import HostFacts
 from harness.reading import reader
 
 
-@reader("the transcript of the facts")
+@reader("the output of the facts script")
 def parse_transcript(raw: bytes) -> HostFacts:
     """The facts in a transcript of ``collect.sh``.
 

@@ -138,6 +138,6 @@ def _siblings(frames: Frames, path: str, number: int) -> tuple[int, ...]:
     if not found:
         return ()
     if number not in found:
-        frames.warnings.append(f"CPU {number} is not among its own siblings {list(found)}: unknown")
+        frames.warnings.append(f"CPU {number} is missing from its own sibling list {list(found)}: unknown")
         return ()
     return found

@@ -65,13 +65,13 @@ class Frames:
         return [(match, self.text(path) or "") for path, match in sorted(found, key=lambda item: item[0])]
 
 
-@reader("the transcript of the facts")
+@reader("the output of the facts script")
 def read_frames(raw: bytes) -> Frames:
     """A stored transcript. Raises ParseError as ``frames_of`` and ``read_answer``."""
     return frames_of(read_answer(raw, ask.SCRIPT.name))
 
 
-@reader("the transcript of the facts")
+@reader("the output of the facts script")
 def frames_of(answer: Answer) -> Frames:
     """The answer of ``collect.sh``, whose every section is there once.
 
@@ -79,10 +79,10 @@ def frames_of(answer: Answer) -> Frames:
     """
     if missing := [section for section in ask.SECTIONS if section not in answer.parts]:
         raise ParseError(
-            f"the transcript is incomplete: {', '.join(missing)} missing", remedy="collect the facts again"
+            f"the output is incomplete: {', '.join(missing)} missing", remedy="collect the facts again"
         )
     if sorted(answer.parts) != sorted(ask.SECTIONS):
-        raise ParseError("the transcript holds sections twice, or unknown ones")
+        raise ParseError("the output has duplicate or unknown sections")
     frames = Frames()
     blobs: dict[str, bytes] = {}
     for frame in answer.frames:
@@ -122,7 +122,7 @@ def _store(frames: Frames, blobs: dict[str, bytes], kind: str, name: str, conten
 
 def _once(table: dict[str, _T], name: str, value: _T) -> None:
     if name in table:
-        raise ParseError(f"{name[:200]!r} appears twice in the transcript")
+        raise ParseError(f"{name[:200]!r} appears twice in the output")
     table[name] = value
 
 
@@ -154,7 +154,7 @@ def _path_of(line: bytes) -> bytes:
         if last in _LAST_NAMES or head.endswith(b"/parameters"):
             return path
         end = line.find(b":", end + 1)
-    raise ParseError(f"a line of no file that was asked for: {line[:80]!r}")
+    raise ParseError(f"a line of a file that was not requested: {line[:80]!r}")
 
 
 def _from_hex(name: str, content: bytes) -> bytes:
@@ -185,7 +185,7 @@ def _spread_blobs(frames: Frames, blobs: dict[str, bytes]) -> None:
             if where >= 0 and blob.find(banner, where + 1) >= 0:
                 cuts.append((-1, -1, name))
         if cuts != sorted(cuts):
-            frames.warnings.append(f"the {label} bytes of PCI functions could not be told apart")
+            frames.warnings.append(f"the {label} bytes of PCI functions could not be separated")
             continue
         ends = [start - 1 for start, _, _ in cuts[1:]]
         for (_, start, name), end in zip(cuts, ends, strict=False):

@@ -42,7 +42,7 @@ def _groups(frames: Frames) -> tuple[IommuGroup, ...]:
                 members.append(PciAddress.parse(member))
             except ValueError:
                 # Platform devices (SoC blocks, ACPI) have groups too; they are not PCI functions.
-                frames.warnings.append(f"IOMMU group {name} holds {member[:80]!r}, which is not on PCI")
+                frames.warnings.append(f"IOMMU group {name} holds {member[:80]!r}, which is not a PCI device")
         kind = frames.text(f"{ask.GROUPS}/{name}/type") or None
         groups.append(IommuGroup(id=int(name), devices=tuple(sorted(members)), type=kind))
     return tuple(sorted(groups, key=lambda group: group.id))
@@ -68,8 +68,8 @@ def _remapping(frames: Frames, log: tuple[str, ...] | None, *, log_holds_boot: b
         shown = False
     if said is not None and shown is not None and said != shown:
         frames.warnings.append(
-            f"the kernel log says that interrupt remapping is {'on' if said else 'off'}, "
-            f"but /proc/interrupts shows it {'on' if shown else 'off'}"
+            f"the kernel log says that interrupt remapping is {'on' if said else 'off'}, but "
+            f"/proc/interrupts says {'on' if shown else 'off'}"
         )
         return False
     return said if shown is None else shown

@@ -18,7 +18,7 @@ def read_nodes(frames: Frames) -> tuple[NumaNode, ...]:
     """Every node that the kernel has a directory for, ascending, with its online CPUs."""
     found = [(int(match[1]), path) for path, match in frames.children(ask.NODE, _NODE_NAME)]
     if not found:
-        frames.warnings.append("the kernel shows no NUMA nodes: locality is unknown")
+        frames.warnings.append("the kernel reports no NUMA nodes: locality is unknown")
     # `distance` has one column for each online node (drivers/base/node.c: node_read_distance).
     online = id_list(frames.text(f"{ask.NODE}/online")) or tuple(number for number, _ in found)
     initiators = id_list(frames.text(f"{ask.NODE}/has_generic_initiator"))
@@ -45,7 +45,7 @@ def _cpus(frames: Frames, path: str, number: int) -> tuple[int, ...]:
     if found is None:
         found = id_mask(frames.text(f"{path}/cpumap"))
     if found is None:
-        frames.warnings.append(f"node {number} does not say which CPUs it has")
+        frames.warnings.append(f"node {number} does not report which CPUs it has")
         return ()
     return without_offline(frames, found)
 

@@ -42,7 +42,7 @@ def _device(
     def identity(attribute: str, digits: int) -> str:
         found = hex_digits(text(attribute), digits)
         if found is None:
-            frames.warnings.append(f"{address} does not say its {attribute}")
+            frames.warnings.append(f"{address} does not report its {attribute}")
         return found or "f" * digits
 
     if path not in frames.present:

@@ -105,8 +105,8 @@ def from_sysroot(root: Path) -> HostFacts:
     tree = Tree(root)
     if tree.names("sys") is None and tree.names("proc") is None:
         raise ParseError(
-            f"{root}: neither sys nor proc is in it: not a captured tree",
-            remedy="name the directory that holds sys/ and proc/",
+            f"{root}has neither sys nor proc: it is not a captured tree",
+            remedy="give the directory that contains sys/ and proc/",
         )
     frames = Frames()
     _read_files(tree, frames, ask.SYSTEM_FILES)
@@ -191,7 +191,7 @@ def _read_iommu(tree: Tree, frames: Frames) -> None:
 
 def _read_others(tree: Tree, frames: Frames) -> None:
     if tree.names("/dev") is None:
-        frames.warnings.append("the capture holds no /dev: KVM, VFIO and iommufd are shown as absent")
+        frames.warnings.append("the captured tree has no /dev: KVM, VFIO and iommufd are shown as absent")
     for path in ("/dev/kvm", "/dev/iommu"):
         _mark(tree, frames, path)
     for irq in tree.names("/proc/irq") or ():

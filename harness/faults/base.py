@@ -35,7 +35,7 @@ class Fault:
 def facts_of(evidence: Evidence) -> HostFacts:
     """The facts; raises ConfigError when the evidence holds none to corrupt."""
     if evidence.facts is None:
-        raise ConfigError("this evidence holds no facts, so no fault of the host can be put into it")
+        raise ConfigError("this evidence has no facts, so no fault of the host can be put into it")
     return evidence.facts
 
 

@@ -53,7 +53,7 @@ def _dead(evidence: Evidence, kind: DeathKind) -> Evidence:
 def _fault(kind: DeathKind) -> Fault:
     return Fault(
         id=f"guest-died-{kind.value.replace('_', '-')}",
-        title=f"A guest does not live on: {TITLES[kind]}",
+        title=f"A guest died: {TITLES[kind]}",
         must_trip="guest.alive",
         corrupt=lambda evidence: _dead(evidence, kind),
         outcome=Outcome.FAIL if RULES[kind].accuses else Outcome.ERROR,

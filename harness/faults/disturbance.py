@@ -58,14 +58,14 @@ FAULTS = (
     ),
     Fault(
         id="one-round-beside-neighbours",
-        title="Guests beside others measured one round, which decides nothing",
+        title="Guests beside others measured one round only, which is too few",
         must_trip="tenants.disturbance",
         corrupt=lambda e: _beside(e, _once),
         outcome=None,
     ),
     Fault(
         id="nobody-beside-anybody",
-        title="Guests that were to live together lived one after the other",
+        title="Guests that should run at the same time ran one after the other",
         must_trip="tenants.disturbance",
         corrupt=lambda e: replace(e, guests=tuple(replace(guest, group="") for guest in e.guests)),
         outcome=None,

@@ -32,7 +32,7 @@ def _floored(evidence: Evidence) -> str:
         for measurement in result.measurements:
             if measurement.name in floors and measurement.subject:
                 return measurement.name
-    raise ConfigError("no workload of the first guest measured anything that a GPU model has a floor for")
+    raise ConfigError("no workload of the first guest measured anything that a GPU model has a threshold for")
 
 
 def _measured(evidence: Evidence, **changes: object) -> Evidence:
@@ -49,7 +49,7 @@ def _measured(evidence: Evidence, **changes: object) -> Evidence:
 FAULTS = (
     Fault(
         id="model-unknown",
-        title="A GPU model that nobody described",
+        title="A GPU model that is not in the inventory",
         must_trip="gpu.model_known",
         corrupt=lambda e: replace(e, skus=()),
         outcome=Outcome.ERROR,
@@ -57,7 +57,7 @@ FAULTS = (
     ),
     Fault(
         id="model-ambiguous",
-        title="Two descriptions claim the same GPU",
+        title="Two GPU models match the same GPU",
         must_trip="gpu.model_known",
         corrupt=_twice,
         outcome=Outcome.ERROR,
@@ -97,28 +97,28 @@ FAULTS = (
     ),
     Fault(
         id="floor-met-nothing",
-        title="A floor of the GPU model matches no measurement",
+        title="A threshold of the GPU model matches no measurement",
         must_trip="workload.expected",
         corrupt=lambda e: _measured(e, name="renamed.rate"),
         outcome=Outcome.ERROR,
     ),
     Fault(
         id="rate-of-another-card",
-        title="The rates are said of a GPU that the guest does not have",
+        title="The rates are from a GPU that the guest does not have",
         must_trip="workload.expected",
         corrupt=lambda e: _measured(e, subject="0000:ff:00.0"),
         outcome=Outcome.ERROR,
     ),
     Fault(
         id="unit-confused",
-        title="A rate comes in another unit than its floor",
+        title="A rate has another unit than its threshold",
         must_trip="workload.expected",
         corrupt=lambda e: _measured(e, unit="MH/s"),
         outcome=Outcome.ERROR,
     ),
     Fault(
         id="rate-not-a-number",
-        title="A rate that has a floor is not a number",
+        title="A rate that has a threshold is not a number",
         must_trip="workload.expected",
         corrupt=lambda e: _measured(e, value=math.nan),
         outcome=None,

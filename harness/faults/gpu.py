@@ -137,7 +137,7 @@ FAULTS = (
     ),
     Fault(
         id="acs-override",
-        title="IOMMU groups are split on paper",
+        title="IOMMU groups are split by an ACS override",
         must_trip="host.no_acs_override",
         corrupt=_acs_override,
     ),
@@ -190,7 +190,7 @@ FAULTS = (
     ),
     Fault(
         id="no-bars",
-        title="The firmware assigned no memory window",
+        title="The firmware assigned no memory BAR",
         must_trip="gpu.bars",
         corrupt=lambda e: _on(e, bars=()),
     ),
@@ -203,13 +203,13 @@ FAULTS = (
     ),
     Fault(
         id="virtual-functions-left",
-        title="Virtual functions are left from another use",
+        title="Virtual functions are still enabled",
         must_trip="gpu.no_virtual_functions",
         corrupt=lambda e: _on(e, after=False, sriov_totalvfs=16, sriov_numvfs=4),
     ),
     Fault(
         id="virtual-functions-in-use",
-        title="A guest of somebody else has a virtual function of the GPU",
+        title="A guest of another user has a virtual function of the GPU",
         must_trip="gpu.no_virtual_functions",
         corrupt=_split,
     ),
@@ -217,7 +217,7 @@ FAULTS = (
     Fault(id="slow-link", title="The link trained at generation 1", must_trip="gpu.link", corrupt=_slow),
     Fault(
         id="link-unknown",
-        title="The root port shows no link",
+        title="The root port reports no link",
         must_trip="gpu.link",
         corrupt=lambda e: with_device(e, _port(e).address, link=None),
         outcome=None,
@@ -236,7 +236,7 @@ FAULTS = (
     ),
     Fault(
         id="no-counters",
-        title="Nothing above the GPU counts errors",
+        title="No port above the GPU has error counters",
         must_trip="gpu.aer",
         corrupt=_no_counters,
         outcome=None,
@@ -268,7 +268,7 @@ FAULTS = (
     ),
     Fault(
         id="reset-untried",
-        title="Nobody tried the reset",
+        title="The reset was not tried",
         must_trip="gpu.reset_works",
         corrupt=lambda e: replace(e, resets=()),
         outcome=None,

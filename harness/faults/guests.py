@@ -127,14 +127,14 @@ _OF_A_GUEST = (
 FAULTS = (
     Fault(
         id="guest-unplaced",
-        title="A guest finds no place on the host",
+        title="A guest cannot be placed on the host",
         must_trip="guest.started",
         corrupt=_unplaced,
         also=_OF_A_GUEST,
     ),
     Fault(
         id="guest-not-started",
-        title="A guest was never started, and nobody says why",
+        title="A guest was never started, and no reason was recorded",
         must_trip="guest.started",
         corrupt=lambda e: with_guest(e, started=False, reached=False, boot_seconds=None),
         outcome=None,
@@ -162,7 +162,7 @@ FAULTS = (
     ),
     Fault(
         id="burn-of-unknown-length",
-        title="Nobody knows when the loads ran",
+        title="The times of the loads were not recorded",
         must_trip="workload.burn_time",
         corrupt=lambda e: with_guest(
             e, results=tuple(replace(r, started=None, ended=None) for r in results(e))
@@ -171,7 +171,7 @@ FAULTS = (
     ),
     Fault(
         id="workload-failed",
-        title="A workload ended badly after its answers",
+        title="A workload ended with an error after its answers",
         must_trip="workload.answer",
         corrupt=lambda e: with_result(e, status="failed", detail="exit status 139"),
         also=("workload.expected",),
@@ -186,7 +186,7 @@ FAULTS = (
     ),
     Fault(
         id="workload-unsuited",
-        title="A demanded workload says that it does not apply here",
+        title="A required workload reports that it does not apply",
         must_trip="workload.answer",
         corrupt=lambda e: with_result(e, status="not_applicable"),
         outcome=Outcome.SKIP,
@@ -230,14 +230,14 @@ FAULTS = (
     ),
     Fault(
         id="residue",
-        title="One tenant's data reaches the next",
+        title="One tenant's data reaches the next tenant tenant tenant tenant tenant",
         must_trip="device.residue",
         corrupt=_leak,
         also=("gpu.reset_works",),
     ),
     Fault(
         id="residue-unlooked",
-        title="Nobody looked for an earlier tenant's data",
+        title="Data remanence was not checked",
         must_trip="device.residue",
         corrupt=lambda e: with_guest(e, _handed_on(e), residue=()),
         outcome=None,
@@ -250,7 +250,7 @@ FAULTS = (
     ),
     Fault(
         id="driver-not-back",
-        title="A device did not go back to its driver",
+        title="A device did not return to its driver",
         must_trip="release.devices",
         corrupt=lambda e: _device(e, driver_after="vfio-pci"),
     ),
@@ -262,7 +262,7 @@ FAULTS = (
     ),
     Fault(
         id="device-unlooked",
-        title="Nobody looked at the devices after the guest",
+        title="The devices were not read after the guest",
         must_trip="release.devices",
         corrupt=lambda e: with_release(e, devices=()),
         outcome=None,
@@ -275,7 +275,7 @@ FAULTS = (
     ),
     Fault(
         id="hugepage-leak",
-        title="A hugepage did not come back",
+        title="A hugepage was not freed",
         must_trip="release.memory",
         corrupt=_leaked_pages,
     ),
@@ -300,7 +300,7 @@ FAULTS = (
     ),
     Fault(
         id="ended-by-itself",
-        title="The guest was gone before anybody asked it to end",
+        title="The guest ended before it was asked to shut down",
         must_trip="release.orderly",
         corrupt=lambda e: with_release(e, ended_before=True),
         also=("guest.alive",),
@@ -313,7 +313,7 @@ FAULTS = (
     ),
     Fault(
         id="release-unknown",
-        title="Nothing is known of a guest's release",
+        title="A guest's release was not recorded",
         must_trip="release.devices",
         corrupt=lambda e: with_guest(e, release=None),
         outcome=None,
@@ -321,7 +321,7 @@ FAULTS = (
     ),
     Fault(
         id="unlisted-device",
-        title="The release looked at other devices than were handed over",
+        title="The release read other devices than were assigned",
         must_trip="release.devices",
         corrupt=lambda e: _device(e, device=PciAddress(0, 0xEE, 0, 0)),
         outcome=None,

@@ -131,13 +131,13 @@ FAULTS = (
     ),
     Fault(
         id="tenant-on-host",
-        title="A domain that is not ours runs on the host",
+        title="A domain that Shakedown did not create runs on the host",
         must_trip="host.no_foreign_domains",
         corrupt=_tenant,
     ),
     Fault(
         id="domains-unknown",
-        title="Nobody could say which domains run",
+        title="The running domains are unknown",
         must_trip="host.no_foreign_domains",
         corrupt=lambda e: with_facts(e, domains=None),
         outcome=None,
@@ -184,7 +184,7 @@ FAULTS = (
     ),
     Fault(
         id="fabric-unread",
-        title="The host has an NVSwitch whose partitions nobody read",
+        title="The host has an NVSwitch whose partitions were not read",
         must_trip="host.fabric",
         corrupt=_nvswitch,
         outcome=None,
@@ -192,7 +192,7 @@ FAULTS = (
     Fault(id="service-down", title="libvirt is not active", must_trip="host.services", corrupt=_service_down),
     Fault(
         id="service-unasked",
-        title="Nobody asked whether libvirt is active",
+        title="Whether libvirt is active was not read",
         must_trip="host.services",
         corrupt=_service_unasked,
         outcome=None,
@@ -240,7 +240,7 @@ FAULTS = (
     ),
     Fault(
         id="facts-after-missing",
-        title="Nobody looked at the host again after the run",
+        title="The host's facts were not read again after the run",
         must_trip="host.kernel_log",
         corrupt=lambda e: replace(e, facts_after=None),
         outcome=None,
@@ -248,7 +248,7 @@ FAULTS = (
     ),
     Fault(
         id="stage-broke",
-        title="A stage broke",
+        title="A stage failed",
         must_trip="run.no_errors",
         corrupt=_with_error,
         outcome=Outcome.ERROR,
@@ -262,7 +262,7 @@ FAULTS = (
     ),
     Fault(
         id="helping-hand",
-        title="A person had to help",
+        title="A person intervened",
         must_trip="run.no_interventions",
         corrupt=lambda e: replace(e, interventions=("restarted libvirtd",)),
     ),

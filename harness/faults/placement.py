@@ -8,6 +8,7 @@ from dataclasses import replace
 from harness.errors import ConfigError
 from harness.faults.base import Fault, guest, plan, with_guest
 from harness.model.evidence import Evidence
+from harness.model.gpu import Cards
 from harness.model.placement import (
     Moment,
     NoPlan,
@@ -142,6 +143,14 @@ def _no_plan(evidence: Evidence) -> Evidence:
     return with_guest(evidence, plan=None, no_plan=NoPlan(reasons=(reason,)))
 
 
+def _lost_in_guest(evidence: Evidence) -> Evidence:
+    """The first GPU of the first guest, as the look after its boot has it that did not find it."""
+    lost = _with_gpu(evidence, lambda g: replace(g, guest=None, guest_vendor_device=None))
+    cards = guest(evidence).cards
+    first, *rest = cards.refs
+    return with_guest(lost, cards=replace(cards, refs=(replace(first, guest=None), *rest)))
+
+
 FAULTS = (
     Fault(
         id="no-place",
@@ -179,7 +188,7 @@ FAULTS = (
     ),
     Fault(
         id="xml-contradicts-plan",
-        title="Our own validation found the domain XML wrong",
+        title="The domain XML failed validation",
         must_trip="placement.xml",
         corrupt=lambda e: with_guest(e, xml_problems=("bus ranges 253 and 252 overlap",)),
     ),
@@ -223,13 +232,13 @@ FAULTS = (
     ),
     Fault(
         id="remote-memory",
-        title="Half of the guest's memory lies on another node",
+        title="Half of the guest's memory is on another node",
         must_trip="placement.memory",
         corrupt=lambda e: _with_memory(e, _remote_pages),
     ),
     Fault(
         id="small-pages",
-        title="The guest's memory is not on the planned pages",
+        title="The guest's memory is not in the planned page size",
         must_trip="placement.memory",
         corrupt=lambda e: _with_memory(e, lambda m: replace(m, page_kib=4)),
     ),
@@ -262,7 +271,7 @@ FAULTS = (
         id="device-lost-in-guest",
         title="The guest's kernel does not see its device",
         must_trip="placement.devices",
-        corrupt=lambda e: _with_gpu(e, lambda g: replace(g, guest=None, guest_vendor_device=None)),
+        corrupt=_lost_in_guest,
         also=("workload.expected",),
     ),
     Fault(
@@ -273,9 +282,9 @@ FAULTS = (
     ),
     Fault(
         id="unobserved",
-        title="Nobody looked where the guest landed",
+        title="The guest's placement was not observed",
         must_trip="placement.threads",
-        corrupt=lambda e: with_guest(e, observed=None, observed_files=()),
+        corrupt=lambda e: with_guest(e, observed=None, observed_files=(), cards=Cards()),
         outcome=None,
         also=(
             "workload.expected",
@@ -288,19 +297,19 @@ FAULTS = (
     ),
     Fault(
         id="re-pinned",
-        title="A vCPU was pinned anew in the middle of the burn",
+        title="A vCPU was pinned again in the middle of the burn-in",
         must_trip="placement.kept",
         corrupt=lambda e: _later(e, _repinned, Moment.MIDDLE),
     ),
     Fault(
         id="pages-migrated",
-        title="The guest's memory lies on another node when its loads are over",
+        title="The guest's memory is on another node when its loads are over",
         must_trip="placement.kept",
         corrupt=lambda e: _later(e, _migrated, Moment.END),
     ),
     Fault(
         id="found-paused",
-        title="The guest was paused in the middle of the burn",
+        title="The guest was paused in the middle of the burn-in-in-in-in-in",
         must_trip="placement.kept",
         corrupt=lambda e: _later(e, lambda seen: replace(seen, state="paused"), Moment.MIDDLE),
     ),
@@ -318,7 +327,7 @@ FAULTS = (
     ),
     Fault(
         id="never-looked-again",
-        title="Nobody looked where the guest was while its loads ran",
+        title="The guest's placement was not observed while its loads ran",
         must_trip="placement.kept",
         corrupt=lambda e: with_guest(e, looks=()),
         outcome=None,

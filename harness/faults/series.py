@@ -44,7 +44,7 @@ def _parts(evidence: Evidence, **changes: Any) -> Evidence:
 FAULTS = (
     Fault(
         id="frozen-sensors",
-        title="Power stands still under load",
+        title="Power does not change under load",
         must_trip="telemetry.alive",
         corrupt=lambda e: _doubt(e, "power", "frozen", "power stood at 640 W for 55.0 s under load"),
         outcome=Outcome.ERROR,
@@ -52,7 +52,7 @@ FAULTS = (
     ),
     Fault(
         id="cold-thermometer",
-        title="The thermometer reads 0 degrees",
+        title="The temperature sensor reads 0 degrees",
         must_trip="telemetry.alive",
         corrupt=lambda e: _doubt(e, "temperature", "impossible", "temperature read 0 degC"),
         outcome=Outcome.ERROR,
@@ -88,14 +88,14 @@ FAULTS = (
     ),
     Fault(
         id="settings-unasked",
-        title="Limits and identity were read once and never again",
+        title="Limits and identity were read only once",
         must_trip="gpu.settings",
         corrupt=lambda e: with_gpu(e, settings_asked=None),
         outcome=None,
     ),
     Fault(
         id="idle-under-load",
-        title="The GPU did nothing while its load ran",
+        title="The GPU was idle while its load ran",
         must_trip="gpu.work",
         corrupt=lambda e: _parts(
             e, util_gpu=0.0, util_gpu_max=0.0, power=91.0, power_max=92.0, busy=0.0, clock_busy=None, free=0.0
@@ -103,7 +103,7 @@ FAULTS = (
     ),
     Fault(
         id="clock-drifts",
-        title="The clock fell, and nothing was said to hold it back",
+        title="The clock fell, and no throttle reason was reported",
         must_trip="gpu.work",
         corrupt=lambda e: _parts(e, free=0.98, clock_free=792.0, capped=0.0, power_capped=None),
     ),
@@ -126,7 +126,7 @@ FAULTS = (
     ),
     Fault(
         id="parts-unrecorded",
-        title="Nobody knows how the loads went",
+        title="The loads were not recorded in parts",
         must_trip="gpu.work",
         corrupt=lambda e: with_gpu(e, slices=()),
         outcome=None,

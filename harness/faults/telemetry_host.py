@@ -22,7 +22,7 @@ from harness.model.telemetry import (
 
 _BUS_LINE = "NVRM: Xid (PCI:0000:05:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
 _LINK_LINE = "NVRM: Xid (PCI:0000:05:00): 45, pid=4242, name=python3, Ch 00000010"
-_NEW_LINE = "NVRM: Xid (PCI:0000:05:00): 999, something nobody has seen"
+_NEW_LINE = "NVRM: Xid (PCI:0000:05:00): 999, something unknown"
 _SWITCH_LINE = "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"
 
 
@@ -73,13 +73,13 @@ FAULTS = (
     ),
     Fault(
         id="xid-unknown",
-        title="The guest's driver reports a code that no table knows",
+        title="The guest's driver reports an unknown code",
         must_trip="guest.gpu_errors",
         corrupt=lambda e: _in_guest(e, events=(_event(_NEW_LINE, Ruling.UNKNOWN, code=999),)),
     ),
     Fault(
         id="xid-alone",
-        title="A line that follows another came without it",
+        title="A consequence appeared in the log without its cause",
         must_trip="guest.gpu_errors",
         corrupt=lambda e: _in_guest(e, events=(_event(_LINK_LINE, Ruling.LINK, code=45),)),
         outcome=Outcome.ERROR,
@@ -123,7 +123,7 @@ FAULTS = (
     ),
     Fault(
         id="host-follower-lost",
-        title="The host's follower fell silent before the loads were over",
+        title="The host's sampler stopped before the loads ended",
         must_trip="host.watched",
         corrupt=lambda e: _with_host(e, closed=False, ended=1100.0),
         outcome=Outcome.ERROR,
@@ -131,38 +131,38 @@ FAULTS = (
     ),
     Fault(
         id="cpus-unseen",
-        title="Nobody saw what ran on a guest's cores",
+        title="Tasks on a guest's cores were not recorded",
         must_trip="host.load_noise",
         corrupt=lambda e: _with_host(e, foreign_tasks={}),
         outcome=None,
     ),
     Fault(
         id="foreign-task",
-        title="A task of the host's ran on a guest's core",
+        title="A host task ran on a guest's core",
         must_trip="host.load_noise",
         corrupt=lambda e: _with_host(e, foreign_tasks=_host(e).foreign_tasks | {"5": ("backup-agent",)}),
     ),
     Fault(
         id="stolen-time",
-        title="A hypervisor above took time",
+        title="A hypervisor above the host took CPU time",
         must_trip="host.load_noise",
         corrupt=lambda e: _with_host(e, steal_seconds={"0": 30.0}),
     ),
     Fault(
         id="surprise-down",
-        title="A function was away for some samples and came back",
+        title="A PCI function was missing in some samples and came back",
         must_trip="host.device_errors",
         corrupt=lambda e: _device(e, missing=3),
     ),
     Fault(
         id="lanes-lost-when-hot",
-        title="A link lost lanes under load and got them back",
+        title="A link lost lanes under load and recovered them",
         must_trip="host.device_errors",
         corrupt=lambda e: _device(e, width_min=8),
     ),
     Fault(
         id="errors-under-load",
-        title="Correctable errors were counted under load, and reset away afterwards",
+        title="Correctable errors were counted under load, and reset afterwards",
         must_trip="host.device_errors",
         corrupt=lambda e: _device(e, aer={"correctable": 12}),
     ),

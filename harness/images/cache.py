@@ -72,7 +72,7 @@ def ensure(
     _make_private(entry.parent)
 
     def waiting(seconds: float) -> None:
-        progress(f"waiting for another process that builds {kind} {digest} ({seconds:.0f} s)")
+        progress(f"waiting for another process to build {kind} {digest} ({seconds:.0f} s)")
 
     with locked(entry.with_name(f"{digest}.lock"), waiting):
         if entry.is_dir():
@@ -96,7 +96,7 @@ def discard(kind: str, digest: str, progress: Callable[[str], None], *, root: Pa
     _make_private(entry.parent)
 
     def waiting(seconds: float) -> None:
-        progress(f"waiting for another process that uses {kind} {digest} ({seconds:.0f} s)")
+        progress(f"waiting for another process to finish with {kind} {digest} ({seconds:.0f} s)")
 
     with locked(entry.with_name(f"{digest}.lock"), waiting):
         _clear_remains(entry, progress)
@@ -141,7 +141,7 @@ def check_space(directory: Path, need_mib: int, *, what: str) -> None:
     if free < need_mib:
         raise ImageError(
             f"{what} needs {need_mib} MiB in {directory}, only {free} MiB are free",
-            remedy="free some space, or point SHAKEDOWN_CACHE at a larger disk",
+            remedy="free disk space, or set SHAKEDOWN_CACHE to a larger disk",
         )
 
 
@@ -201,7 +201,7 @@ def _clear_remains(entry: Path, progress: Callable[[str], None]) -> None:
 def _clear(work: Path) -> None:
     if not quiet(work):
         raise ImageError(
-            f"a command of an interrupted build still works in {work}",
+            f"a command of an interrupted build still runs in {work}",
             remedy=f"look for it (fuser -v {work / KEPT}), end it, and remove {work}",
         )
     remove_tree(work)
@@ -212,7 +212,7 @@ def _make_private(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise ImageError(
-            f"{directory}: the cache cannot be made: {error.strerror or error}",
+            f"{directory}: the cache directory cannot be created: {error.strerror or error}",
             remedy="set SHAKEDOWN_CACHE to a directory you may write to",
         ) from error
 

@@ -80,7 +80,7 @@ def bootstrap(
     ]
     log = target_dir.with_name(f"{target_dir.name}.log")
     if apart is None:
-        progress("no mount namespace may be made here (unshare is refused): building without /proc and /sys")
+        progress("this system refuses mount namespaces (unshare): building without /proc and /sys")
     run_logged(
         argv,
         log=log,

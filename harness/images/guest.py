@@ -176,8 +176,8 @@ def _own_image(kind: str, kinds: Mapping[str, GuestKind]) -> GuestImage:
 
 def _build(work: Path, kind: str, spec: GuestKind, digest: str, progress: Callable[[str], None]) -> None:
     progress(
-        f"building the {kind} guest image in {_STEPS} steps: TensorFlow, Debian {_SUITE} with ffmpeg, john "
-        f"and others, its disk, and that as qcow2; {spec.takes}"
+        f"building the {kind} guest image in {_STEPS} steps: TensorFlow, Debian {_SUITE} with ffmpeg, "
+        f"john and others, the disk, and its qcow2 copy; {spec.takes}"
     )
     python_dir = work / "tensorflow"
     first = step(progress, 1, _STEPS)

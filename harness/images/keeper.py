@@ -56,7 +56,9 @@ def main(arguments: list[str]) -> int:
             break
     ended = _end_all(command)
     if not ended:
-        print("shakedown: what this command left behind cannot be killed", file=sys.stderr, flush=True)
+        print(
+            "shakedown: a process that this command left behind cannot be killed", file=sys.stderr, flush=True
+        )
     return 128 + signal.SIGKILL if status is None else status
 
 

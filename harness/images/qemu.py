@@ -27,8 +27,8 @@ _AVX = (10, 0)
 """TCG before QEMU 10 does not intercept XSETBV, so nested guests have no AVX (measured with 7.2)."""
 
 NO_AVX = "nested guests have no AVX: TensorFlow cannot run"
-TWICE = "under emulation this QEMU may deliver an interrupt twice: a nested guest hangs now and then"
-OLDER = "QEMU before 11.1: under emulation it is slower, loses interrupts, and may end by itself"
+TWICE = "under emulation this QEMU can deliver an interrupt twice: a nested guest hangs now and then"
+OLDER = "QEMU before 11.1: under emulation it is slower, loses interrupts, and can crash"
 
 _BINARY = "qemu-system-x86_64"
 _SYSTEM_DATA = ("/usr/share/seabios", "/usr/share/qemu", "/usr/lib/ipxe/qemu")
@@ -96,9 +96,9 @@ def _backport(
         tree = qemu_debian.ensure(backport, progress, root=root)
         tool = _unpacked(tree, f"Debian {backport.suite}-backports")
     except ImageError as error:
-        return None, f"{wanted} could not be had: {error.message}"
+        return None, f"{wanted} is not available: {error.message}"
     if tool.version < backport.version:
-        return None, f"{wanted} could not be had: {tool.source} holds {tool.version_text}"
+        return None, f"{wanted} is not available: {tool.source} holds {tool.version_text}"
     return tool, ""
 
 

@@ -83,7 +83,7 @@ class Unpacked:
 
     @property
     def _remedy(self) -> str:
-        return f"remove {self.root.parent}, and it is unpacked anew"
+        return f"remove {self.root.parent}; it will be unpacked again"
 
 
 def ensure(
@@ -124,13 +124,13 @@ def _refuse_early(note: Path) -> None:
         return
     if 0.0 <= age < _TRY_AGAIN_SECONDS:
         raise ImageError(
-            f"{said} (tried {age / 60:.0f} minutes ago)", remedy=f"rm {note}, to have it tried again at once"
+            f"{said} (tried {age / 60:.0f} minutes ago)", remedy=f"rm {note} to try again at once"
         )
 
 
 def _unpack(work: Path, suite: str, mirror: str, progress: Callable[[str], None]) -> None:
     archive, log, tree = work / "packages.tar", work / "mmdebstrap.log", work / "root"
-    progress(f"fetching QEMU from Debian {suite}-backports (the system's packages stay as they are)")
+    progress(f"fetching QEMU from Debian {suite}-backports (the system's packages are not changed)")
     run_logged(
         [
             require_tool("mmdebstrap", "mmdebstrap"),

@@ -85,7 +85,7 @@ def _objection(device: Path, nested_files: tuple[str, ...]) -> str | None:
         return f"{device} may not be used by this user (join group kvm)"
     values = [Path(name).read_text().strip() for name in nested_files if Path(name).exists()]
     if values and not any(value in {"Y", "1"} for value in values):
-        return "KVM works without nested virtualisation here, and the lab host runs guests"
+        return "KVM works here, but without nested virtualisation, which the lab host needs"
     return None
 
 
@@ -108,5 +108,5 @@ def _trial(tool: QemuTool, kernel: Path, seconds: float) -> Accelerator:
     if _REACHED in done.stdout:
         return Accelerator(name="kvm", reason=f"a trial boot under KVM took {took:.1f} s")
     said = done.stderr.decode("utf-8", "backslashreplace").strip().splitlines()
-    detail = said[-1][:200] if said else "the kernel did not reach its end"
+    detail = said[-1][:200] if said else "the test kernel did not finish"
     return Accelerator(name="tcg", reason=f"the trial boot under KVM failed: {detail}")

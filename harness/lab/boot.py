@@ -92,8 +92,8 @@ def check_engine(recipe: Recipe) -> None:
     stalls = recipe.lab.interrupt_remapping and recipe.lab.iommu != "none"
     if stalls and recipe.accelerator.name == "tcg" and recipe.tool.version >= (10, 0):
         raise LabError(
-            f"lab {recipe.lab.name} wants interrupt remapping, with which a kernel stalls under "
-            f"QEMU {recipe.tool.version_text} and TCG",
+            f"lab {recipe.lab.name} uses interrupt remapping, which stalls the kernel under QEMU "
+            f"{recipe.tool.version_text} and TCG",
             remedy="set interrupt_remapping: false in the lab file, or use a machine with working KVM",
         )
 
@@ -146,14 +146,14 @@ def _boot(
     reach: SshAccess,
     progress: Callable[[str], None],
 ) -> None:
-    progress(f"the lab host boots under {recipe.accelerator.name} ({recipe.accelerator.reason})")
+    progress(f"booting the lab host under {recipe.accelerator.name} ({recipe.accelerator.reason})")
     access.wait_for_ssh(
         reach,
         alive=lambda: is_running(running),
         deadline=_BOOT_SECONDS,
         waiting=lambda seconds: progress(f"lab host boots: {seconds:.0f} s"),
     )
-    progress("lab host answers SSH; letting it settle")
+    progress("lab host answers SSH; waiting until its services are up")
     _settle(reach, directory)
 
 
@@ -161,7 +161,9 @@ def _settle(reach: SshAccess, work: LabDirectory) -> None:
     settled = access.run(reach, _SETTLE, deadline=_SETTLE_SECONDS)
     if settled.returncode != 0:
         said = settled.stderr.decode("utf-8", "backslashreplace").strip()
-        raise LabError(f"the lab host did not settle: {said[-500:]}", remedy=f"see {work.serial_log}")
+        raise LabError(
+            f"the lab host's services did not come up: {said[-500:]}", remedy=f"see {work.serial_log}"
+        )
 
 
 def start(
@@ -230,7 +232,7 @@ def _restore(
         reach,
         alive=lambda: is_running(running),
         deadline=deadline,
-        waiting=lambda seconds: progress(f"lab host continues: {seconds:.0f} s"),
+        waiting=lambda seconds: progress(f"resuming the lab host: {seconds:.0f} s"),
     )
     if numbers:
         snapshot.wait_for_devices(len(numbers), lambda: _count_nvme(reach), deadline=deadline)
@@ -305,4 +307,4 @@ def _last_words(directory: LabDirectory) -> str:
         said = tail(file)
         if said:
             return f"{ended}{file.name}: {said[-400:]}"
-    return f"{ended}QEMU and the console said nothing"
+    return f"{ended}QEMU and the console printed nothing"

@@ -202,7 +202,7 @@ def _build(work: Path, disk_gib: int, progress: Callable[[str], None]) -> None:
     rootfs = work / "rootfs"
     guard = ImageFile(path="/usr/local/sbin/lapic_guard", content=_compile_guard(work, progress), mode=0o755)
     progress(
-        f"building the lab host's image in 3 steps: Debian {SUITE}, its disk, and that as qcow2; two minutes"
+        f"building the lab host's image in 3 steps: Debian {SUITE}, the disk, and its qcow2 copy; two minutes"
     )
     debian.bootstrap(
         rootfs,

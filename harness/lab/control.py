@@ -84,7 +84,7 @@ class LabControl:
         found = status_of(self._directory, self._lab.name, self._instance)
         if found.ssh is None:
             raise LabError(
-                f"lab {self._lab.name} is not running, and nothing is started or built here",
+                f"lab {self._lab.name} is not running, and this command starts and builds nothing",
                 remedy=f"shakedown lab up {self._lab.name}, then again",
             )
         self._reached = found.process
@@ -121,8 +121,8 @@ class LabControl:
             return None
         if not self._directory.path.exists():
             return HostEnd(
-                message=f"the lab's QEMU ended: lab {self._lab.name} was taken down by somebody else",
-                remedy="run again; whoever runs `shakedown lab down` ends every run on that lab",
+                message=f"the lab's QEMU ended: lab {self._lab.name} was stopped by someone else",
+                remedy="run again; `shakedown lab down` ends every run on that lab",
                 log=b"",
             )
         return told(self._directory, end, kept=kept_in(self._directory))
@@ -152,7 +152,7 @@ class LabControl:
         """Access to the lab that runs already; None when it does not answer and must be started again."""
         if state.snapshot != recipe.digest:
             raise LabError(
-                f"lab {self._lab.name} instance {self._instance} runs from another description",
+                f"lab {self._lab.name} instance {self._instance} runs with a different description",
                 remedy=f"shakedown lab down {self._lab.name}, or choose another --instance",
             )
         reach = access.pin(self._directory.keys, state.port, self._directory.known_hosts)
@@ -161,7 +161,7 @@ class LabControl:
                 reach,
                 alive=lambda: running_state(self._directory) is not None,
                 deadline=_ANSWER_SECONDS,
-                waiting=lambda seconds: progress(f"lab runs, waiting for its SSH: {seconds:.0f} s"),
+                waiting=lambda seconds: progress(f"lab is running, waiting for SSH: {seconds:.0f} s"),
             )
         except LabError as error:
             progress(f"the running lab does not answer ({error.message}); starting it again")

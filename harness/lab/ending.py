@@ -48,19 +48,21 @@ class End:
         if self.signal:
             dumped = ", core dumped" if self.core else ""
             return f"signal {self.signal.removeprefix('SIG')}{dumped}"
-        return "nobody saw how" if self.exit is None else f"exit {self.exit}"
+        return "how is not known" if self.exit is None else f"exit {self.exit}"
 
     @property
     def hint(self) -> str:
         """What such an end mostly means; empty where there is nothing to add."""
         if self.signal == "SIGKILL" and self.oom_kills:
-            return "this machine's kernel killed for want of memory meanwhile: free some, and see `dmesg`"
+            return (
+                "this machine's kernel killed processes because memory ran out: free memory, and see `dmesg`"
+            )
         if self.signal == "SIGKILL":
-            return "somebody killed it: this machine's kernel did not run out of memory meanwhile"
+            return "someone killed it: this machine did not run out of memory meanwhile"
         if self.signal:
-            return "a defect of that QEMU: SHAKEDOWN_QEMU names another"
+            return "a bug in that QEMU: set SHAKEDOWN_QEMU to use another one"
         if self.exit == 0:
-            return "it was told to quit, or the lab host reset or switched itself off: see its console"
+            return "it was told to quit, or the lab host reset or powered itself off: read its console"
         return ""
 
 
@@ -99,10 +101,10 @@ def told(directory: LabDirectory, end: End, *, kept: Path) -> HostEnd:
         lines = _last_lines(file)
         words.append(f"{whose} last lines: {' | '.join(lines)}" if lines else f"{whose} log is empty")
     said = "".join(f"==> {file.name} <==\n{_tail(file)}\n" for file in (directory.log, directory.serial_log))
-    again = "run again: the lab is started anew"
+    again = "run again: the lab starts again"
     return HostEnd(
         message="; ".join(words),
-        remedy="; ".join(part for part in (end.hint, again, f"what was said is kept in {kept}") if part),
+        remedy="; ".join(part for part in (end.hint, again, f"its output is kept in {kept}") if part),
         log=f"{end}\n{said}".encode("utf-8", "backslashreplace"),
     )
 

@@ -95,7 +95,7 @@ def validate(lab: LabFile) -> None:
     if any(node.hugepages_2m * 2 > node.memory_mib for node in lab.nodes):
         raise LabError(f"lab {lab.name}: hugepages_2m of a node exceed its memory_mib")
     if lab.threads_per_core < 1 or not 10 <= lab.distance <= 254:
-        raise LabError(f"lab {lab.name}: threads_per_core starts at 1, distance lies in 10..254 (ACPI SLIT)")
+        raise LabError(f"lab {lab.name}: threads_per_core starts at 1, distance is 10..254 (ACPI SLIT)")
     if lab.iommu not in _IOMMUS:
         raise LabError(f"lab {lab.name}: iommu {lab.iommu!r} is none of {', '.join(_IOMMUS)}")
     for number, device in enumerate(lab.devices):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -154,9 +153,9 @@ def _require_nobody(monitor: Path, written: set[ProcessId]) -> None:
     if listener is None:
         return
     elsewhere = any(not is_here(process) for process in written)
-    who = "a machine of another container" if elsewhere or not listener else f"process {listener}"
+    who = "a machine in another container" if elsewhere or not listener else f"process {listener}"
     raise LabError(
-        f"{who} answers at {monitor} and is not the machine that was started here: it is left alone",
+        f"{who} answers at {monitor} but is not the machine that was started here: it is left alone",
         remedy="stop it where it was started, then try again",
     )
 
@@ -171,7 +170,7 @@ def _end(monitor: Path, ours: Sequence[ProcessId]) -> None:
         if not wait_ended(ours, 10.0):
             raise LabError(
                 f"QEMU process {sorted(process.pid for process in ours)} does not end",
-                remedy=f"it ignores signal {signal.SIGKILL.value}: look at its state in ps",
+                remedy="it ignores SIGKILL: check its state with ps",
             )
 
 

@@ -90,7 +90,7 @@ TITLES: dict[DeathKind, str] = {
     DeathKind.HOST_HARDWARE: "the host's kernel killed its QEMU over broken memory",
     DeathKind.QEMU_CRASHED: "its QEMU crashed",
     DeathKind.QEMU_KILLED: "its QEMU was killed",
-    DeathKind.DESTROYED: "somebody had libvirt take it away",
+    DeathKind.DESTROYED: "it was ended through libvirt",
     DeathKind.POWERED_OFF: "it switched itself off",
     DeathKind.REBOOTED: "it rebooted",
     DeathKind.STUCK_DRIVER: "it hangs, stuck in a GPU driver",

@@ -100,12 +100,12 @@ class _Child:
                 self.outcome = {"at": self.at, **json.loads(rest)}
         if self.outcome is None and not ended and now - self.heard > stall:
             self._kill()
-            self._end("hung", f"nothing was heard of it for {stall:.0f} s")
+            self._end("hung", f"no progress for {stall:.0f} s")
         elif self.outcome is None and ended:
             status = _reap(self.pid)
             if status == -signal.SIGKILL:
                 # No fault of a device ends a process so: the kernel does, where memory runs out.
-                words = f"{_ending(status)}, as the kernel does where memory runs out"
+                words = f"{_ending(status)}, as the kernel does when memory runs out"
                 self.outcome = {"kind": "unable", "at": self.at, "error": words}
             else:
                 self._end("died", _ending(status))
@@ -154,7 +154,7 @@ def _perform(work: Work, writing: int) -> None:
         kind, defect, trace = sys.exc_info()
         if kind is not None and defect is not None:  # any other exception: a defect of ours accuses no device
             sys.excepthook(kind, defect, trace)
-            words = f"a defect of this test: {kind.__name__}: {defect}"
+            words = f"a bug in this test: {kind.__name__}: {defect}"
             with contextlib.suppress(OSError):
                 say("outcome", json.dumps({"kind": "unable", "error": words}))
         sys.stderr.flush()
@@ -177,7 +177,7 @@ def _reap(pid: int) -> int | None:
 
 def _ending(status: int | None) -> str:
     if status is None:
-        return "it closed its pipe and did not end"
+        return "it closed its output but did not end"
     return f"signal {-status} ended it" if status < 0 else f"it ended with status {status} and no result"
 
 

@@ -92,7 +92,7 @@ class Binder:
         try:
             os.sched_setaffinity(0, self.cells[cell])
         except OSError as error:
-            raise bounded.Unable(f"no processor of cell {cell} may be used here: {error}") from None
+            raise bounded.Unable(f"no CPU of cell {cell} may be used here: {error}") from None
         if len(self.cells) == 1:
             return  # all memory is there
         mask = (ctypes.c_ulong * (_MASK_BITS // 64))()

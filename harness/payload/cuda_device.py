@@ -175,7 +175,7 @@ def open_gpu(address: str, sysroot: str, note: Any) -> Gpu:
     note(f"asking NVML how {address} is set")
     if nvml_link.mig(nvml_link.load(), address):
         # CUDA would show no card at all, or one instance under the card's address, as small as that is.
-        raise bounded.Unable(f"{address} is split into instances (MIG is on): none of them is the card")
+        raise bounded.Unable(f"{address} is split into instances (MIG is on): none of them is the whole GPU")
     note("starting CUDA")
     cuda = cuda_driver.Cuda(sysroot)
     note(f"opening {address}")

@@ -23,21 +23,21 @@ PORTABLE = 1
 """CU_MEMHOSTREGISTER_PORTABLE: pinned for every context."""
 OUT_OF_MEMORY, UNAVAILABLE, PEER_UNSUPPORTED, PEER_ALREADY, TOO_MANY_PEERS = 2, 46, 217, 704, 711
 
-_MPS = "the Multi-Process Service of this machine does not serve us"
+_MPS = "the Multi-Process Service of this machine refuses this process"
 SOFTWARE = {
     34: "the library is a stub, not the driver's",
     36: "the driver is too old for this call",
     102: "a virtual GPU has no licence",
-    209: "the kernels are for cards of compute capability 7.5 and later",
-    218: "the driver's PTX compiler does not take the kernels",
+    209: "the kernels need compute capability 7.5 or later",
+    218: "the driver's PTX compiler rejects the kernels",
     221: "the driver's PTX compiler (libnvidia-ptxjitcompiler.so.1) is missing",
     222: "the driver is too old for the kernels' PTX version",
-    223: "compiling PTX is switched off (CUDA_DISABLE_PTX_JIT)",
+    223: "compiling PTX is disabled (CUDA_DISABLE_PTX_JIT)",
     800: "the driver does not permit it here",
     801: "the driver does not support it here",
-    802: "a daemon that the driver needs is not running or not done: with NVSwitch the Fabric Manager "
-    "(nvidia-fabricmanager), on the host when it alone has the switches",
-    803: "library and kernel module are of different driver versions",
+    802: "a daemon that the driver needs is not running or not ready: with NVSwitch the Fabric Manager "
+    "(nvidia-fabricmanager), on the host if only the host has the switches",
+    803: "library and kernel module have different driver versions",
     804: "a forward-compatibility library is installed that this GPU does not support",
     **dict.fromkeys(range(805, 811), _MPS),
 }
@@ -136,7 +136,7 @@ class Cuda:
             raise CudaError(call, code, self.words(code))
 
     def _unable(self, call: str, code: int) -> Exception:
-        why = SOFTWARE.get(code, "others hold the memory")
+        why = SOFTWARE.get(code, "other processes use the memory")
         kind = Exhausted if code == OUT_OF_MEMORY else bounded.Unable
         return kind(f"{call}: {self.words(code)}; {why}")
 
@@ -163,7 +163,7 @@ def visible(address: str) -> dict[str, str]:
     # cuda.h of CUDA 13.0 calls the second version only; older drivers have the first one only.
     known = [name for name in ("cuDeviceGetUuid_v2", "cuDeviceGetUuid") if hasattr(cuda.library, name)]
     if not known:
-        raise bounded.Unable(f"{LIBRARY} tells no UUID: the driver is too old")
+        raise bounded.Unable(f"{LIBRARY} reports no UUID: the driver is too old")
     raw = (ctypes.c_ubyte * 16)()
     getattr(cuda.library, known[0]).argtypes = [ctypes.c_void_p, ctypes.c_int]
     cuda(known[0], raw, number)

@@ -10,35 +10,46 @@ _NO_FAULT = (
     ("Failed loading nvcuvid", "the driver's libnvcuvid is missing here"),
     ("required nvenc API version", "the driver is older than this ffmpeg's NVENC needs"),
     # An A100 says this, and so do cards whose NVENC a container or hypervisor keeps back.
-    ("unsupported device (2)", "this GPU has no NVENC here: if its model has none, its file in "
-     "inventory/skus must say engines: {nvenc: 0}"),
-    ("Codec not supported", "NVENC of this GPU does not encode this codec: name others in codecs"),
-    ("10 bit encode not supported", "NVENC of this GPU encodes no ten bits: name other codecs"),
-    ("lacking required capabilities", "NVDEC of this GPU does not decode this: name other codecs"),
+    (
+        "unsupported device (2)",
+        "this GPU offers no NVENC: if its model has none, its file in inventory/skus must say engines: "
+        "{nvenc: 0}",
+    ),
+    ("Codec not supported", "NVENC of this GPU does not encode this codec: choose others in `codecs`"),
+    ("10 bit encode not supported", "NVENC of this GPU does not encode 10 bit: choose other codecs"),
+    ("lacking required capabilities", "NVDEC of this GPU does not decode this: choose other codecs"),
     # Both mean the limit of sessions of a GeForce, which counts those of the whole machine; the second one
     # was also a defect of drivers before 515.105.
     ("incompatible client key (21)", "the driver allows no more encoding sessions"),
-    ("OpenEncodeSessionEx failed: out of memory (10)", "the driver allows no more encoding sessions, or the "
-     "card's memory is taken"),
-    ("failed: invalid param (8)", "NVENC refuses what this ffmpeg asks for: take another ffmpeg or driver"),
-    ("failed: unsupported param (12)", "NVENC does not know what this ffmpeg asks for"),
-    ("failed: invalid version (15)", "this ffmpeg's NVENC is not the driver's"),
-    ("decode surfaces might cause nvdec to fail", "ffmpeg has too many threads for the card's frames"),
-    ("No decoder surfaces left", "ffmpeg has no frame left to decode into: too few surfaces for its threads"),
-    ("CUDA_ERROR_OUT_OF_MEMORY", "the card's memory is taken"),
-    ("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "library and kernel module are of different driver versions"),
+    (
+        "OpenEncodeSessionEx failed: out of memory (10)",
+        "the driver allows no more encoding sessions, or the card's memory is in use",
+    ),
+    ("failed: invalid param (8)", "NVENC refuses this ffmpeg's parameters: use another ffmpeg or driver"),
+    ("failed: unsupported param (12)", "NVENC does not know a parameter of this ffmpeg"),
+    ("failed: invalid version (15)", "this ffmpeg's NVENC version does not match the driver's"),
+    (
+        "decode surfaces might cause nvdec to fail",
+        "ffmpeg has too many threads for the card's decode surfaces",
+    ),
+    ("No decoder surfaces left", "ffmpeg has no decode surface left: too few surfaces for its threads"),
+    ("CUDA_ERROR_OUT_OF_MEMORY", "the card's memory is in use"),
+    ("CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "library and kernel module have different driver versions"),
     ("CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE", "a forward-compatibility library is installed here"),
     ("CUDA_ERROR_STUB_LIBRARY", "libcuda is a stub here"),
-    ("CUDA_ERROR_SYSTEM_NOT_READY", "a daemon that the driver needs is not running or not done: with "
-     "NVSwitch the Fabric Manager (nvidia-fabricmanager), on the host when it alone has the switches"),
+    (
+        "CUDA_ERROR_SYSTEM_NOT_READY",
+        "a daemon that the driver needs is not running or not ready: with NVSwitch the Fabric Manager "
+        "(nvidia-fabricmanager), on the host if only the host has the switches",
+    ),
     ("CUDA_ERROR_CALL_REQUIRES_NEWER_DRIVER", "the driver is too old for this call"),
     ("CUDA_ERROR_DEVICE_NOT_LICENSED", "a virtual GPU has no licence"),
     ("CUDA_ERROR_NOT_PERMITTED", "the driver does not permit it here"),
-    ("CUDA_ERROR_MPS_", "the Multi-Process Service of this machine does not serve us"),
+    ("CUDA_ERROR_MPS_", "the Multi-Process Service of this machine refuses this process"),
     ("No space left on device", "the disk is full"),
-    ("Cannot allocate memory", "the memory of this machine is taken"),
+    ("Cannot allocate memory", "the memory of this machine is in use"),
     ("Unknown encoder ", "this ffmpeg was built without that encoder"),
-    ("Unrecognized option ", "this ffmpeg does not know what it is asked for"),
+    ("Unrecognized option ", "this ffmpeg does not know an option"),
 )  # fmt: skip
 """Words of ffmpeg (4.4 to 7.1) and what they mean. None of them proves a defect of the card."""
 

@@ -159,8 +159,8 @@ def find(egl: Any, address: str) -> int:
     open_library("libEGL_nvidia.so.0")
     if not places:
         raise Missing(
-            f"NVIDIA's EGL shows no GPU here (devices: {listed}): the driver's OpenGL libraries are not all "
-            "here, or no file in /usr/share/glvnd/egl_vendor.d names them"
+            f"NVIDIA's EGL shows no GPU here (devices: {listed}): the driver's OpenGL libraries are "
+            "incomplete, or no file in /usr/share/glvnd/egl_vendor.d names them"
         )
     why = f"EGL has no device for the GPU at {address} (devices: {listed})"
     raise (Broken if all(places) else Missing)(why)
@@ -205,5 +205,5 @@ def engine_of(renderer: str, vendor: str, *, gpu: bool) -> str:
     else:
         engine = f"opengl:{word}"
     if gpu and engine != "opengl:nvidia":
-        raise Broken(f"a GPU was demanded, and {renderer!r} of {vendor!r} draws")
+        raise Broken(f"a GPU is required, but {renderer!r} of {vendor!r} draws")
     return engine

@@ -23,7 +23,7 @@ def look(address: str, word: int, sysroot: str, note: Any) -> dict[str, Any]:
     """Count a word in all memory that is free. Raises CudaError and Unable."""
     gpu = cuda_device.open_gpu(address, sysroot, note)
     pieces = gpu.pieces(gpu.total, note)
-    note("looking for what an earlier tenant wrote")
+    note("searching for an earlier tenant's data")
     seen = _seen(gpu, pieces, word)
     if pieces:
         start, other = pieces[0][0], ~word & (1 << 64) - 1
@@ -36,7 +36,7 @@ def plant(address: str, word: int, sysroot: str, note: Any) -> dict[str, Any]:
     """Write a word into all memory that is free, and hold it. Raises CudaError and Unable."""
     gpu = cuda_device.open_gpu(address, sysroot, note)
     pieces = gpu.pieces(gpu.total, note)
-    note("writing what a later tenant looks for")
+    note("writing the canary that a later tenant searches for")
     for start, size in pieces:
         gpu.fill(start, size // 8, 0, patterns.CONSTANT, word)
     return _seen(gpu, pieces, word)

@@ -335,7 +335,7 @@ def follow(job: dict[str, Any], spool: Spool) -> str:
             reason = signal.Signals(min(told_to_end)).name
         elif os.fstat(spool.descriptor).st_nlink == 0:
             # Whoever cleared the work folder cannot stop us by our key any more.
-            reason = "the spool was removed"
+            reason = "the samples file was removed"
         elif job["seconds"] and at - began >= job["seconds"]:
             reason = "seconds"
     left = watch.end()
@@ -357,7 +357,7 @@ def bring(job: dict[str, Any], spool: Spool) -> Any:
         import pynvml
     except ImportError as error:
         none = dict.fromkeys(("source", "standin", "driver", "nvml", "library"), "")
-        spool.put("nvml", **none, gpus=0, detail=f"pynvml is not here: {error}")
+        spool.put("nvml", **none, gpus=0, detail=f"pynvml is not installed: {error}")
         return None
     return pynvml
 

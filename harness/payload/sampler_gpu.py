@@ -90,7 +90,7 @@ def start(worker: Worker, nvml: Any) -> None:
         chosen = ctypes.CDLL(wanted)
     worker.call("nvmlInit_v2", nvml.nvmlInit)
     if wanted and nvml.nvmlLib._handle != chosen._handle:
-        raise OSError(f"{wanted} does not call itself libnvidia-ml.so.1, so another library was used")
+        raise OSError(f"{wanted} has another SONAME than libnvidia-ml.so.1, so another library was used")
 
 
 def introduce(worker: Worker, nvml: Any) -> int:

@@ -26,7 +26,7 @@ def explain(
     usable = sum(len(unit) for unit in free)
     found: list[Reason] = []
     if usable < request.gpus:
-        message = f"{request.gpus} GPUs asked; of the host's {stock.total} GPUs, {usable} can be handed out"
+        message = f"{request.gpus} GPUs requested; {usable} of the host's {stock.total} GPUs can be assigned"
         found.append(reason(Code.TOO_FEW_GPUS, message))
     else:
         found.extend(_group_sizes(request, [len(unit) for unit in free]))
@@ -35,10 +35,10 @@ def explain(
         ]
         found.extend(shortages)
         if not found:
-            message = "no page size serves all the NUMA nodes that the guest would need"
+            message = "no page size is available on all the NUMA nodes that the guest needs"
             found.append(reason(Code.NO_COMMON_PAGE_SIZE, message))
     for address in missing_listed(facts, policy.selector):
-        message = f"the host file lists {address} as a GPU and the host has no such function"
+        message = f"the host file lists {address} as a GPU, but the host has no such function"
         found.append(reason(Code.GPU_LISTED_MISSING, message))
     found.extend(r for node in sorted(offers) for r in offers[node].reasons)
     found.extend(r for refused in stock.refused for r in refused.reasons)
@@ -73,8 +73,8 @@ def _shortages(request: GuestRequest, offer: Offer, free: int) -> list[Reason]:
     cores = len(node.free_cores)
     if cores // offer.cores < wanted:
         message = (
-            f"NUMA node {node.id} has {cores} whole cores free beside the guests already placed; "
-            f"{wanted} GPUs need {offer.cores * wanted}"
+            f"NUMA node {node.id} has {cores} whole cores free after the guests already placed; {wanted} "
+            f"GPUs need {offer.cores * wanted}"
         )
         found.append(reason(Code.CORES_TAKEN, message))
     sizes = allowed_sizes({node.id: offer}, {node.id: wanted})
@@ -84,6 +84,6 @@ def _shortages(request: GuestRequest, offer: Offer, free: int) -> list[Reason]:
         code = Code.HUGEPAGES_SHORT if node.has_hugepages else Code.MEMORY_SHORT
         have = ", ".join(f"{pools[size].free_mib} MiB free in {page_name(size)}" for size in sizes)
         need = min((offer.memory[size] for size in served), default=request.memory_mib_per_gpu or 0) * wanted
-        asks = f"{wanted} GPUs need {need} MiB" if need else "that is no guest's worth"
+        asks = f"{wanted} GPUs need {need} MiB" if need else "too little for a guest"
         found.append(reason(code, f"NUMA node {node.id} has {have}; {asks}"))
     return found

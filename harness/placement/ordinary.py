@@ -43,7 +43,9 @@ def _on_node(node: NodeSupply, request: GuestRequest, held: Placed) -> Placement
     if node.reasons:
         return list(node.reasons)
     if spare < cores:
-        message = f"NUMA node {node.id} has {spare} whole cores that are no GPU's; the guest needs {cores}"
+        message = (
+            f"NUMA node {node.id} has {spare} whole cores that belong to no GPU; the guest needs {cores}"
+        )
         return [reason(Code.TOO_FEW_CORES, message)]
     memory = _memory(node, request, cores, held)
     if memory is None:
@@ -51,7 +53,7 @@ def _on_node(node: NodeSupply, request: GuestRequest, held: Placed) -> Placement
             f"{_spare_mib(node, pool, held)} MiB in {page_name(pool.page_kib)}" for pool in node.pools
         )
         wanted = request.memory_mib if request.memory_mib is not None else MINIMUM_MIB
-        message = f"NUMA node {node.id} has {left} that are no GPU's; the guest needs {wanted} MiB"
+        message = f"NUMA node {node.id} has {left} that belong to no GPU; the guest needs {wanted} MiB"
         return [reason(Code.TOO_LITTLE_MEMORY, message)]
     page_kib, mib = memory
     # From the far end of the node's cores, so that GPU shares stay together at the near end.

@@ -86,7 +86,8 @@ def _mismatches(facts: HostFacts, given: tuple[PlacementPlan, ...]) -> tuple[Rea
         ]
         if missing:
             message = (
-                f"the given plan of guest {plan.guest!r} uses what this host lacks: {', '.join(missing)}"
+                f"the given plan of guest {plan.guest!r} uses what this host does not have: "
+                f"{', '.join(missing)}"
             )
             found.append(reason(Code.GIVEN_MISMATCH, message))
     return tuple(found)
@@ -101,4 +102,4 @@ def _conflicts(given: tuple[PlacementPlan, ...]) -> tuple[Reason, ...]:
     twice = sorted(what for what, times in held.items() if times > 1)
     if not twice:
         return ()
-    return (reason(Code.GIVEN_CONFLICT, f"the given plans contradict each other over {', '.join(twice)}"),)
+    return (reason(Code.GIVEN_CONFLICT, f"the given plans conflict over {', '.join(twice)}"),)

@@ -46,7 +46,7 @@ def plan(
     ``harness.placement.choose.choose``.
     """
     if facts.architecture not in (None, ARCHITECTURE):
-        message = f"the host is {facts.architecture}: guests are made for {ARCHITECTURE} (q35) alone"
+        message = f"the host is {facts.architecture}: guests are made for {ARCHITECTURE} (q35) only"
         return NoPlan(reasons=(reason(Code.ARCHITECTURE_UNSUPPORTED, message),))
     held = placed(facts, given)
     wrong = (*_request_reasons(request, policy, held), *held.reasons)
@@ -77,9 +77,7 @@ def _plan_gpus(
     try:
         chosen = choose(usable, request.gpus, lambda a, b: _distance(facts, a, b), feasible)
     except SearchTooLarge:
-        message = (
-            f"more than {LARGEST_SEARCH} different sets of {request.gpus} GPUs: they cannot all be weighed"
-        )
+        message = f"more than {LARGEST_SEARCH} different sets of {request.gpus} GPUs: too many to compare"
         return NoPlan(reasons=(reason(Code.SEARCH_TOO_LARGE, message),))
     if chosen is None:
         return NoPlan(reasons=explain(facts, request, policy, stock, offers))
@@ -93,7 +91,7 @@ def _assemble(
     nodes = sorted(counts)
     page = page_size(offers, counts)
     if page is None:  # not reachable: the set was feasible
-        return NoPlan(reasons=(reason(Code.NO_COMMON_PAGE_SIZE, "no page size serves all nodes"),))
+        return NoPlan(reasons=(reason(Code.NO_COMMON_PAGE_SIZE, "no page size is available on all nodes"),))
     cells: list[GuestCell] = []
     vcpupin: dict[int, int] = {}
     for cell_id, node in enumerate(nodes):
@@ -154,7 +152,7 @@ def _guest_distances(facts: HostFacts, nodes: list[int]) -> dict[int, dict[int, 
 def _request_reasons(request: GuestRequest, policy: PlacementPolicy, held: Placed) -> tuple[Reason, ...]:
     found: list[Reason] = []
     if not 0 <= request.gpus <= MAX_GPUS:
-        found.append(reason(Code.BAD_REQUEST, f"{request.gpus} GPUs asked: 0 to {MAX_GPUS} make sense"))
+        found.append(reason(Code.BAD_REQUEST, f"{request.gpus} GPUs requested: 0 to {MAX_GPUS} are allowed"))
     for what, value, least in (
         ("vCPUs per GPU", request.vcpus_per_gpu, 1),
         ("MiB per GPU", request.memory_mib_per_gpu, MINIMUM_MIB),
@@ -162,7 +160,9 @@ def _request_reasons(request: GuestRequest, policy: PlacementPolicy, held: Place
         ("MiB", request.memory_mib, MINIMUM_MIB),
     ):
         if value is not None and value < least:
-            found.append(reason(Code.BAD_REQUEST, f"{value} {what} asked: at least {least} make a guest"))
+            found.append(
+                reason(Code.BAD_REQUEST, f"{value} {what} requested: a guest needs at least {least}")
+            )
     for what, value in (
         ("reserved_cores_per_node", policy.reserved_cores_per_node),
         ("reserved_memory_mib_per_node", policy.reserved_memory_mib_per_node),
@@ -170,5 +170,5 @@ def _request_reasons(request: GuestRequest, policy: PlacementPolicy, held: Place
         if value < 0:
             found.append(reason(Code.BAD_POLICY, f"{what} is {value}: it cannot be negative"))
     if request.name in held.names:
-        found.append(reason(Code.NAME_TAKEN, f"a guest named {request.name!r} is placed already"))
+        found.append(reason(Code.NAME_TAKEN, f"a guest named {request.name!r} is already placed"))
     return tuple(found)

@@ -83,14 +83,12 @@ def _node_supply(
     if not node.cpus:
         reasons.append(reason(Code.NODE_WITHOUT_CPUS, f"NUMA node {node.id} has no CPU online"))
     elif cores.unknown:
-        message = (
-            f"NUMA node {node.id} has CPUs whose sibling threads are unknown, so its cores cannot be told"
-        )
+        message = f"NUMA node {node.id} has CPUs whose sibling threads are unknown, so its cores are unknown"
         reasons.append(reason(Code.TOPOLOGY_UNKNOWN, message))
     elif not emulator_cpus:
         message = (
-            f"NUMA node {node.id} keeps no core for emulator threads "
-            f"({policy.reserved_cores_per_node} reserved, those under vCPUs of placed guests not counted)"
+            f"NUMA node {node.id} has no core left for emulator threads ({policy.reserved_cores_per_node} "
+            "reserved, those under vCPUs of placed guests not counted)"
         )
         reasons.append(reason(Code.NO_EMULATOR_CORE, message))
     if node.memory_bytes is None:
@@ -152,7 +150,7 @@ def _core_reasons(node: NodeSupply, request: GuestRequest, cores: int) -> list[R
     if node.share_cores < 1:
         message = (
             f"NUMA node {node.id} has {node.guest_cores} whole cores for guests and {node.gpus} GPUs: "
-            "less than one core each"
+            "less than one core per GPU"
         )
         return [reason(Code.TOO_FEW_CORES, message)]
     if cores > node.share_cores:
@@ -186,4 +184,4 @@ def _memory_reason(node: NodeSupply, request: GuestRequest) -> Reason:
         return reason(
             Code.TOO_LITTLE_MEMORY, f"{owns}: less than the {MINIMUM_MIB} MiB a guest needs to boot"
         )
-    return reason(Code.MEMORY_EXCEEDS_SHARE, f"{request.memory_mib_per_gpu} MiB per GPU asked; {owns}")
+    return reason(Code.MEMORY_EXCEEDS_SHARE, f"{request.memory_mib_per_gpu} MiB per GPU requested; {owns}")

@@ -123,17 +123,17 @@ def _travellers(
 def _device_reasons(facts: HostFacts, gpu: PciDevice, mode: Attachment) -> list[Reason]:
     found: list[Reason] = []
     if gpu.vanished:
-        found.append(reason(Code.VANISHED, f"GPU {gpu.address} went away while the host was being read"))
+        found.append(reason(Code.VANISHED, f"GPU {gpu.address} disappeared while the host was being read"))
     if gpu.config_ok is False:
-        message = f"GPU {gpu.address} answers with all ones: it has fallen off the bus"
+        message = f"GPU {gpu.address} reads all ones: it has fallen off the bus"
         found.append(reason(Code.CONFIG_UNREADABLE, message))
     if mode.hand_over is not None:
         found.extend(mode.hand_over.refusals(facts, gpu))
     node = numa_node(facts, gpu)
     if node is None:
         message = (
-            f"the NUMA node of GPU {gpu.address} is unknown and the host has "
-            f"{len(facts.numa_nodes)} nodes: there is no telling which cores and memory are near"
+            f"the NUMA node of GPU {gpu.address} is unknown and the host has {len(facts.numa_nodes)} "
+            "nodes: which cores and memory are near it is unknown"
         )
         found.append(reason(Code.NUMA_UNKNOWN, message))
     elif facts.node(node) is None:
@@ -154,7 +154,9 @@ def _group_reasons(
     members = group_members(facts, gpu)
     for member in members:
         if member not in present:
-            message = f"IOMMU group {gpu.iommu_group} of GPU {gpu.address} lists {member}, which is not there"
+            message = (
+                f"IOMMU group {gpu.iommu_group} of GPU {gpu.address} lists {member}, which does not exist"
+            )
             found.append(reason(Code.GROUP_FOREIGN, message))
     together = (gpu, *(chosen[a] for a in members if a in chosen))
     for device in with_it:
@@ -165,8 +167,8 @@ def _group_reasons(
             continue
         why = "the host file excludes it" if own else f"it is a function of class {device.class_code}"
         message = (
-            f"{device.address} would have to go along with GPU {gpu.address} "
-            f"(IOMMU group {gpu.iommu_group}) and cannot: {why}"
+            f"{device.address} must be assigned together with GPU {gpu.address} (IOMMU group "
+            f"{gpu.iommu_group}) and cannot be: {why}"
         )
         found.append(reason(Code.GROUP_FOREIGN, message))
     return found
@@ -179,14 +181,14 @@ def _holder_reasons(
     found: list[Reason] = []
     if gpu.address in placed.devices:
         guest = placed.devices[gpu.address]
-        message = f"GPU {gpu.address} is held by the placed guest {guest!r}"
+        message = f"GPU {gpu.address} belongs to the placed guest {guest!r}"
         found.append(reason(Code.ALREADY_PLACED, message))
     else:
         for function in functions:
             if function in placed.devices:
                 guest = placed.devices[function]
                 message = (
-                    f"{function} of the group of GPU {gpu.address} is held by the placed guest {guest!r}"
+                    f"{function} of the group of GPU {gpu.address} belongs to the placed guest {guest!r}"
                 )
                 found.append(reason(Code.GROUP_SHARED, message))
     for domain in facts.domains or ():
@@ -203,5 +205,5 @@ def _with_blame(
     if reasons[address]:
         return reasons[address]
     bad = ", ".join(str(a) for a in members if reasons[a])
-    message = f"GPU {address} shares its IOMMU group with {bad}, which cannot be handed out"
+    message = f"GPU {address} shares its IOMMU group with {bad}, which cannot be assigned"
     return (reason(Code.GROUP_BLOCKED, message),)

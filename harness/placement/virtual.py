@@ -50,5 +50,5 @@ def split_words(facts: HostFacts, device: PciDevice) -> tuple[str, bool]:
         return f"has virtual functions in use: {'; '.join(used[:3])}{more}", True
     number = max(device.sriov_numvfs or 0, len(parts))
     if number:
-        return f"has {number} virtual functions enabled: it is no longer whole", False
+        return f"has {number} virtual functions enabled: a guest would not get the whole GPU", False
     return "", False

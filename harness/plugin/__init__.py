@@ -14,11 +14,11 @@ import pytest
 from harness.plugin import fixtures
 
 PHASES = {
-    "readiness": "asked of the host before any guest",
-    "placement": "asked of guests that run: where did they land?",
-    "burnin": "asked of guests whose loads are over",
-    "release": "asked of guests that were given back",
-    "afterwards": "asked of the host when all guests are gone",
+    "readiness": "checks of the host before any guest",
+    "placement": "checks of running guests: are they placed as planned?",
+    "burnin": "checks of guests after their loads",
+    "release": "checks of guests after their release",
+    "afterwards": "checks of the host after all guests",
 }
 """Marks of the suites (``harness.checks.base.Phase``; a test compares the two)."""
 
@@ -44,13 +44,18 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: list[str]) -> Non
     if not any(each.partition("=")[0] in _STARTERS for each in args):
         return
     add = parser.getgroup("shakedown", _GROUP).addoption
-    add("--profile", metavar="NAME", default="", help="what to demand (default: smoke, or bare)")
-    add("--attach", metavar="MODE", default="", help="vfio: GPUs handed to guests. bare: the machine itself")
-    add("--gpus", metavar="N,N+N", default="", help="guests by their number of GPUs; + joins neighbours")
-    add("--compare", metavar="RUN", type=Path, help="a bare run that guests must keep up with")
-    add("--runs", metavar="DIR", type=Path, default=Path("runs"), help="where run directories are made")
-    add("--wait", action="store_true", help="wait for GPUs that another run holds")
-    add("--resume", metavar="RUN", type=Path, help="go on with a killed run, from its directory")
+    add("--profile", metavar="NAME", default="", help="what to require (default: smoke, or bare)")
+    add("--attach", metavar="MODE", default="", help="vfio: GPUs passed through to guests. bare: bare metal")
+    add(
+        "--gpus",
+        metavar="N,N+N",
+        default="",
+        help="guests by number of GPUs, e.g. 1,2+2,4; + runs guests at the same time",
+    )
+    add("--compare", metavar="RUN", type=Path, help="a bare-metal run: guests must reach its performance")
+    add("--runs", metavar="DIR", type=Path, default=Path("runs"), help="directory for run directories")
+    add("--wait", action="store_true", help="wait for GPUs that another run uses")
+    add("--resume", metavar="RUN", type=Path, help="continue a killed run: its directory")
     add("--dry-run", action="store_true", help="list what would be changed on the host; change nothing")
 
 

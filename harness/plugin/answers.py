@@ -35,7 +35,7 @@ class _Shown:
     """One test, as its reports come in: the worst counts, and one whose body never ran did not pass."""
 
     colour: Colour | None = None
-    message: str = "its body never ran"
+    message: str = "the test was not run"
     carried: bool = False
 
     def hear(self, report: pytest.TestReport) -> None:

@@ -19,9 +19,9 @@ from harness.plugin.demand import Demand
 from harness.ports import Clock
 from harness.progress import Progress
 from harness.record.attempts import History
+from harness.record.disk_space import require_disk_space
 from harness.record.events import read_events
 from harness.record.recorder import Recorder
-from harness.record.room import require_room
 from harness.stages.context import RunContext
 from harness.stages.recover import recover
 
@@ -43,7 +43,7 @@ def begin(
     waivers = config.load_waivers(host.waivers)
     gpus = most_at_once((guest.group, guest.request.gpus) for guest in demand.guests)
     seconds = profile.burn_seconds * len(demand.groups)
-    require_room(runs, seconds=seconds, gpus=max(gpus, host.expected_gpus or 0))
+    require_disk_space(runs, seconds=seconds, gpus=max(gpus, host.expected_gpus or 0))
     recorder = Recorder.begin(
         runs,
         host=host,
@@ -85,9 +85,7 @@ def _again(
         codes=codes,
     )
     left = len(demand.groups) - len(demand.done)
-    progress(
-        f"resuming run {recorder.path}: groups of guests (or the machine itself) still to be tried: {left}"
-    )
+    progress(f"resuming run {recorder.path}: groups of guests (or bare metal) still to run: {left}")
     context = _context(
         demand, recorder, progress, wait=wait, clock=clock, skus=inputs.skus, codes=codes, standin=standin
     )

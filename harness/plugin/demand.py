@@ -114,7 +114,8 @@ def choose_profile(name: str, attach: str) -> Profile:
     if attach and profile.attach != attach:
         raise ConfigError(
             f"profile {profile.name} is for attach mode {profile.attach}, not {attach}",
-            remedy=f"leave out --profile (that means {mode.default_profile}), or give one of that mode",
+            remedy=f"leave out --profile (that means {mode.default_profile}), or choose a profile for that "
+            "mode",
         )
     return profile
 
@@ -122,7 +123,7 @@ def choose_profile(name: str, attach: str) -> Profile:
 def with_comparison(profile: Profile) -> Profile:
     """The profile with its guests held against a bare run. Raises ConfigError for one without guests."""
     if not attachment(profile.attach).in_guests:
-        raise ConfigError("--compare is for runs with guests: it holds them against a bare run")
+        raise ConfigError("--compare is for runs with guests: it compares them with a bare-metal run")
     return replace(profile, checks={**profile.checks, VIRTUALIZATION: Severity.BLOCKER})
 
 
@@ -139,13 +140,13 @@ def choose_guests(
     mode = attachment(profile.attach)
     if not mode.in_guests:
         if gpus:
-            raise ConfigError("--gpus is about guests; a bare run takes the machine with all its GPUs")
+            raise ConfigError("--gpus is for guests; a bare-metal run uses all GPUs of the machine")
         request = GuestRequest(name=mode.name, gpus=expected_gpus or 0)
         loads = profile.guests[0].members[0].workloads
         return (GuestDemand(request=request, workloads=loads, group=mode.name),)
     entries = _asked_for(profile, gpus) if gpus else [entry.members for entry in profile.guests]
     if gpus:
-        _require_room(entries, expected_gpus)
+        _require_gpus(entries, expected_gpus)
     return tuple(
         GuestDemand(
             request=GuestRequest(
@@ -182,15 +183,15 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _require_room(entries: list[tuple[GuestSpec, ...]], expected_gpus: int | None) -> None:
+def _require_gpus(entries: list[tuple[GuestSpec, ...]], expected_gpus: int | None) -> None:
     for members in entries:
         total = sum(spec.gpus for spec in members)
         if len(members) > 1 and expected_gpus is not None and total > expected_gpus:
             words = "+".join(str(spec.gpus) for spec in members)
             raise ConfigError(
-                f"--gpus: guests {words} need {total} GPUs at the same time, and the host file expects "
+                f"--gpus: guests {words} need {total} GPUs at the same time, but the host file expects "
                 f"{expected_gpus}",
-                remedy="ask for fewer at once; a comma runs them one after the other",
+                remedy="run fewer guests at once; a comma runs them one after the other",
             )
 
 

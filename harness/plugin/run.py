@@ -257,7 +257,7 @@ class Run:
         first = self._told.setdefault(error, test)
         if first == test:
             return "\n".join(broken_words(error))
-        return plain_lines(f"  {error.stage} broke for {error.subject or 'the host'}, see {first}")
+        return plain_lines(f"  {error.stage} failed for {error.subject or 'the host'}, see {first}")
 
     def _cause(self, cell: Cell, guest: str) -> StageError | None:
         """The recorded error that explains a missing cell: one that it names, one of its guest or group, or
@@ -288,7 +288,7 @@ class Run:
         names = {guest, known.group if known is not None else "", ""}
         error = next((error for error in self.evidence.errors if error.subject in names), None)
         if error is not None:
-            return f"{guest or 'the host'} is not to be had\n{self._tell(error)}"
+            return f"{guest or 'the host'} is not available\n{self._tell(error)}"
         if known is not None and known.release is not None:
-            return f"{guest} was given back already"
-        return f"{guest or 'the host'} is not to be had, and nothing says why"
+            return f"{guest} was already released"
+        return f"{guest or 'the host'} is not available, and no reason was recorded"

@@ -55,14 +55,16 @@ class Qualification:
         """What the command line asks for. Raises pytest.UsageError."""
         names = _option(config, "candidate", [])
         if len(names) > 1:
-            raise pytest.UsageError(f"--candidate: one session is one run of one host, not of {len(names)}")
+            raise pytest.UsageError(f"--candidate: one session runs on one host, not on {len(names)}")
         _require_plain(config)
         path = _option(config, "resume", None)
         given = {name: _option(config, name, default) for name, default in _OPTIONS.items()}
         try:
             if path is not None:
                 if names or any(given.values()):
-                    raise pytest.UsageError("--resume: what was demanded stands in the record; give it alone")
+                    raise pytest.UsageError(
+                        "--resume: the record holds the run's options; give --resume alone"
+                    )
                 return cls(config, resumed(path))
             return cls(config, demand(host=names[0], **given))
         except HarnessError as error:
@@ -211,8 +213,8 @@ class Qualification:
             self._run.context.recorder,
             stage="session",
             kind="InternalError",
-            message=f"the test session broke: {why(error)}",
-            remedy="read the traceback; a plugin or a test may have taken pytest's own files away",
+            message=f"the test session failed: {why(error)}",
+            remedy="read the traceback; a plugin or a test may have removed pytest's own files",
         )
 
     def _dry_run(self) -> None:
@@ -316,10 +318,12 @@ def _option(config: pytest.Config, name: str, default: Any) -> Any:
 def _require_plain(config: pytest.Config) -> None:
     """Raises UsageError for options under which tests do not run, or do not show what they say."""
     if str(config.getoption("numprocesses", None) or "0") != "0" or config.getoption("dist", "no") != "no":
-        raise pytest.UsageError("-n: the guests of one candidate cannot be shared between processes")
+        raise pytest.UsageError("-n: one candidate's guests cannot be shared between processes")
     for option in ("setuponly", "setupplan", "runxfail"):
         if config.getoption(option, False):
-            raise pytest.UsageError(f"--{option}: with a candidate every test runs, and shows what it says")
+            raise pytest.UsageError(
+                f"--{option}: not available with a candidate: every test runs and shows its result"
+            )
 
 
 def _uncollected(report: pytest.CollectReport) -> Any:
@@ -329,5 +333,5 @@ def _uncollected(report: pytest.CollectReport) -> Any:
         stage="collect",
         kind="CollectError",
         message=f"{report.nodeid} could not be collected: {str(report.longrepr).strip().splitlines()[-1]}",
-        remedy="mend that file: what it would ask is not asked",
+        remedy="fix that file: its tests did not run",
     )

@@ -124,7 +124,7 @@ class Guest(_Machine):
         run.burn(self.group)
         results = tuple(r for r in run.guest_evidence(self.name).results if r.workload == workload)
         if not results:
-            pytest.fail(f"{workload} left no result in {self.name}: {run.why_not(self.name)}", pytrace=False)
+            pytest.fail(f"{workload} has no result in {self.name}: {run.why_not(self.name)}", pytrace=False)
         return Load(name=workload, guest=self.name, results=results)
 
 

@@ -23,13 +23,13 @@ def broken_words(error: StageError, host: str = "") -> list[str]:
     """Which stage broke where, what was said, what to do, and where the command and its output are."""
     on = error.host or host
     where = " ".join(part for part in (error.subject, f"on {on}" if on else "") if part)
-    lines = [f"stage {error.stage or '?'} broke {plain(where)}: {plain(error.message)}"]
+    lines = [f"stage {error.stage or '?'} failed {plain(where)}: {plain(error.message)}"]
     if error.kind == GUEST_DIED:
         lines = [plain(error.message)]
     if error.remedy:
         lines.append(f"  remedy: {plain(error.remedy)}")
     if error.transcript:
-        lines.append(f"  command and output: {plain(error.transcript)}")
+        lines.append(f"  command log: {plain(error.transcript)}")
     return lines
 
 
@@ -58,7 +58,7 @@ def reason_lines(record: RunRecord, *, whole: bool = False) -> list[str]:
     shown = found if whole else found[:_ERRORS]
     lines = [line for cause in shown for line in _cause_lines(cause, record.host.name, whole=whole)]
     if len(found) > len(shown):
-        lines.append(f"  ... and {len(found) - len(shown)} more that broke, in the report")
+        lines.append(f"  ... and {len(found) - len(shown)} more failures, in the report")
     told = own_reasons(record.decision, found)
     lines += [f"  - {plain(reason)}" for reason in (told if whole else told[:_REASONS])]
     if not whole and len(told) > _REASONS:

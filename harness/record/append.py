@@ -44,7 +44,7 @@ class AppendFile:
         try:
             return self._again(lambda number: os.fstat(number).st_size)
         except OSError as error:
-            raise RecordError(f"{self.path} does not say how long it is: {error}") from error
+            raise RecordError(f"{self.path} has no readable size: {error}") from error
 
     def append(self, data: bytes, *, at: int) -> None:
         """Write ``data`` behind the ``at`` bytes that the file must have, and have it on disk.
@@ -75,7 +75,7 @@ class AppendFile:
                 have = os.fstat(number).st_size
                 if size is not None and have != size:
                     raise RecordError(
-                        f"{self.path} is {have} bytes long, not {size}: somebody else wrote to it"
+                        f"{self.path} is {have} bytes long, not {size}: another process wrote to it"
                     )
                 return use(number) or 0
             except OSError as error:
@@ -100,7 +100,7 @@ class AppendFile:
             ) from error
         if _inode(self._descriptor.number()) != self._inode:
             self._descriptor.close()
-            raise RecordError(f"{self.path} was replaced by another file while the run went on")
+            raise RecordError(f"{self.path} was replaced by another file during the run")
 
     def _opened(self, flags: int, *, pauses: int = 0) -> Descriptor:
         new = not self.path.exists()

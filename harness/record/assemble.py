@@ -63,7 +63,7 @@ def run_inputs(events: tuple[Event, ...]) -> RunInputs:
     """The inputs frozen in the first event. Raises RecordError when it is not a ``run.start``, or one of a
     version that recorded other things by the same names."""
     if not events or events[0].kind != Kind.RUN_START:
-        raise RecordError("the events do not begin with run.start: what was asked of the host is unknown")
+        raise RecordError("the events do not begin with run.start: what the run required is unknown")
     schema = events[0].data.get("schema_version", 1)
     if schema != SCHEMA_VERSION:
         by = str(events[0].data.get("shakedown_version", "an unknown version"))[:40]
@@ -123,7 +123,7 @@ def guarded(event: Event, step: Callable[[], T]) -> T:
     except Exception as error:
         said = error.message if isinstance(error, ParseError) else why(error)
         raise RecordError(
-            f"event {event.seq} ({event.kind}) does not hold what it should: {said[:300]}"
+            f"event {event.seq} ({event.kind}) does not have the expected content: {said[:300]}"
         ) from error
 
 
@@ -138,7 +138,7 @@ def _texts(values: Any) -> tuple[str, ...]:
 def with_guest(evidence: Evidence, name: Any, **changes: Any) -> Evidence:
     """The evidence with changes to one guest. Raises RecordError for one that was never requested."""
     if not any(guest.name == name for guest in evidence.guests):
-        raise RecordError(f"guest {str(name)[:80]!r} was never requested")
+        raise RecordError(f"guest {str(name)[:80]!r} was not requested")
     guests = tuple(replace(g, **changes) if g.name == name else g for g in evidence.guests)
     return replace(evidence, guests=guests)
 
@@ -146,7 +146,7 @@ def with_guest(evidence: Evidence, name: Any, **changes: Any) -> Evidence:
 def _guest(evidence: Evidence, name: Any) -> GuestEvidence:
     found = next((g for g in evidence.guests if g.name == name), None)
     if found is None:
-        raise RecordError(f"guest {str(name)[:80]!r} was never requested")
+        raise RecordError(f"guest {str(name)[:80]!r} was not requested")
     return found
 
 

@@ -109,7 +109,9 @@ def _after(history: History, event: Event) -> History:
     *before, last = history.attempts
     if event.kind == Kind.RUN_RESUMED:
         if len(history.attempts) >= MOST_ATTEMPTS:
-            raise RecordError(f"event {event.seq} begins attempt {MOST_ATTEMPTS + 1}: no run has so many")
+            raise RecordError(
+                f"event {event.seq} begins attempt {MOST_ATTEMPTS + 1}: a run has at most {MOST_ATTEMPTS}"
+            )
         return replace(history, attempts=(*history.attempts, _resumed(history, event)))
     if event.kind == Kind.RECOVERED:
         attempts = guarded(event, lambda: _recovered(history.attempts, event))
@@ -138,7 +140,9 @@ def _recovered(attempts: tuple[_Attempt, ...], event: Event) -> tuple[_Attempt, 
     """What a killed attempt had seen and could not sum up, found by the one that took the run up again."""
     number = from_data(int, event.data["attempt"])
     if not 1 <= number < len(attempts):
-        raise RecordError(f"event {event.seq} is about attempt {number}, and {len(attempts)} is going on")
+        raise RecordError(
+            f"event {event.seq} is about attempt {number}, but attempt {len(attempts)} is in progress"
+        )
     then = attempts[number - 1]
     if "host_telemetry" in event.data:
         host = from_data(HostTelemetry, event.data["host_telemetry"])
@@ -254,10 +258,10 @@ def _how(attempt: _Attempt, *, last: bool) -> str:
     """How it ended, in words."""
     if attempt.evidence.ended_at is not None:
         if not last:
-            return "its tests were over, and its controller ended before the verdict was written"
-        return "interrupted" if attempt.evidence.interrupted else "ran to its end"
+            return "its tests were done, but its controller ended before the verdict was written"
+        return "interrupted" if attempt.evidence.interrupted else "completed"
     during = f" during {', '.join(dict.fromkeys(attempt.open))}" if attempt.open else ""
-    return f"still going on{during}" if last else f"its controller ended without a word{during}"
+    return f"still running{during}" if last else f"its controller ended unexpectedly{during}"
 
 
 def _clock_error(fault: str) -> StageError:
@@ -265,7 +269,8 @@ def _clock_error(fault: str) -> StageError:
         stage="clock",
         kind="ClockError",
         message=fault,
-        remedy="let a time server keep the controller's clock, and run again: what expired is not known",
+        remedy="synchronise the controller's clock with a time server, and run again: whether waivers had "
+        "expired is not known",
     )
 
 

@@ -54,8 +54,8 @@ class RunDirectory:
                 make_folders(path / folder, like=path)
         except FileExistsError as error:
             raise RecordError(
-                f"{path} exists already, and a run directory is never overwritten",
-                remedy="give the run another id, or another --runs directory",
+                f"{path} already exists, and a run directory is never overwritten",
+                remedy="choose another --runs directory",
             ) from error
         except OSError as error:
             raise RecordError(
@@ -71,17 +71,17 @@ class RunDirectory:
         except (FileNotFoundError, NotADirectoryError) as error:
             raise ConfigError(
                 f"{path} is not a run directory: it has no {EVENTS}",
-                remedy="name a directory like runs/<host>/<run-id>",
+                remedy="give a directory like runs/<host>/<run-id>",
             ) from error
         except OSError as error:
             raise ConfigError(
-                f"{path} is no run directory that can be read: {EVENTS}: {error.strerror or error}",
-                remedy="name a directory like runs/<host>/<run-id> that you may read",
+                f"{path} is not a readable run directory: {EVENTS}: {error.strerror or error}",
+                remedy="give a directory like runs/<host>/<run-id> that you may read",
             ) from error
         try:
             return cls(path.absolute())
         except OSError as error:  # the working directory itself is gone
-            raise ConfigError(f"{path}: {error}", remedy="name it by its whole path") from error
+            raise ConfigError(f"{path}: {error}", remedy="give its full path") from error
 
     def require_ours(self) -> None:
         """Raise ConfigError unless the directory and its events are the caller's, and nobody else's to write.
@@ -93,7 +93,8 @@ class RunDirectory:
             if found.st_uid != os.geteuid() or found.st_mode & 0o022:
                 raise ConfigError(
                     f"{path} belongs to another user, or others may write to it",
-                    remedy="resume a run as the user who began it, and keep its directory to that user",
+                    remedy="resume a run as the user who started it, and let only that user write to its "
+                    "directory",
                 )
 
     @property
@@ -112,7 +113,7 @@ class RunDirectory:
         try:
             inside = bool(relative) and path.resolve().is_relative_to(self.path.resolve())
         except (OSError, ValueError, RuntimeError) as error:  # links in a circle, a NUL in the name
-            raise RecordError(f"{relative[:200]!r} leads nowhere: {str(error)[:200]}") from error
+            raise RecordError(f"{relative[:200]!r} cannot be resolved: {str(error)[:200]}") from error
         if not inside:
-            raise RecordError(f"{relative[:200]!r} does not lie inside the run directory")
+            raise RecordError(f"{relative[:200]!r} is not inside the run directory")
         return path

@@ -141,12 +141,12 @@ class EventLog:
         if self._pid != os.getpid():
             raise RecordError(
                 f"{self._file.path} is written by process {self._pid}, not by its fork {os.getpid()}",
-                remedy="end a forked process with os._exit: what it goes on with is done by its parent too",
+                remedy="end a forked process with os._exit: its parent does the same work",
             )
 
     def _append(self, kind: str, data: dict[str, Any]) -> int:
         if self._closed:
-            raise RecordError(f"{self._file.path} is closed: {kind!r} came too late")
+            raise RecordError(f"{self._file.path} is closed: {kind!r} arrived too late")
         self._count()
         behind = self._pass_over()
         event = {
@@ -203,7 +203,9 @@ class EventLog:
             self._seq, self._digest, self._size, self._line = self._seq + 1, digest, whole, b""
         elif size != self._size:
             self._closed = True
-            raise RecordError(f"{self._file.path} is {size} bytes long, not {whole}: its last line is torn")
+            raise RecordError(
+                f"{self._file.path} is {size} bytes long, not {whole}: its last line is incomplete"
+            )
 
 
 def read_events(path: Path) -> EventFile:
@@ -234,7 +236,7 @@ def read_events(path: Path) -> EventFile:
             events.append(event)
         offset += len(line) + 1
     if ended and tail:
-        problems.append(f"{path.name} goes on after its end")
+        problems.append(f"{path.name} continues after its end")
     return EventFile(
         events=tuple(events),
         torn=len(tail),
@@ -247,9 +249,11 @@ def read_events(path: Path) -> EventFile:
 def _check_end(event: Event, number: int, before: bytes) -> list[str]:
     problems = []
     if event.data.get("total") != number:
-        problems.append(f"the end says {event.data.get('total')!r} events, there are {number}")
+        problems.append(
+            f"the last event announces {event.data.get('total')!r} events, but there are {number}"
+        )
     if event.data.get("sha256") != f"sha256:{hashlib.sha256(before).hexdigest()}":
-        problems.append("the events differ from the hash in their end: a line was altered")
+        problems.append("the events do not match the hash in the last event: a line was altered")
     return problems
 
 

@@ -76,5 +76,5 @@ def write_whole(path: Path, data: bytes) -> None:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
         raise RecordError(
-            f"{path} could not be written: {error}", remedy="free space or mend the permissions there"
+            f"{path} could not be written: {error}", remedy="free disk space or fix the permissions there"
         ) from error

@@ -152,7 +152,7 @@ def read_recorded(directory: RunDirectory, log: EventFile) -> tuple[RunRecord | 
         return None, (f"{RECORD} could not be read: {error.strerror or error}",)
     problems = []
     if closing is None:
-        problems.append(f"{RECORD} is there, but no event says that it was written")
+        problems.append(f"{RECORD} exists, but no event says that it was written")
     elif closing.data.get("sha256") != sha256_bytes(data):
         problems.append(f"{RECORD} differs from its recorded hash: it was altered")
     try:
@@ -209,7 +209,7 @@ def _bytes(record: RunRecord) -> bytes:
     try:
         return (to_json(record) + "\n").encode("ascii")
     except ValueError as error:
-        raise RecordError(f"the events add up to what no record can hold: {str(error)[:200]}") from error
+        raise RecordError(f"the events do not make a valid record: {str(error)[:200]}") from error
 
 
 def _distrust(decision: Decision, problems: tuple[str, ...]) -> Decision:
@@ -261,7 +261,7 @@ are judgement: compared by what they say, since another version words them anew.
 def _contradictions(recorded: RunRecord, fresh: RunRecord) -> tuple[str, ...]:
     """Where this judgement and the recorded one differ: what is wrong with the record, if anything."""
     repeated = tuple(
-        f"the {words} in {RECORD} is not what {EVENTS} says"
+        f"the {words} in {RECORD} does not match {EVENTS}"
         for field, words in _REPEATED.items()
         if getattr(recorded, field) != getattr(fresh, field)
     )
@@ -274,7 +274,7 @@ def _foreign(directory: RunDirectory, log: EventFile) -> tuple[str, ...]:
     named, found = directory.path.name, run_inputs(log.events).run
     if named == found or not is_run_id(named):
         return ()
-    return (f"the directory is named after run {named}, and its events are those of run {found}",)
+    return (f"the directory is named after run {named}, but its events are from run {found}",)
 
 
 def _differences(recorded: RunRecord, fresh: RunRecord) -> tuple[str, ...]:
@@ -311,7 +311,7 @@ def _strangers(directory: RunDirectory, files: dict[str, str]) -> tuple[str, ...
         if path.is_file()
     )
     return tuple(
-        f"{name} is in the run directory, but no event knows it" for name in found if name not in files
+        f"{name} is in the run directory, but no event mentions it" for name in found if name not in files
     )
 
 

@@ -63,12 +63,12 @@ class LeftNotes:
 def fault_of(note: Note) -> str:
     """What is wrong with a note's fields, in words; nothing when all is well."""
     if not _MOMENT.fullmatch(note.at):
-        return "its time is not a moment in UTC like 2026-03-10T12:00:00Z"
+        return "its time is not in UTC like 2026-03-10T12:00:00Z"
     for what, text, most in (("name", note.by, MOST_NAME), ("text", note.text, MOST_TEXT)):
         if not text.strip():
             return f"its {what} is empty"
         if len(text) > most:
-            return f"its {what} has {len(text)} characters, and {most} are allowed"
+            return f"its {what} has {len(text)} characters; {most} are allowed"
         if any(unicodedata.category(c) in _CONTROLS for c in text):
             return f"its {what} holds control characters or line breaks"
     return ""
@@ -81,21 +81,22 @@ def leave_note(directory: RunDirectory, note: Note) -> str:
     """
     fault = fault_of(note)
     if fault:
-        raise ConfigError(f"this cannot be noted: {fault}", remedy="say it in one line of plain text")
+        raise ConfigError(f"the note was not accepted: {fault}", remedy="write one line of plain text")
     folder = directory.path / NOTES
     try:
         make_folders(folder, like=directory.path)
         if folder.is_symlink():
             raise ConfigError(f"{folder} is a link: the run would not read a note there")
         if sum(1 for _ in folder.iterdir()) >= MOST_NOTES:
-            raise ConfigError(f"{folder} holds {MOST_NOTES} notes already: a run takes no more")
+            raise ConfigError(f"{folder} already has {MOST_NOTES} notes, which is the most for a run")
         sync_directory(directory.path)
         path = folder / f"{_stamp(note.at)}-{secrets.token_hex(8)}.json"
         write_whole(path, (to_json(note) + "\n").encode("ascii"))
     except (OSError, RecordError) as error:
         said = error.message if isinstance(error, RecordError) else str(error)
         raise ConfigError(
-            f"the note could not be written: {said}", remedy="be a user who may write to the run directory"
+            f"the note could not be written: {said}",
+            remedy="use an account that may write to the run directory",
         ) from error
     return path.relative_to(directory.path).as_posix()
 
@@ -157,7 +158,7 @@ def said_of(note: Note) -> str:
 def told_late(left: tuple[NoteFile, ...]) -> tuple[str, ...]:
     """A sentence for each note that came too late for the events."""
     return tuple(
-        f"{found.file} was left after the last event, "
+        f"{found.file} was added after the last event, "
         f"{'an intervention ' if found.note.intervention else ''}by {said_of(found.note)}"
         for found in left
     )
@@ -170,8 +171,8 @@ def changed_by(left: tuple[NoteFile, ...], before: Verdict, after: Verdict) -> t
         return ()
     more = f", and {len(told) - 1} more" if len(told) > 1 else ""
     return (
-        f"the verdict changed from {before.value} to {after.value} because of a note left at {told[0].at} "
-        f"by {told[0].by}{more}",
+        f"the verdict changed from {before.value} to {after.value} because of a note added at "
+        f"{told[0].at} by {told[0].by}{more}",
     )
 
 
@@ -195,7 +196,7 @@ def _names(folder: Path) -> list[str]:
 def _regular(path: Path, *, read: bool) -> bytes:
     """A regular file's bytes; none unless ``read``. Raises ParseError for any other, and a too large one."""
     if not stat.S_ISREG(path.lstat().st_mode):
-        raise ParseError("it is no regular file")
+        raise ParseError("it is not a regular file")
     if not read:
         return b""
     return read_regular(path, MOST_BYTES)
@@ -204,14 +205,14 @@ def _regular(path: Path, *, read: bool) -> bytes:
 def _parsed(name: str, data: bytes) -> Note:
     """The note in a file. Raises ParseError for anything but the four fields, each of its type."""
     if not _NAME.fullmatch(name):
-        raise ParseError("it is not named like one")
+        raise ParseError("it is not named like a note")
     try:
         found = recorded_json(data)
     except ValueError as error:
         raise ParseError(f"it is not strict JSON: {str(error)[:200]}") from error
     fields = {"at": str, "by": str, "text": str, "intervention": bool}
     if not isinstance(found, dict) or set(found) != set(fields):
-        raise ParseError(f"it does not hold {', '.join(fields)} and nothing else")
+        raise ParseError(f"it must have exactly the fields {', '.join(fields)}")
     if wrong := [field for field, kind in fields.items() if not isinstance(found[field], kind)]:
         raise ParseError(f"its {wrong[0]} is of the wrong type")
     note = Note(**found)

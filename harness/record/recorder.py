@@ -122,7 +122,7 @@ class Recorder:
         directory = RunDirectory.open(path)
         if os.path.lexists(directory.record):
             raise RecordError(
-                f"{path} has ended: it has a {RECORD}, and a verdict is not taken back",
+                f"{path} has ended: it has a {RECORD}, and a verdict is final",
                 remedy=f"shakedown judge {path}; or start a new run",
             )
         log, cut = EventLog.reopen(directory.events, clock)

@@ -23,7 +23,7 @@ def read_reference(path: Path) -> Reference:
     bare = [guest for guest in evidence.guests if not attachment(guest.attach).in_guests]
     if not bare:
         raise ConfigError(
-            f"{path} is a run with guests, not a bare one: there is nothing to compare guests with",
+            f"{path} is a run with guests, not a bare-metal run: guests cannot be compared with it",
             remedy="make one with `shakedown qualify --attach bare` on the same machine",
         )
     facts = evidence.facts

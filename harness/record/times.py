@@ -45,11 +45,11 @@ def begun(event: Event, before: Times | None = None) -> Times:
     steady = event.monotonic if math.isfinite(event.monotonic) else 0.0
     fault = ""
     if moment is None:
-        fault = f"event {event.seq} does not say when it was written"
+        fault = f"event {event.seq} has no time"
     elif before is not None and before.latest is not None and _behind(moment, before.latest):
         fault = (
             f"the controller's clock was set back between two attempts: event {event.seq} says "
-            f"{written(moment)}, and {written(before.latest)} was seen before it"
+            f"{written(moment)}, but an earlier event says {written(before.latest)}"
         )
     start = moment
     latest = _later(moment, None if before is None else before.latest)
@@ -65,13 +65,13 @@ def after(times: Times, event: Event) -> Times:
     due = plus(times.start, steady - first)
     fault = ""
     if moment is None or not math.isfinite(event.monotonic) or (due is None and times.start is not None):
-        fault = f"event {event.seq} does not say when it was written"
+        fault = f"event {event.seq} has no time"
     elif steady < times.steady[1] - SLACK_SECONDS:
-        fault = f"event {event.seq} was written before the one before it, by the controller's steady clock"
+        fault = f"event {event.seq} is older than the event before it, by the controller's monotonic clock"
     elif due is not None and abs((moment - due).total_seconds()) > SLACK_SECONDS:
         fault = (
-            f"the controller's clock was set while the run went on: event {event.seq} says "
-            f"{written(moment)}, and by the steady clock it was {written(due)}"
+            f"the controller's clock was set during the run: event {event.seq} says {written(moment)}, "
+            f"but by the monotonic clock it was {written(due)}"
         )
     return replace(
         times,

@@ -52,7 +52,7 @@ def to_bytes(transcript: Transcript) -> bytes:
     return b"".join(chunks)
 
 
-@reader("the transcript")
+@reader("the command log")
 def from_bytes(data: bytes, *, source: str = "transcript") -> Transcript:
     """Read a transcript back, for replay. Raises ParseError when it is truncated or something else."""
     first, _, rest = data.partition(b"\n")
@@ -70,7 +70,7 @@ def from_bytes(data: bytes, *, source: str = "transcript") -> Transcript:
             **dict(zip(_PARTS, parts, strict=True)),
         )
     except (ValueError, KeyError, TypeError, OverflowError, RecordError) as error:
-        raise ParseError(f"{source} is not a whole transcript: {str(error)[:200]}") from error
+        raise ParseError(f"{source} is not a complete command log: {str(error)[:200]}") from error
 
 
 def _split(rest: bytes, lengths: list[int]) -> list[bytes]:

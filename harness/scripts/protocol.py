@@ -145,7 +145,7 @@ def _first_line(raw: bytes, script: str, nonce: str | None) -> tuple[str, int]:
         raise _of_another_version(script)
     raise ParseError(
         f"{script}: no answer: its first line 'shakedown {VERSION} {script} NONCE' is missing",
-        remedy="read the transcript: a shell that cannot run 'sh -s', or a login message, answers like this",
+        remedy="read the command log: the shell cannot run 'sh -s', or it prints a login message",
     )
 
 
@@ -162,15 +162,15 @@ def _exit_status(script: str, pieces: list[bytes]) -> int:
     closed = _EXIT.fullmatch(last.decode("utf-8", "backslashreplace").rstrip("\r"))
     if closed is not None and newline:
         if rest.strip() or any(piece.startswith(b"exit ") for piece in pieces[:-1]):
-            raise ParseError(f"{script}: the answer goes on after its end")
+            raise ParseError(f"{script}: the answer continues after its end")
         return int(closed[1])
     if any(piece.startswith(b"exit ") for piece in pieces[:-1]):
-        raise ParseError(f"{script}: the answer goes on after its end")
+        raise ParseError(f"{script}: the answer continues after its end")
     begun = next((title for title, whole, _ in (p.partition(b"\n") for p in reversed(pieces)) if whole), b"")
     where = f" in {begun.decode('utf-8', 'backslashreplace')[:80]!r}" if begun else " before its first frame"
     raise ParseError(
         f"{script}: the answer breaks off{where}",
-        remedy="the connection or the script broke off: ask again",
+        remedy="the connection or the script was cut off: run again",
     )
 
 

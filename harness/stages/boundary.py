@@ -72,7 +72,7 @@ def contained(recorder: Recorder, name: str, *, subject: str = "") -> Iterator[N
             stage="harness",
             kind=type(error).__name__,
             message=f"internal error of Shakedown: {why(error)}",
-            remedy="a defect of Shakedown, not of the host: report it with this run directory",
+            remedy="this is a bug in Shakedown, not a fault of the host: report it with this run directory",
             subject=subject,
         )
 

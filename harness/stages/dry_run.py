@@ -54,7 +54,7 @@ def changes(
             beside[demand.group] = (*neighbours, answer)
         lines += _of_guest(demand, answer, facts, host.work_dir, network.name)
     lines.append(
-        "give all of it back: drivers, hugepages, networks, files and claims, and check that it is back"
+        "release everything: drivers, hugepages, networks, files and claims, and check that it was released"
     )
     return tuple(lines)
 
@@ -78,8 +78,8 @@ def _of_image(host: HostFile) -> tuple[str, ...]:
     if image is not None:
         return images.changes(image, host.work_dir)
     return (
-        f"build the guest image {host.guest_image} on this machine (minutes, and up to "
-        f"{2 * kinds[host.guest_image].disk_mib >> 10} GiB of disk meanwhile), and copy it to "
+        f"build the guest image {host.guest_image} on this machine (takes minutes and up to "
+        f"{2 * kinds[host.guest_image].disk_mib >> 10} GiB of disk space), and copy it to "
         f"{host.work_dir}/images",
     )
 
@@ -98,9 +98,9 @@ def _of_machine(
     return (
         f"on {host.name}: write claims for the machine, {len(gpus)} GPUs and their companion functions, and "
         f"a lease, below {CLAIM_ROOTS[0]}",
-        f"write {home}: the loads, their output, the sampler and its spool",
-        *(f"run on the machine itself: {', '.join(demand.workloads)}" for demand in demands),
-        "end what still runs, and remove that directory and the claims",
+        f"write {home}: the loads, their output, the sampler and its samples",
+        *(f"run on bare metal: {', '.join(demand.workloads)}" for demand in demands),
+        "end processes that still run, and remove that directory and the claims",
     )
 
 
@@ -121,7 +121,7 @@ def _of_guest(
         device = facts.device(address)
         driver = device.driver if device is not None else None
         lines.append(
-            f"take {address} from {driver or 'no driver'} to vfio-pci for {name}, and back afterwards"
+            f"take {address} from {driver or 'no driver'} to vfio-pci for {name}, and return it afterwards"
         )
     cpus = ", ".join(str(cpu) for cpu in sorted(answer.vcpupin.values()))
     cells = ", ".join(f"{cell.memory_mib} MiB on node {cell.host_node}" for cell in answer.cells)

@@ -70,9 +70,9 @@ def sweep_bare(transport: Transport, run: str, *, work_dir: str) -> None:
     )
     if result.status != 0:
         raise WorkloadError(
-            f"what run {run} left in {home} could not be removed: {result.complaint[:300]}",
+            f"files of run {run} in {home} could not be removed: {result.complaint[:300]}",
             host=transport.name,
-            remedy="see which processes still use it, end them, and remove it by hand",
+            remedy="find the processes that still use them, end them, and remove the directory yourself",
         )
 
 
@@ -160,7 +160,8 @@ def _require_driver(host: ClaimedHost) -> None:
     ]
     if other:
         raise WorkloadError(
-            f"without a VM the loads need NVIDIA's driver, and another one holds {', '.join(other)}",
+            "on bare metal the loads need NVIDIA's driver, but another driver is bound to "
+            f"{', '.join(other)}",
             host=host.access.name,
             remedy=f"driverctl unset-override ADDRESS, or unbind it and bind it to {_DRIVER}",
         )

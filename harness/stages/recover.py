@@ -33,7 +33,7 @@ from harness.telemetry.host.grounds import GuestWindow
 
 _WRITERS_SECONDS = 15.0
 """A follower ends soon after its controller; over a connection that hangs, as soon as that is given up."""
-_CUT = "its attempt was killed here"
+_CUT = "the attempt was killed here"
 _LATE_SECONDS = 30.0
 """So long after the watch was begun may the host's first sample come, over a slow connection."""
 
@@ -61,8 +61,8 @@ def recover(
         if watch.file not in known:  # else it was killed between adopting the file and summing it up
             if not let_go(path, _WRITERS_SECONDS):
                 raise RecordError(
-                    f"{path} is still being written by what the killed attempt started",
-                    remedy="its connection ends by itself, within two minutes; then resume the run",
+                    f"{path} is still being written by a process of the killed attempt",
+                    remedy="the connection ends by itself within two minutes; then resume the run",
                 )
             _cut_torn_line(path)
             recorder.adopt(path)
@@ -70,7 +70,7 @@ def recover(
         if watch.guest:
             guest = next((each for each in evidence.guests if each.name == watch.guest), None)
             if guest is None:
-                raise RecordError(f"{watch.file} is of guest {watch.guest[:80]!r}, who was never requested")
+                raise RecordError(f"{watch.file} is of guest {watch.guest[:80]!r}, which was not requested")
             recorder.recovered(watch.attempt, _of_guest(path, watch.file, guest, profile, codes))
         else:
             telemetry = _of_host(
@@ -154,7 +154,7 @@ def _of_host(
             sharing=host.allow_sharing,
         )
     except (ParseError, OSError) as error:
-        return replace(nothing, detail=f"{_CUT}, and its watch says nothing: {error}")
+        return replace(nothing, detail=f"{_CUT}, and its samples cannot be read: {error}")
     if not any(guest.group in done and guest.release is not None for guest in evidence.guests):
         # All its guests are tried again and watched anew: what this watch missed (the network stalled, and so
         # somebody killed the run) is no gap in that.
@@ -173,7 +173,7 @@ def _of_guest(
         with open_regular(path) as lines:
             spool = read_spool(lines)
     except (ParseError, OSError) as error:
-        return replace(nothing, detail=f"{_CUT}, and its sampler says nothing: {error}")
+        return replace(nothing, detail=f"{_CUT}, and its samples cannot be read: {error}")
     # numpy is imported where it is used: a run that was not killed need not wait for it.
     from harness.telemetry.gpu.summary import summarize  # noqa: PLC0415
 
@@ -205,7 +205,7 @@ def _cut_torn_line(path: Path) -> None:
         if b"\n" in end:
             os.truncate(path, size - len(end) + end.rindex(b"\n") + 1)
     except OSError as error:
-        raise RecordError(f"{path}, which a killed attempt left: {error.strerror or error}") from error
+        raise RecordError(f"{path}, left by a killed attempt: {error.strerror or error}") from error
 
 
 def _windows(evidence: Evidence, host: HostFile) -> tuple[GuestWindow, ...]:

@@ -13,13 +13,13 @@ from harness.model.evidence import Evidence, GuestEvidence, StageError
 from harness.model.outcome import CoverageCell, Decision, Outcome, Severity
 from harness.verdict.decide import GUEST_DIED, left_open, stage_broke
 
-_CHOSEN = ("deselected", "no test was collected", "the profile demands", "this version has no such check")
+_CHOSEN = ("deselected", "no test was collected", "the profile requires", "this version has no such check")
 """How reasons begin that are somebody's choice (``harness.checks.ledger``): nothing broke there."""
 _INTERRUPTION = StageError(
     stage="",
     kind="Interrupted",
     message="the run was interrupted",
-    remedy="run again; a run whose controller was killed goes on with --resume",
+    remedy="run again; a run whose controller was killed continues with --resume",
 )
 
 
@@ -39,7 +39,7 @@ class Cause:
             return f"guest {self.error.subject} died"
         where = self.error.subject or self.error.host
         of = " for " if self.error.subject else " on "
-        return f"stage {self.error.stage} broke{of + where if where else ''}"
+        return f"stage {self.error.stage} failed{of + where if where else ''}"
 
     @property
     def reason(self) -> str:
@@ -53,7 +53,7 @@ class Cause:
             return ""
         required = sum(cell.severity is Severity.BLOCKER for cell in self.cells)
         checks = "1 check" if len(self.cells) == 1 else f"{len(self.cells)} checks"
-        return f"{checks} could not be answered because of it, {required} of them required"
+        return f"{checks} could not be judged because of it, {required} of them required"
 
 
 def causes(evidence: Evidence, coverage: tuple[CoverageCell, ...]) -> tuple[Cause, ...]:

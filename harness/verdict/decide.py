@@ -72,9 +72,7 @@ def decide(
     failed = tuple(j for j in judged if j.required and j.cell.outcome is Outcome.FAIL)
     refused = [f"{j.where} failed: {j.message}" for j in failed if not j.cell.waived_by]
     carried = [
-        f"{j.where} failed, carried by waiver {j.cell.waived_by}: {j.message}"
-        for j in failed
-        if j.cell.waived_by
+        f"{j.where} failed, waived by {j.cell.waived_by}: {j.message}" for j in failed if j.cell.waived_by
     ]
     unknown = _unknown(judged, errors, interrupted)
     notes = _notes(judged, results)
@@ -117,7 +115,7 @@ def _with_required(cells: tuple[CoverageCell, ...], required: Iterable[str]) -> 
             subject=NO_SUBJECT,
             severity=Severity.BLOCKER,
             outcome=None,
-            reason="the profile requires it, but there was nothing to ask it about",
+            reason="the profile requires it, but there was nothing to check",
         )
         for check in absent
     )
@@ -168,7 +166,7 @@ def stage_broke(error: StageError) -> str:
     """The reason that a broken stage is, or a guest that died."""
     if error.kind == GUEST_DIED:
         return error.message
-    return f"stage {error.stage or '?'} broke: {error.message}"
+    return f"stage {error.stage or '?'} failed: {error.message}"
 
 
 def left_open(cell: CoverageCell) -> str:
@@ -185,7 +183,7 @@ def _notes(judged: tuple[_Judged, ...], results: tuple[CheckResult, ...]) -> lis
     ]
     keys = {(j.cell.check, j.cell.subject) for j in judged}
     stray = [
-        f"not planned, decides nothing: {r.check} on {r.subject} failed: {r.message}"
+        f"not planned, no effect on the verdict: {r.check} on {r.subject} failed: {r.message}"
         for r in results
         if (r.check, r.subject) not in keys and r.outcome is Outcome.FAIL
     ]
@@ -212,9 +210,9 @@ def _idle(status: WaiverStatus, judged: tuple[_Judged, ...]) -> str:
     if not mine:
         return "it matches no planned check"
     if not any(j.required for j in mine):
-        return "the check is advisory in this profile, so there is nothing to waive"
+        return "the check is advisory in this profile: no waiver is needed"
     if all(j.cell.outcome is Outcome.PASS for j in mine):
         return "the check passed: this waiver is no longer needed"
     if any(j.cell.outcome is Outcome.FAIL for j in mine):
-        return "another waiver carried the failure"
+        return "another waiver covers the failure"
     return "the check did not fail; missing, skipped or errored checks are never waived"

@@ -112,7 +112,7 @@ def _of_load(
     alike = [other for other in others if _kind(other, facts) == _kind(guest, facts)]
     mine = _of(guest, workload)
     alone = [value for other in alike or others for value in _of(other, workload)]
-    why = "" if alike else "alone it had another share of the host, or GPUs of another model"
+    why = "" if alike else "alone it had a different share of the host, or another GPU model"
     why = _idle(guest, evidence) or why
     if why:
         here = [_row(guest, value, spec, beside=value.values, detail=why) for value in mine]

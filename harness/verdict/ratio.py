@@ -18,7 +18,7 @@ LESS_IS_BETTER = ("s", "ms", "us", "ns")
 """Units of times: shorter is better."""
 RATES = ("1/s", "GB/s", "MB/s", "TFLOP/s", "GFLOP/s", "GH/s", "MH/s", "H/s", "Gbit/s")
 """Units of rates. Anything else (counts, shares, temperatures) says nothing of speed."""
-NOT_ABOVE_ZERO = "a figure that is not above zero"
+NOT_ABOVE_ZERO = "a value that is not above zero"
 """Why there is no ratio of two figures that both sides have."""
 
 _CONFIDENCE = 0.95

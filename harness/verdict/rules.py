@@ -74,9 +74,9 @@ def lint_limits(profile: Profile, skus: Sequence[Sku]) -> Iterator[Problem]:
             yield Problem(
                 name=profile.name,
                 place=("limits", name, "lower"),
-                message=f"{limit.lower:g} {UNIT_OF[figure or '']} is {share:.4g} of the peak of {model}, "
-                f"no sane share ({LEAST_SHARE:g} to {MOST_SHARE:g}) of any model's",
-                remedy="give the limit in the measurement's unit, within a sane share of the model's peak",
+                message=f"{limit.lower:g} {UNIT_OF[figure or '']} is {share:.4g} of the peak of {model}: out "
+                f"of range for any model ({LEAST_SHARE:g} to {MOST_SHARE:g})",
+                remedy="give the limit in the measurement's unit, within the range of the model's peak",
             )
 
 
@@ -87,7 +87,7 @@ def sane(share: float) -> bool:
 
 def _identity(sku: Sku) -> Iterator[Problem]:
     if not sku.pci_ids:
-        yield _problem(sku, ("pci_ids",), "no PCI id: no device could ever be this model", "give its ids")
+        yield _problem(sku, ("pci_ids",), "no PCI id: no device can match this model", "give its ids")
     for index, text in enumerate(sku.pci_ids):
         if not _PCI_ID.fullmatch(text):
             remedy = "write vendor:device or vendor:device:vendor:device in lower-case hex"
@@ -96,38 +96,40 @@ def _identity(sku: Sku) -> Iterator[Problem]:
     filled["engines"] = tuple(n for n, count in sku.engines.items() if count is not None)
     for name in _SOURCED:
         if filled[name] and sku.sources.get(name, "").strip().lower() in ("", UNKNOWN):
-            remedy = "say where it was read, or take it out"
+            remedy = "give the source, or remove it"
             yield _problem(sku, ("sources", name), f"{name} has no source", remedy)
     real = any(text.startswith(NVIDIA) for text in sku.pci_ids)
     for name in REQUIRED if real else ():
         if name not in sku.figures:
-            remedy = f"add {name}, with value null and source unknown when nobody knows it"
-            yield _problem(sku, ("figures",), f"{name} is missing, which every GPU has", remedy)
+            remedy = f"add {name}, with value null and source unknown if it is not known"
+            yield _problem(sku, ("figures",), f"{name} is missing: every GPU has one", remedy)
     if _value(sku, "memory_bytes") is not None and "memory_bytes" not in sku.floors:
-        remedy = "add the share that ECC and the driver leave, with the reason"
-        yield _problem(sku, ("floors",), "no floor of memory_bytes: the size is held to nothing", remedy)
+        remedy = "add the share that is left after ECC and driver overhead, with the reason"
+        yield _problem(
+            sku, ("floors",), "no threshold for memory_bytes: the size would not be judged", remedy
+        )
 
 
 def _figure(sku: Sku, name: str, figure: Figure) -> Iterator[Problem]:
     place = ("figures", name)
     source = figure.source.strip().lower()
     if figure.value is None and source != UNKNOWN:
-        remedy = f"write source: {UNKNOWN}, or the number that the source gives"
+        remedy = f"write source: {UNKNOWN}, or give the number from the source"
         yield _problem(sku, (*place, "source"), "a source without a number", remedy)
     if figure.value is not None and source in ("", UNKNOWN):
-        remedy = "say where it was read; a number from memory is value: null"
+        remedy = "give the source; if you have none, write value: null"
         yield _problem(sku, (*place, "source"), f"{figure.value:g} {figure.unit} has no source", remedy)
     wanted = UNIT_OF.get(name)
     if wanted is not None and figure.unit != wanted:
-        said = f"the unit is {figure.unit!r}, and what it judges is measured in {wanted!r}"
+        said = f"the unit is {figure.unit!r}, but measurements are in {wanted!r}"
         yield _problem(sku, (*place, "unit"), said, f"convert the number to {wanted}")
     if figure.value is not None:
         low, high = PLAUSIBLE.get(name, (0.0, float("inf")))
         if not (figure.value > 0 and low <= figure.value <= high):
             said = f"{figure.value:g} {figure.unit} is not between {low:g} and {high:g}"
-            yield _problem(sku, (*place, "value"), said, "look for a confused unit or a missing digit")
+            yield _problem(sku, (*place, "value"), said, "check the unit and the digits")
     if name in PRECISIONS and name not in sku.precisions:
-        yield _problem(sku, place, f"{name} is none of its precisions", "add it there, or take the rate out")
+        yield _problem(sku, place, f"{name} is not one of its precisions", "add it there, or remove the rate")
 
 
 def _link(sku: Sku) -> Iterator[Problem]:
@@ -140,7 +142,7 @@ def _link(sku: Sku) -> Iterator[Problem]:
     elif gen is not None and width in WIDTHS and width is not None and rate is not None:
         due = link_bandwidth(gen, width) or 1.0
         if not 0.98 <= rate / due <= 1.02:
-            said = f"{rate:g} GB/s is not what generation {gen:g} x{width:g} carries one way ({due:.3f})"
+            said = f"{rate:g} GB/s is not the one-way rate of generation {gen:g} x{width:g} ({due:.3f})"
             place = ("figures", "pcie_bandwidth", "value")
             yield _problem(sku, place, said, "correct the bandwidth, the generation or the width")
 
@@ -149,8 +151,8 @@ def _ratios(sku: Sku) -> Iterator[Problem]:
     for low, high, due in RATIOS:
         slow, fast = _value(sku, low), _value(sku, high)
         if slow and fast and abs(fast / slow / due - 1) > RATIO_TOLERANCE:
-            said = f"{high} is {fast / slow:.2f} times {low}, and dense rates make it {due:g} times"
-            remedy = "a figure with sparsity is twice the dense one: give dense figures only"
+            said = f"{high} is {fast / slow:.2f} times {low}; for dense rates it is {due:g} times"
+            remedy = "rates with sparsity are twice the dense rates: give dense rates only"
             yield _problem(sku, ("figures", high, "value"), said, remedy)
 
 
@@ -163,8 +165,8 @@ def _engines(sku: Sku) -> Iterator[Problem]:
         if codec not in CODECS:
             yield _problem(sku, ("codecs", index), f"unknown codec {codec!r}", f"one of {', '.join(CODECS)}")
     if sku.codecs and not sku.engines.get("nvenc"):
-        said = "encodes codecs without an encoder"
-        yield _problem(sku, ("codecs",), said, "say how many nvenc it has, or name no codecs")
+        said = "lists encode codecs, but has no encoder"
+        yield _problem(sku, ("codecs",), said, "give the number of nvenc engines, or remove the codecs")
     for index, precision in enumerate(sku.precisions):
         if precision not in PRECISIONS:
             remedy = f"one of {', '.join(PRECISIONS)}"
@@ -175,20 +177,24 @@ def _floor(sku: Sku, name: str, floor: Floor) -> Iterator[Problem]:
     place, due = ("floors", name), FIGURE_OF.get(name)
     figure = sku.figures.get(floor.of)
     if due is None:
-        remedy = f"measurements that can have floors: {', '.join(FIGURE_OF)}"
-        yield _problem(sku, place, "no workload measures this: the floor would guard nothing", remedy)
+        remedy = f"measurements that can have thresholds: {', '.join(FIGURE_OF)}"
+        yield _problem(sku, place, "no workload measures this: the threshold would have no effect", remedy)
     elif floor.of != due:
-        said = f"a share of {floor.of!r}, where {name} is held to {due!r}"
+        said = f"a share of {floor.of!r}, but {name} is compared with {due!r}"
         yield _problem(sku, (*place, "of"), said, f"write of: {due}")
     if figure is None or figure.value is None:
-        said = f"a share of {floor.of!r}, which is {'no figure of this model' if figure is None else UNKNOWN}"
-        yield _problem(sku, (*place, "of"), said, "give the figure with its source, or take the floor out")
+        said = (
+            f"a share of {floor.of!r}, which is {'not given for this model' if figure is None else UNKNOWN}"
+        )
+        yield _problem(sku, (*place, "of"), said, "give the value with its source, or remove the threshold")
     if not sane(floor.share):
         said = f"{floor.share:g} is not between {LEAST_SHARE:g} and {MOST_SHARE:g} of the theoretical peak"
-        remedy = "a lower floor passes broken cards, a higher one none: take it from measured rates"
+        remedy = (
+            "a lower threshold passes broken cards, a higher one passes none: take it from measured rates"
+        )
         yield _problem(sku, (*place, "share"), said, remedy)
     if due in ("pcie_gen", "pcie_width") and floor.share != 1.0:
-        said = f"{floor.share:g} would pass a link of another generation or width"
+        said = f"{floor.share:g} would pass a link of a lower generation or width"
         yield _problem(
             sku, (*place, "share"), said, "under load a link has its full generation and width: 1.0"
         )
@@ -196,7 +202,7 @@ def _floor(sku: Sku, name: str, floor: Floor) -> Iterator[Problem]:
         said = f"{floor.share:g} would pass a link of half the lanes or of the generation below"
         yield _problem(sku, (*place, "share"), said, "give a share above 0.5")
     if len(floor.reason.strip()) < 20:
-        remedy = "say which measured rate the share comes from"
+        remedy = "name the measured rate that the share comes from"
         yield _problem(sku, (*place, "reason"), "gives no reason for its share", remedy)
 
 
@@ -205,8 +211,11 @@ def _twins(skus: Sequence[Sku]) -> Iterator[Problem]:
         for index, text in enumerate(sku.pci_ids):
             others = [other.name for other in skus if other is not sku and text in other.pci_ids]
             if others or sku.pci_ids.index(text) != index:
-                said = f"{text} is also {others[0] if others else sku.name}'s: the device would be two models"
-                yield _problem(sku, ("pci_ids", index), said, "tell them apart by subsystem")
+                said = (
+                    f"{text} also belongs to {others[0] if others else sku.name}: the device would match "
+                    "two models"
+                )
+                yield _problem(sku, ("pci_ids", index), said, "distinguish them by subsystem id")
 
 
 def _siblings(skus: Sequence[Sku]) -> Iterator[Problem]:
@@ -222,7 +231,7 @@ def _beside(sku: Sku, name: str, figure: Figure, others: dict[str, Figure]) -> I
     strange = [other for other, its in others.items() if its.unit != figure.unit]
     if strange and len(strange) * 2 >= len(others):
         said = f"the unit is {figure.unit!r}, that of {strange[0]} is {others[strange[0]].unit!r}"
-        yield _problem(sku, ("figures", name, "unit"), said, "siblings of a family use the same units")
+        yield _problem(sku, ("figures", name, "unit"), said, "models of one family use the same units")
     if figure.value is None or figure.value <= 0 or strange:
         return
     known = sorted(its.value for its in others.values() if its.value)
@@ -231,8 +240,11 @@ def _beside(sku: Sku, name: str, figure: Figure, others: dict[str, Figure]) -> I
     middle = known[len(known) // 2]
     factor = max(figure.value / middle, middle / figure.value)
     if factor > SIBLING_FACTOR:
-        said = f"{figure.value:g} {figure.unit}, where siblings have about {middle:g}: off by {factor:.0f}"
-        yield _problem(sku, ("figures", name, "value"), said, "look for a confused unit or a missing digit")
+        said = (
+            f"{figure.value:g} {figure.unit}, but models of this family have about {middle:g}: off by "
+            f"{factor:.0f}"
+        )
+        yield _problem(sku, ("figures", name, "value"), said, "check the unit and the digits")
 
 
 def _value(sku: Sku, name: str) -> float | None:

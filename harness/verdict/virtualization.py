@@ -36,9 +36,9 @@ def unfit(reference: Reference, subject: SubjectKind, machine_id: str | None) ->
     if reference.problems:
         return f"bare run {reference.run} cannot be trusted: {reference.problems[0]}"
     if reference.verdict == Verdict.NO_GO.value:
-        return f"bare run {reference.run} ended {reference.verdict}: that machine was not well"
+        return f"bare run {reference.run} ended {reference.verdict}, so it is no reference"
     if subject is hardware and (reference.standin or reference.subject is not hardware):
-        return f"bare run {reference.run} says nothing of hardware: a stand-in or lab recorded it"
+        return f"bare run {reference.run} says nothing about hardware: it was recorded on a stand-in or lab"
     if machine_id is None or reference.machine_id != machine_id:
         return f"bare run {reference.run} is of another machine ({reference.host})"
     return ""
@@ -59,16 +59,16 @@ def costs(
     same_size = guest.plan is not None and len(guest.plan.vcpupin) == reference.cpus
     measured = [value for value in values_of(guest) if value.workload == workload]
     found = [
-        _cost(None, Finding.NOT_COMPARABLE, spec.floor, other, detail="the guest has no such figure")
+        _cost(None, Finding.NOT_COMPARABLE, spec.floor, other, detail="the guest did not measure this")
         for other in bare
         if other.device in guest.gpus and _counterpart(other, measured) is None
     ]
     for mine in measured:
         floor = spec.floors.get(mine.name, spec.floor)
         other = _counterpart(mine, bare)
-        why = "" if other is not None else "the bare run has no such figure"
+        why = "" if other is not None else "the bare-metal run did not measure this"
         if mine.device is None and not same_size:
-            why = "a figure of the whole machine, of which this guest has a part"
+            why = "a value of the whole machine, of which this guest has only part"
         why = why if same_load else "the loads' parameters differ"
         if other is None or why:
             found.append(_cost(mine, Finding.NOT_COMPARABLE, floor, detail=why))

@@ -98,7 +98,7 @@ def demanded_engine(job: Job, word: str) -> str:
         raise ConfigError(f"engine: {word!r} is not one of {', '.join(ENGINE_WORDS)}")
     if word == "gpu" and not has:
         raise ConfigError(
-            f"the profile demands the GPU engine, and {job.guest} has no GPU that has one",
+            f"the profile requires the GPU engine, but {job.guest} has no GPU with one",
             remedy="use engine: auto, or a host with NVIDIA GPUs",
         )
     return "gpu" if word != "cpu" and has else "cpu"
@@ -145,7 +145,9 @@ def settings(workload: WorkloadSpec, job: Job) -> dict[str, Any]:
         wanted = type(known[name])
         fits = type(value) is wanted or (wanted is float and type(value) is int)
         if not fits:
-            raise ConfigError(f"workload {workload.name}: {name} must be a {wanted.__name__}, not {value!r}")
+            raise ConfigError(
+                f"workload {workload.name}: {name} must be of type {wanted.__name__}, not {value!r}"
+            )
         if isinstance(value, int | float) and not (math.isfinite(value) and 0 <= value < ABSURD):
             raise ConfigError(f"workload {workload.name}: {name} = {value!r} is out of range")
     return {**known, **job.parameters}
@@ -193,7 +195,7 @@ class Observation:
         """A finite number of sane size."""
         value = self._get(name)
         if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < ABSURD:
-            raise self._wrong(name, "a sane number")
+            raise self._wrong(name, "a plausible number")
         return float(value)
 
     def optional(self, name: str) -> float | None:

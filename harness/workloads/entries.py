@@ -34,14 +34,14 @@ def entries(where: str, seen: Observation, names: Sequence[str]) -> tuple[Entry,
     found = [Observation(item, where) for item in seen.items("entries")]
     said = [entry.text("name") for entry in found]
     if said != list(names):
-        raise ParseError(f"{where}: {', '.join(names)} were due, the guest speaks of {str(said)[:300]}")
+        raise ParseError(f"{where}: {', '.join(names)} were expected, the guest reports {str(said)[:300]}")
     return tuple(_entry(where, name, entry) for name, entry in zip(names, found, strict=True))
 
 
 def _entry(where: str, name: str, entry: Observation) -> Entry:
     kind, at, error = entry.text("kind"), entry.text("at"), entry.text_or_none("error")
     if kind not in _KINDS:
-        raise ParseError(f"{where}: nothing can be {kind[:40]!r}")
+        raise ParseError(f"{where}: unknown state {kind[:40]!r}")
     if kind == "done":
         finished = (exact(f"{name} to the end", _FINISHED, _FINISHED),)
         return Entry(name=name, finished=finished, unknown="", observed=entry.inner("observed"))

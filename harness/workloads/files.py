@@ -127,7 +127,7 @@ _INSTALL = """
 umask 022
 mkdir -p -- "$1" && chmod go-w -- "$1" || exit
 if [ -L "$1" ] || [ "$(stat -c %u -- "$1")" != "$(id -u)" ]; then
-    echo "$1: it belongs to somebody else, or is a link" >&2
+    echo "$1: it belongs to another user, or is a link" >&2
     exit 73
 fi
 exec tar -C "$1" -xf - --no-same-owner

@@ -69,7 +69,7 @@ def judge(
     except ParseError as error:
         return replace(result, detail=error.message)
     if not parsed.answers:
-        return replace(result, detail=f"{workload.spec.name} gave no answers")
+        return replace(result, detail=f"{workload.spec.name} returned no answers")
     held = tuple(_held(m, limits or {}) for m in parsed.measurements)
     return replace(
         result,
@@ -94,26 +94,29 @@ def _ending(collected: Collected) -> tuple[str, str]:
     if status.state != "done":
         return {
             "running": ("timeout", f"still running after {spent:.0f} s"),
-            "absent": ("lost", "the guest knows no such job: it was never started, or the guest rebooted"),
-            "lost": ("lost", "the job is gone and left no exit status"),
+            "absent": (
+                "lost",
+                "the guest does not know this job: it was never started, or the guest rebooted",
+            ),
+            "lost": ("lost", "the job has ended without an exit status"),
         }[status.state]
     if status.exit_status:
         return _bad_ending(status.exit_status, collected)
     if status.stdout_total != status.stdout_bytes:
-        return "lost", f"only {status.stdout_bytes} of {status.stdout_total} bytes of output came back"
+        return "lost", f"only {status.stdout_bytes} of {status.stdout_total} bytes of output were returned"
     return "done", ""
 
 
 def _bad_ending(code: int, collected: Collected) -> tuple[str, str]:
     said = collected.stderr[-1000:].decode("utf-8", "backslashreplace").strip()
     if code == UNABLE:
-        return "lost", _reason(collected.stdout) or said or "the payload could not do its work here"
+        return "lost", _reason(collected.stdout) or said or "the payload cannot run here"
     if code == ENGINE_BROKEN:
-        return "failed", _reason(collected.stdout) or said or "the demanded engine does not work"
+        return "failed", _reason(collected.stdout) or said or "the required engine does not work"
     if code in _NOT_STARTED:
         return "lost", f"the machine could not start it (exit status {code}): {said}"
     if broke_off(code, collected.stderr.decode("utf-8", "replace")):
-        return "lost", f"the load itself broke off (exit status {code}): {said}"
+        return "lost", f"the load ended with an error (exit status {code}): {said}"
     how = f"ended by signal {code - 128}" if code > 128 else f"ended with status {code}"
     return "failed", f"{how}: {said}" if said else how
 

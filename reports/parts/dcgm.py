@@ -63,7 +63,7 @@ def _own(record: RunRecord, cards: list[tuple[GuestTelemetry, GpuTelemetry]]) ->
         (
             "shakedown_clock_reason_seconds",
             "seconds",
-            "Time under load by the reason why clocks were held back.",
+            "Time under load by throttle reason.",
             [
                 (_card(seen, gpu) | {"reason": reason}, seconds)
                 for seen, gpu in cards
@@ -73,13 +73,18 @@ def _own(record: RunRecord, cards: list[tuple[GuestTelemetry, GpuTelemetry]]) ->
         (
             "shakedown_telemetry_standin",
             "",
-            "1 for a guest whose telemetry came from the NVML stand-in: nothing of it is real.",
+            "1 for a guest whose telemetry came from the NVML stand-in: none of its values are real.",
             [
                 ({"guest": seen.guest, "scenario": seen.standin}, float(bool(seen.standin)))
                 for seen in telemetry.guests(record)
             ],
         ),
-        ("shakedown_kernel_events", "", "Kernel events by family, code and ruling.", _events(record)),
+        (
+            "shakedown_kernel_events",
+            "",
+            "Kernel events by family, code and severity (label ruling).",
+            _events(record),
+        ),
     ]
 
 

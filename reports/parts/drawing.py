@@ -72,7 +72,7 @@ def _panel(
     x, y = left + PAD, top + 24
     if node is None:
         text(parent, x, y, "Unknown NUMA node", class_="node")
-        text(parent, x, y + 17, "the kernel does not say where these devices are", class_="small")
+        text(parent, x, y + 17, "the kernel does not report where these devices are", class_="small")
         return _cards(parent, scene, node, (x, y + 30, width))
     text(parent, x, y, f"NUMA node {node.id}", class_="node")
     text(parent, x, y + 17, _node_words(scene, node), class_="small")
@@ -162,7 +162,7 @@ def _thread_words(cpu: Cpu, owners: list[str], strayed: list[int]) -> str:
     words = [f"CPU {cpu.id}"]
     words.append(f"vCPUs of {', '.join(owners)}" if owners else "not given to any guest")
     if strayed:
-        words.append("a vCPU may run here that was planned elsewhere")
+        words.append("a vCPU that was planned elsewhere may run here")
     return "; ".join(words)
 
 

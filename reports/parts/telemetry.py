@@ -58,8 +58,8 @@ def standins(record: RunRecord) -> tuple[str, ...]:
         if seen.standin:
             found.setdefault(seen.standin, []).append(seen.guest)
     return tuple(
-        f"The NVML stand-in (scenario {scenario}) answered in the driver's place in {', '.join(names)}: "
-        "none of its figures, errors or cards is real."
+        f"The NVML stand-in (scenario {scenario}) replaced the driver in {', '.join(names)}: none of its "
+        "values, errors or cards are real."
         for scenario, names in found.items()
     )
 
@@ -82,14 +82,14 @@ def unwatched(record: RunRecord) -> tuple[str, ...]:
 def sampler(telemetry: GuestTelemetry) -> str:
     """The sampler's own life in a sentence."""
     if not telemetry.source:
-        return f"NVML could not be used: {telemetry.detail or 'nobody says why'}."
+        return f"NVML could not be used: {telemetry.detail or 'no reason was recorded'}."
     parts = [f"driver {telemetry.driver or 'unknown'}", f"{number(telemetry.fast_hz)} Hz"]
     if telemetry.started is not None and telemetry.ended is not None:
         parts.append(f"watched for {duration(telemetry.ended - telemetry.started)}")
     if telemetry.cpu_seconds is not None:
         parts.append(f"the sampler took {number(telemetry.cpu_seconds)} s of processor time")
     if not telemetry.closed:
-        parts.append(f"it FELL SILENT and was never stopped ({telemetry.detail or 'nobody knows why'})")
+        parts.append(f"it STOPPED BY ITSELF ({telemetry.detail or 'no reason was recorded'})")
     parts += [f"unreadable: {problem}" for problem in telemetry.problems[:3]]
     parts += [f"hung: {call}" for call in telemetry.hung[:3]]
     text = "; ".join(parts)
@@ -134,7 +134,7 @@ def _state(gpu: GpuTelemetry) -> str:
         count = "1 gap" if len(gpu.gaps) == 1 else f"{len(gpu.gaps)} gaps"
         parts.append(f"{count}, {duration(lost)} unwatched")
     doubtful = [name for name, series in gpu.series.items() if series.doubts]
-    parts += [f"NOT BELIEVED: {', '.join(doubtful)}"] if doubtful else []
+    parts += [f"NOT PLAUSIBLE: {', '.join(doubtful)}"] if doubtful else []
     changed = dict.fromkeys(change.name for change in gpu.changes)
     parts += [f"CHANGED: {', '.join(changed)}"] if changed else []
     return "; ".join(parts)
@@ -154,7 +154,7 @@ def _seen(gpu: GpuTelemetry) -> tuple[tuple[str, str], ...]:
         ("SM clock", _range(series, "clock_sm", _limit(known, "clock_sm_max", "MHz"))),
         ("memory clock", _range(series, "clock_memory", _limit(known, "clock_memory_max", "MHz"))),
         ("GPU utilisation", _range(series, "util_gpu")),
-        ("clocks held back", _reasons(gpu)),
+        ("clocks reduced", _reasons(gpu)),
         ("ECC mode", _mode(known, "ecc_current")),
         ("uncorrected memory errors", _count(series, "ecc_uncorrected")),
         ("corrected memory errors", _count(series, "ecc_corrected")),
@@ -163,7 +163,7 @@ def _seen(gpu: GpuTelemetry) -> tuple[tuple[str, str], ...]:
         ("PCIe under load", _pcie(gpu)),
         ("PCIe replays", _count(series, "pcie_replays")),
         ("NVLinks up", _least(series, "nvlink_active")),
-        ("foreign processes", ", ".join(gpu.processes) or _absent(series.get("processes")) or "none"),
+        ("other processes", ", ".join(gpu.processes) or _absent(series.get("processes")) or "none"),
     )
 
 
@@ -172,7 +172,7 @@ def _watched(gpu: GpuTelemetry) -> str:
     if gpu.longest_silence is None or gpu.span_seconds <= 0:
         return f"{duration(gpu.covered_seconds)} of {duration(gpu.load_seconds)} under load"
     share = 100.0 * gpu.span_covered / gpu.span_seconds
-    return f"{share:.1f} % of {duration(gpu.span_seconds)}, silent for {gpu.longest_silence:.1f} s at most"
+    return f"{share:.1f} % of {duration(gpu.span_seconds)}, longest gap {gpu.longest_silence:.1f} s"
 
 
 def _mode(known: Mapping[str, float | str | bool | None], name: str) -> str:
@@ -294,7 +294,7 @@ def host_rows(telemetry: HostTelemetry) -> tuple[tuple[str, str], ...]:
         (f"temperature of {name}", _range({"it": s}, "it")) for name, s in telemetry.temperatures.items()
     ]
     stolen = max(telemetry.steal_seconds.values(), default=None)
-    rows.append(("most stolen time of one CPU", duration(stolen) if stolen is not None else UNREAD))
+    rows.append(("highest steal time of one CPU", duration(stolen) if stolen is not None else UNREAD))
     rows += [
         (f"foreign tasks on CPU {cpu}", ", ".join(tasks))
         for cpu, tasks in telemetry.foreign_tasks.items()
@@ -317,7 +317,7 @@ def _change(change: HostChange) -> tuple[str, str]:
     """What changed while loads ran, from what to what, and when."""
     whose = f" of {change.guest}" if change.guest else ""
     at = "" if change.at is None else f", seen at {change.at:.0f} s"
-    back = "" if change.until is None else f", as before again at {change.until:.0f} s"
+    back = "" if change.until is None else f", restored at {change.until:.0f} s"
     said = f"{change.subject}: {change.before} -> {change.after}{at}{back} ({change.source})"
     return f"{change.weight.value} change of {change.what}{whose}", said
 

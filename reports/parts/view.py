@@ -40,13 +40,13 @@ STATEMENTS = {
     ),
 }
 """What a verdict may be said of, in plain words: a title and a sentence."""
-_UNPROVEN = "Nothing is said of this host, good or bad, and so nothing expires."
+_UNPROVEN = "This verdict says nothing about the host, so it does not expire."
 
 MEANINGS = {
     "GO": "Every required check ran and passed.",
-    "GO_WITH_WAIVERS": "Every required check ran; those that failed are carried by waivers.",
-    "NO_GO": "At least one required check failed and no waiver carries it.",
-    "INCONCLUSIVE": "Required evidence is missing. This host is neither good nor bad: it is unproven.",
+    "GO_WITH_WAIVERS": "Every required check ran; those that failed are waived.",
+    "NO_GO": "At least one required check failed and is not waived.",
+    "INCONCLUSIVE": "Required evidence is missing. The host is not proven good or bad.",
 }
 
 
@@ -171,7 +171,7 @@ def _to_answer(reason: str) -> str:
         return "run again with the shipped suites whole"
     if reason.startswith("the session ended"):
         return "run again, to the end of the session"
-    return "see to what this names as absent, then run again"
+    return "provide what is named as missing, then run again"
 
 
 def shown(record: RunRecord) -> tuple[str, ...]:
@@ -181,7 +181,7 @@ def shown(record: RunRecord) -> tuple[str, ...]:
     required = [cell for cell in coverage if cell.severity is Severity.BLOCKER]
     kept = sum(cell.severity is Severity.BLOCKER for cell in passed)
     waived = sum(bool(cell.waived_by) for cell in required)
-    carried = f", {waived} failed and are carried by waivers" if waived else ""
+    carried = f", {waived} failed and are waived" if waived else ""
     lines = [f"{kept} of {len(required)} required checks passed{carried}"]
     cards = gpus(record)
     if cards:
@@ -199,8 +199,8 @@ def shown(record: RunRecord) -> tuple[str, ...]:
                 for result in done
             )
         )
-        where = "the machine itself" if guest.cards.same else f"guest {guest.name}"
-        lines.append(f"{where}: {right} of {answers} known answers right ({loads})")
+        where = "bare metal" if guest.cards.same else f"guest {guest.name}"
+        lines.append(f"{where}: {right} of {answers} known answers correct ({loads})")
     seconds = sum(result.seconds or 0.0 for guest in evidence.guests for result in guest.results)
     watched = sum(guest.telemetry is not None for guest in evidence.guests)
     if seconds:

@@ -46,12 +46,15 @@ from tests.fakes import FakeClock
             "free_hugepages",
         ),
         ("Cannot open /dev/vfio/13: could not open '/dev/vfio/13': Device or resource busy", "fuser"),
-        ("unsupported configuration: host doesn't support passthrough of host PCI devices", "IOMMU on"),
+        (
+            "unsupported configuration: host doesn't support passthrough of host PCI devices",
+            "enable the IOMMU",
+        ),
         (
             "Failed to connect socket to '/var/run/libvirt/libvirt-sock': No such file or directory",
             "start libvirt",
         ),
-        ("internal error: Unknown PCI header type '127' for device '0000:41:00.0'", "does not answer"),
+        ("internal error: Unknown PCI header type '127' for device '0000:41:00.0'", "no longer responds"),
         (
             "Device 0000:ee:00.0 not found: could not access /sys/bus/pci/devices/0000:ee:00.0/config: "
             "No such file or directory",

@@ -85,9 +85,9 @@ def test_a_file_that_is_none_of_ours_is_refused(tmp_path: Path) -> None:
     torn.write_bytes(torn.read_bytes()[:-100])
     (tmp_path / "text").write_text("no parquet")
     for path in (torn, tmp_path / "text", tmp_path / "absent"):
-        with pytest.raises(RecordError, match="no file of samples"):
+        with pytest.raises(RecordError, match="not a file of samples"):
             parquet.read(path, 0, "power")
-        with pytest.raises(RecordError, match="no file of samples"):
+        with pytest.raises(RecordError, match="not a file of samples"):
             parquet.describe(path)
     with pytest.raises(RecordError, match="is no series"):
         parquet.read(torn, 0, "powers")

@@ -39,7 +39,7 @@ def test_each_way_to_fail_is_told_apart_and_has_a_remedy(case: Path) -> None:
 
 def test_unknown_words_are_quoted_and_silence_is_named() -> None:
     assert "weird: thing" in explain("weird: thing", ACCESS)[0]
-    assert "said nothing" in explain("", ACCESS)[0]
+    assert "without a message" in explain("", ACCESS)[0]
 
 
 @given(st.text())

@@ -43,7 +43,7 @@ def changed(*changes: HostChange) -> HostTelemetry:
 def test_a_change_is_told_with_values_times_and_source() -> None:
     said = words(CHANGE)
     assert said == "driver (DRIVER): vfio-pci -> nvidia between 805 and 810 s [0000:41:00.0/uevent]"
-    assert words(replace(CHANGE, until=830.0)).endswith("as before again at 830 s [0000:41:00.0/uevent]")
+    assert words(replace(CHANGE, until=830.0)).endswith("restored at 830 s [0000:41:00.0/uevent]")
     assert " at 810 s" in words(replace(CHANGE, since=None))
     assert " at " not in words(replace(CHANGE, since=None, at=None))
 

@@ -35,10 +35,10 @@ def test_a_guest_that_keeps_its_speed_passes() -> None:
     result, _ = judged(a_run(ALONE, *pair(95.0, 95.0, 95.0)))
     assert result is not None
     assert result.outcome is Outcome.PASS
-    assert "1 figures hold beside neighbours; the least: left, pcie.h2d on 0000:41:00.0: 0.950" in (
+    assert "1 measurements hold beside neighbours; the lowest: left, pcie.h2d on 0000:41:00.0: 0.950" in (
         result.message
     )
-    assert "nobody asked for the same alone" not in result.message
+    assert "no equal guest ran alone" not in result.message
 
 
 def test_a_guest_that_does_not_fails_with_its_load_figure_ratio_floor_and_neighbours() -> None:
@@ -66,7 +66,7 @@ def test_one_figure_that_is_lost_fails_whatever_else_is_missing() -> None:
     [
         (a_run(), "no guest of this run had neighbours"),
         (a_run(ALONE, a_guest("b", 1.0, gpu=GPUS[1])), "no guest of this run had neighbours"),
-        (a_run(*pair(1.0)), "nobody asked for the same alone as left, right"),
+        (a_run(*pair(1.0)), "no guest equal to left, right ran alone"),
         (a_run(ALONE, *pair()), "left, pcie (pcie.h2d: not measured beside neighbours)"),
         (a_run(a_guest("alone"), *pair(1.0)), "left, pcie (pcie.h2d: not measured alone)"),
         (a_run(a_guest("alone"), *pair()), "no common load measured a rate"),
@@ -89,7 +89,7 @@ def test_a_load_of_which_nothing_was_compared_hides_behind_no_other() -> None:
     vram = a_guest("more", 5.0, 5.0, 5.0, name="vram.bandwidth", workload="vram").results
     both = [replace(guest, workloads=("pcie", "vram")) for guest in (ALONE, beside(99.0, 99.0, 99.0))]
     _, reason = judged(a_run(replace(both[0], results=(*both[0].results, *vram)), both[1], NEIGHBOUR))
-    assert "nothing can be compared of left, vram (vram.bandwidth: not measured beside" in reason
+    assert "nothing to compare for left, vram (vram.bandwidth: not measured beside" in reason
 
 
 def test_a_guest_that_the_profile_gives_no_counterpart_is_named_and_hinders_nobody() -> None:
@@ -97,7 +97,7 @@ def test_a_guest_that_the_profile_gives_no_counterpart_is_named_and_hinders_nobo
     result, _ = judged(a_run(ALONE, beside(99.0, 99.0, 99.0), wider))
     assert result is not None
     assert result.outcome is Outcome.PASS
-    assert result.message.endswith("nobody asked for the same alone: right")
+    assert result.message.endswith("no equal guest ran alone: right")
 
 
 def test_a_floor_that_meets_no_figure_guards_nothing() -> None:

@@ -26,7 +26,7 @@ from harness.record.assemble import demanded
 from harness.verdict import decide
 from tests.faults import clean
 
-HELPERS = {"attempts", "base", "answers", "engine", "ledger", "series_rules", "watched"}
+HELPERS = {"plain", "attempts", "base", "answers", "engine", "ledger", "series_rules", "watched"}
 """Modules of harness.checks that hold no check."""
 
 
@@ -102,14 +102,14 @@ def test_a_gpu_that_is_not_there_is_missing_for_each_check_and_fails_the_count()
 def test_gpus_named_by_address_are_subjects_even_when_absent() -> None:
     selector = replace(clean.SELECTOR, addresses=(clean.address(0xDD),))
     found = judge(clean.evidence(), placement=replace(clean.HOST.placement, selector=selector))
-    assert found["gpu.config_space", "0000:dd:00.0"] == (None, "the host has no 0000:dd:00.0")
+    assert found["gpu.config_space", "0000:dd:00.0"] == (None, "the host has no device 0000:dd:00.0")
 
 
 def test_a_host_with_no_gpu_and_none_expected_covers_no_gpu_check() -> None:
     evidence = clean.evidence()
     none = replace(evidence.facts, pci_devices=())
     found = judge(replace(evidence, facts=none), expected_gpus=0)
-    assert found["gpu.link", NO_SUBJECT] == (None, "the host shows no GPU")
+    assert found["gpu.link", NO_SUBJECT] == (None, "the host has no GPU")
 
 
 @pytest.mark.parametrize("guests", [True, False])

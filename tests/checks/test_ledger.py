@@ -97,7 +97,7 @@ def test_an_empty_ledger_is_a_session_that_collected_nothing() -> None:
     found = cells(replace(clean.evidence(), ledger=()))
     assert {cell.outcome for cell in found.values()} == {None}
     assert {cell.reason for cell in found.values()} == {
-        "no test was collected for it: it was left out, or its suite was not given"
+        "no test was collected for it: it was deselected, or its suite was not run"
     }
     assert results(replace(clean.evidence(), ledger=())) == {}
 
@@ -113,7 +113,7 @@ def test_what_was_left_out_is_missing_though_the_evidence_is_there() -> None:
 def test_what_was_not_reached_is_missing_though_the_evidence_is_there() -> None:
     """``-x``, Ctrl-C, a killed controller."""
     cell = cells(answered(a_session()))[CHECK, SLOT]
-    assert (cell.outcome, cell.reason) == (None, "the session ended before this was asked")
+    assert (cell.outcome, cell.reason) == (None, "the session ended before this check ran")
     assert verdict(answered(a_session())) is Verdict.INCONCLUSIVE
 
 
@@ -318,7 +318,7 @@ def test_a_users_test_that_is_demanded_and_was_never_collected_is_missing(ledger
     evidence = a_session() if ledger else clean.evidence()
     (cell,) = (c for (check, _), c in cells(evidence, demanding()).items() if check == USERS)
     assert (cell.outcome, cell.slot, cell.severity) == (None, "none", Severity.BLOCKER)
-    assert "the profile demands" in cell.reason
+    assert "the profile requires" in cell.reason
     assert "test_my_driver" in cell.reason
     assert "was collected" in cell.reason
     assert verdict(evidence, demanding()) is Verdict.INCONCLUSIVE

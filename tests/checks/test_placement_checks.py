@@ -199,7 +199,7 @@ def test_without_an_observation_nothing_is_healthy(check_id: str) -> None:
 
 
 @pytest.mark.parametrize("check_id", OBSERVING)
-@pytest.mark.parametrize("problem", ["process 70 is not known to be guest g1", "strange: words", ""])
+@pytest.mark.parametrize("problem", ["process 70 is not the QEMU of guest g1", "strange: words", ""])
 def test_a_doubt_about_everything_leaves_everything_missing(check_id: str, problem: str) -> None:
     with pytest.raises(MissingEvidence):
         ask(check_id, landed(problems=(problem,)))
@@ -210,7 +210,7 @@ def test_a_doubt_about_everything_leaves_everything_missing(check_id: str, probl
     [
         ("threads: thread 9 could not be read", {"placement.threads", "placement.kernel_threads"}),
         ("memory: no mapping begins there", {"placement.memory"}),
-        ("devices: QEMU does not say", {"placement.devices", "placement.guest_topology"}),
+        ("devices: QEMU does not report", {"placement.devices", "placement.guest_topology"}),
         ("guest: was not read", {"placement.devices", "placement.guest_topology"}),
     ],
 )

@@ -38,7 +38,7 @@ BARE = a_reference(100.0, 100.0, 100.0)
 @pytest.mark.parametrize(
     ("reference", "why"),
     [
-        (None, "no bare run was given"),
+        (None, "no bare-metal run was given"),
         (dataclasses.replace(BARE, machine_id="f" * 32), "of another machine"),
         (dataclasses.replace(BARE, machine_id=None), "of another machine"),
         (
@@ -59,7 +59,7 @@ def test_without_a_reference_that_holds_it_is_missing(reference, why) -> None:
     [
         ((99.0, 99.0, 99.0), Outcome.PASS, "0.990 of bare"),
         ((90.0, 90.0, 90.0), Outcome.FAIL, "slower than bare"),
-        ((99.0,), Outcome.ERROR, "not decided"),
+        ((99.0,), Outcome.ERROR, "undecided"),
     ],
 )
 def test_with_one_it_says_what_the_figures_say(values, outcome, words) -> None:
@@ -80,7 +80,7 @@ def test_a_reference_from_a_stand_in_says_so() -> None:
     evidence = dataclasses.replace(lab, reference=dataclasses.replace(BARE, standin=True))
     (result,), _ = run_checks(evidence, PROFILE, load_host("lab"))
     assert result.outcome is Outcome.PASS
-    assert "says nothing of hardware" in result.message
+    assert "says nothing about hardware" in result.message
 
 
 def test_a_figure_of_a_gpu_that_only_one_side_measured_is_not_decided() -> None:
@@ -89,7 +89,9 @@ def test_a_figure_of_a_gpu_that_only_one_side_measured_is_not_decided() -> None:
     result, _cell = said(more, 99.0, 99.0, 99.0)
     assert result is not None
     assert result.outcome is Outcome.ERROR
-    assert "tensor.fp8.rate on 0000:41:00.0: not comparable (the guest has no such figure)" in result.message
+    assert (
+        "tensor.fp8.rate on 0000:41:00.0: not comparable (the guest did not measure this)" in result.message
+    )
     guest = rates(99.0, 99.0, 99.0)
     extra = rates(5.0, 5.0, 5.0, name="tensor.fp8.rate")
     both = dataclasses.replace(guest, results=(*guest.results, *extra.results))
@@ -97,7 +99,8 @@ def test_a_figure_of_a_gpu_that_only_one_side_measured_is_not_decided() -> None:
     (result,), _ = run_checks(evidence, PROFILE, load_host("lab"))
     assert result.outcome is Outcome.ERROR
     assert (
-        "tensor.fp8.rate on 0000:41:00.0: not comparable (the bare run has no such figure)" in result.message
+        "tensor.fp8.rate on 0000:41:00.0: not comparable (the bare-metal run did not measure this)"
+        in result.message
     )
 
 
@@ -163,5 +166,5 @@ def test_altered_evidence_on_either_side_decides_nothing(tmp_path, capsys) -> No
 
 def test_a_run_with_guests_is_no_reference(tmp_path) -> None:
     run = a_run(tmp_path, "20260101T000000Z-aaaaaa", 1.0, attach="vfio")
-    with pytest.raises(ConfigError, match="not a bare one"):
+    with pytest.raises(ConfigError, match="not a bare-metal run"):
         compare.run(run_dir=run, bare=run, json_output=True)

@@ -181,10 +181,10 @@ def test_inventory_check_names_missing_keys_and_says_what_it_could_not_tell(tmp_
     wrong = [line for line in lines if line.startswith("WRONG")]
     notes = [line for line in lines if line.startswith("note")]
     assert len(wrong) == 3
-    for number, words in ((4, "is not on this machine"), (5, "no file that can be read"), (8, "mean 'lab'?")):
+    for number, words in ((4, "is not on this machine"), (5, "not a readable file"), (8, "mean 'lab'?")):
         assert [line for line in wrong if f"line {number}: " in line and words in line]
     assert len(notes) == 2
-    assert all("lies on the host, and the host was not asked" in line for line in notes)
+    assert all("is on the host, which was not contacted" in line for line in notes)
 
 
 def test_a_host_whose_files_are_all_there_is_fine(tmp_path) -> None:

@@ -45,7 +45,7 @@ def test_json_holds_just_what_scripts_rely_on(tmp_path: Path) -> None:
 def test_a_line_that_follows_another_is_a_note_that_says_so(tmp_path: Path) -> None:
     (event,) = events(log(tmp_path, "NVRM: Xid (PCI:0000:05:00): 45, Ch 0000001a\n", "--json"))
     assert event["severity"] == "note"
-    assert "follow the event it comes with" in event["meaning"]
+    assert "follow the event that it comes with" in event["meaning"]
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "Linux version 6.8\n", "no line end"])

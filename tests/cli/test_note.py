@@ -68,13 +68,13 @@ def test_an_intervention_noted_after_the_end_fails_the_run_when_it_is_judged_aga
     assert said.status == 1
     assert (told["verdict"], told["recorded_verdict"], told["agrees"]) == ("NO_GO", "GO", False)
     assert told["problems"] == []
-    assert "because of a note left at" in told["reasons"][0]
+    assert "because of a note added at" in told["reasons"][0]
     assert "by Ada" in told["reasons"][0]
     assert shakedown("report", str(run.path), "--format", "html,md,junit", cwd=tmp_path).status == 0
     for name in ("report.html", "report.md", "junit.xml"):
         text = (run.path / name).read_text()
         assert "reseated card 3" in text
-        assert "because of a note left at" in text or name == "report.md"
+        assert "because of a note added at" in text or name == "report.md"
     assert (run.path / "report.md").read_text().startswith("# NO GO: clean")
 
 

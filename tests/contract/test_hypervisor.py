@@ -70,24 +70,24 @@ def test_starting_twice_leaves_the_first_running(hypervisor: Hypervisor) -> None
 
 def test_domains_of_others_are_listed_without_a_key_and_never_touched(hypervisor: Hypervisor) -> None:
     assert states(hypervisor)["test"] == (True, None)
-    with pytest.raises(ProvisionError, match="not touched"):
+    with pytest.raises(ProvisionError, match="left alone"):
         hypervisor.destroy("test")
-    with pytest.raises(ProvisionError, match="not touched"):
+    with pytest.raises(ProvisionError, match="left alone"):
         hypervisor.shutdown("test", deadline=1)
-    with pytest.raises(ProvisionError, match="not touched"):
+    with pytest.raises(ProvisionError, match="left alone"):
         hypervisor.define_and_start(domain("test"), run="run-1")
     assert states(hypervisor)["test"] == (True, None)
 
 
 def test_a_domain_of_another_run_is_not_taken_over(hypervisor: Hypervisor) -> None:
     hypervisor.define_and_start(domain("shk-a", "run-2"), run="run-2")
-    with pytest.raises(ProvisionError, match="not touched"):
+    with pytest.raises(ProvisionError, match="left alone"):
         hypervisor.define_and_start(domain("shk-a"), run="run-1")
     assert states(hypervisor)["shk-a"] == (True, "run-2")
 
 
 def test_a_definition_without_the_run_s_key_is_refused(hypervisor: Hypervisor) -> None:
-    with pytest.raises(ProvisionError, match="does not carry the key"):
+    with pytest.raises(ProvisionError, match="does not contain the key"):
         hypervisor.define_and_start(domain("shk-a", "run-2"), run="run-1")
     assert "shk-a" not in states(hypervisor)
 
@@ -126,7 +126,7 @@ def test_a_domain_that_was_shut_down_can_be_started_again(hypervisor: Hypervisor
 def test_a_network_of_the_same_run_is_kept_and_of_another_refused(hypervisor: Hypervisor) -> None:
     hypervisor.start_network(network("shk-net"))
     hypervisor.start_network(network("shk-net"))
-    with pytest.raises(ProvisionError, match="not touched"):
+    with pytest.raises(ProvisionError, match="left alone"):
         hypervisor.start_network(network("shk-net", "run-2"))
     hypervisor.stop_network("shk-net")
     hypervisor.stop_network("shk-net")

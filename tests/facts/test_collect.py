@@ -130,7 +130,7 @@ def test_an_answer_to_another_question_is_refused() -> None:
         def run(self, argv: tuple[str, ...], **options: object) -> CommandResult:
             return super().run(("sh", "-s", "--", "0" * 32, argv[4]), **options)  # type: ignore[arg-type]
 
-    with pytest.raises(ParseError, match="another question"):
+    with pytest.raises(ParseError, match="another request"):
         collect(Replayed(), work_dir="/")
 
 

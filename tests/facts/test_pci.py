@@ -156,7 +156,7 @@ def test_a_malformed_identity_is_unknown_and_said_so(vendor: str) -> None:
     )
     facts = assemble(frames)
     assert facts.pci_devices[0].vendor == "ffff"
-    assert "0000:41:00.0 does not say its vendor" in facts.warnings
+    assert "0000:41:00.0 does not report its vendor" in facts.warnings
 
 
 def test_names_that_are_no_addresses_are_left_out_with_a_warning() -> None:

@@ -42,7 +42,7 @@ class FakeHypervisor:
     def define_and_start(self, xml: str, *, run: str) -> None:
         name = _name(xml)
         if run_key(xml) != run:
-            raise ProvisionError(f"the definition of {name} does not carry the key of run {run}")
+            raise ProvisionError(f"the definition of {name} does not contain the key of run {run}")
         known = self._domains.get(name)
         if known is not None:
             self._require_ours(name, known.metadata_run, run)
@@ -97,7 +97,7 @@ class FakeHypervisor:
 
     def _require_ours(self, name: str, owner: str | None, run: str | None) -> None:
         if owner is None or (run is not None and owner != run):
-            raise ProvisionError(f"{name} is not ours and is not touched", remedy="rename it")
+            raise ProvisionError(f"{name} is not ours and is left alone", remedy="rename it")
 
 
 def _name(xml: str) -> str:

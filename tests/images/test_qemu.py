@@ -159,7 +159,7 @@ def test_where_the_new_one_cannot_be_had_the_older_backport_is_used_and_told(
         "Debian bookworm-backports",
         (TWICE, OLDER),
     )
-    assert "using QEMU 10.0.2 (Debian bookworm-backports): QEMU 11.1 could not be had:" in _words(said)
+    assert "using QEMU 10.0.2 (Debian bookworm-backports): QEMU 11.1 is not available:" in _words(said)
     assert why in _words(said)
 
 

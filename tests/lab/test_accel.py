@@ -31,7 +31,7 @@ def _tool(tmp_path: Path, script: str) -> QemuTool:
         (_PANIC, "kvm", "a trial boot under KVM took"),
         ("exec sleep 60", "tcg", "hung: no end within 1 s"),
         ("echo 'failed to initialize kvm: Permission denied' >&2; exit 1", "tcg", "Permission denied"),
-        ("exit 0", "tcg", "the kernel did not reach its end"),
+        ("exit 0", "tcg", "the test kernel did not finish"),
     ],
 )
 def test_the_trial_decides(tmp_path: Path, script: str, name: str, reason: str) -> None:

@@ -101,7 +101,7 @@ def test_a_machine_whose_keeper_was_killed_is_stopped_all_the_same(
         send(running)
     assert _ended(directory, running) == End()
     assert time.monotonic() - began < 2.0
-    assert End().how == "nobody saw how"
+    assert End().how == "how is not known"
     process.stop(directory.monitor, running)
     assert naming(directory.path) == ()
 
@@ -119,10 +119,10 @@ def test_a_damaged_word_of_a_keeper_says_nothing(directory: LabDirectory, text: 
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        (End(signal="SIGKILL", oom_kills=1), "killed for want of memory"),
-        (End(signal="SIGKILL", oom_kills=0), "somebody killed it"),
-        (End(signal="SIGABRT", core=True), "SHAKEDOWN_QEMU names another"),
-        (End(exit=0), "reset or switched itself off"),
+        (End(signal="SIGKILL", oom_kills=1), "killed processes because memory ran out"),
+        (End(signal="SIGKILL", oom_kills=0), "someone killed it"),
+        (End(signal="SIGABRT", core=True), "set SHAKEDOWN_QEMU"),
+        (End(exit=0), "reset or powered itself off"),
         (End(exit=1), "run again"),
         (End(), "run again"),
     ],

@@ -202,7 +202,7 @@ def test_another_description_never_takes_over_a_running_lab(reach: SshAccess, st
     import dataclasses
 
     other = dataclasses.replace(LAB, distance=31)
-    with pytest.raises(LabError, match="another description"):
+    with pytest.raises(LabError, match="a different description"):
         LabControl(other, state=state).ensure_up(_say)
     assert _ask(reach, "echo yes") == "yes"
 

@@ -36,7 +36,7 @@ def test_one_bit_in_any_copy_is_found_on_its_way(run: Run, number: int, kind: st
     """Two copies one way, then two of them in both directions at once: none of the four may be missed."""
     ran = run("pcie", (A,), fake.machine(A, mib=16, more=f"flip={kind}:{number}:5"), **PCIE)
     result = judged(ran, "pcie")
-    assert [name for name in wrong(result) if "brought back" not in name] == [f"{A} cell 0 {words}"]
+    assert [name for name in wrong(result) if "read back" not in name] == [f"{A} cell 0 {words}"]
     (answer,) = (a for a in result.answers if a.name == f"{A} cell 0 {words}")
     assert answer.got.startswith("1 wrong of")
 

@@ -102,7 +102,7 @@ def test_what_a_tenant_left_is_found_by_the_next_unless_the_card_was_cleared(car
     assert (len(held), why) == (1, "")
     (dirty,) = cards.look("run1/g2")
     assert (dirty.planted, dirty.found) == (True, True)
-    assert "are what an earlier tenant of this run wrote" in dirty.detail
+    assert "were written by an earlier tenant of this run" in dirty.detail
     (foreign,) = cards.look("run2/g1")
     assert foreign.found is False, "another run's word is not this one's"
     cards.reset()
@@ -135,7 +135,7 @@ def test_a_look_that_breaks_leaves_nothing_that_reads_like_a_tenants(cards: Card
 def test_a_card_whose_memory_others_hold_tells_nothing(cards: Cards) -> None:
     cards.more = f"free={4 << 20}"
     held, why = cards.leave("run1/g1")
-    assert (held, "bytes of memory could be had" in why) == (frozenset(), True)
+    assert (held, "bytes of memory could be allocated" in why) == (frozenset(), True)
     cards.reset()
     assert cards.look("run1/g2")[0].found is None
 

@@ -60,7 +60,7 @@ def test_too_little_free_memory_is_a_failure_to_cover_and_accuses_no_card(run: R
     said = fake.machine(A, more=f"free={6 * fake.MIB}")
     result = judged(run("vram", (A,), said, **QUICK), "vram")
     assert result.status == "lost"
-    assert f"of {fake.total()} bytes could be had" in result.detail
+    assert f"of {fake.total()} bytes could be allocated" in result.detail
 
 
 def test_a_fault_in_the_memory_that_was_free_stands(run: Run) -> None:
@@ -79,8 +79,8 @@ def test_no_free_memory_at_all_is_one_too(run: Run) -> None:
     ("more", "kind", "words"),
     [
         ("lost=30", "failed", "FAKE_ERROR_999"),
-        ("hang=cuLaunchKernel:30", "hung", "nothing was heard of it for 1 s"),
-        ("hang=cuMemcpyDtoH_v2:5", "hung", "nothing was heard"),
+        ("hang=cuLaunchKernel:30", "hung", "no progress for 1 s"),
+        ("hang=cuMemcpyDtoH_v2:5", "hung", "no progress for"),
     ],
 )
 def test_a_card_that_goes_away_in_the_middle_is_named(run: Run, more: str, kind: str, words: str) -> None:
@@ -145,7 +145,7 @@ def test_a_driver_that_is_there_and_does_not_start_is_a_failure(run: Run, tmp_pa
     [
         ("mode=2", "its compute mode is 2"),
         ("fail=cuModuleLoadData:209", "compute capability 7.5"),
-        ("fail=cuDevicePrimaryCtxRetain:2", "others hold the memory"),
+        ("fail=cuDevicePrimaryCtxRetain:2", "other processes use the memory"),
     ],
 )
 def test_a_card_that_is_not_ours_to_use_is_not_accused(run: Run, more: str, words: str) -> None:

@@ -60,10 +60,10 @@ def test_each_ending_has_its_word() -> None:
 @pytest.mark.parametrize(
     ("mishap", "words"),
     [
-        (lambda: {}["no such key"], "a defect of this test: KeyError: 'no such key'"),
+        (lambda: {}["no such key"], "a bug in this test: KeyError: 'no such key'"),
         (lambda: os.stat("/nowhere/at/all"), "FileNotFoundError"),  # noqa: PTH116
         (lambda: bytearray(1 << 62), "MemoryError"),
-        (lambda: os.kill(os.getpid(), signal.SIGKILL), "signal 9 ended it, as the kernel does where memory"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "signal 9 ended it, as the kernel does when memory"),
     ],
 )
 def test_what_is_not_the_devices_doing_leaves_it_unknown(mishap: Any, words: str) -> None:

@@ -149,7 +149,7 @@ def test_a_gpu_that_computes_wrongly_is_named(defect: str, name: str, got: str, 
 @pytest.mark.parametrize(
     ("defect", "words"),
     [
-        ("heat", "0000:01:00.0: hashcat stopped for heat: Temperature limit on GPU #1 reached"),
+        ("heat", "0000:01:00.0: hashcat stopped because of heat: Temperature limit on GPU #1 reached"),
         ("fault", "0000:01:00.0: hashcat ended with status 255: "),
         ("one fault", "0000:41:00.0: hashcat ended with status 255: "),
     ],

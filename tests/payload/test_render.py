@@ -137,7 +137,7 @@ def test_pictures_larger_than_their_views_are_compared_too(perform: Perform) -> 
         ("pass", []),
         (
             "if (picture, frame, turn) == ('shaded', 2, 1): pixels[5000] ^= 1",
-            ["shaded frames that changed when repeated"],
+            ["shaded frames that differed when repeated"],
         ),
         (
             "if (picture, frame, turn) == ('exact', 1, 2): pixels[77] ^= 128",
@@ -294,7 +294,7 @@ def test_software_that_draws_for_a_gpu_is_refused(
 ) -> None:
     result = perform("0000:41:00.0", packages=cards(spoilt("pass")), environment=machine)
     assert result.status == "failed"
-    assert "a GPU was demanded, and 'softpipe'" in result.detail
+    assert "a GPU is required, but 'softpipe'" in result.detail
 
 
 @needs_gl

@@ -440,7 +440,7 @@ def test_nvml_that_hangs_at_its_start_is_told_and_the_kernel_log_followed(machin
         ({}, "DriverNotLoaded"),
         ({"library": "/nowhere/libnvidia-ml.so.1"}, "OSError"),
         ({"library": "libc.so.6"}, ""),
-        ({"pynvml": ""}, "pynvml is not here"),
+        ({"pynvml": ""}, "pynvml is not installed"),
         pytest.param(
             {"library": ""},
             "NVMLError_LibraryNotFound",
@@ -480,7 +480,7 @@ def test_a_spool_that_somebody_removed_ends_it(machine: Machine) -> None:
     with sampling(machine) as sampler:
         sampler.until("fast", 0, 2)
         sampler.spool.unlink()
-        assert sampler.end()["reason"] == "the spool was removed"
+        assert sampler.end()["reason"] == "the samples file was removed"
 
 
 def test_a_machine_that_stood_still_hangs_no_call_and_ends_nothing(machine: Machine) -> None:

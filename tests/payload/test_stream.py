@@ -218,7 +218,7 @@ def test_silence_ends_by_itself(made: Callable[..., Job], spoilt: Callable[[str]
     )
     result = ran(made(start_seconds=1.0), spoilt(body))
     assert result.status == "lost"
-    assert "no picture came through within 1 s" in result.detail
+    assert "no picture arrived within 1 s" in result.detail
 
 
 @needs_ffmpeg
@@ -265,7 +265,7 @@ def test_an_encoder_of_a_gpu_that_does_not_start_says_whose_fault_it_is(
     error = json.loads(done.stdout)["error"]
     assert done.returncode == status
     assert words.strip() in error
-    assert ("has no NVENC here" in error) == (status == 3)
+    assert ("offers no NVENC" in error) == (status == 3)
 
 
 def inside(folder: Path) -> Iterator[int]:

@@ -121,7 +121,7 @@ def test_a_gpu_that_lacks_something_takes_no_word_from_the_others(payload: Path)
     ("how", "why"),
     [
         ("killed", "its process ended with status -9, as the kernel ends one where memory runs out"),
-        ("raises", "its process ended with status 1: a defect of this test"),
+        ("raises", "its process ended with status 1: a bug in this test"),
     ],
 )
 def test_what_the_machine_or_the_test_is_to_blame_for_accuses_no_gpu(

@@ -126,7 +126,7 @@ def test_every_flipped_bit_is_found_and_such_a_run_never_passes(
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_precision_that_is_demanded_and_not_there_is_no_pass(framework: str, place: Place) -> None:
-    with pytest.raises(ParseError, match="cpu: tf32 is not offered: the processor has no TF32"):
+    with pytest.raises(ParseError, match="cpu: tf32 is not supported: the processor has no TF32"):
         judged(job_of(framework, place, precisions="fp32,tf32"))
 
 

@@ -181,7 +181,7 @@ def test_what_one_gpu_lacks_hides_no_wrong_answer(bench: Bench) -> None:
 
 
 def test_right_answers_do_not_stand_for_those_that_are_lacking(bench: Bench) -> None:
-    with pytest.raises(ParseError, match=r"the card's memory is taken. decoding h264 on the GPU on 0000:41"):
+    with pytest.raises(ParseError, match=r"the card's memory is in use. decoding h264 on the GPU on 0000:41"):
         bench.parsed(devices=GPUS, card=FULL)
 
 
@@ -256,7 +256,7 @@ def test_a_card_that_does_not_work_is_a_broken_engine(card: dict[str, Any], word
             "must say engines: {nvenc: 0}",
         ),
         ("Codec not supported\nNo capable devices found", "does not encode this codec"),
-        ("10 bit encode not supported\nNo capable devices found", "encodes no ten bits"),
+        ("10 bit encode not supported\nNo capable devices found", "does not encode 10 bit"),
         # github.com/keylase/nvidia-patch/issues/987
         (
             "OpenEncodeSessionEx failed: incompatible client key (21): (no details)",
@@ -264,7 +264,7 @@ def test_a_card_that_does_not_work_is_a_broken_engine(card: dict[str, Any], word
         ),
         # github.com/NVIDIA/open-gpu-kernel-modules/issues/415
         ("OpenEncodeSessionEx failed: out of memory (10): (no details)", "no more encoding sessions"),
-        ("InitializeEncoder failed: invalid param (8): Invalid Level.", "take another ffmpeg or driver"),
+        ("InitializeEncoder failed: invalid param (8): Invalid Level.", "use another ffmpeg or driver"),
     ],
 )
 def test_words_that_accuse_no_card_leave_it_unknown(words: str, meaning: str, bench: Bench) -> None:
@@ -326,7 +326,7 @@ def test_an_encoder_that_this_ffmpeg_lacks_is_named(bench: Bench) -> None:
     status, stdout, _ = bench.run(card={"missing": ["av1_nvenc"]}, codecs="h264,av1")
     assert status == 3
     assert json.loads(stdout)["error"] == (
-        "this ffmpeg has no encoder av1_nvenc (it came with ffmpeg 6.0: take that, or name other codecs)"
+        "this ffmpeg has no encoder av1_nvenc (ffmpeg 6.0 added it: use that, or choose other codecs)"
     )
 
 

@@ -166,7 +166,7 @@ def test_guests_that_live_together_need_room_for_all_of_them(gpus, fits) -> None
         assert choose_guests(profile, gpus, expected_gpus=4)
         return
     with pytest.raises(
-        ConfigError, match="need 5 GPUs at the same time, and the host file expects 4"
+        ConfigError, match="need 5 GPUs at the same time, but the host file expects 4"
     ) as caught:
         choose_guests(profile, gpus, expected_gpus=4)
     assert "a comma runs them one after the other" in caught.value.remedy
@@ -187,7 +187,7 @@ def test_bare_means_the_machine_with_all_the_gpus_it_should_have() -> None:
     (only,) = choose_guests(profile, "", expected_gpus=8)
     assert groups((only,)) == [("bare", 8, "bare")]
     assert only.workloads == profile.guests[0].workloads
-    with pytest.raises(ConfigError, match="--gpus is about guests"):
+    with pytest.raises(ConfigError, match="--gpus is for guests"):
         choose_guests(profile, "2")
 
 

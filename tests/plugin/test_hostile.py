@@ -91,7 +91,7 @@ def test_a_signal_gives_everything_back_and_is_inconclusive(where, number) -> No
     assert (said.verdict, said.status) == ("INCONCLUSIVE", 3), said.out
     assert said.record["evidence"]["interrupted"] is True
     reasons = {cell["reason"] for cell in said.cells().values() if cell["outcome"] is None}
-    assert "the session ended before this was asked" in reasons
+    assert "the session ended before this check ran" in reasons
 
 
 def test_a_session_that_exits_in_the_middle_ends_its_run(where) -> None:

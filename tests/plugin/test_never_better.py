@@ -32,7 +32,7 @@ def test_options_under_which_no_test_says_what_it_says_are_refused(where, option
 def test_a_run_that_is_taken_up_again_is_given_nothing_else(where) -> None:
     said = session(where, str(ROOT / "suites"), "--resume", "runs/here/x", "--profile", "./short.yaml")
     assert said.status == 4
-    assert "what was demanded stands in the record" in said.out
+    assert "the record holds the run's options" in said.out
 
 
 def test_one_test_picked_by_its_id_answers_for_itself_alone(where) -> None:

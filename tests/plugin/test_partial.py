@@ -54,7 +54,7 @@ def test_an_early_end_leaves_the_rest_unasked(where) -> None:
     assert (said.verdict, said.status) == ("NO_GO", 1), said.out
     cells = said.cells()
     assert cells["user.test_own", "host"]["outcome"] == "FAIL"
-    assert "the session ended before this was asked" in {c["reason"] for c in cells.values()}
+    assert "the session ended before this check ran" in {c["reason"] for c in cells.values()}
     assert said.record["evidence"]["interrupted"] is False
 
 

@@ -272,7 +272,7 @@ def test_a_defect_of_our_own_becomes_evidence_with_its_traceback(made, refusing)
     assert interrupted is False
     (error,) = record.evidence.errors
     assert (error.stage, error.kind) == ("harness", "ZeroDivisionError")
-    assert "defect of Shakedown" in error.remedy
+    assert "bug in Shakedown" in error.remedy
     assert "ZeroDivisionError" in (run.path / error.transcript).read_text()
     assert record.decision.verdict is Verdict.INCONCLUSIVE
 

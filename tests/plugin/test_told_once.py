@@ -35,7 +35,7 @@ def test_a_host_that_refuses_is_told_once_and_every_test_is_an_error_that_names_
     assert (said.status, said.verdict) == (3, "INCONCLUSIVE")
     errors = said.out.partition("= ERRORS =")[2].partition("= verdict =")[0]
     # Whole with the first test, and once more as what the check of the run's errors says.
-    assert len(re.findall("remedy: see that sshd runs", errors)) == 2
+    assert len(re.findall("remedy: check that sshd runs", errors)) == 2
     first = "test_readiness[host.no_foreign_domains]"
     assert (
         len(
@@ -80,7 +80,7 @@ def test_every_way_to_read_the_run_tells_the_cause_once_with_a_count(where) -> N
     # The cases between only name the cause.
     named = [str(case.find("error").get("message")) for case in errors[1:-1]]
     assert named
-    assert all("left open by what broke: stage host broke" in message for message in named)
+    assert all("not judged because of: stage host failed" in message for message in named)
     assert count in errors[0].find("error").text
     for text in (said.out, judged, every, page):
         assert "TransportError" not in text

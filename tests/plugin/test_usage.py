@@ -24,7 +24,7 @@ def where(tmp_path):
         (("--candidate", "lab", "--profile", "smok"), "did you mean 'smoke'"),
         (
             ("--candidate", "lab", "--gpus", "2+3"),
-            "need 5 GPUs at the same time, and the host file expects 4",
+            "need 5 GPUs at the same time, but the host file expects 4",
         ),
         (("--candidate", "lab", "--gpus", "x"), "'x' is not a number of GPUs"),
         (("--candidate", "lab", "--candidate", "local"), "one session is one run of one host, not of 2"),
@@ -75,7 +75,7 @@ def test_a_dry_run_lists_the_changes_and_makes_none(where) -> None:
         asked = ("--host", "./host.yaml") if command else (str(ROOT / "suites"), "--candidate", "./host.yaml")
         said = session(where, *asked, "--profile", "./short.yaml", "--dry-run", command=command)
         assert (said.status, said.run) == (0, None), said.out
-        assert "run on the machine itself: hashing" in said.out
+        assert "run on bare metal: hashing" in said.out
 
 
 def test_an_ordinary_session_keeps_its_own_exit_status_and_options(tmp_path) -> None:

@@ -115,7 +115,7 @@ def test_a_file_that_was_shortened_is_written_to_no_more(tmp_path: Path, lost: b
     file.write_bytes(content)
     if lost:
         os.close(log._file._descriptor.number())
-    with pytest.raises(RecordError, match="somebody else wrote"):
+    with pytest.raises(RecordError, match="another process wrote"):
         log.append("intervention", {"what": "after"})
     log.close()
     assert file.read_bytes() == content

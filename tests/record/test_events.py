@@ -154,7 +154,7 @@ def test_a_known_kind_with_foreign_data_is_a_record_error_or_ignored(tmp_path, k
 
 
 def test_a_guest_that_was_never_requested_is_a_record_error(tmp_path):
-    with pytest.raises(RecordError, match="never requested"):
+    with pytest.raises(RecordError, match="not requested"):
         assemble((*start(tmp_path), event("guest.started", guest="g9")))
 
 

@@ -108,9 +108,9 @@ def test_an_unreadable_file_is_told_as_such(tmp_path: Path) -> None:
     (tmp_path / "events.jsonl").write_text("")
     (tmp_path / "events.jsonl").chmod(0)
     with nobody():
-        with pytest.raises(ConfigError, match="may not be read by you"):
+        with pytest.raises(ConfigError, match="you may not read it"):
             RunDirectory.open(tmp_path)
-        with pytest.raises(HarnessError, match="may not be read by you"):
+        with pytest.raises(HarnessError, match="you may not read it"):
             read_events(tmp_path / "events.jsonl")
 
 

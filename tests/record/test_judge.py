@@ -288,7 +288,7 @@ def test_a_whole_foreign_run_under_this_name_is_noticed(run, tmp_path):
     judgement = again(RunDirectory.open(foreign))
     assert judgement.record.decision.verdict is Verdict.INCONCLUSIVE
     assert (
-        f"named after run {foreign.name}, and its events are those of run {example.RUN}"
+        f"named after run {foreign.name}, but its events are from run {example.RUN}"
         in (judgement.problems[0])
     )
 
@@ -325,11 +325,11 @@ def test_each_attempt_of_a_resumed_run_is_told_with_its_end(tmp_path):
     record = finish(resumed, checker=example.checker, titles=example.TITLES)
     first, second = view.attempts(record)
     assert first.startswith("attempt 1: 2026-03-10T12:00:00")
-    assert first.endswith("its controller ended without a word during soak")
-    assert second.endswith("ran to its end")
+    assert first.endswith("its controller ended unexpectedly during soak")
+    assert second.endswith("completed")
     for name in ("md", "html"):
         shown = renderer(name).render(record)
-        assert "ended without a word during soak" in (shown if isinstance(shown, str) else shown.decode())
+        assert "ended unexpectedly during soak" in (shown if isinstance(shown, str) else shown.decode())
     assert len(record.evidence.attempts) == 2
     assert again(RunDirectory.open(recorder.path)).agrees
 

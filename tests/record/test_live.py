@@ -101,7 +101,7 @@ def test_what_somebody_else_wrote_into_the_events_ends_nothing_and_is_told(tmp_p
     judgement = rejudge(recorder.directory, checker=example.checker, titles=example.TITLES)
     assert judgement.record.decision.verdict is Verdict.INCONCLUSIVE
     assert judgement.record.evidence == record.evidence
-    assert not any("hash in their end" in problem for problem in judgement.problems)
+    assert not any("hash in the last event" in problem for problem in judgement.problems)
 
 
 def test_the_ledger_and_its_answers_come_back_as_they_went_in(recorder) -> None:

@@ -59,7 +59,7 @@ def test_a_file_that_another_may_not_read_is_no_tampering(tmp_path: Path) -> Non
     file.chmod(0)
     with nobody():
         (problem,) = file_problems(recorder.directory, {"transcripts/x": "sha256:0"})
-    assert problem == "evidence file transcripts/x could not be read: it may not be read by you"
+    assert problem == "evidence file transcripts/x could not be read: you may not read it"
 
 
 def run(place: Path, umask: int = 0) -> subprocess.CompletedProcess[bytes]:

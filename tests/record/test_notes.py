@@ -131,12 +131,12 @@ def test_an_intervention_admitted_after_the_end_turns_go_into_no_go_and_says_so(
     decision = judgement.record.decision
     assert decision.verdict is Verdict.NO_GO
     assert (
-        decision.reasons[0] == f"the verdict changed from GO to NO_GO because of a note left at {AT} by Bob"
+        decision.reasons[0] == f"the verdict changed from GO to NO_GO because of a note added at {AT} by Bob"
     )
-    assert decision.reasons[1] == f"{CHECK} on host failed: 1 interventions by hand: {SAID}"
+    assert decision.reasons[1] == f"{CHECK} on host failed: 1 manual interventions: {SAID}"
     assert judgement.problems == ()
     assert not judgement.agrees
-    assert judgement.notes == (f"{file} was left after the last event, an intervention by {SAID}",)
+    assert judgement.notes == (f"{file} was added after the last event, an intervention by {SAID}",)
     assert judgement.record.evidence.interventions == (SAID,)
     assert file in judgement.record.files
     assert {p.name: p.read_bytes() for p in ended.path.iterdir() if p.is_file()} == before
@@ -146,7 +146,9 @@ def test_several_late_interventions_are_counted_in_the_reason(ended: RunDirector
     leave_note(ended, TOUCHED)
     leave_note(ended, replace(TOUCHED, text="and qemu"))
     assert (
-        again(ended).record.decision.reasons[0].endswith(f"because of a note left at {AT} by Bob, and 1 more")
+        again(ended)
+        .record.decision.reasons[0]
+        .endswith(f"because of a note added at {AT} by Bob, and 1 more")
     )
 
 
@@ -189,7 +191,7 @@ def test_judge_as_a_command_tells_of_the_late_note(ended: RunDirectory, capsys) 
     assert judge.run(run_dir=ended.path, json_output=False, checker=checker) == 1
     out = capsys.readouterr().out
     assert out.startswith("NO_GO  gpu-host-07  (recorded: GO; DIFFERS)\n")
-    assert f"because of a note left at {AT} by Bob" in out
+    assert f"because of a note added at {AT} by Bob" in out
 
 
 # -- what is no note ---------------------------------------------------------------------------------
@@ -267,7 +269,7 @@ def test_more_notes_than_a_run_takes_are_refused_and_a_problem(recorder: Recorde
     folder.mkdir()
     for number in range(MOST_NOTES):
         (folder / f"20260310T120005Z-{number:016x}.json").write_bytes(whole(text=str(number)))
-    with pytest.raises(ConfigError, match="1000 notes already"):
+    with pytest.raises(ConfigError, match="already has 1000 notes"):
         leave_note(recorder.directory, SAW)
     (folder / "20260310T120006Z-0123456789abcdef.json").write_bytes(whole())
     assert recorder.absorb_notes() == ("notes holds more than 1000 files: the rest was not read",)
@@ -349,7 +351,7 @@ def test_a_report_of_a_run_with_a_late_note_is_of_the_run_judged_again(tmp_path,
     leave_note(recorder.directory, replace(TOUCHED, text="pulled <b>card</b> 3"))
     assert report.run(runs=(recorder.path,), formats=("md",), output=tmp_path) == 0
     text = (tmp_path / "report.md").read_text()
-    assert "interventions by hand: Bob at" in text
+    assert "manual interventions: Bob at" in text
     assert r"pulled \<b\>card\</b\> 3" in text
     assert "an intervention" in capsys.readouterr().err
 

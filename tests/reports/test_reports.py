@@ -417,7 +417,7 @@ def test_a_missing_required_check_is_a_junit_error(recorded):
     (cause,) = view.broken(record)
     told, *others = (case.find("error").get("message") for case in errors[:-1])
     assert told == cause.error.message
-    assert set(others) == {f"missing: left open by what broke: {cause.title}"}
+    assert set(others) == {f"missing: not judged because of: {cause.title}"}
     assert cause.count in errors[0].find("error").text
     assert suite.get("failures") == "0"
     unbroken = replace(record, evidence=replace(record.evidence, errors=(), interrupted=False))
@@ -430,7 +430,7 @@ def test_a_missing_required_check_is_a_junit_error(recorded):
 def test_a_go_opens_with_what_was_shown_and_folds_what_decides_nothing(recorded):
     page = renderer("html").render(recorded("go_with_waivers"))
     shown, findings = page.index('id="shown"'), page.index('id="findings"')
-    fold = page.index("without a say in the verdict")
+    fold = page.index("with no effect on the verdict")
     assert shown < findings < fold
     assert page.index('<article class="finding ADVISORY"') > page.rindex("<details", 0, fold)
     assert 'id="shown"' not in renderer("html").render(recorded("no_go"))

@@ -35,7 +35,7 @@ def test_what_is_no_answer_is_told_as_that(raw: bytes) -> None:
 @pytest.mark.parametrize("script", ["q", "other"])
 def test_an_answer_to_another_question_is_refused(script: str) -> None:
     nonce = OTHER if script == "q" else NONCE
-    with pytest.raises(ParseError, match="another question"):
+    with pytest.raises(ParseError, match="another request"):
         read_answer(framed(script, {"a": "x"}, nonce=nonce), "q", NONCE)
 
 
@@ -83,7 +83,7 @@ def test_a_lost_frame_of_a_part_is_noticed() -> None:
 def test_nothing_may_follow_the_end() -> None:
     whole = framed("q", {"a": "x"})
     for more in (b"more\n", f"\n{NONCE} b\ny".encode(), f"\n{NONCE} exit 0 0\n".encode()):
-        with pytest.raises(ParseError, match="goes on after its end"):
+        with pytest.raises(ParseError, match="continues after its end"):
             read_answer(whole + more, "q")
 
 

@@ -121,7 +121,7 @@ def test_a_machine_that_cannot_run_it_is_told_apart_from_a_cut_answer() -> None:
     with pytest.raises(ParseError, match=r"on fake: q: the answer breaks off in 'a'"):
         ask(FakeTransport(host), Written())
     host.on("q", framed("q", {"a": "x"}))
-    with pytest.raises(ParseError, match="another question"):
+    with pytest.raises(ParseError, match="another request"):
         ask(FakeTransport(host), Written())
     host.on("q", answering("q", {"a": "x"}))
     assert ask(FakeTransport(host), Written())[0].lines("a") == ["x"]

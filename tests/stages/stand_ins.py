@@ -125,7 +125,7 @@ class FakeLease:
 
     def regain(self) -> None:
         if self.taken:
-            raise ClaimError("run is already driven by another process")
+            raise ClaimError("run is already controlled by another process")
         self.regained += not self.alive
         self.alive = True
 

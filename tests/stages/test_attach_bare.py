@@ -208,7 +208,7 @@ def test_what_a_dead_run_left_running_is_ended_by_its_keys(tmp_path, damaged) ->
 
 
 def test_a_run_key_that_would_lead_elsewhere_is_refused() -> None:
-    with pytest.raises(ReleaseError, match="no directory of a run"):
+    with pytest.raises(ReleaseError, match="not the directory of a run"):
         sweep_bare(LocalTransport("here"), "../../etc", work_dir="/srv/work")
 
 

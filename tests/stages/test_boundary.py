@@ -41,7 +41,7 @@ def test_what_failed_behind_the_cause_is_recorded_behind_it() -> None:
     error = ProvisionError("QEMU refused", remedy="see its log")
     add(error, ProvisionError("the directory stays"))
     made = stage_error(error, "provision")
-    assert made.message == "QEMU refused; cleaning up failed as well: the directory stays"
+    assert made.message == "QEMU refused; the cleanup failed too: the directory stays"
     assert made.remedy == "see its log"
 
 
@@ -84,7 +84,7 @@ def test_a_defect_of_our_own_becomes_evidence_with_its_traceback(recorder) -> No
         raise ZeroDivisionError("division by zero")
     (error,) = evidence(recorder).errors
     assert (error.stage, error.kind, error.subject) == ("harness", "ZeroDivisionError", "1gpu")
-    assert "defect of Shakedown" in error.remedy
+    assert "bug in Shakedown" in error.remedy
     text = (recorder.path / error.transcript).read_text()
     assert "ZeroDivisionError" in text
 

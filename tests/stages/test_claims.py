@@ -130,7 +130,7 @@ def test_a_killed_controller_is_first_quiet_then_gone_and_is_cleared_under_its_o
 
         def evict(run: str) -> None:
             # While its leftovers are removed, the first run cannot come back: its lease is ours.
-            with pytest.raises(ClaimError, match="already driven"):
+            with pytest.raises(ClaimError, match="already controlled"):
                 hold_lease(LocalTransport(), run, roots=roots)
             evicted.append(run)
 
@@ -170,7 +170,7 @@ def test_the_same_run_resumed_takes_its_lease_and_claims_again(roots: tuple[str,
 def test_a_run_cannot_be_driven_twice(roots: tuple[str, ...]) -> None:
     with (
         holder("run-a", roots, GPU0),
-        pytest.raises(ClaimError, match="run run-a is already driven by another process"),
+        pytest.raises(ClaimError, match="run run-a is already controlled by another process"),
     ):
         hold_lease(LocalTransport(), "run-a", roots=roots)
 
@@ -235,7 +235,7 @@ def test_a_lost_lease_is_regained_unless_another_process_has_it(roots: tuple[str
     lease.require()
     lease.close()
     other = hold_lease(LocalTransport(), "run-a", roots=roots)
-    with pytest.raises(ClaimError, match="already driven"):
+    with pytest.raises(ClaimError, match="already controlled"):
         lease.regain()
     lease.close()
     other.close()

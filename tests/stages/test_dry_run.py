@@ -40,8 +40,9 @@ def test_every_function_that_a_guest_takes_is_named_with_its_driver() -> None:
     assert isinstance(plan, PlacementPlan)
     taken = [line for line in lines if line.startswith("take ")]
     assert len(taken) == len(plan.hostdevs) == 6
-    assert f"take {hosts.gpu_address(0, 1)} from snd_hda_intel to vfio-pci for g-4gpu, and back" in "\n".join(
-        taken
+    assert (
+        f"take {hosts.gpu_address(0, 1)} from snd_hda_intel to vfio-pci for g-4gpu, and return it"
+        in "\n".join(taken)
     )
     assert f"take {hosts.gpu_address(0)} from no driver to vfio-pci" in "\n".join(taken)
 
@@ -86,7 +87,7 @@ def test_a_dry_run_looks_at_a_real_machine_and_changes_nothing(here, tmp_path) -
     assert lines[0].startswith("on here: write claims for ")
     assert any(line.startswith("copy the guest image (0 MiB)") for line in lines)
     assert any(line.startswith("guest 16gpu would not be started") for line in lines)
-    assert lines[-1].startswith("give all of it back")
+    assert lines[-1].startswith("release everything")
 
 
 def test_guests_that_live_together_are_told_with_devices_and_cpus_of_their_own(here, monkeypatch) -> None:
@@ -134,7 +135,7 @@ def test_a_bare_run_is_told_without_guests_and_needs_no_image(here, tmp_path) ->
     assert _tree(tmp_path) == before
     assert lines[0].startswith("on here: write claims for the machine, ")
     assert f"write {tmp_path}/work/runs/RUN/bare: the loads" in lines[1]
-    assert lines[2] == "run on the machine itself: vram, pcie"
+    assert lines[2] == "run on bare metal: vram, pcie"
     assert not [line for line in lines if "domain" in line or "image" in line or "network" in line]
 
 
@@ -146,7 +147,7 @@ def test_an_image_that_is_not_there_yet_is_told_and_not_built(here, monkeypatch,
     lines = changes(host, (a_demand("1gpu", gpus=1),), lambda _text: None, mode=VFIO)
     assert _tree(tmp_path) == before
     (line,) = [line for line in lines if "image" in line]
-    assert line.startswith(f"build the guest image {kind} on this machine (minutes, and up to ")
+    assert line.startswith(f"build the guest image {kind} on this machine (takes minutes and up to ")
 
 
 def test_a_lab_that_is_not_up_is_neither_built_nor_started(monkeypatch, tmp_path) -> None:

@@ -103,11 +103,11 @@ def test_a_host_that_another_run_holds_is_not_looked_at_any_further(access, cont
 
 
 def test_a_host_that_cannot_be_reached_is_told_with_its_stage(context, monkeypatch) -> None:
-    reach(monkeypatch, TransportError("Connection refused", host="lab", remedy="see that sshd runs"))
+    reach(monkeypatch, TransportError("Connection refused", host="lab", remedy="check that sshd runs"))
     with pytest.raises(Stopped), claimed_host(context):
         pytest.fail("handed over")
     (error,) = evidence(context.recorder).errors
-    assert (error.stage, error.host, error.remedy) == ("host", "lab", "see that sshd runs")
+    assert (error.stage, error.host, error.remedy) == ("host", "lab", "check that sshd runs")
 
 
 def _counting(access: FakeAccess) -> Callable[[], int]:

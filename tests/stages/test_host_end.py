@@ -24,7 +24,7 @@ from harness.stages.host.end import FILE, names_end
 from tests.stages.stand_ins import a_recorder, evidence
 
 END = HostEnd(message="the lab's QEMU ended (signal SEGV)", remedy="run again", log=b"last words")
-REFUSED = TransportError("ssh: connection refused", host="lab", remedy="see that sshd runs")
+REFUSED = TransportError("ssh: connection refused", host="lab", remedy="check that sshd runs")
 _OF_MACHINES = (
     TransportError,
     GuestDied,
@@ -52,7 +52,9 @@ def test_all_that_breaks_on_a_host_that_ended_is_its_end(recorder) -> None:
     said: list[str] = []
     names_end(recorder, "lab", lambda: END, said.append)
     for number, kind in enumerate(_OF_MACHINES):
-        _break(recorder, kind("something else", remedy="see that sshd runs"), f"stage{number}", f"g{number}")
+        _break(
+            recorder, kind("something else", remedy="check that sshd runs"), f"stage{number}", f"g{number}"
+        )
     (error,) = evidence(recorder).errors
     assert (error.stage, error.kind, error.host, error.subject) == ("host", "HostEnded", "lab", "")
     assert (error.message, error.remedy, error.transcript) == (END.message, END.remedy, FILE)

@@ -132,7 +132,7 @@ def test_a_lost_connection_is_a_transport_error(tmp_path, place) -> None:
 def test_a_dry_run_says_how_much_would_be_copied(tmp_path) -> None:
     image = an_image(tmp_path / "cache", **{"disk.qcow2": b"x" * (3 << 20)})
     assert changes(image, "/var/lib/shakedown") == (
-        "copy the guest image (3 MiB) to /var/lib/shakedown/images/abc123 unless a store has it",
+        "copy the guest image (3 MiB) to /var/lib/shakedown/images/abc123 unless it is already there",
     )
 
 

@@ -55,7 +55,7 @@ def test_only_runs_without_claims_are_cleared(roots: tuple[str, ...]) -> None:
 def test_a_run_that_is_being_driven_is_not_cleared(roots: tuple[str, ...]) -> None:
     lease = hold_lease(LocalTransport(), "busy", roots=roots)
     evicted: list[str] = []
-    with pytest.raises(ClaimError, match="run busy is already driven"):
+    with pytest.raises(ClaimError, match="run busy is already controlled"):
         clear(a_host(guest="busy"), roots, evicted)
     lease.close()
     assert evicted == []

@@ -92,7 +92,7 @@ def test_an_overlay_that_cannot_be_made_is_told_with_the_hosts_words() -> None:
     with pytest.raises(ProvisionError, match="No space left on device") as caught:
         provision.make_overlay(FakeTransport(host), PLACE, HOST_IMAGE)
     assert PLACE.overlay in caught.value.message
-    assert "has room" in caught.value.remedy
+    assert "has free space" in caught.value.remedy
 
 
 def test_paths_reach_the_overlay_script_as_arguments_never_as_shell_text() -> None:

@@ -151,13 +151,13 @@ def test_silence_is_told_apart_from_slowness(
     watched.pulse.reached("a", watched.guest)
     watched.guest.silent = 2
     error = CommandTimeout(
-        "sh did not end within 110 s", remedy="see whether the machine hangs or is only slow"
+        "sh did not end within 110 s", remedy="check whether the machine hangs or is only slow"
     )
     told = watched.pulse.life("a").explained(error)
     assert watched.kind() is kind
     if kind is None:
         assert told is error
-        assert "a lives and is slow: its QEMU uses 3.0 processors" in told.remedy
+        assert "a is alive but slow: its QEMU uses 3.0 CPUs" in told.remedy
     else:
         assert isinstance(told, GuestDied)
 
@@ -192,7 +192,7 @@ def test_a_host_that_cannot_be_watched_is_told_once_and_ends_nothing(tmp_path: P
     )
     pulse.life("a").require()
     pulse.close()
-    assert said == ["whether guests live cannot be watched: Connection refused"]
+    assert said == ["the guests' state cannot be watched: Connection refused"]
 
 
 def test_a_command_that_waits_is_ended_within_a_second_or_two() -> None:

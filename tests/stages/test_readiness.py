@@ -139,7 +139,7 @@ def with_domains(host: ClaimedHost, domains: tuple[Domain, ...] | None) -> Claim
 
 
 def test_foreign_domains_refuse_the_run_unless_the_host_file_allows_them(host) -> None:
-    with pytest.raises(ProvisionError, match="1 domains are running that this run did not create: tenant"):
+    with pytest.raises(ProvisionError, match="1 domains that this run did not create are running: tenant"):
         refuse_foreign_domains(with_domains(host, TENANT))
     allowed = dataclasses.replace(host.context.host, allow_sharing=True)
     shared = dataclasses.replace(host, context=dataclasses.replace(host.context, host=allowed))

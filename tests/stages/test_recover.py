@@ -154,7 +154,7 @@ def test_a_watch_that_was_summed_up_is_not_summed_up_again(tmp_path) -> None:
 def test_a_quiet_watch_that_was_cut_with_its_attempt_accuses_nobody_and_is_whole(tmp_path) -> None:
     host, _ = seen(taken_up(killed(tmp_path, {"": (HOST_FILE, host_spool(160))})))
     assert host is not None
-    assert (host.closed, host.detail) == (True, "its attempt was killed here")
+    assert (host.closed, host.detail) == (True, "the attempt was killed here")
 
 
 @pytest.mark.parametrize("last", [110, 160, 300])
@@ -254,7 +254,7 @@ def test_files_that_nobody_was_writing_are_let_be(tmp_path) -> None:
 
 def test_the_watch_of_a_guest_that_nobody_requested_is_refused(tmp_path) -> None:
     path = killed(tmp_path, {"stranger": ("telemetry/stranger.jsonl", b"")})
-    with pytest.raises(RecordError, match="'stranger', who was never requested"):
+    with pytest.raises(RecordError, match="'stranger', which was not requested"):
         taken_up(path)
 
 

@@ -263,19 +263,19 @@ def test_a_follower_that_fell_silent_is_told() -> None:
     torn = summed(whole[:-9])
     assert torn.samples == 1
     assert any("torn" in problem for problem in torn.problems)
-    assert summed(begin()).detail == "the follower took no sample"
+    assert summed(begin()).detail == "the host's sampler took no sample"
 
 
 @pytest.mark.parametrize(
     ("piece", "words"),
     [
-        ("Welcome to this host\n", "a line of nobody's"),
+        ("Welcome to this host\n", "an unexpected line"),
         (f"{NONCE} dance 1\n", "an unknown mark: 'dance'"),
         (f"{NONCE} sample 7\n", "a sample without an end"),
         (f"{NONCE} end 7\n", "an unknown mark: 'end'"),
-        ("task a b c\n", "a task that cannot be"),
-        (sample(5, 3), "a sample whose time cannot be"),
-        (f"{NONCE} sample 7\n{NONCE} end 7\n", "a sample whose time cannot be"),
+        ("task a b c\n", "a task with impossible values"),
+        (sample(5, 3), "a sample with an impossible time"),
+        (f"{NONCE} sample 7\n{NONCE} end 7\n", "a sample with an impossible time"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_told_and_the_rest_stands(piece: str, words: str) -> None:

@@ -165,7 +165,7 @@ def test_a_device_that_came_back_was_only_slow() -> None:
     assert (told.first, told.last) == (2, 5)
     (told,) = read(*slow, "usb 1-1: new high-speed USB device")
     assert (told.first, told.last, told.event.ruling) == (1, 3, Ruling.RETEST)
-    assert "does not say that it came back" in told.event.meaning
+    assert "does not show that it came back" in told.event.meaning
 
 
 def test_what_says_more_of_a_pcie_error_belongs_to_it() -> None:

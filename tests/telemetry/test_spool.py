@@ -41,7 +41,7 @@ def test_a_whole_spool_is_read_without_a_problem() -> None:
 
 @pytest.mark.parametrize("raw", [b"", b"\n\n", b"login: \n", s.fast(1.0), b"{}\n", s.start()[:-9]])
 def test_without_a_start_line_it_is_no_spool(raw: bytes) -> None:
-    with pytest.raises(ParseError, match="no readable line says how it began"):
+    with pytest.raises(ParseError, match="no readable line of a sampler's start"):
         read_spool(raw)
 
 
@@ -66,7 +66,7 @@ def test_a_torn_last_line_is_told_and_the_rest_stands() -> None:
         (b"\n", "an empty line"),
         (s.fast(100.0, 3), "GPU 3 was never introduced"),
         (s.gpu(0), "introduced twice"),
-        (s.start(), "two samplers wrote into one spool"),
+        (s.start(), "two samplers wrote into one file"),
         (s.line("fast", mono=100.0, gpu=0, values=[1.0]), "1 values for 6 names"),
         (s.line("fast", mono="x", gpu=0, values=[]), "mono is 'x'"),
         (s.line("fast", mono=1e30, gpu=0, values=[0] * 6), "mono is '1e+30'"),

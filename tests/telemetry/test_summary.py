@@ -97,7 +97,7 @@ def test_a_sampler_that_fell_silent_leaves_a_gap_to_the_end() -> None:
     assert not found.closed
     assert found.ended == 110.0
     (gap,) = found.gpus[0].gaps
-    assert (gap.start, gap.end, gap.reason) == (110.0, 115.0, "the sampler fell silent")
+    assert (gap.start, gap.end, gap.reason) == (110.0, 115.0, "the sampler stopped by itself")
 
 
 def test_rounds_in_which_every_read_failed_cover_nothing() -> None:
@@ -169,10 +169,10 @@ def test_a_call_that_hangs_names_its_gpu_and_explains_the_gap() -> None:
 
 
 def test_without_nvml_the_reason_is_told() -> None:
-    none = s.nvml(source="", driver="", gpus=0, detail="pynvml is not here: No module named 'pynvml'")
+    none = s.nvml(source="", driver="", gpus=0, detail="pynvml is not installed: No module named 'pynvml'")
     found = summed([s.start(), none, s.end(120.0)])
     assert (found.source, found.gpus) == ("", ())
-    assert "pynvml is not here" in found.detail
+    assert "pynvml is not installed" in found.detail
     hung = s.line("hung", mono=110.0, gpu=None, call="nvmlInit_v2", seconds=30.0, pid=9)
     assert summed([s.start(), hung, s.end(120.0)]).detail == "NVML never answered"
     assert summed([s.start(), s.end(120.0)]).detail == "NVML was never asked"

@@ -115,7 +115,7 @@ def test_what_has_an_answer_needs_no_cause(outcome) -> None:
 
 def test_an_interrupted_run_explains_what_nobody_else_does_and_twice_the_same_is_once() -> None:
     here = evidence(HOST, HOST, interrupted=True, facts=hosts.lab_like())
-    cells = (cell("a", "host", "the session ended before this was asked"),)
+    cells = (cell("a", "host", "the session ended before this check ran"),)
     assert told(here, *cells) == [("no route to it", []), ("the run was interrupted", ["a"])]
 
 
@@ -127,4 +127,4 @@ def test_every_reason_is_told_by_a_cause_or_by_itself() -> None:
     )
     found = causes(evidence(HOST), decision.coverage)
     assert own_reasons(decision, found) == ("b on host is missing: deselected",)
-    assert found[0].count == "1 check could not be answered because of it, 1 of them required"
+    assert found[0].count == "1 check could not be judged because of it, 1 of them required"

@@ -101,7 +101,7 @@ def test_a_stage_error_is_inconclusive_and_named():
     error = StageError(stage="provision", kind="ProvisionError", message="no space left")
     decision = verdict_of([result("a", Outcome.PASS)], [cell("a")], errors=(error,))
     assert decision.verdict is Verdict.INCONCLUSIVE
-    assert decision.reasons == ("stage provision broke: no space left",)
+    assert decision.reasons == ("stage provision failed: no space left",)
 
 
 def test_a_waived_fail_is_go_with_waivers():
@@ -189,7 +189,7 @@ def test_a_cell_planned_twice_is_a_blocker_if_either_says_so():
 def test_results_that_were_not_planned_are_shown_and_never_help():
     decision = verdict_of([result("a", Outcome.PASS), result("x", Outcome.FAIL)], [cell("b")])
     assert decision.verdict is Verdict.INCONCLUSIVE
-    assert decision.reasons[-1].startswith("not planned, decides nothing: x on host failed")
+    assert decision.reasons[-1].startswith("not planned, no effect on the verdict: x on host failed")
 
 
 def test_an_advisory_fail_is_reported_and_does_not_decide():

@@ -147,7 +147,7 @@ def test_what_is_not_above_zero_has_no_ratio(values) -> None:
     for mine, alone in ((values, full), (full, values)):
         found = the_figure(beside(*mine), a_guest("alone", *alone))
         assert (found.finding, found.ratio) == (Finding.NOT_COMPARABLE, None)
-        assert found.detail == "a figure that is not above zero"
+        assert found.detail == "a value that is not above zero"
 
 
 def test_rounds_without_a_value_count_for_nothing() -> None:
@@ -229,7 +229,7 @@ def test_gpus_of_another_or_an_unknown_model_are_not_alike(facts) -> None:
     elsewhere = a_guest("alone", 100.0, 100.0, 100.0, gpu=GPUS[2])
     (found,) = disturbances(a_run(elsewhere, beside(1.0, 1.0, 1.0), NEIGHBOUR, facts=facts), SPEC)
     assert (found.finding, found.runs) == (Finding.NOT_COMPARABLE, (3, 0))
-    assert "GPUs of another model" in found.detail
+    assert "another GPU model" in found.detail
     itself = a_guest("alone", 100.0, 100.0, 100.0)
     (found,) = disturbances(a_run(itself, beside(1.0, 1.0, 1.0), NEIGHBOUR, facts=facts), SPEC)
     assert found.finding is Finding.LOSES
@@ -243,7 +243,7 @@ def test_a_guest_with_another_share_of_the_host_is_slow_or_fast_by_itself() -> N
     assert the_figure(*sides).ratio == 1.0
     found = the_figure(sides[0], replace(sides[1], plan=wider))
     assert (found.finding, found.ratio) == (Finding.NOT_COMPARABLE, None)
-    assert "another share of the host" in found.detail
+    assert "a different share of the host" in found.detail
 
 
 def test_neighbours_that_ran_no_load_show_nothing() -> None:

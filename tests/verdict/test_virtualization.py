@@ -1,4 +1,4 @@
-"""A guest against the bare machine: enough, too little, or not decided; never a guess."""
+"""A guest against the bare machine: enough, too little, or undecided; never a guess."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_figure_of_the_whole_machine_is_compared_with_a_guest_of_its_size_only
     cost = the_cost(rates(99.0, 99.0, 99.0, subject=""), bare)
     assert (cost.finding, cost.detail) == (
         Finding.NOT_COMPARABLE,
-        "a figure of the whole machine, of which this guest has a part",
+        "a value of the whole machine, of which this guest has only part",
     )
 
 

@@ -129,7 +129,7 @@ def test_a_run_that_would_ask_nothing_is_refused(parameters: dict[str, int], job
     ("residue", "found", "words"),
     [
         ({"state": "empty", "bytes": 0}, False, "were zero"),
-        ({"state": "unknown", "bytes": 9}, True, "of no tenant"),
+        ({"state": "unknown", "bytes": 9}, True, "belong to no known tenant"),
         (
             {"state": "tenant", "bytes": 4000, "tenant": "run0-g2", "own": False, "matching": 4088},
             True,

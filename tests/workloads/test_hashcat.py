@@ -93,7 +93,7 @@ def test_a_missing_password_and_an_invented_one_are_told() -> None:
     (answer,) = (a for a in parsed.answers if not a.ok)
     lost = bytes.fromhex(finds[0].rpartition(":")[2]).decode()
     assert answer.got == "7 right, 1 wrong"
-    assert answer.detail == f"not found: {lost}; found 'aa' for {'0' * 32}, which is not its password"
+    assert answer.detail == f"not found: {lost}; found 'aa' for {'0' * 32}, which is not the password"
 
 
 def test_slow_is_not_wrong() -> None:

@@ -89,8 +89,8 @@ def test_a_near_cell_slower_than_a_far_one_contradicts_the_placement(
         (observed(cell(0), cell(1, down_words=5)), ["cell 1 host to device"]),
         (observed(cell(0, up_wrong=9), cell(1)), ["cell 0 device to host"]),
         (observed(cell(0, up_words=0), cell(1)), ["cell 0 device to host"]),
-        (observed(cell(0, nodes=[0, 1]), cell(1)), ["cell 0 memory lies on"]),
-        (observed(cell(0, samples=[]), cell(1)), ["cell 0 words brought back"]),
+        (observed(cell(0, nodes=[0, 1]), cell(1)), ["cell 0 memory is on"]),
+        (observed(cell(0, samples=[]), cell(1)), ["cell 0 words read back"]),
     ],
 )
 def test_what_is_not_as_it_must_be_is_a_wrong_answer(seen: Any, names: list[str], line: Line) -> None:
@@ -98,7 +98,7 @@ def test_what_is_not_as_it_must_be_is_a_wrong_answer(seen: Any, names: list[str]
 
 
 def test_memory_of_which_nobody_knows_the_cell_accuses_no_card(line: Line) -> None:
-    with pytest.raises(ParseError, match="where the memory of 1 copies lay"):
+    with pytest.raises(ParseError, match="on which node the memory of 1 copies was"):
         wrong(line, observed(cell(0, nodes=None), cell(1)))
     assert wrong(line, observed(cell(0, nodes=None, up_wrong=1), cell(1))) == ["cell 0 device to host"]
 
@@ -157,7 +157,7 @@ def test_processors_copy_between_all_cells(seen: Any, count: int, line: Line) ->
 
 def test_processors_memory_of_which_nobody_knows_the_cell_is_missing(line: Line) -> None:
     job = Job(key="k1", guest="g1", tenant="t", parameters=JOB.parameters)
-    with pytest.raises(ParseError, match="where the memory of 4 copies lay"):
+    with pytest.raises(ParseError, match="on which node the memory of 4 copies was"):
         PCIE.parse(job, line("pcie", machine(*ALL, target_nodes=None)))
 
 

@@ -79,7 +79,7 @@ def test_frames_that_were_never_drawn_are_like_each_other(small: Job, line: Line
     blank = [[[f"{min(n, 2):08x}", 3, 0]] for n in range(4)]
     parsed = RENDER.parse(small, line("render", {"entries": [entry(shaded=blank)]}))
     (answer,) = (a for a in parsed.answers if not a.ok)
-    assert answer.name == "shaded frames that are another one on cpu"
+    assert answer.name == "shaded frames swapped with another on cpu"
     assert answer.detail == "first: frame 3 came out as frame 2 did"
 
 
@@ -163,7 +163,7 @@ def test_a_gpu_that_stops_drawing_is_a_wrong_answer(kind: str, gpus: Job, line: 
 
 
 def test_a_gpu_that_is_missing_in_the_output_is_missed(gpus: Job, line: Line) -> None:
-    with pytest.raises(ParseError, match="were due"):
+    with pytest.raises(ParseError, match="were expected"):
         wrong(gpus, entry("0000:01:00.0"), line=line)
 
 

@@ -217,7 +217,7 @@ def test_a_precision_that_the_framework_has_not_is_missing_evidence(precision: s
     (device,) = whole["observed"]["devices"]
     device["burns"].remove(burn_of(whole, precision))
     device["offered"][precision] = "not today"
-    with pytest.raises(ParseError, match=f"cpu: {precision} is not offered: not today"):
+    with pytest.raises(ParseError, match=f"cpu: {precision} is not supported: not today"):
         TENSOR.parse(job, line(whole))
     mismatch(device["burns"][0])
     (name,) = wrong(job, whole)  # which stands, whatever is missing
@@ -257,7 +257,7 @@ def test_a_gpu_without_a_precision_of_its_capability_does_not_pass(precision: st
     (answer,) = (a for a in TENSOR.parse(job, line(whole)).answers if not a.ok)
     assert (answer.name, answer.detail) == ("0000:02:00.0: precisions", f"not burned: {precision}")
     device["offered"][precision] = "out of order"
-    with pytest.raises(ParseError, match=f"0000:02:00.0: {precision} is not offered: out of order"):
+    with pytest.raises(ParseError, match=f"0000:02:00.0: {precision} is not supported: out of order"):
         TENSOR.parse(job, line(whole))
 
 

@@ -92,8 +92,8 @@ def test_sound_memory_passes(line: Line) -> None:
         (("proof",), None, "planted faults found"),
         (("proof", "faults"), [], "planted faults found"),
         (("proof", "mismatches"), 5, "planted faults found"),
-        (("samples",), [], "words brought back"),
-        (("samples", 3, 1), 0, "words brought back"),
+        (("samples",), [], "words read back"),
+        (("samples", 3, 1), 0, "words read back"),
     ],
 )
 def test_each_thing_that_is_not_as_it_must_be_is_a_wrong_answer(
@@ -110,7 +110,7 @@ def test_each_thing_that_is_not_as_it_must_be_is_a_wrong_answer(
 @pytest.mark.parametrize(("path", "value"), [("total", 16 * WORDS), ("words", 0)])
 def test_memory_that_could_not_be_had_is_missing_and_no_fault(path: str, value: int, line: Line) -> None:
     seen = {**observed(), path: value}
-    with pytest.raises(ParseError, match="could be had to test, and "):
+    with pytest.raises(ParseError, match="could be allocated, but "):
         VRAM.parse(JOB, line("vram", entry(seen), engine="cuda"))
     seen["passes"][0]["mismatches"] = 1
     if value:
@@ -153,7 +153,7 @@ def test_a_card_that_is_wrong_stands_beside_one_of_which_nothing_is_known(line: 
     other = PciAddress.parse("0000:02:00.0")
     job = replace(JOB, devices=(GPU, replace(GPU, address=other)))
     found = entry(None, kind="unable", error="no driver")["entries"]
-    found += entry(None, name=str(other), kind="hung", error="nothing was heard")["entries"]
+    found += entry(None, name=str(other), kind="hung", error="no progress for")["entries"]
     parsed = VRAM.parse(job, line("vram", {"entries": found}, engine="cuda"))
     assert [a.name for a in parsed.answers if not a.ok] == [f"{other} to the end"]
 

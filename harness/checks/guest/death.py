@@ -23,106 +23,111 @@ class DeathRule:
 
 
 _READ = "read the console's last lines in this record"
-_AGAIN = "and run again: nothing that this guest had still to show is shown"
+_AGAIN = "and run again: the guest's remaining checks have no evidence"
 
 RULES: dict[DeathKind, DeathRule] = {
     DeathKind.PANIC_HARDWARE: DeathRule(
         accuses=True,
-        reason="the kernel stopped because hardware told it of an error",
-        remedy="see what the line names; the host's kernel log and the BMC's event log at that time say more",
+        reason="the kernel stopped on a hardware error",
+        remedy="find the device that the line names; read the host's kernel log and the BMC's event log for "
+        "that time",
         action=Action.CONTACT_VENDOR,
     ),
     DeathKind.PANIC_DRIVER: DeathRule(
         accuses=True,
-        reason="drivers panic over a card that answers wrongly; one of ours is that of every other guest",
-        remedy="reset the GPUs and run the whole stage again; a second one means that the card goes out",
+        reason="a driver can panic when a card gives wrong answers, and every other guest runs the same "
+        "driver",
+        remedy="reset the GPUs and run the whole stage again; replace the card if it happens again",
     ),
     DeathKind.PANIC: DeathRule(
         accuses=True,
-        reason="this kernel runs in every guest and panics in none that is well: memory, a processor or a "
-        "device may have broken it",
-        remedy=f"{_READ}; run the whole stage again, and with another kernel if it comes back",
+        reason="healthy guests run this kernel without a panic: memory, a processor or a device may be at "
+        "fault",
+        remedy=f"{_READ}; run the whole stage again, and with another kernel if it happens again",
     ),
     DeathKind.PANIC_IMAGE: DeathRule(
         accuses=False,
-        reason="what the guest booted is at fault, and not what it ran on",
-        remedy=f"mend the guest's image, {_AGAIN}",
+        reason="the guest image is at fault, not the host",
+        remedy=f"fix the guest image, {_AGAIN}",
         action=Action.FIX_CONFIG,
     ),
     DeathKind.PROVOKED: DeathRule(
         accuses=False,
-        reason="somebody in the guest asked for it",
+        reason="it was requested inside the guest",
         remedy=f"find out who wrote to /proc/sysrq-trigger, {_AGAIN}",
     ),
     DeathKind.WATCHDOG: DeathRule(
         accuses=True,
-        reason="a processor or a task stood still for so long that the kernel gave up, as it does over "
-        "hardware that does not answer",
-        remedy=f"{_READ}, and host.load_noise: a host with other work starves guests; run the stage again",
+        reason="a processor or task was stuck for so long that the kernel gave up, as it does when hardware "
+        "does not answer",
+        remedy=f"{_READ}and see host.load_noise: other work on the host can starve guests; then run the "
+        "stage again",
     ),
     DeathKind.GUEST_OOM: DeathRule(
         accuses=False,
-        reason="its loads asked for more memory than it was given",
+        reason="its loads needed more memory than the guest has",
         remedy=f"give the guest more memory or its loads less, {_AGAIN}",
         action=Action.FIX_CONFIG,
     ),
     DeathKind.HOST_OOM: DeathRule(
         accuses=False,
         reason="the host had too little memory for what ran on it",
-        remedy=f"see who used it (the host's kernel log lists them), end that, {_AGAIN}",
+        remedy=f"find what used it (the host's kernel log lists the processes), stop it, {_AGAIN}",
         action=Action.FIX_CONFIG,
     ),
     DeathKind.HOST_HARDWARE: DeathRule(
         accuses=True,
-        reason="the host's kernel found memory under the guest that is broken",
-        remedy="have the memory replaced that the host's kernel log names",
+        reason="the host's kernel found bad memory under the guest",
+        remedy="replace the memory module that the host's kernel log names",
         action=Action.CONTACT_VENDOR,
     ),
     DeathKind.QEMU_CRASHED: DeathRule(
         accuses=False,
-        reason="a defect of QEMU or of KVM is likelier than one of the hardware",
-        remedy=f"look the line up among QEMU's known defects, take another version, {_AGAIN}",
+        reason="a bug in QEMU or KVM is more likely than a hardware fault",
+        remedy=f"look for the line among QEMU's known bugs, try another version, {_AGAIN}",
     ),
     DeathKind.QEMU_KILLED: DeathRule(
         accuses=False,
-        reason="a signal comes from a person or a program, and not from a card",
-        remedy=f"find out who ended it (SIGKILL leaves no word in any log), {_AGAIN}",
+        reason="a signal comes from a person or a program, not from a GPU",
+        remedy=f"find out who sent it (SIGKILL leaves no trace in any log), {_AGAIN}",
     ),
     DeathKind.DESTROYED: DeathRule(
         accuses=False,
-        reason="somebody asked libvirt for it",
+        reason="it was requested through libvirt",
         remedy=f"find out who (virsh, virt-manager, another tool), {_AGAIN}",
     ),
     DeathKind.POWERED_OFF: DeathRule(
         accuses=False,
-        reason="something in the guest asked for it",
-        remedy=f"{_READ}, find out what switched it off, {_AGAIN}",
+        reason="it was requested inside the guest",
+        remedy=f"{_READ}, find out what powered it off, {_AGAIN}",
     ),
     DeathKind.REBOOTED: DeathRule(
         accuses=False,
-        reason="whether somebody asked for it or a processor lost its way, nobody says",
-        remedy=f"{_READ}, {_AGAIN}; a second one without a word is the host's fault until shown otherwise",
+        reason="nothing shows whether it was requested or caused by a fault",
+        remedy=f"{_READ}, {_AGAIN}; treat a second unexplained reboot as a fault of the host until proven "
+        "otherwise",
     ),
     DeathKind.STUCK_DRIVER: DeathRule(
         accuses=True,
-        reason="a GPU driver waits for a card for ever where the card does not answer it",
-        remedy="reset the GPUs and run the whole stage again; a second one means that the card goes out",
+        reason="a GPU driver waits forever for a card that does not answer",
+        remedy="reset the GPUs and run the whole stage again; replace the card if it happens again",
         action=Action.RESET_GPU,
     ),
     DeathKind.STUCK: DeathRule(
         accuses=True,
-        reason="its kernel itself says that a processor or a task does not come along",
-        remedy=f"{_READ}, and host.load_noise: a host with other work starves guests; run the stage again",
+        reason="its own kernel reports a stuck processor or task",
+        remedy=f"{_READ}and see host.load_noise: other work on the host can starve guests; then run the "
+        "stage again",
     ),
     DeathKind.PAUSED: DeathRule(
         accuses=False,
-        reason="libvirt holds it: somebody asked for that, or a disk of the host is full",
-        remedy=f"see `virsh domstate --reason`, end what holds it, {_AGAIN}",
+        reason="libvirt paused it: on request, or because a disk of the host is full",
+        remedy=f"run `virsh domstate --reason`, remove the cause, {_AGAIN}",
         action=Action.FIX_CONFIG,
     ),
     DeathKind.SILENT: DeathRule(
         accuses=False,
-        reason="nobody says whether its kernel, its network or the host is at fault",
+        reason="nothing shows whether its kernel, its network or the host is at fault",
         remedy=f"{_READ}, and the host's kernel log at that time, {_AGAIN}",
     ),
 }
@@ -155,20 +160,21 @@ def _alive(case: Case, subject: Subject) -> CheckResult:
     if evidence.death is not None:
         return told_of(evidence, evidence.death)
     if not evidence.started or evidence.release is None:
-        raise MissingEvidence(f"nobody saw how the guest ended: {why_no_guest(case, evidence)}")
+        raise MissingEvidence(f"how the guest ended was not recorded: {why_no_guest(case, evidence)}")
     if evidence.release.ended_before:
         return error(
-            "the guest had ended before it was asked to, and nobody saw how",
+            "the guest ended before it was asked to shut down; how it ended was not recorded",
             "read the end of the guest's serial console and the host's /var/log/libvirt/qemu log",
         )
-    return ok("the guest lived until it was asked to end")
+    return ok("the guest ran until it was asked to shut down")
 
 
 CHECKS = (
     Check(
         id="guest.alive",
-        title="Did the guest live until it was asked to end?",
-        why="A guest that dies under load takes its tenant's work with it; who killed it decides what to do.",
+        title="Did the guest run until it was asked to shut down?",
+        why="A guest that dies under load takes its tenant's work with it; the remedy depends on what "
+        "ended it.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
         needs=WITH_GUESTS,

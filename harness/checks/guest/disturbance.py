@@ -18,7 +18,7 @@ from harness.verdict.disturbance import (
 from harness.verdict.ratio import Finding
 
 _REMEDY = (
-    "find what the guests share: a PCIe switch or root port (lspci -tv; then pcie.* and p2p.* lose), the "
+    "find what the guests share: a PCIe switch or root port (lspci -tv; affects pcie.* and p2p.*), the "
     "memory bandwidth of a NUMA node, cores or caches (placement.threads), power or cooling "
     "(gpu.clock_reasons, gpu.temperature); give them GPUs and cores that do not share it, or raise the cap"
 )
@@ -43,15 +43,15 @@ def _disturbance(case: Case, _subject: Subject) -> CheckResult:
     idle = sorted(set(spec.floors) - {one.name for one in kept})
     if idle:
         return error(
-            f"floors that match no figure: {listing(idle)}",
+            f"thresholds that match no measurement: {listing(idle)}",
             f"correct the names in profile {case.profile.name}; compared: {listing(_names(kept), most=20)}",
             evidence=_files(evidence),
         )
     worst = min(kept, key=lambda one: one.low or 0.0)
     alone = _without_counterpart(evidence)
-    rest = f"; nobody asked for the same alone: {listing(alone)}" if alone else ""
+    rest = f"; no equal guest ran alone: {listing(alone)}" if alone else ""
     return ok(
-        f"{len(kept)} figures hold beside neighbours; the least: {worst.guest}, {_words(worst)}{rest}",
+        f"{len(kept)} measurements hold beside neighbours; the lowest: {worst.guest}, {_words(worst)}{rest}",
         evidence=_files(evidence),
         measurements=measured,
     )
@@ -63,11 +63,11 @@ def _raise_when_open(evidence: Evidence, found: tuple[Disturbance, ...]) -> None
         raise MissingEvidence("no guest of this run had neighbours")
     if not found:
         names = listing(_without_counterpart(evidence))
-        why = f"nobody asked for the same alone as {names}" if names else "no common load measured a rate"
+        why = f"no guest equal to {names} ran alone" if names else "no common load measured a rate"
         raise MissingEvidence(f"nothing can be compared: {why}")
     blank = [f"{one.guest}, {one.workload} ({one.name}: {one.detail})" for one in not_compared(found)]
     if blank:
-        raise MissingEvidence(f"nothing can be compared of {listing(blank)}")
+        raise MissingEvidence(f"nothing to compare for {listing(blank)}")
     undecided = [f"{one.guest}, {_words(one)}" for one in found if one.undecided]
     if undecided:
         raise MissingEvidence(f"too few values to decide: {listing(undecided)}")

@@ -75,7 +75,7 @@ CHECKS = (
     Check(
         id="guest.reached",
         title="Did the guest boot and answer?",
-        why="Guests with large GPU memory windows can hang in firmware or PCI set-up for minutes.",
+        why="Guests with large GPU BARs can hang in firmware or PCI setup for minutes.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,

@@ -25,8 +25,9 @@ from harness.placement.observe.compare import (
 from harness.telemetry.host.table import WATCHED, About
 
 _REMEDY = (
-    "find what did that at that time and keep it away: a person or a tool with virsh (vcpupin, suspend, "
-    "setmem, detach-device), a tuning daemon, numad, a cpuset; the loads measured something else meanwhile"
+    "find what made this change at that time and prevent it: a person or tool using virsh (vcpupin, "
+    "suspend, setmem, detach-device), a tuning daemon, numad, a cpuset; the loads' results do not hold "
+    "for the planned placement"
 )
 
 
@@ -50,16 +51,16 @@ def _kept(case: Case, subject: Subject) -> CheckResult:
     if wrong or doubtful:
         found = [*wrong, *doubtful]
         more = f" (in {len(found)} places)" if len(found) > 1 else ""
-        said = f"it did not stay as planned{more}: {listing(found, most=4)}"
+        said = f"the placement changed{more}: {listing(found, most=4)}"
         if wrong:
             return failed(said, _REMEDY, Action.FIX_CONFIG, evidence=refs)
         return error(said, _REMEDY, evidence=refs)
     silent += _never_looked(case, evidence)
     seen = watched(case)
     if not seen.closed:
-        silent.append("the host was not watched to the end (host.watched)")
+        silent.append("the host was not watched to the end (see host.watched)")
     asked = seen.asked
-    silent += [f"nobody read while its loads ran: {name}" for name in _due(evidence) if not asked.get(name)]
+    silent += [f"not read while the loads ran: {name}" for name in _due(evidence) if not asked.get(name)]
     if silent:
         raise MissingEvidence(listing(silent, most=4))
     moments = " and ".join(_when(look) for look in evidence.looks)
@@ -120,7 +121,7 @@ def _never_looked(case: Case, evidence: GuestEvidence) -> list[str]:
     missing = [moment.value for moment in Moment if moment not in seen]
     if not missing:
         return []
-    return [f"nobody looked where it was {' or '.join(missing)}: {why_no_guest(case, evidence)}"]
+    return [f"the placement was not observed {' or '.join(missing)}: {why_no_guest(case, evidence)}"]
 
 
 def _when(look: PlacementLook) -> str:
@@ -140,8 +141,9 @@ def _refs(evidence: GuestEvidence, quotes: list[str]) -> tuple[EvidenceRef, ...]
 CHECKS = (
     Check(
         id="placement.kept",
-        title="Did the guest stay where it was put, running and whole, while its loads ran?",
-        why="A guest that is moved, paused or shrunk in mid-run is not the one that its loads are told of.",
+        title="Did the guest keep running, placed as planned, while its loads ran?",
+        why="If a guest is moved, paused or shrunk during a run, its results do not describe the planned "
+        "guest.",
         scope=Scope.GUEST,
         phase=Phase.AFTERWARDS,
         needs=WITH_GUESTS,

@@ -52,7 +52,7 @@ def _judge(
             refs = _refs(evidence, [*wrong, *silent, *doubts])
             more = f" (in {len(wrong)} places)" if len(wrong) > 1 else ""
             return failed(
-                f"not where it was planned{more}: {listing(wrong, most=4)}", remedy, action, evidence=refs
+                f"not placed as planned{more}: {listing(wrong, most=4)}", remedy, action, evidence=refs
             )
         if silent or doubts:
             raise MissingEvidence(listing([*doubts, *silent], most=4))
@@ -115,8 +115,8 @@ def _plan(case: Case, subject: Subject) -> CheckResult:
         nodes = ", ".join(str(node) for node in sorted({cell.host_node for cell in plan.cells}))
         if len(plan.gpus) != evidence.request.gpus:
             return failed(
-                f"the plan has {len(plan.gpus)} GPUs, the guest asked for {evidence.request.gpus}",
-                "plan again; this is a fault of the planner",
+                f"the plan has {len(plan.gpus)} GPUs, the guest requests {evidence.request.gpus}",
+                "this is a bug in the planner: report it with this run directory",
                 Action.RETEST,
                 evidence=(EvidenceRef(file="run.json", place=place, quote=gpus),),
             )
@@ -128,7 +128,7 @@ def _plan(case: Case, subject: Subject) -> CheckResult:
         raise MissingEvidence(f"no placement was planned: {why_no_guest(case, evidence)}")
     reasons = [f"{reason.code}: {reason.message}" for reason in evidence.no_plan.reasons]
     return failed(
-        f"the host has no place for this guest: {listing(reasons)}",
+        f"this guest cannot be placed on the host: {listing(reasons)}",
         "remove each reason, then run again; `shakedown plan --facts FILE --gpus N` shows them without a run",
         Action.FIX_CONFIG,
         evidence=(
@@ -142,8 +142,8 @@ def _xml(case: Case, subject: Subject) -> CheckResult:
     if evidence.xml_problems:
         return failed(
             f"the domain XML contradicts itself or the plan: {listing(evidence.xml_problems)}",
-            "keep the XML and the facts of this run and report them: the generator made a domain that "
-            "libvirt would accept and the guest would suffer from",
+            "report this with the XML and the facts of this run: libvirt would accept this domain, but "
+            "the guest would not work properly",
             Action.FIX_CONFIG,
             evidence=(EvidenceRef(file=evidence.domain_xml or "run.json", place="domain"),),
         )
@@ -158,7 +158,7 @@ def _xml(case: Case, subject: Subject) -> CheckResult:
 CHECKS = (
     Check(
         id="placement.plan",
-        title="Is there a place for this guest?",
+        title="Can this guest be placed on the host?",
         why="A host that cannot place a guest NUMA-locally cannot be rented in that size.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
@@ -167,7 +167,7 @@ CHECKS = (
     ),
     Check(
         id="placement.xml",
-        title="Is the domain XML free of what libvirt lets through?",
+        title="Is the domain XML free of errors that libvirt does not catch?",
         why="libvirt accepts overlapping bus ranges, shared CPUs and absent nodes; guests then lose devices.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
@@ -177,7 +177,8 @@ CHECKS = (
     Check(
         id="placement.threads",
         title="Does every thread of the guest's process run where it was planned?",
-        why="A vCPU that may move, or an emulator thread on a vCPU's core, costs the tenant time at random.",
+        why="A vCPU that may move, or an emulator thread on a vCPU's core, costs the tenant CPU time at "
+        "random.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,
@@ -191,23 +192,23 @@ CHECKS = (
     ),
     Check(
         id="placement.kernel_threads",
-        title="Do the kernel threads that work for this guest stay off its tenants' cores?",
-        why="vhost and KVM's own threads run on any core when nobody confines them.",
+        title="Do the guest's kernel threads stay off the tenants' cores?",
+        why="vhost and KVM threads run on any core unless they are pinned.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,
         judge=_judge(
             _kernel_threads,
             ("threads",),
-            "pin them after start (taskset -p -c CPUS TID), keep them away with isolcpus or a cpuset, or do "
-            "without them: kernel-irqchip=split leaves out KVM's timer thread (kvm-pit)",
+            "pin them after start (taskset -p -c CPUS TID), confine them with isolcpus or a cpuset, or "
+            "avoid them: kernel-irqchip=split removes KVM's timer thread (kvm-pit)",
             "every kernel thread of the guest stays among the emulator's CPUs",
         ),
     ),
     Check(
         id="placement.memory",
         title="Is the guest's memory on the planned NUMA nodes?",
-        why="Remote memory halves bandwidth to the GPU, and nobody sees it in the guest.",
+        why="Remote memory halves bandwidth to the GPU, and the guest cannot see it.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,
@@ -216,13 +217,13 @@ CHECKS = (
             ("memory",),
             "check <numatune> and <memoryBacking> of the domain, and free hugepages of each node "
             "(/sys/devices/system/node/node*/hugepages)",
-            "every guest cell's memory is bound to its host node and lies there",
+            "every guest cell's memory is bound to its host node and is there",
         ),
     ),
     Check(
         id="placement.guest_topology",
-        title="Does the guest see the NUMA nodes that it was given, and no foreign device?",
-        why="Software in the guest pins itself by what the guest's kernel says.",
+        title="Does the guest see its planned NUMA nodes, and no foreign device?",
+        why="Software in the guest places itself by what the guest's kernel reports.",
         scope=Scope.GUEST,
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.checks.answers import failed, guest, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.guest.death import told_of
+from harness.checks.plain import plain
 from harness.model.evidence import DeviceReturn, GuestEvidence, ReleaseEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 
@@ -25,26 +26,26 @@ def _ref(evidence: GuestEvidence, place: str, quote: str) -> tuple[EvidenceRef, 
 def _devices(case: Case, subject: Subject) -> CheckResult:
     evidence, release = _release(case, subject)
     if evidence.plan is None:
-        raise MissingEvidence("no plan says which devices were handed over")
+        raise MissingEvidence("no plan names the devices that were assigned")
     looked = {back.device for back in release.devices}
     unseen = [device for device in evidence.plan.hostdevs if device not in looked]
     problems = [words for back in release.devices for words in _device_problems(back)]
     refs = _ref(evidence, "devices", listing(list(release.devices)))
     if problems:
         return failed(
-            f"devices did not come back as they went: {listing(problems)}",
+            f"devices did not return to their state before the guest: {listing(problems)}",
             "read the host's kernel log; bind the driver again (driverctl unset-override); a device that is "
             "gone or lost its reset needs a power cycle of the host",
             Action.RESTART_HOST,
             evidence=refs,
         )
     if unseen:
-        raise MissingEvidence(f"nobody looked at {listing(unseen)} after the guest")
+        raise MissingEvidence(f"{listing(unseen)} was not read after the guest")
     blind = [back.device for back in release.devices if back.config_ok is None]
     if blind:
         raise MissingEvidence(f"configuration space of {listing(blind)} was not read after the guest")
     _require_start(case, evidence)
-    return ok(f"{len(release.devices)} functions came back as they went", evidence=refs)
+    return ok(f"{len(release.devices)} functions returned to their state before the guest", evidence=refs)
 
 
 def _require_start(case: Case, evidence: GuestEvidence) -> None:
@@ -71,7 +72,7 @@ def _device_problems(back: DeviceReturn) -> list[str]:
 def _memory(case: Case, subject: Subject) -> CheckResult:
     evidence, release = _release(case, subject)
     before, after = release.hugepages_before, release.hugepages_after
-    refs = _ref(evidence, "hugepages_after", f"{before} before, {after} after")
+    refs = _ref(evidence, "hugepages_after", f"before: {plain(before)}; after: {plain(after)}")
     unread = sorted(set(before) - set(after))
     if unread:
         raise MissingEvidence(f"free hugepages of {listing(unread)} were not read after the guest")
@@ -84,7 +85,7 @@ def _memory(case: Case, subject: Subject) -> CheckResult:
     ]
     if short:
         return failed(
-            f"hugepages did not come back: {listing(short)}",
+            f"hugepages were not freed: {listing(short)}",
             "find who holds them (grep -l huge /proc/*/numa_maps); end left-over QEMU processes",
             Action.RESTART_HOST,
             evidence=refs,
@@ -101,7 +102,7 @@ def _leftovers(case: Case, subject: Subject) -> CheckResult:
     if found:
         return failed(
             f"left on the host: {'; '.join(found)}",
-            "shakedown qualify --host NAME clears what its runs left once they are gone; then look again",
+            "run `shakedown qualify --host NAME`, which clears what ended runs left, then check again",
             Action.FIX_CONFIG,
             evidence=_ref(evidence, "leftover", "; ".join(found)),
         )
@@ -131,7 +132,7 @@ def _orderly(case: Case, subject: Subject) -> CheckResult:
     if release.forced:
         return failed(
             "the guest did not shut down by itself and was destroyed",
-            "read the end of the guest's serial console; forced stops are where GPUs get lost",
+            "read the end of the guest's serial console; GPUs are often lost after a forced stop",
             Action.RETEST,
             measurements=(took,),
         )
@@ -141,8 +142,8 @@ def _orderly(case: Case, subject: Subject) -> CheckResult:
 CHECKS = (
     Check(
         id="release.devices",
-        title="Are the devices back on their drivers, answering, with their reset methods?",
-        why="A device that a guest breaks for the host is lost until somebody notices.",
+        title="Are the devices back on their drivers, responding, with their reset methods?",
+        why="A device that a guest left broken stays lost until it is noticed.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
         needs=WITH_GUESTS,
@@ -169,7 +170,7 @@ CHECKS = (
     Check(
         id="release.orderly",
         title="Did the guest shut down when asked?",
-        why="A guest that must be killed leaves its device in the middle of its work.",
+        why="Killing a guest can leave its device in an undefined state.",
         scope=Scope.GUEST,
         phase=Phase.RELEASE,
         needs=WITH_GUESTS,

@@ -30,7 +30,7 @@ def _residue(case: Case, _subject: Subject) -> CheckResult:
     if leaked:
         words = listing([f"{t.device} to {name}" for name, t in leaked])
         return failed(
-            f"what an earlier tenant wrote was still in the device: {words}",
+            f"data of an earlier tenant was still in the device: {words}",
             "clear the device's memory between tenants (for NVIDIA: gpu-admin-tools --reset-with-sbr "
             "--clear-memory), or do not rent it out again without a power cycle",
             Action.CONTACT_VENDOR,
@@ -40,17 +40,17 @@ def _residue(case: Case, _subject: Subject) -> CheckResult:
     open_ = sorted(_due(case.evidence) - clean)
     if open_:
         words = listing([f"{device} in {name}" for name, device in open_])
-        raise MissingEvidence(f"nobody looked for an earlier tenant's data: {words}")
+        raise MissingEvidence(f"data remanence was not checked: {words}")
     if not clean:
         raise MissingEvidence("no device had two tenants in this run, so no hand-over was tried")
-    return ok(f"nothing was found in {len(clean)} hand-overs", evidence=refs)
+    return ok(f"no data of an earlier tenant was found in {len(clean)} hand-overs", evidence=refs)
 
 
 CHECKS = (
     Check(
         id="device.residue",
-        title="Is a tenant's data gone when the next one gets the device?",
-        why="Nothing scrubs a GPU between two tenants unless somebody sees to it.",
+        title="Is a tenant's data gone when the next tenant gets the device (data remanence)?",
+        why="A GPU's memory is not cleared between tenants by itself.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         needs=WITH_GUESTS,

@@ -10,7 +10,7 @@ from harness.verdict.ratio import Finding
 from harness.verdict.virtualization import Cost, costs, unfit
 
 _REMEDY = (
-    "see whether the guest's CPUs, memory and huge pages lie on the GPU's node (placement.*), then the PCIe "
+    "check that the guest's CPUs, memory and hugepages are on the GPU's node (placement.*), then the PCIe "
     "settings that the hypervisor changes (ATS, relaxed ordering, maximum payload)"
 )
 
@@ -19,7 +19,7 @@ def _reference(case: Case) -> Reference:
     """The bare run. Raises MissingEvidence when there is none, or none that says anything of this host."""
     reference = case.evidence.reference
     if reference is None:
-        raise MissingEvidence("no bare run was given to compare with (--compare RUN)")
+        raise MissingEvidence("no bare-metal run was given to compare with (--compare RUN)")
     why = unfit(reference, case.evidence.subject, host_facts(case).machine_id)
     if why:
         raise MissingEvidence(why)
@@ -31,7 +31,7 @@ def _cost(case: Case, subject: Subject) -> CheckResult:
     reference = _reference(case)
     workload = subject.workload or ""
     if not any(r.workload == workload and r.status == "done" for r in evidence.results):
-        raise MissingEvidence(f"{workload} brought no result: {why_no_guest(case, evidence)}")
+        raise MissingEvidence(f"{workload} returned no result: {why_no_guest(case, evidence)}")
     found = costs(
         evidence,
         workload,
@@ -39,12 +39,12 @@ def _cost(case: Case, subject: Subject) -> CheckResult:
         case.profile.virtualization,
         parameters=case.profile.workload_parameters.get(workload, {}),
     )
-    label = " (recorded on a stand-in: says nothing of hardware)" if reference.standin else ""
+    label = " (recorded on a stand-in: says nothing about hardware)" if reference.standin else ""
     files = (EvidenceRef(file="run.json", place="evidence.reference", quote=f"{reference.run}{label}"),)
     losing = [c for c in found if c.finding is Finding.LOSES]
     if losing:
         return failed(
-            f"slower than bare: {listing([_words(c) for c in losing])}",
+            f"slower than bare metal: {listing([_words(c) for c in losing])}",
             _REMEDY,
             Action.FIX_CONFIG,
             evidence=files,
@@ -52,18 +52,19 @@ def _cost(case: Case, subject: Subject) -> CheckResult:
     compared = [c for c in found if c.finding is Finding.KEEPS]
     if not compared and all(c.finding is Finding.NOT_COMPARABLE for c in found):
         why = f" ({found[0].name}: {found[0].detail})" if found else ""
-        raise MissingEvidence(f"nothing that {workload} measured can be compared{why}")
+        raise MissingEvidence(f"no measurement of {workload} can be compared{why}")
     open_ones = [c for c in found if c.open]
     if open_ones:
         most = max(case.profile.virtualization.least_runs, 5)
         return error(
-            f"not decided: {listing([_words(c) for c in open_ones])}",
+            f"undecided: {listing([_words(c) for c in open_ones])}",
             f"let both runs measure the same loads on the same GPUs, at least {most} rounds (burn_seconds)",
             evidence=files,
         )
     worst = min(compared, key=lambda c: c.low or 0.0)
     return ok(
-        f"{len(compared)} figures keep up with bare run {reference.run}{label}; the least: {_words(worst)}",
+        f"{len(compared)} measurements reach bare-metal run {reference.run}{label}; the lowest: "
+        f"{_words(worst)}",
         evidence=files,
     )
 
@@ -82,8 +83,8 @@ def _words(cost: Cost) -> str:
 CHECKS = (
     Check(
         id="workload.virtualization",
-        title="Does the guest reach what the bare machine does?",
-        why="Passthrough should cost next to nothing; where it costs more, something is set up wrong.",
+        title="Does the guest reach bare-metal performance?",
+        why="Passthrough should cost almost nothing; a higher cost means a wrong setting.",
         scope=Scope.GUEST_WORKLOAD,
         phase=Phase.BURNIN,
         judge=_cost,

@@ -18,7 +18,7 @@ def _planned_cpus(case: Case) -> frozenset[int]:
 def _whole(case: Case, _subject: Subject) -> CheckResult:
     facts = host_facts(case)
     if not facts.cpus:
-        raise MissingEvidence("the host shows no CPU")
+        raise MissingEvidence("the facts list no CPU")
     online = [cpu for cpu in facts.cpus if cpu.online]
     unknown = [cpu.id for cpu in facts.cpus if cpu.online is None or (cpu.online and not cpu.siblings)]
     if unknown:
@@ -30,7 +30,7 @@ def _whole(case: Case, _subject: Subject) -> CheckResult:
     problems += _of_plans(case, facts)
     if problems:
         return failed(
-            f"cores are not whole: {listing(problems)}",
+            f"some cores are only partly online: {listing(problems)}",
             "bring the other threads online: echo 1 > /sys/devices/system/cpu/cpu<N>/online, and see what "
             "takes them offline at boot (maxcpus=, firmware, tuned)",
             Action.FIX_CONFIG,
@@ -59,7 +59,7 @@ def _of_plans(case: Case, facts: HostFacts) -> list[str]:
             if cpu is None or not cpu.online:
                 problems.append(f"{guest.name} needs CPU {number}, which is not online")
             elif number in pinned and not set(cpu.siblings) <= pinned:
-                problems.append(f"{guest.name} has a part of the core of CPU {number} only")
+                problems.append(f"{guest.name} has only part of the core of CPU {number}")
     return problems
 
 
@@ -67,7 +67,7 @@ def _interrupts(case: Case, _subject: Subject) -> CheckResult:
     facts = host_facts(case)
     planned = _planned_cpus(case)
     if not planned:
-        raise MissingEvidence("no guest was planned, so no CPU is a guest's")
+        raise MissingEvidence("no guest was planned, so no CPU is dedicated to a guest")
     if not facts.noise.irq_affinity:
         raise MissingEvidence("interrupt affinities could not be read")
     stray = sorted(irq for irq, cpus in facts.noise.irq_affinity.items() if planned & set(cpus))
@@ -75,8 +75,8 @@ def _interrupts(case: Case, _subject: Subject) -> CheckResult:
     if stray:
         return failed(
             f"{len(stray)} host interrupts may run on guests' CPUs: {listing(stray)}",
-            "keep them off: irqaffinity=<host CPUs> on the kernel command line, IRQBALANCE_BANNED_CPULIST in "
-            "/etc/default/irqbalance",
+            "keep them off these CPUs: irqaffinity=<host CPUs> on the kernel command line, "
+            "IRQBALANCE_BANNED_CPULIST in /etc/default/irqbalance",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
@@ -87,7 +87,7 @@ CHECKS = (
     Check(
         id="host.cpus",
         title="Are the CPUs online in whole cores, and do guests get whole cores?",
-        why="Two tenants on the threads of one core slow and can spy on each other.",
+        why="Two tenants that share a core slow each other down and can spy on each other.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         needs=WITH_GUESTS,

@@ -43,14 +43,14 @@ def _gpu_count(case: Case, _subject: Subject) -> CheckResult:
             measurements=measured,
         )
     if "after" not in counts and any(guest.started for guest in case.evidence.guests):
-        raise MissingEvidence("nobody counted the GPUs again after the guests")
+        raise MissingEvidence("the GPU count was not read again after the guests")
     return ok(f"{len(found)} GPUs found", evidence=evidence, measurements=measured)
 
 
 def _foreign(case: Case, facts: HostFacts) -> tuple[Domain, ...]:
     """Domains that this run did not create: its own carry the run's key in their name."""
     if facts.domains is None:
-        raise MissingEvidence("neither libvirt nor /proc could be asked for running domains")
+        raise MissingEvidence("running domains could be read from neither libvirt nor /proc")
     return tuple(
         domain for domain in facts.domains if not case.evidence.run or case.evidence.run not in domain.name
     )
@@ -85,13 +85,13 @@ def _no_foreign(case: Case, _subject: Subject) -> CheckResult:
 def _holders(case: Case, _subject: Subject) -> CheckResult:
     holders = host_facts(case).device_holders
     if holders is None:
-        raise MissingEvidence("nobody asked which processes hold GPU or VFIO device files open")
+        raise MissingEvidence("the processes with open GPU or VFIO device files were not read")
     words = [f"process {holder.pid} ({holder.path})" for holder in holders]
     evidence = (seen(case, "device_holders", listing(words) or "none"),)
     if holders:
         return failed(
             f"GPU or VFIO device files are open: {listing(words)}",
-            f"see what it is (ps -fp {holders[0].pid}) and stop it; a busy GPU hangs when it is taken away",
+            f"identify it (ps -fp {holders[0].pid}) and stop it; detaching a GPU in use can hang the host",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
@@ -106,11 +106,11 @@ def _kvm(case: Case, _subject: Subject) -> CheckResult:
         has = bool({"vmx", "svm"} & set(facts.virtualization))
         return failed(
             "/dev/kvm is missing" + ("" if has else ", and the CPU shows neither vmx nor svm"),
-            "modprobe kvm_intel or kvm_amd" if has else "enable VT-x or AMD-V (SVM) in the firmware set-up",
+            "modprobe kvm_intel or kvm_amd" if has else "enable VT-x or AMD-V (SVM) in the firmware setup",
             Action.FIX_CONFIG if has else Action.FIX_FIRMWARE,
             evidence=evidence,
         )
-    return ok(f"/dev/kvm is there ({flags or 'CPU flags unknown'})", evidence=evidence)
+    return ok(f"/dev/kvm exists ({flags or 'CPU flags unknown'})", evidence=evidence)
 
 
 def _vfio(case: Case, _subject: Subject) -> CheckResult:
@@ -123,13 +123,13 @@ def _vfio(case: Case, _subject: Subject) -> CheckResult:
     )
     if not nodes and not cdev:
         return failed(
-            "VFIO is not there: neither /dev/vfio/vfio nor /dev/iommu exists",
+            "VFIO is not available: neither /dev/vfio/vfio nor /dev/iommu exists",
             "modprobe vfio-pci, and name it in /etc/modules-load.d/vfio.conf",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
     backends = [text for text, there in (("container", bool(nodes)), ("iommufd", cdev)) if there]
-    return ok(f"VFIO is there ({' and '.join(backends)})", evidence=evidence)
+    return ok(f"VFIO is available ({' and '.join(backends)})", evidence=evidence)
 
 
 def _storage(case: Case, _subject: Subject) -> CheckResult:
@@ -167,7 +167,7 @@ def _versions(case: Case, _subject: Subject) -> CheckResult:
     unknown = [name for name in ("kernel", "qemu", "libvirt") if getattr(found, name) is None]
     if unknown:
         raise MissingEvidence(
-            f"the version of {listing(unknown)} is unknown, so a verdict would hold for nothing"
+            f"the version of {listing(unknown)} is unknown, so the verdict cannot be tied to a version"
         )
     after = case.evidence.facts_after
     changed = [
@@ -194,7 +194,12 @@ def _versions(case: Case, _subject: Subject) -> CheckResult:
 
 def _noise(case: Case, _subject: Subject) -> CheckResult:
     noise = host_facts(case).noise
-    known = (noise.ksm, noise.numa_balancing, noise.transparent_hugepages, noise.governor)
+    known = {
+        "KSM": noise.ksm,
+        "NUMA balancing": noise.numa_balancing,
+        "transparent hugepages": noise.transparent_hugepages,
+        "CPU governor": noise.governor,
+    }
     evidence = (seen(case, "noise", known),)
     loud: list[tuple[str, str]] = []
     if noise.ksm:
@@ -215,7 +220,7 @@ def _noise(case: Case, _subject: Subject) -> CheckResult:
     if unread:
         raise MissingEvidence(f"the state of {listing(unread)} could not be read")
     # A host without frequency scaling (most virtual ones) has no governor at all.
-    governor = "no slowing governor" if noise.governor is not None else "no CPU governor to be seen"
+    governor = "CPU governor performance" if noise.governor is not None else "no CPU frequency governor"
     return ok(f"no KSM, no NUMA balancing, {governor}", evidence=evidence)
 
 
@@ -239,7 +244,7 @@ CHECKS = (
     Check(
         id="host.gpu_count",
         title="Does the host have all its GPUs, before and after the guests?",
-        why="A card that is not on the bus raises no error anywhere else.",
+        why="A card that is missing from the bus causes no error anywhere else.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         judge=_gpu_count,
@@ -247,7 +252,7 @@ CHECKS = (
     Check(
         id="host.no_foreign_domains",
         title="Is the host free of domains that Shakedown did not create?",
-        why="A test beside a tenant disturbs both, and proves nothing about the host alone.",
+        why="A test beside a tenant disturbs both and proves nothing about the host.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
         judge=_no_foreign,
@@ -272,8 +277,9 @@ CHECKS = (
     ),
     Check(
         id="host.vfio_available",
-        title="Is VFIO there to hand devices over?",
-        why="No VFIO node, no passthrough; which backend serves is part of what a verdict holds for.",
+        title="Is VFIO available?",
+        why="Without a VFIO device node there is no passthrough; a verdict also holds for one VFIO "
+        "backend only.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         needs=WITH_GUESTS,
@@ -281,7 +287,7 @@ CHECKS = (
     ),
     Check(
         id="host.storage",
-        title="Is there room for a guest's throw-away disk?",
+        title="Is there enough disk space for a guest's temporary disk?",
         why="A full disk stops guests in the middle of their work.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
@@ -298,15 +304,15 @@ CHECKS = (
     ),
     Check(
         id="host.noise",
-        title="Is the host free of what disturbs measurements?",
-        why="KSM, NUMA balancing and power saving make equal cards look different.",
+        title="Is the host tuned for stable measurements?",
+        why="KSM, NUMA balancing and power saving make equal GPUs look different.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
         judge=_noise,
     ),
     Check(
         id="host.fabric",
-        title="Is the GPU fabric, where there is one, ready for guests?",
+        title="Is the GPU fabric ready for guests, if the host has one?",
         why="On NVSwitch hosts two or more GPUs need an active partition, or CUDA fails with error 802.",
         scope=Scope.HOST,
         phase=Phase.READINESS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from harness.checks.answers import failed, gpu, host_facts, listing, of_device, ok, seen
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.plain import plain
 from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult
 from harness.model.pci import PciAddress
@@ -35,15 +36,15 @@ def _switch_on(facts: HostFacts) -> str:
     if off:
         return f"remove {listing(off)} from the kernel command line and reboot"
     if kind == "amd":
-        return "enable IOMMU (AMD-Vi) in the firmware set-up and reboot; the kernel then uses it by itself"
+        return "enable IOMMU (AMD-Vi) in the firmware setup and reboot; the kernel then uses it automatically"
     if kind == "arm":
-        return "enable the SMMU in the firmware set-up and reboot"
+        return "enable the SMMU in the firmware setup and reboot"
     if "intel_iommu=on" in words:
-        return "intel_iommu=on is set already: enable VT-d in the firmware set-up and reboot"
+        return "intel_iommu=on is set already: enable VT-d in the firmware setup and reboot"
     if kind == "intel":
         return "add intel_iommu=on to the kernel command line and reboot"
     return (
-        "enable VT-d (Intel) or AMD-Vi in the firmware set-up; with VT-d also add intel_iommu=on to the "
+        "enable VT-d (Intel) or AMD-Vi in the firmware setup; with VT-d also add intel_iommu=on to the "
         "kernel command line; then reboot"
     )
 
@@ -69,22 +70,24 @@ def _remapping(case: Case, _subject: Subject) -> CheckResult:
     remapping = facts.iommu.interrupt_remapping
     evidence = (
         seen(case, "iommu.interrupt_remapping", remapping),
-        seen(case, "iommu.unsafe_interrupts", f"{unsafe[0]} before, {unsafe[1]} after the guests"),
+        seen(
+            case, "iommu.unsafe_interrupts", f"{plain(unsafe[0])} before, {plain(unsafe[1])} after the guests"
+        ),
     )
     if True in unsafe:
         return failed(
             "vfio_iommu_type1.allow_unsafe_interrupts is Y: a guest can raise any interrupt on the host"
             + ("" if remapping else ", and the kernel did not report interrupt remapping"),
-            "remove allow_unsafe_interrupts from /etc/modprobe.d and the kernel command line and reboot; if "
-            "guests then do not start, enable interrupt remapping (x2APIC) in the firmware set-up",
+            "remove allow_unsafe_interrupts from /etc/modprobe.d and the kernel command line and reboot; "
+            "if guests then do not start, enable interrupt remapping (x2APIC) in the firmware setup",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
     if remapping is False:
         return failed(
             "the kernel booted without interrupt remapping",
-            "enable interrupt remapping (x2APIC) in the firmware set-up, remove intremap=off from the kernel "
-            "command line and reboot",
+            "enable interrupt remapping (x2APIC) in the firmware setup, remove intremap=off from the "
+            "kernel command line and reboot",
             Action.FIX_FIRMWARE,
             evidence=evidence,
         )
@@ -95,7 +98,7 @@ def _remapping(case: Case, _subject: Subject) -> CheckResult:
     if any(g.started and g.plan is not None and g.plan.gpus for g in case.evidence.guests):
         # vfio_iommu_type1 refuses devices with "No interrupt remapping support" unless it is there or
         # allow_unsafe_interrupts is set; the latter is N here.
-        return ok("the kernel let VFIO take devices with allow_unsafe_interrupts N", evidence=evidence)
+        return ok("VFIO took devices while allow_unsafe_interrupts was N", evidence=evidence)
     raise MissingEvidence("the kernel log no longer holds the boot messages on interrupt remapping")
 
 
@@ -108,11 +111,11 @@ def _acs_override(case: Case, _subject: Subject) -> CheckResult:
     if found:
         return failed(
             f"{listing(found)} makes IOMMU groups look smaller than the hardware isolates",
-            "remove pcie_acs_override from the kernel command line, reboot, and look at the true groups",
+            "remove pcie_acs_override from the kernel command line, reboot, and check the real groups",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
-    return ok("IOMMU groups are as the hardware isolates them (no ACS override)", evidence=evidence)
+    return ok("IOMMU groups match what the hardware isolates (no ACS override)", evidence=evidence)
 
 
 def _group_of(facts: HostFacts, device: PciDevice) -> IommuGroup | None:
@@ -138,13 +141,13 @@ def _viable(case: Case, subject: Subject) -> CheckResult:
             held.append(f"{address} ({member.driver})")
     if held:
         return failed(
-            f"IOMMU group {group.id} is not viable: {listing(held)} stays with the host",
+            f"IOMMU group {group.id} is not viable: the host still uses {listing(held)}",
             "move the card to a slot with ACS, or give the other device to VFIO as well: "
             f"driverctl set-override {held[0].split()[0]} vfio-pci",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
-    return ok(f"IOMMU group {group.id} of {len(group.devices)} can be handed over", evidence=evidence)
+    return ok(f"IOMMU group {group.id} of {len(group.devices)} can be assigned", evidence=evidence)
 
 
 def _isolated(case: Case, subject: Subject) -> CheckResult:
@@ -159,13 +162,13 @@ def _isolated(case: Case, subject: Subject) -> CheckResult:
     if others:
         return failed(
             f"IOMMU group {group.id} also holds GPU {listing(others)}: neither can be rented alone",
-            "move one card to a slot behind another root port, or enable ACS in the firmware set-up",
+            "move one card to a slot behind another root port, or enable ACS in the firmware setup",
             Action.FIX_FIRMWARE,
             evidence=evidence,
         )
     if owners:
         return failed(
-            f"guest {listing(owners)} takes only a part of IOMMU group {group.id}",
+            f"guest {listing(owners)} gets only part of IOMMU group {group.id}",
             "give the whole group to one guest: take the other functions out of placement.selector.exclude",
             Action.FIX_CONFIG,
             evidence=evidence,
@@ -210,8 +213,9 @@ CHECKS = (
     ),
     Check(
         id="host.no_acs_override",
-        title="Are IOMMU groups what the hardware really isolates?",
-        why="An ACS override splits groups on paper only: peers can still reach each other's memory.",
+        title="Do the IOMMU groups match what the hardware isolates?",
+        why="An ACS override splits groups in the kernel's view only: peers can still reach each other's "
+        "memory.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
         needs=WITH_GUESTS,
@@ -219,8 +223,8 @@ CHECKS = (
     ),
     Check(
         id="gpu.iommu_group_viable",
-        title="Can the GPU's whole IOMMU group leave the host?",
-        why="The kernel refuses a group of which the host still drives a part.",
+        title="Can the GPU's whole IOMMU group be assigned to a guest?",
+        why="The kernel refuses a group while a host driver still uses one of its devices.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
         needs=(*WITH_GUESTS, Observable.FUNCTION),

@@ -53,7 +53,7 @@ def _link(case: Case, subject: Subject) -> CheckResult:
         if link is not None
     ]
     if port.link is None:
-        raise MissingEvidence(f"root port {port.address} shows no link")
+        raise MissingEvidence(f"root port {port.address} reports no link")
     loaded = max((best_speed(case, end) or 0.0) for end in (device.address, port.address))
     if loaded:
         under_load = Link(speed_gts=loaded, width=None, max_speed_gts=None, max_width=None)
@@ -85,7 +85,7 @@ def _judge_link(
             if due.width is not None and link.width is not None and link.width < due.width
         ),
         *(
-            f"{end} can do {_gts(link.max_speed_gts)} at most"
+            f"{end} supports {_gts(link.max_speed_gts)} at most"
             for end, link in links
             if due.speed_gts is not None
             and link.max_speed_gts is not None
@@ -99,13 +99,13 @@ def _judge_link(
     if (due.width is not None and port.width is None) or (
         due.speed_gts is not None and port.speed_gts is None
     ):
-        raise MissingEvidence(f"{name} does not say its link's speed and width")
+        raise MissingEvidence(f"{name} does not report its link speed and width")
     best = max((link.speed_gts for _, link in links if link.speed_gts is not None), default=0.0)
     rest = f", {_gts(best)} at its best" if port.speed_gts is not None and best > port.speed_gts else ""
     if due.speed_gts is not None and best < due.speed_gts:
         raise MissingEvidence(
-            f"{said}{rest}: it could be faster and was read at rest; idle GPUs drop to 2.5 GT/s, so only a "
-            "reading under load can tell (gpu.pcie_under_load)"
+            f"{said}{rest}: this was read while idle, and idle GPUs drop to 2.5 GT/s; gpu.pcie_under_load "
+            "judges the link under load"
         )
     return ok(f"{said}{rest}", evidence=evidence, measurements=measured)
 
@@ -132,7 +132,7 @@ def _aer(case: Case, subject: Subject) -> CheckResult:
     """Counters of the GPU and of every port above it, after the guests against before."""
     before, after, device = host_facts(case), facts_after(case), gpu(case, subject)
     if before.boot_id is None or before.boot_id != after.boot_id:
-        message = f"counters cannot be compared over boots {before.boot_id} and {after.boot_id}"
+        message = f"counters of boots {before.boot_id} and {after.boot_id} cannot be compared"
         raise MissingEvidence(message)
     grown: list[str] = []
     read: list[EvidenceRef] = []
@@ -141,7 +141,7 @@ def _aer(case: Case, subject: Subject) -> CheckResult:
         if first is None or first.aer is None:
             continue
         if last is None or last.aer is None:
-            raise MissingEvidence(f"the error counters of {address} were gone after the guests")
+            raise MissingEvidence(f"the error counters of {address} could not be read after the guests")
         growth = _growth(first.aer, last.aer)
         if growth:
             read.append(seen(case, of_device(address, "aer"), last.aer, after=True))
@@ -174,8 +174,8 @@ def _growth(first: AerCounters, last: AerCounters) -> dict[str, int]:
 CHECKS = (
     Check(
         id="gpu.link",
-        title="Does the GPU's root port have the link that this host should have?",
-        why="A lost lane or generation halves transfers and is silent: everything else still works.",
+        title="Does the GPU's root port have the expected link?",
+        why="A lost lane or generation halves the transfer rate without any error message.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
         needs=(Observable.CARD,),
@@ -184,7 +184,8 @@ CHECKS = (
     Check(
         id="gpu.aer",
         title="Did PCIe errors occur on the GPU or the ports above it during the run?",
-        why="Counters, unlike the kernel log, have no rate limit; the port may count what the card does not.",
+        why="Counters, unlike the kernel log, have no rate limit; a port can count errors that the card "
+        "does not.",
         scope=Scope.GPU,
         phase=Phase.AFTERWARDS,
         needs=(Observable.CARD,),

@@ -19,7 +19,7 @@ def _hugepages(case: Case, _subject: Subject) -> CheckResult:
     pools = {node.id: node.hugepages for node in facts.numa_nodes}
     evidence = tuple(seen(case, f"numa_nodes[{node}].hugepages", pool) for node, pool in pools.items())
     if not pools:
-        raise MissingEvidence("the host shows no NUMA node")
+        raise MissingEvidence("the facts list no NUMA node")
     unknown = [
         n for n, pool in pools.items() if any(p.total is None or p.free is None for p in pool.values())
     ]
@@ -27,14 +27,15 @@ def _hugepages(case: Case, _subject: Subject) -> CheckResult:
         raise MissingEvidence(f"the hugepage pools of node {listing(unknown)} could not be read")
     if not any(pool.total for sizes in pools.values() for pool in sizes.values()):
         return failed(
-            "the host has no hugepages: guest memory would be pinned page by page, slowly and anywhere",
+            "the host has no hugepages: guest memory would be pinned in ordinary pages, slowly and on "
+            "any node",
             "add default_hugepagesz=1G hugepagesz=1G hugepages=<node>:<count>,... to the kernel command "
             "line, one term per node, and reboot",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
     if not any(guest.plan is not None for guest in case.evidence.guests):
-        raise MissingEvidence("no guest was planned, so nothing says how much memory is needed")
+        raise MissingEvidence("no guest was planned, so the memory needed is unknown")
     short, tight = _needs(case, facts)
     if short:
         return failed(
@@ -88,8 +89,8 @@ def _needs(case: Case, facts: HostFacts) -> tuple[list[str], list[str]]:
 CHECKS = (
     Check(
         id="host.hugepages",
-        title="Has every node enough free hugepages for the guests that are demanded?",
-        why="A guest cell is bound to its node; pages free elsewhere do not help it.",
+        title="Does every node have enough free hugepages for the planned guests?",
+        why="A guest cell is bound to its node; free pages on other nodes do not help.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         needs=WITH_GUESTS,

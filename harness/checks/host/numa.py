@@ -17,8 +17,9 @@ def _known(case: Case, subject: Subject) -> CheckResult:
         return failed(
             f"the kernel knows no NUMA node for this GPU (numa_node is -1); the host has "
             f"{len(facts.numa_nodes)}",
-            "update the firmware, or switch NUMA on in its set-up (Node Interleaving off, ACPI SRAT on), and "
-            "remove numa=off from the kernel command line; ask the vendor for _PXM on this slot's root bus",
+            "update the firmware, or enable NUMA in its setup (Node Interleaving off, ACPI SRAT on), and "
+            "remove numa=off from the kernel command line; ask the vendor for _PXM on this slot's root "
+            "bus",
             Action.FIX_FIRMWARE,
             evidence=evidence,
         )
@@ -37,7 +38,7 @@ def _known(case: Case, subject: Subject) -> CheckResult:
         return failed(
             f"the kernel contradicts itself: node {node.id} has CPUs {list(node.cpus)[:8]}, but the GPU's "
             f"local CPUs are {list(near)[:8]}",
-            "update the firmware: its ACPI tables give this slot two homes",
+            "update the firmware: its ACPI tables place this slot on two nodes",
             Action.FIX_FIRMWARE,
             evidence=(*evidence, seen(case, of_device(device.address, "local_cpus"), near)),
         )
@@ -48,7 +49,7 @@ CHECKS = (
     Check(
         id="gpu.numa_node_known",
         title="Does the kernel know the GPU's NUMA node?",
-        why="Without it no guest can be given cores and memory near the GPU; -1 is unknown, not node 0.",
+        why="Without it no guest can be given cores and memory near the GPU; -1 means unknown, not node 0.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
         needs=(Observable.FUNCTION,),

@@ -27,14 +27,14 @@ def _driver(case: Case, subject: Subject) -> CheckResult:
     )
     if device.driver is not None and device.driver not in VFIO_DRIVERS:
         return failed(
-            f"the host's driver {device.driver} holds the GPU",
+            f"host driver {device.driver} is bound to the GPU",
             _release_driver(device),
             Action.FIX_CONFIG,
             evidence=evidence,
         )
     if device.driver_override and device.driver_override not in VFIO_DRIVERS:
         return failed(
-            f"driver_override keeps the GPU for {device.driver_override}",
+            f"driver_override reserves the GPU for {device.driver_override}",
             f"echo > /sys/bus/pci/devices/{device.address}/driver_override",
             Action.FIX_CONFIG,
             evidence=evidence,
@@ -44,7 +44,7 @@ def _driver(case: Case, subject: Subject) -> CheckResult:
 
 def _release_driver(device: PciDevice) -> str:
     waits = who_waits(device.driver)
-    stop = f"stop its users first ({waits.stop_users}), then " if waits is not None else ""
+    stop = f"stop the processes that use it first ({waits.stop_users}), then " if waits is not None else ""
     return f"{stop}driverctl set-override {device.address} vfio-pci"
 
 
@@ -65,7 +65,7 @@ def _config_space(case: Case, subject: Subject) -> CheckResult:
     if blind:
         raise MissingEvidence(f"configuration space could not be read {blind[0]} the guests")
     if len(looks) == 1 and _was_used(case):
-        raise MissingEvidence("nobody looked at the GPU again after the guests")
+        raise MissingEvidence("the GPU was not read again after the guests")
     place = of_device(device.address, "config_ok")
     return ok("configuration space answers", evidence=(seen(case, place, device.config_ok),))
 
@@ -114,8 +114,8 @@ def _bars(case: Case, subject: Subject) -> CheckResult:
     if not own:
         return failed(
             "no memory BAR is assigned: drivers see BAR0 of 0 M",
-            "enable Above 4G Decoding (and Resizable BAR support) in the firmware set-up, add pci=realloc to "
-            "the kernel command line, and reboot",
+            "enable Above 4G Decoding (and Resizable BAR support) in the firmware setup, add pci=realloc "
+            "to the kernel command line, and reboot",
             Action.FIX_FIRMWARE,
             evidence=evidence,
         )
@@ -157,14 +157,14 @@ def _no_vfs(case: Case, subject: Subject) -> CheckResult:
         )
     if device.sriov_numvfs is None and device.sriov_totalvfs:
         raise MissingEvidence("the GPU has SR-IOV, but the number of virtual functions could not be read")
-    return ok("no virtual functions are switched on", evidence=evidence)
+    return ok("no virtual functions are enabled", evidence=evidence)
 
 
 CHECKS = (
     Check(
         id="gpu.driver_state",
         title="Is the GPU free of host drivers?",
-        why="A driver that still uses the GPU can hang the host when the GPU is taken from it.",
+        why="A driver that still uses the GPU can hang the host when the GPU is detached.",
         scope=Scope.GPU,
         phase=Phase.READINESS,
         needs=(*WITH_GUESTS, Observable.FUNCTION),
@@ -190,7 +190,7 @@ CHECKS = (
     ),
     Check(
         id="gpu.bars",
-        title="Are the GPU's memory windows assigned, and do all fit a guest's address space?",
+        title="Are the GPU's memory BARs assigned, and do they fit into a guest's address space?",
         why="A guest whose window is too small loses GPUs one by one (lxd#14381).",
         scope=Scope.GPU,
         phase=Phase.READINESS,
@@ -199,7 +199,7 @@ CHECKS = (
     ),
     Check(
         id="gpu.no_virtual_functions",
-        title="Is the GPU whole (no SR-IOV functions left from another use)?",
+        title="Is the GPU whole (no SR-IOV virtual functions enabled)?",
         why="A left-over mode changes the device that the next tenant gets.",
         scope=Scope.GPU,
         phase=Phase.READINESS,

@@ -16,6 +16,7 @@ from harness.checks.answers import (
     skipped,
 )
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.plain import plain
 from harness.model.attachment import Observable
 from harness.model.evidence import ResetTrial
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
@@ -31,20 +32,20 @@ def _claimed(case: Case, subject: Subject) -> CheckResult:
         return ok("the kernel offers a reset; it is too old to name its methods", evidence=evidence)
     if not device.reset_methods:
         return failed(
-            "the kernel knows no way to reset this GPU",
+            "the kernel lists no reset method for this GPU",
             f"echo default > /sys/bus/pci/devices/{device.address}/reset_method; if the list stays empty, "
             "power the host off and on, then update the kernel (6.14.2 and 6.12.23 lost reset methods)",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
-    alone = " (by its bus only)" if device.reset_methods == ("bus",) else ""
+    alone = " (bus reset only)" if device.reset_methods == ("bus",) else ""
     return ok(f"reset methods: {listing(device.reset_methods)}{alone}", evidence=evidence)
 
 
 def _works(case: Case, subject: Subject) -> CheckResult:
     trials = [trial for trial in case.evidence.resets if trial.device == subject.device]
     if subject.device is None:
-        raise MissingEvidence("the host shows fewer GPUs than it should have")
+        raise MissingEvidence("the host has fewer GPUs than expected")
     if not trials:
         raise MissingEvidence("no reset of this GPU was tried")
     judged = [_judge_trial(_with_tenants(case, trial)) for trial in trials]
@@ -69,7 +70,7 @@ def _with_tenants(case: Case, trial: ResetTrial) -> ResetTrial:
 
 
 def _judge_trial(trial: ResetTrial) -> CheckResult:
-    said = f"accepted {trial.accepted}, state cleared {trial.state_cleared}; {trial.detail}"
+    said = f"accepted: {plain(trial.accepted)}, state cleared: {plain(trial.state_cleared)}; {trial.detail}"
     evidence = (EvidenceRef(file=trial.transcript or "run.json", place="resets", quote=said[:400]),)
     methods = listing(trial.methods) or "none"
     if trial.exempt:
@@ -79,18 +80,21 @@ def _judge_trial(trial: ResetTrial) -> CheckResult:
     if not trial.accepted:
         return failed(
             f"the kernel lists {methods} but refused the reset: {trial.detail}",
-            "find out why the kernel log refuses it; a card with several functions needs its whole slot free "
-            "for a bus reset",
+            "read in the kernel log why it was refused; a card with several functions needs its whole "
+            "slot free for a bus reset",
             Action.CONTACT_VENDOR,
             evidence=evidence,
         )
     if trial.state_cleared is None:
-        raise MissingEvidence("the kernel took the reset, but nobody could see whether it cleared anything")
+        raise MissingEvidence(
+            "the kernel accepted the reset, but whether it cleared the GPU's state was not observed"
+        )
     if not trial.state_cleared:
         return failed(
-            f"the kernel took the reset ({methods}), but state set before it was still there"
+            f"the kernel accepted the reset ({methods}), but state set before it was still there"
             + (f": {trial.detail}" if trial.detail else ""),
-            "do not rent this GPU to another tenant without a power cycle; ask the vendor for working reset",
+            "do not rent this GPU to another tenant without a power cycle; ask the vendor for a working "
+            "reset",
             Action.CONTACT_VENDOR,
             evidence=evidence,
         )

@@ -38,7 +38,7 @@ def _services(case: Case, _subject: Subject) -> CheckResult:
     wrong = [q for q in QUESTIONS if q.key in answers and answers[q.key].ok is False]
     if wrong:
         return failed(
-            f"not as it should be: {listing([f'{q.key} ({answers[q.key].detail[:120]})' for q in wrong])}",
+            f"missing or wrong: {listing([f'{q.key} ({answers[q.key].detail[:120]})' for q in wrong])}",
             "; ".join(q.remedy for q in wrong),
             Action.FIX_CONFIG,
             evidence=evidence,
@@ -46,14 +46,14 @@ def _services(case: Case, _subject: Subject) -> CheckResult:
     unasked = [q.key for q in QUESTIONS if q.key not in answers or answers[q.key].ok is None]
     if unasked:
         raise MissingEvidence(f"no answer to {listing(unasked)}")
-    return ok(f"{len(QUESTIONS)} questions answered as they should be", evidence=evidence)
+    return ok(f"{len(QUESTIONS)} requirements are met", evidence=evidence)
 
 
 CHECKS = (
     Check(
         id="host.services",
-        title="Are the services, modules and programs there that guests need?",
-        why="Each is found out anyway when the first guest fails to start, only later and less clearly.",
+        title="Are the services, modules and programs that guests need present?",
+        why="Otherwise the first guest fails to start, later and with a less clear message.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
         needs=WITH_GUESTS,

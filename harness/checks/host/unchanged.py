@@ -19,7 +19,7 @@ def words(change: HostChange) -> str:
     when = "" if change.at is None else f" at {change.at:.0f} s"
     if change.since is not None and change.at is not None and change.since < change.at:
         when = f" between {change.since:.0f} and {change.at:.0f} s"
-    back = f", as before again at {change.until:.0f} s" if change.until is not None else ""
+    back = f", restored at {change.until:.0f} s" if change.until is not None else ""
     of = f"{change.what} ({change.subject})" if change.subject != change.what else change.what
     return f"{of}: {change.before} -> {change.after}{when}{back} [{change.source}]"
 
@@ -58,23 +58,23 @@ def _unchanged(case: Case, _subject: Subject) -> CheckResult:
     if worst:
         said = f"the host changed while it was watched: {listing([words(c) for c in worst], most=4)}"
         why = listing(list(dict.fromkeys(change.why for change in worst)), most=3)
-        remedy = f"find who or what did that at that time, keep it away, and run again: {why}"
+        remedy = f"find who or what made this change at that time, prevent it, and run again: {why}"
         if harmful:
             return failed(said, remedy, Action.FIX_CONFIG, evidence=evidence)
         return error(said, remedy, evidence=evidence)
     if unread := [name for name in _DUE if not telemetry.asked.get(name)]:
-        raise MissingEvidence(f"of the host nobody read: {listing(unread)}")
+        raise MissingEvidence(f"host properties that were not read: {listing(unread)}")
     if not telemetry.closed:
-        raise MissingEvidence("the host was not watched to the end (host.watched)")
+        raise MissingEvidence("the host was not watched to the end (see host.watched)")
     count = len([row for row in WATCHED if row.about is not About.GUEST])
-    return ok(f"{count} properties stayed as they were{asides(changes)}", evidence=evidence)
+    return ok(f"{count} properties did not change{asides(changes)}", evidence=evidence)
 
 
 CHECKS = (
     Check(
         id="host.unchanged",
-        title="Did the host stay what it was while loads ran?",
-        why="What came, went or was rebound in mid-run was not there when the host was judged ready.",
+        title="Did the host stay unchanged while loads ran?",
+        why="A host that changes during a run is no longer the host that was judged ready.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         judge=_unchanged,

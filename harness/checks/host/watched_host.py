@@ -19,19 +19,19 @@ def _recorded(case: Case) -> HostTelemetry:
     if found is None:
         raise MissingEvidence("the host was not watched while loads ran")
     if found.samples == 0:
-        raise MissingEvidence(f"no sample was taken on the host: {found.detail or 'nobody says why'}")
+        raise MissingEvidence(f"no sample was taken on the host: {found.detail or 'no reason was recorded'}")
     return found
 
 
 def _whole(telemetry: HostTelemetry) -> None:
     """Nothing passes on half a watch. Raises MissingEvidence; ``host.watched`` says what is missing."""
     if not telemetry.closed:
-        raise MissingEvidence("the host was not watched to the end (host.watched)")
+        raise MissingEvidence("the host was not watched to the end (see host.watched)")
 
 
 def _seconds(telemetry: HostTelemetry) -> float:
     if telemetry.started is None or telemetry.ended is None or telemetry.ended <= telemetry.started:
-        raise MissingEvidence("nobody knows for how long the host was watched")
+        raise MissingEvidence("it was not recorded how long the host was watched")
     return telemetry.ended - telemetry.started
 
 
@@ -47,14 +47,14 @@ def _watched(case: Case, _subject: Subject) -> CheckResult:
         for gap in sorted(telemetry.gaps, key=lambda gap: -gap.seconds)
     ]
     if telemetry.problems:
-        faults.append(f"the samples could not be read whole: {listing(telemetry.problems, most=3)}")
+        faults.append(f"the samples could not be read completely: {listing(telemetry.problems, most=3)}")
     evidence = _spool(telemetry, "host samples")
     if not telemetry.closed:
-        faults.append(f"the follower fell silent at {telemetry.ended:.0f} s and was never stopped")
+        faults.append(f"the host's sampler stopped by itself at {telemetry.ended:.0f} s")
     if faults:
         return error(
             f"the host was not watched all the time: {listing(faults, most=3)}",
-            "look whether the host was overloaded or its connection lost at that time, and run again",
+            "check whether the host was overloaded or its connection lost at that time, and run again",
             evidence=evidence,
         )
     return ok(f"{telemetry.samples} samples in {lasted:.0f} s, no gap", evidence=evidence)
@@ -64,7 +64,7 @@ def _noise(case: Case, _subject: Subject) -> CheckResult:
     telemetry = _recorded(case)
     lasted = _seconds(telemetry)
     if not telemetry.steal_seconds:
-        raise MissingEvidence("no CPU's stolen time was read")
+        raise MissingEvidence("steal time was not read")
     cpu, worst = max(telemetry.steal_seconds.items(), key=lambda item: item[1])
     measured = (Measurement(name="host.steal_share", value=worst / lasted, unit="1", upper=STEAL_SHARE),)
     seen = telemetry.foreign_tasks
@@ -72,16 +72,16 @@ def _noise(case: Case, _subject: Subject) -> CheckResult:
     evidence = _spool(telemetry, "steal, tasks", listing(found))
     if found:
         return failed(
-            f"tasks of nobody's guest ran on CPUs that guests have for themselves: {listing(found, most=4)}",
+            f"host tasks ran on CPUs dedicated to a guest: {listing(found, most=4)}",
             "keep the host's own tasks off the guests' CPUs (isolcpus, cpusets of system.slice, IRQ and "
-            "agent affinity); what was measured beside them is not the machine's own",
+            "agent affinity); results measured meanwhile are not valid",
             Action.FIX_CONFIG,
             evidence=evidence,
             measurements=measured,
         )
     if worst / lasted > STEAL_SHARE:
         return failed(
-            f"a hypervisor above took {worst:.1f} s of CPU {cpu} in {lasted:.0f} s",
+            f"steal time: a hypervisor above the host took {worst:.1f} s of CPU {cpu} in {lasted:.0f} s",
             "the candidate host is itself a virtual machine and shares its CPUs: give it whole CPUs, or do "
             "not use its measurements",
             Action.FIX_CONFIG,
@@ -90,12 +90,14 @@ def _noise(case: Case, _subject: Subject) -> CheckResult:
         )
     _whole(telemetry)
     if not case.mode.in_guests:
-        said = "no stolen time worth naming; no CPU is dedicated on a bare machine"
+        said = "negligible steal time; bare metal has no dedicated CPUs"
         return ok(said, evidence=evidence, measurements=measured)
     unseen = sorted(_dedicated(case) - {int(cpu) for cpu in seen if cpu.isdecimal()})
     if unseen:
-        raise MissingEvidence(f"nobody saw what ran on the guests' CPUs {listing(unseen)} while they ran")
-    said = f"no foreign task on {len(seen)} dedicated CPUs, and no stolen time worth naming"
+        raise MissingEvidence(
+            f"tasks on the guests' CPUs {listing(unseen)} were not recorded while the guests ran"
+        )
+    said = f"no foreign task on {len(seen)} dedicated CPUs, and negligible steal time"
     return ok(said, evidence=evidence, measurements=measured)
 
 
@@ -114,7 +116,7 @@ def _device_errors(case: Case, _subject: Subject) -> CheckResult:
     sampled = {device.device: device for device in telemetry.devices if device.samples > 0}
     lost = [str(address) for address in _planned(case) if address not in sampled]
     away = [
-        f"{device.device} was away in {device.missing} of {device.samples + device.missing} samples"
+        f"{device.device} was missing in {device.missing} of {device.samples + device.missing} samples"
         for device in telemetry.devices
         if device.missing
     ]
@@ -130,9 +132,9 @@ def _device_errors(case: Case, _subject: Subject) -> CheckResult:
     evidence = _spool(telemetry, "pci devices", listing(found))
     if found:
         return failed(
-            f"PCIe trouble while loads ran: {listing(found)}",
-            "reseat the card and its riser, look for dirt and bent pins and at the temperature of that time, "
-            "then try another slot and another card",
+            f"PCIe errors while loads ran: {listing(found)}",
+            "reseat the card and its riser, look for dirt and bent pins, check the temperature at that "
+            "time, then try another slot and another card",
             Action.RESEAT,
             evidence=evidence,
         )
@@ -144,10 +146,10 @@ def _device_errors(case: Case, _subject: Subject) -> CheckResult:
     linked = sum(1 for device in sampled.values() if device.width_max is not None)
     counting = sum(1 for device in sampled.values() if device.aer)
     if not linked and not counting:
-        raise MissingEvidence(f"none of {len(sampled)} functions shows its lanes or counts its errors")
+        raise MissingEvidence(f"none of {len(sampled)} functions reports its link width or AER counters")
     return ok(
-        f"{len(sampled)} functions stayed; {linked} show their lanes and kept them, {counting} count errors "
-        "and counted none",
+        f"{len(sampled)} functions stayed present; {linked} report their link width and kept it, "
+        f"{counting} have AER counters and counted no error",
         evidence=evidence,
     )
 
@@ -166,14 +168,14 @@ CHECKS = (
     Check(
         id="host.watched",
         title="Was the host itself watched while loads ran?",
-        why="Errors of the host's side show nowhere in a guest, and a gap looks like quiet.",
+        why="A guest cannot see errors of the host, and a gap in the samples looks like silence.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         judge=_watched,
     ),
     Check(
         id="host.load_noise",
-        title="Did the guests' CPUs belong to the guests alone while loads ran?",
+        title="Were the guests' CPUs free of host tasks while loads ran?",
         why="A foreign task on a dedicated core makes a good card look slow, at random.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
@@ -181,8 +183,8 @@ CHECKS = (
     ),
     Check(
         id="host.device_errors",
-        title="Did the devices stay there, with all their lanes and without errors, while loads ran?",
-        why="A link that is marginal when hot is fine again by the time anybody looks.",
+        title="Did the devices stay present, at full link width and without errors, while loads ran?",
+        why="A link that fails when hot has recovered before a later check.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         judge=_device_errors,

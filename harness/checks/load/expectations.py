@@ -32,10 +32,10 @@ MOST_MEMORY = 1.01
 """A card that reports over 1 % more memory than its model has is another model: cards of one chip differ by a
 quarter at least (A100 with 40 and 80 GB, H100 with 80 and 94)."""
 _LINK = ("pcie.gen_under_load", "pcie.width_under_load")
-_ADD = "describe the model in inventory/skus with the source of each number; `shakedown rules lint` checks it"
+_ADD = "add the GPU model to inventory/skus, with the source of each number; `shakedown rules lint` checks it"
 _SLOW = (
-    "look at clocks, power and temperature in the same minutes, swap the card with a neighbour's slot and "
-    "run again; if the fault follows the card, replace it"
+    "check clocks, power and temperature at that time; swap the card with one in another slot and run "
+    "again; if the fault follows the card, replace it"
 )
 
 
@@ -62,11 +62,7 @@ def _model_known(case: Case, subject: Subject) -> CheckResult:
     called = f"{device.id}, subsystem {device.subsystem or 'unknown'}"
     if len(found) != 1:
         names = listing([sku.name for sku in found])
-        said = (
-            f"is described by several models ({names})"
-            if found
-            else "is no model that the inventory describes"
-        )
+        said = f"matches several GPU models ({names})" if found else "is not in the inventory of GPU models"
         return error(f"{called} {said}; seen: {_seen(subject)}", _ADD)
     sku = found[0]
     unknown = [name for name, figure in sku.figures.items() if figure.value is None]
@@ -94,14 +90,14 @@ def _memory_size(case: Case, subject: Subject) -> CheckResult:
         model = _one(describing(case.evidence.skus, called, below) or (model,), called)
     figure, floor = model.figures.get("memory_bytes"), model.floors.get("memory_bytes")
     if figure is None:
-        return ok(f"{model.title} is described without a memory of its own: there is no size to hold it to")
+        return ok(f"the file of {model.title} gives no memory size to compare with")
     telemetry, seen = card(case, subject)
     if seen.memory_bytes is None:
-        raise MissingEvidence("NVML did not say how much memory the card has")
+        raise MissingEvidence("NVML did not report the card's memory size")
     size = float(seen.memory_bytes)
     if figure.value is None or floor is None:
         raise MissingEvidence(
-            f"the memory of {model.title} is unknown, so {size / (1 << 30):.2f} GiB can be held to nothing"
+            f"the memory of {model.title} is unknown, so {size / (1 << 30):.2f} GiB cannot be judged"
         )
     least, most = figure.value * floor.share, figure.value * MOST_MEMORY
     measured = Measurement(name="memory_bytes", value=size, unit="B", lower=least, upper=most)
@@ -109,19 +105,20 @@ def _memory_size(case: Case, subject: Subject) -> CheckResult:
     said = f"{size / (1 << 30):.2f} GiB of the {figure.value / (1 << 30):.0f} GiB of {model.title}"
     if not least <= size <= most:
         return failed(
-            f"{said}: at least {floor.share:g} and at most {MOST_MEMORY:g} of it is due ({floor.reason})",
+            f"{said}: at least {floor.share:g} and at most {MOST_MEMORY:g} of it is expected "
+            f"({floor.reason})",
             "compare nvidia-smi -q on the host's other cards: a card that shows less has disabled memory or "
             "another board, one that shows more is another model than its PCI id says",
             Action.REPLACE_GPU,
             evidence=evidence,
             measurements=(measured,),
         )
-    return ok(f"{said}, within what ECC and driver take", evidence=evidence, measurements=(measured,))
+    return ok(f"{said}, allowing for ECC and driver overhead", evidence=evidence, measurements=(measured,))
 
 
 def _one(found: tuple[Sku, ...], called: str) -> Sku:
     if len(found) != 1:
-        raise MissingEvidence(f"the model of {called} is not known, so nothing is known of its memory")
+        raise MissingEvidence(f"the GPU model of {called} is unknown, so its memory size cannot be judged")
     return found[0]
 
 
@@ -147,18 +144,20 @@ def _expected(case: Case, subject: Subject) -> CheckResult:
     done = tuple(r for r in evidence.results if r.workload == workload and r.status == "done")
     if not done:
         why = next((r.detail for r in evidence.results if r.workload == workload), "")
-        raise MissingEvidence(f"{workload} brought no result: {why or why_no_guest(case, evidence)}")
+        raise MissingEvidence(f"{workload} returned no result: {why or why_no_guest(case, evidence)}")
     files = tuple(EvidenceRef(file=r.transcript or "run.json", place=subject.name) for r in done)
     if not evidence.gpus:
         if evidence.request.gpus:
-            raise MissingEvidence(f"no plan says which GPUs the guest has: {why_no_guest(case, evidence)}")
-        return ok("no GPU was given, so no GPU's floors apply", evidence=files)
+            raise MissingEvidence(f"no plan names the guest's GPUs: {why_no_guest(case, evidence)}")
+        return ok("the guest has no GPU, so no thresholds of a GPU model apply", evidence=files)
     found = _Findings()
     skus = models(case.evidence.skus, case.evidence.facts, evidence.gpus)
     for host, sku in zip(evidence.gpus, skus, strict=True):
         if sku is None:
             seen = _seen(replace(subject, device=host))
-            found.vacuous.append(f"the model of {host} is not known, so it is held to nothing ({seen})")
+            found.vacuous.append(
+                f"the GPU model of {host} is unknown, so its rates cannot be judged ({seen})"
+            )
         else:
             _hold(case, done, sku, evidence.cards.of(host) or GpuRef(host=host), found)
     return _said(found, workload, files)
@@ -176,10 +175,10 @@ def _hold(
     floors = {name: floor for name, floor in sku.floors.items() if of_workload(name, workload)}
     if floors and engine_of(case.profile, workload) == "cpu":
         named = listing(list(floors))
-        found.blank.append(f"{named}: {workload} ran on the processor, and {sku.title} has floors")
+        found.blank.append(f"{named}: {workload} ran on the processor, but {sku.title} has thresholds for it")
         return
     if floors and card.guest is None:
-        found.blank.append(f"{workload}: nobody knows where the guest sees its {sku.title}")
+        found.blank.append(f"{workload}: the guest address of its {sku.title} is unknown")
         return
     mine = [m for r in done for m in r.measurements if r.engine != "cpu" and m.subject == str(host)]
     found.unknown |= {
@@ -194,7 +193,7 @@ def _hold(
         without = sorted({r.round for r in done if not _measured(r, name, host)})
         if without:
             which = f" in rounds {listing(without)}" if matching else ""
-            found.vacuous.append(f"the floor of {name} of {sku.name} met no measurement of {host}{which}")
+            found.vacuous.append(f"no measurement for the threshold {name} of {sku.name}: {host}{which}")
         for measurement in matching:
             if _contradicted(case, host, placed, measurement):
                 found.blank.append(
@@ -253,9 +252,13 @@ def _beyond(sku: Sku, measurement: Measurement) -> str:
 def _one_floor(sku: Sku, floor: Floor, measurement: Measurement, found: _Findings) -> None:
     figure = sku.figures.get(floor.of)
     if figure is None or figure.value is None or not sane(floor.share):
-        found.vacuous.append(f"the floor of {measurement.name} of {sku.name} has no peak or no sane share")
+        found.vacuous.append(
+            f"the threshold for {measurement.name} of {sku.name} has no peak, or a share out of range"
+        )
     elif figure.unit != measurement.unit:
-        found.vacuous.append(f"{measurement.name} is in {measurement.unit!r}, its floor in {figure.unit!r}")
+        found.vacuous.append(
+            f"{measurement.name} is in {measurement.unit!r}, its threshold in {figure.unit!r}"
+        )
     elif measurement.value is None or not math.isfinite(measurement.value):
         found.blank.append(f"{measurement.name} of {measurement.subject}")
     else:
@@ -264,8 +267,8 @@ def _one_floor(sku: Sku, floor: Floor, measurement: Measurement, found: _Finding
         if measurement.value < least:
             found.below.append(
                 f"{measurement.subject} {measurement.name} {measurement.value:g} {measurement.unit} is "
-                f"{measurement.value / figure.value:.3g} of the peak of {sku.title}, and {floor.share:g} is "
-                f"due ({least:g})"
+                f"{measurement.value / figure.value:.3g} of the peak of {sku.title}; the threshold is "
+                f"{floor.share:g} ({least:g})"
             )
 
 
@@ -277,14 +280,14 @@ def _limits(case: Case, sku: Sku, workload: str) -> Iterator[str]:
             continue
         if not sane(limit.lower / figure.value):
             yield (
-                f"the profile's limit of {name} is {limit.lower / figure.value:.3g} of the peak of "
+                f"the profile's limit for {name} is {limit.lower / figure.value:.3g} of the peak of "
                 f"{sku.title}, outside {LEAST_SHARE:g} to {MOST_SHARE:g}"
             )
 
 
 def _said(found: _Findings, workload: str, files: tuple[EvidenceRef, ...]) -> CheckResult:
     held = tuple(found.held)
-    rest = f"; without a floor: {listing(sorted(found.unknown), most=12)}" if found.unknown else ""
+    rest = f"; without a threshold: {listing(sorted(found.unknown), most=12)}" if found.unknown else ""
     if found.below:
         said = f"{listing(found.below)}{rest}"
         return failed(said, _SLOW, Action.RETEST, evidence=files, measurements=held)
@@ -292,24 +295,29 @@ def _said(found: _Findings, workload: str, files: tuple[EvidenceRef, ...]) -> Ch
         remedy = (
             "find out what was measured instead: a narrower format, a cache, a wrong clock, another model"
         )
-        return error(f"faster than can be: {listing(found.beyond)}", remedy, evidence=files)
+        return error(f"above the theoretical peak: {listing(found.beyond)}", remedy, evidence=files)
     if found.vacuous:
-        remedy = "correct the floor, the limit or the workload's parameters, so that each rule meets a number"
+        remedy = (
+            "correct the threshold, the limit or the workload's parameters, so that each rule has a "
+            "measurement"
+        )
         return error(listing(found.vacuous), remedy, evidence=files)
     if found.blank:
         raise MissingEvidence(f"no value was measured for {listing(found.blank)}")
     if not held:
-        return ok(f"no floor is known for {workload} on these GPUs{rest}", evidence=files)
+        return ok(f"no threshold is defined for {workload} on these GPUs{rest}", evidence=files)
     return ok(
-        f"{len(held)} measurements reach the floors of their model{rest}", evidence=files, measurements=held
+        f"{len(held)} measurements reach the thresholds of their GPU model{rest}",
+        evidence=files,
+        measurements=held,
     )
 
 
 CHECKS = (
     Check(
         id="gpu.model_known",
-        title="Is it known what a GPU of this model should do?",
-        why="A number that can be held to nothing says nothing: an unknown model never passes.",
+        title="Is the GPU model in the inventory?",
+        why="Without a known model there is nothing to judge rates by: an unknown model never passes.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),
@@ -318,7 +326,7 @@ CHECKS = (
     Check(
         id="gpu.memory_size",
         title="Does the GPU have the memory of its model?",
-        why="Disabled memory and mislabelled boards are sold and rented as whole ones.",
+        why="Cards with disabled memory or a wrong label are sold as full ones.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),
@@ -327,7 +335,7 @@ CHECKS = (
     Check(
         id="workload.expected",
         title="Does every GPU reach the rates of its model?",
-        why="A limit that fits all models fits none: a card at half its rate still gives right answers.",
+        why="A card at half its rate still gives right answers, and one limit cannot fit all models.",
         scope=Scope.GUEST_WORKLOAD,
         phase=Phase.BURNIN,
         judge=_expected,

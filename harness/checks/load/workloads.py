@@ -24,7 +24,7 @@ def _results(case: Case, subject: Subject) -> tuple[WorkloadResult, ...]:
     )
     if not found or all(r.status == "lost" for r in found):
         why = (found[0].detail if found else "") or why_no_guest(case, evidence)
-        raise MissingEvidence(f"{subject.workload} brought no result from {evidence.name}: {why}")
+        raise MissingEvidence(f"{subject.workload} returned no result from {evidence.name}: {why}")
     return found
 
 
@@ -59,12 +59,12 @@ def _answer(case: Case, subject: Subject) -> CheckResult:
         if not result.answers:
             return error(
                 f"{result.workload} ended without any answer to compare",
-                "read what it printed: its payload and this version do not belong together",
+                "read its output: the payload and this version of Shakedown do not match",
                 evidence=evidence,
             )
     count = sum(len(r.answers) for r in results)
     engines = listing(sorted({r.engine for r in results}))
-    return ok(f"{count} known answers right (computed by {engines})", evidence=evidence)
+    return ok(f"{count} known answers correct (computed by {engines})", evidence=evidence)
 
 
 def _held(measurement: Measurement, profile: Profile) -> Measurement:
@@ -95,7 +95,7 @@ def _limits(case: Case, subject: Subject) -> CheckResult:
     if not limited:
         message = f"measured only: no limit is set for any of {len(held)} measurements"
     else:
-        message = f"{len(limited)} of {len(held)} measurements have limits and keep them"
+        message = f"{len(limited)} of {len(held)} measurements have limits and are within them"
     return ok(message, evidence=evidence, measurements=held)
 
 
@@ -118,7 +118,7 @@ def _rules_match(case: Case, _subject: Subject) -> CheckResult:
             f"limits that match no measurement: {listing(idle)}",
             f"correct the names in profile {case.profile.name}; measured: {listing(sorted(names), most=20)}",
         )
-    return ok(f"each of {len(case.profile.limits)} limits is held against a measurement")
+    return ok(f"each of {len(case.profile.limits)} limits matches a measurement")
 
 
 _LOADED_SHARE = 0.8
@@ -130,9 +130,7 @@ def _burn_time(case: Case, subject: Subject) -> CheckResult:
     evidence, due = guest(subject), case.profile.burn_seconds
     ran = [r for r in evidence.results if r.started is not None and r.ended is not None]
     if not ran:
-        raise MissingEvidence(
-            f"no load of {evidence.name} is known to have run: {why_no_guest(case, evidence)}"
-        )
+        raise MissingEvidence(f"no load of {evidence.name} was recorded: {why_no_guest(case, evidence)}")
     windows = sorted((r.started or 0.0, r.ended or 0.0) for r in ran)
     span = max(end for _start, end in windows) - windows[0][0]
     loaded, until = 0.0, windows[0][0]
@@ -140,27 +138,27 @@ def _burn_time(case: Case, subject: Subject) -> CheckResult:
         loaded += max(0.0, end - max(start, until))
         until = max(until, end)
     rounds = max(r.round for r in ran)
-    said = f"loads ran {loaded:.0f} s of {span:.0f} s in {rounds} rounds; the profile demands {due:.0f} s"
+    said = f"loads ran {loaded:.0f} s of {span:.0f} s in {rounds} rounds; the profile requires {due:.0f} s"
     measured = (Measurement(name="burn.time", value=round(loaded, 3), unit="s"),)
     if span < due * 0.99:
-        return error(f"{said}: the burn ended early", "see which load ended the rounds, and run again")
+        return error(f"{said}: the burn ended early", "find the load that ended the rounds, and run again")
     if due and loaded < _LOADED_SHARE * span:
-        return error(f"{said}: too much of it was idle", "give the loads more work for each start")
+        return error(f"{said}: too much of it was idle", "raise the work for each start of a load")
     return ok(said, measurements=measured)
 
 
 CHECKS = (
     Check(
         id="workload.burn_time",
-        title="Were the loads kept up for as long as the profile demands?",
-        why="A burn that ends early has shown nothing of the hours that were left out.",
+        title="Did the loads run for as long as the profile requires?",
+        why="A burn-in that ends early proves nothing about the missing hours.",
         scope=Scope.GUEST,
         phase=Phase.BURNIN,
         judge=_burn_time,
     ),
     Check(
         id="workload.answer",
-        title="Did the workload compute what it must compute?",
+        title="Did the workload compute the right answers?",
         why="A device that answers fast and wrong is worse than one that does not answer.",
         scope=Scope.GUEST_WORKLOAD,
         phase=Phase.BURNIN,
@@ -168,7 +166,7 @@ CHECKS = (
     ),
     Check(
         id="workload.limits",
-        title="Do the workload's measurements keep their limits?",
+        title="Are the workload's measurements within their limits?",
         why="A card at half speed still gives right answers.",
         scope=Scope.GUEST_WORKLOAD,
         phase=Phase.BURNIN,

@@ -28,8 +28,8 @@ RECOVERY: dict[int, tuple[str, Action]] = {
 _UNDER_LOAD = tuple(sensor.name for sensor in SENSORS if sensor.fast and sensor.kind is not Kind.COUNTER)
 
 _AGAIN = (
-    "look into the spool and the guest's log at that time for why the sampler fell behind, and run the load "
-    "again: what nobody watched is not proven"
+    "find in the samples file and the guest's log why the sampler fell behind at that time, and run the "
+    "load again: time without samples proves nothing"
 )
 
 
@@ -42,15 +42,15 @@ def _coverage(case: Case, subject: Subject) -> CheckResult:
     telemetry = recorded(case, subject)
     if not genuine(case, telemetry):
         return error(
-            f"the NVML stand-in {telemetry.standin!r} answered on a run about hardware",
-            "take the stand-in out of the guest image or the library path, and run again",
+            f"the NVML stand-in {telemetry.standin!r} answered in a hardware run",
+            "remove the stand-in from the guest image or the library path, and run again",
             evidence=_spool(telemetry),
         )
     gpu = matching(subject, telemetry)
     if gpu is None:
         return _unseen(subject, telemetry)
     if not telemetry.loads:
-        raise MissingEvidence("no load was recorded, so there is nothing that samples could cover")
+        raise MissingEvidence("no load was recorded, so coverage by samples cannot be judged")
     faults = [
         *_ends(telemetry),
         *_forgotten(subject, telemetry),
@@ -66,10 +66,10 @@ def _coverage(case: Case, subject: Subject) -> CheckResult:
     if faults:
         return error("; ".join(faults[:4]), _AGAIN, evidence=_spool(telemetry))
     if share is None or gpu.longest_silence is None:
-        raise MissingEvidence("it was not recorded how long the GPU was silent at most")
+        raise MissingEvidence("the longest gap between samples was not recorded")
     return ok(
-        f"{100 * share:.1f} % of the {gpu.span_seconds:.1f} s from the first of {len(telemetry.loads)} loads "
-        f"to the end of the last are covered; longest silence {gpu.longest_silence:.1f} s, at most "
+        f"{100 * share:.1f} % of the {gpu.span_seconds:.1f} s from the first of {len(telemetry.loads)} "
+        f"loads to the end of the last are covered; longest gap {gpu.longest_silence:.1f} s, at most "
         f"{allowed:g} s",
         evidence=_spool(telemetry),
         measurements=measured,
@@ -80,15 +80,15 @@ def _unseen(subject: Subject, telemetry: GuestTelemetry) -> CheckResult:
     shown = listing([f"{gpu.name} at {gpu.place}" for gpu in telemetry.gpus])
     if any(gpu.host_address is None for gpu in telemetry.gpus):
         return error(
-            f"nobody can say which GPU of the sampler is {subject.device}: it saw {shown}",
-            "look why guest addresses could not be led back to the host (placement.devices)",
+            f"none of the sampler's GPUs could be matched to {subject.device}: it saw {shown}",
+            "find out why guest addresses could not be mapped to host addresses (placement.devices)",
             evidence=_spool(telemetry),
         )
     return failed(
-        f"NVML works in {telemetry.guest}, but shows no GPU that is {subject.device} on the host; "
-        f"it shows {shown or 'none at all'}",
-        "read the guest's kernel log for the driver's reason (RmInitAdapter, BAR, firmware), then restart "
-        "the guest; a card that stays away under a working driver is to be replaced",
+        f"NVML works in {telemetry.guest}, but lists no GPU for host device {subject.device}; it lists "
+        f"{shown or 'none'}",
+        "read the guest's kernel log for the driver's reason (RmInitAdapter, BAR, firmware), then "
+        "restart the guest; replace a card that stays missing with a working driver",
         Action.RESTART_VM,
         evidence=_spool(telemetry),
     )
@@ -102,16 +102,16 @@ def _ends(telemetry: GuestTelemetry) -> list[str]:
         faults.append(f"the sampler started {_moment(telemetry.started)}, the first load at {first:.1f} s")
     if not telemetry.closed:
         why = f" ({telemetry.detail})" if telemetry.detail else ""
-        faults.append(f"the sampler fell silent {_moment(telemetry.ended)} and was never stopped{why}")
+        faults.append(f"the sampler stopped by itself {_moment(telemetry.ended)}{why}")
     elif telemetry.ended is None or telemetry.ended < last:
         faults.append(f"the sampler ended {_moment(telemetry.ended)}, the last load at {last:.1f} s")
     if telemetry.problems:
-        faults.append(f"the spool could not be read whole: {listing(telemetry.problems, most=3)}")
+        faults.append(f"the samples file could not be read completely: {listing(telemetry.problems, most=3)}")
     return faults
 
 
 def _moment(seconds: float | None) -> str:
-    return "at no known time" if seconds is None else f"at {seconds:.1f} s"
+    return "at an unknown time" if seconds is None else f"at {seconds:.1f} s"
 
 
 def _forgotten(subject: Subject, telemetry: GuestTelemetry) -> list[str]:
@@ -122,7 +122,7 @@ def _forgotten(subject: Subject, telemetry: GuestTelemetry) -> list[str]:
         for result in guest(subject).results
         if result.status in ("done", "failed", "timeout") and result.key not in known
     ]
-    return [f"loads that no window names: {listing(lost)}"] if lost else []
+    return [f"loads without a recorded time: {listing(lost)}"] if lost else []
 
 
 def _gaps(gpu: GpuTelemetry, loads: tuple[LoadWindow, ...], allowed: float) -> list[str]:
@@ -132,13 +132,11 @@ def _gaps(gpu: GpuTelemetry, loads: tuple[LoadWindow, ...], allowed: float) -> l
     if len(worst) > 3:
         faults.append(f"and {len(worst) - 3} more gaps")
     if gpu.load_seconds <= 0:
-        return ["no second of any load was accounted for"]
+        return ["no load time was recorded"]
     if not faults and (gpu.longest_silence or 0.0) > allowed:
-        faults.append(
-            f"the GPU was silent for {gpu.longest_silence:.1f} s, at most {allowed:g} s are allowed"
-        )
+        faults.append(f"no sample for {gpu.longest_silence:.1f} s, at most {allowed:g} s are allowed")
     if not faults and gpu.covered_seconds <= 0:
-        faults.append(f"none of {gpu.load_seconds:.1f} s under load is covered")
+        faults.append(f"none of {gpu.load_seconds:.1f} s under load is covered by samples")
     return faults
 
 
@@ -152,11 +150,11 @@ def _gap(gap: Gap, loads: tuple[LoadWindow, ...]) -> str:
 def _rate(gpu: GpuTelemetry, telemetry: GuestTelemetry, asked: TelemetrySpec) -> list[str]:
     """Whether enough samples came: a sampler that limps along leaves no gap and sees no peak."""
     if telemetry.fast_hz < asked.fast_hz:
-        return [f"the sampler was asked for {telemetry.fast_hz:g} Hz, the profile wants {asked.fast_hz:g} Hz"]
+        return [f"the sampler ran at {telemetry.fast_hz:g} Hz, the profile requires {asked.fast_hz:g} Hz"]
     # Counters are read between loads too, so their number says nothing of the rate under load.
     most = max((gpu.series[name].count for name in _UNDER_LOAD if name in gpu.series), default=0)
     if most == 0:
-        return ["no sensor of the fast round gave a single value under load"]
+        return ["no fast sensor gave any value under load"]
     due = RATE_SHARE * asked.fast_hz
     # Less than one value is due in a load that short, and the first sample may fall before it.
     reached = (most + 1) / gpu.load_seconds if gpu.load_seconds > 0 else due
@@ -173,17 +171,17 @@ def _present(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     if "ResetRequired" in gpu.vanished:
         return failed(
-            f"{gpu.name} at {gpu.place} cannot be used before it is reset: {gpu.vanished}",
-            "look for the XID that says why in the kernel log of where it was used, reset the GPU and run "
-            "the whole stage again; a second time means that the card goes out",
+            f"{gpu.name} at {gpu.place} must be reset before it can be used: {gpu.vanished}",
+            "look for the XID that explains it in the kernel log of the guest (or of the host on bare "
+            "metal), reset the GPU and run the whole stage again; replace the card if it happens again",
             Action.RESET_GPU,
             evidence=(at(telemetry, gpu, "vanished", gpu.vanished),),
         )
     if gpu.vanished:
         return failed(
-            f"{gpu.name} at {gpu.place} stopped answering for good: {gpu.vanished}",
-            "power the host off and on; look for XID 79 and PCIe errors in both kernel logs; reseat the card "
-            "once, and replace it when it goes again under load",
+            f"{gpu.name} at {gpu.place} stopped answering: {gpu.vanished}",
+            "power the host off and on; look for XID 79 and PCIe errors in both kernel logs; reseat the "
+            "card once, and replace it if it fails again under load",
             Action.REPLACE_GPU,
             evidence=(at(telemetry, gpu, "vanished", gpu.vanished),),
         )
@@ -192,30 +190,31 @@ def _present(case: Case, subject: Subject) -> CheckResult:
     hung = [call for call in late if "came back after" not in call]
     if hung:
         return failed(
-            f"driver calls did not come back: {listing(hung)}",
+            f"driver calls did not return: {listing(hung)}",
             "look for XID 119 or 120 (the GPU's firmware does not answer) in the guest's kernel log; restart "
             "the host, since a hung driver call survives a reset of the guest",
             Action.RESTART_HOST,
             evidence=(at(telemetry, gpu, "hung", listing(hung)),),
         )
     if gpu.unasked:
-        raise MissingEvidence(f"{gpu.name or 'the GPU'} was not asked to the end: {gpu.unasked}")
+        raise MissingEvidence(f"{gpu.name or 'the GPU'} was not sampled to the end: {gpu.unasked}")
     wanted = values(gpu, "recovery_action")
     if wanted is not None and wanted.maximum:
         words, action = RECOVERY.get(int(wanted.maximum), RECOVERY[1])
         return failed(
-            f"the driver wants {words} before {gpu.name} is used on (GPU recovery action {wanted.maximum:g})",
-            "do that, look for the XID that says why, and run the whole stage again; if the driver wants it "
-            "again, the card goes out",
+            f"the driver requires {words} before {gpu.name} is used again (GPU recovery action "
+            f"{wanted.maximum:g})",
+            "do that, look for the XID that explains it, and run the whole stage again; replace the card "
+            "if the driver requires it again",
             action,
             evidence=(at(telemetry, gpu, "recovery_action", wanted),),
         )
     answered = sum(series.count for series in gpu.series.values())
     if answered == 0:
-        raise MissingEvidence("the GPU was listed and never answered")
+        raise MissingEvidence("the GPU was listed but never answered")
     rest = f"; late: {listing(late, most=2)}" if late else ""
     return ok(
-        f"{gpu.name} answered {answered} questions to the end{rest}",
+        f"{gpu.name} answered {answered} queries to the end{rest}",
         evidence=(at(telemetry, gpu, "all series"),),
     )
 
@@ -250,7 +249,7 @@ def _alive(case: Case, subject: Subject) -> CheckResult:
         said = list(dict.fromkeys(doubt.said for _, doubt in doubts))
         names = listing(list(dict.fromkeys(name for name, _ in doubts)))
         return error(
-            f"readings of {gpu.name} cannot be believed: " + "; ".join(said[:3]),
+            f"readings of {gpu.name} are not plausible: " + "; ".join(said[:3]),
             _DEAD_SENSOR,
             evidence=(at(telemetry, gpu, names, "; ".join(said)),),
         )
@@ -263,17 +262,18 @@ def _alive(case: Case, subject: Subject) -> CheckResult:
         still = lasted if same else series.unchanged_seconds
         if still >= FROZEN_SECONDS[name]:
             return error(
-                f"{name} stood at one value for {still:.1f} s; it must move within {FROZEN_SECONDS[name]:g} "
-                "s",
+                f"{name} did not change for {still:.1f} s; it must change within {FROZEN_SECONDS[name]:g} s",
                 _DEAD_SENSOR,
                 evidence=(at(telemetry, gpu, name, series),),
             )
         if not same:
             moving.append(name)
     if not moving:
-        raise MissingEvidence("the card offers neither energy nor power, or the loads were too short to tell")
+        raise MissingEvidence(
+            "the card reports neither energy nor power, or the loads were too short to judge"
+        )
     return ok(
-        f"{listing(moving)} moved under load, and no reading is in doubt",
+        f"{listing(moving)} changed under load, and every reading is plausible",
         evidence=(at(telemetry, gpu, listing(moving)),),
     )
 
@@ -299,8 +299,8 @@ CHECKS = (
     ),
     Check(
         id="telemetry.alive",
-        title="Do the sensors that must move under load move?",
-        why="A frozen sensor reports the last good value for ever.",
+        title="Do the sensors that must change under load change?",
+        why="A frozen sensor reports the last good value forever.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),

@@ -37,22 +37,22 @@ POWER_OVER_LIMIT = 1.1
 
 HELD_BACK: dict[str, tuple[str, Action]] = {
     "hw_thermal": (
-        "clean or mend the airflow (fans, blanking plates, inlet temperature); if neighbours stay cool in "
-        "the same place, the card's cooler or paste is bad: replace it",
+        "clean or fix the airflow (fans, blanking plates, inlet temperature); if a card in the same slot "
+        "stays cool, this card's cooler or paste is bad: replace it",
         Action.REPLACE_GPU,
     ),
     "sw_thermal": (
-        "clean or mend the airflow (fans, blanking plates, inlet temperature), and run again",
+        "clean or fix the airflow (fans, blanking plates, inlet temperature), and run again",
         Action.RETEST,
     ),
     "power_brake": (
-        "an outside signal held the card back: look at the power supplies, their redundancy and the "
+        "an external power brake slowed the card: check the power supplies, their redundancy and the "
         "chassis's power budget in the BMC",
         Action.FIX_CONFIG,
     ),
     "hw_slowdown": (
-        "temperature or power held the card back in hardware: look at cooling, auxiliary power cables and "
-        "power supplies; if it stays, replace the card",
+        "temperature or power slowed the card in hardware: check cooling, auxiliary power cables and "
+        "power supplies; if it persists, replace the card",
         Action.REPLACE_GPU,
     ),
 }
@@ -63,9 +63,9 @@ power cap is normal at full load; application clocks and display are settings, w
 def _clock_reasons(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     if values(gpu, "reasons") is None:
-        raise MissingEvidence("the card does not say why its clocks are held back")
+        raise MissingEvidence("the card does not report why its clocks are reduced")
     if gpu.load_seconds <= 0:
-        raise MissingEvidence("no time under load was recorded")
+        raise MissingEvidence("no load time was recorded")
     allowed = max(REASON_SECONDS, REASON_SHARE * min(gpu.load_seconds, REASON_WINDOW))
     held = {name: _worst(gpu, name) for name in HELD_BACK}
     measured = tuple(
@@ -78,7 +78,7 @@ def _clock_reasons(case: Case, subject: Subject) -> CheckResult:
         remedy, action = HELD_BACK[broken[0]]
         said = listing([f"{name} for {held[name].value:.1f} s{_since(held[name])}" for name in broken])
         return failed(
-            f"the clocks were held back: {said}, of at most {REASON_WINDOW:.0f} s under load (allowed: "
+            f"the clocks were reduced: {said}, of at most {REASON_WINDOW:.0f} s under load (allowed: "
             f"{allowed:.1f} s)",
             remedy,
             action,
@@ -87,7 +87,7 @@ def _clock_reasons(case: Case, subject: Subject) -> CheckResult:
         )
     others = [f"{name} {seconds:.0f} s" for name, seconds in sorted(gpu.reasons.items()) if seconds > 0]
     rest = f"; seen: {listing(others)}" if others else ""
-    message = f"neither heat nor a power fault held the clocks back{rest}"
+    message = f"no heat or power fault reduced the clocks{rest}"
     return ok(message, evidence=evidence, measurements=measured)
 
 
@@ -102,7 +102,7 @@ def _since(worst: Stretch) -> str:
 
 
 _COOLING = (
-    "compare with the neighbours under the same load: if all are hot, mend the airflow (fans, blanking "
+    "compare with the neighbours under the same load: if all are hot, fix the airflow (fans, blanking "
     "plates, inlet temperature); if this one alone is hot, its cooler or paste is bad: replace it"
 )
 
@@ -116,22 +116,22 @@ def _temperature(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     core = values(gpu, "temperature")
     if core is None or core.maximum is None:
-        raise MissingEvidence("the card does not say how hot it is")
+        raise MissingEvidence("the card reports no temperature")
     margin = _margin(gpu)
     due = None
     if margin is None:
         own = limit(gpu, "temperature_gpu_max"), limit(gpu, "temperature_slowdown")
         due = min((most for most in own if most is not None), default=None)
         if due is None:
-            raise MissingEvidence("the card names neither a highest operating nor a slowdown temperature")
+            raise MissingEvidence("the card reports neither a maximum operating nor a slowdown temperature")
     measured = [Measurement(name="temperature.core", value=core.maximum, unit="degC", upper=due)]
     measured += [] if margin is None else [margin]
     memory = values(gpu, "temperature_memory")
-    rest = "; it has no sensor for its memory"
+    rest = "; it has no memory temperature sensor"
     if memory is not None and memory.maximum is not None:
         most = limit(gpu, "temperature_memory_max")
         measured.append(Measurement(name="temperature.memory", value=memory.maximum, unit="degC", upper=most))
-        rest = "" if most is not None else "; it names no highest temperature of its memory"
+        rest = "" if most is not None else "; it reports no maximum memory temperature"
     said = listing([_held(m) for m in measured])
     evidence = (at(telemetry, gpu, "temperature, temperature_memory", said),)
     if any(m.within is False for m in measured):
@@ -174,7 +174,7 @@ def _power(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     now, default = limit(gpu, "power_limit"), limit(gpu, "power_limit_default")
     if now is None:
-        raise MissingEvidence("the card does not say what power limit is in force")
+        raise MissingEvidence("the card does not report its power limit")
     limits = [float(value) for value in at_any_time(gpu, "power_limit") if not isinstance(value, str)]
     lowest, now = min(limits), max(limits)
     mean, how = _mean_power(gpu, span(telemetry))
@@ -185,10 +185,9 @@ def _power(case: Case, subject: Subject) -> CheckResult:
     evidence = (at(telemetry, gpu, "power_limit, energy, power", f"limit {lowest:g} W, default {default} W"),)
     if default is not None and lowest < default:
         return failed(
-            f"the power limit in force was {lowest:g} W{_when(gpu, lowest)}, the card's default is "
-            f"{default:g} W",
-            f"find out who lowered it and set it back (nvidia-smi -i {gpu.index} -pl {default:g}), "
-            "also in what starts the guest or host",
+            f"the power limit was {lowest:g} W{_when(gpu, lowest)}, the card's default is {default:g} W",
+            f"find out who lowered it and set it back (nvidia-smi -i {gpu.index} -pl {default:g}), also "
+            "in the start-up scripts of guest and host",
             Action.FIX_CONFIG,
             evidence=evidence,
             measurements=measured,
@@ -202,7 +201,7 @@ def _power(case: Case, subject: Subject) -> CheckResult:
             evidence=evidence,
             measurements=measured,
         )
-    known = "" if default is not None else "; the card names no default"
+    known = "" if default is not None else "; the card reports no default"
     return ok(
         f"{mean:.0f} W on average ({how}), limit {now:g} W{known}", evidence=evidence, measurements=measured
     )
@@ -218,27 +217,27 @@ def _mean_power(gpu: GpuTelemetry, seconds: float) -> tuple[float, str]:
     """Watts over all loads: by the energy counter where there is one (statistics-and-faults §7)."""
     energy = believed(gpu, "energy")
     if energy is not None and energy.increase is not None and energy.increase > 0:
-        return energy.increase / seconds, "by the energy counter"
+        return energy.increase / seconds, "from the energy counter"
     power = values(gpu, "power")
     if power is None or power.mean is None:
-        raise MissingEvidence("the card says neither what energy it used nor what power it draws")
-    return power.mean, "by its power readings"
+        raise MissingEvidence("NVML reports neither energy nor power")
+    return power.mean, "from power readings"
 
 
 def _foreign_processes(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     if values(gpu, "processes") is None:
-        raise MissingEvidence("the card does not say which processes use it")
+        raise MissingEvidence("NVML does not report which processes use the GPU")
     evidence = (at(telemetry, gpu, "processes", listing(gpu.processes)),)
     if gpu.processes:
         return failed(
-            f"processes that are not this run's used the GPU: {listing(gpu.processes)}",
+            f"processes of others used the GPU: {listing(gpu.processes)}",
             "end them (a display server, another tenant's job, a monitoring agent that computes) and run "
-            "again: what was measured beside them is not the card's own",
+            "again: results measured beside them are not valid for this GPU",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
-    return ok("nobody else was on the GPU", evidence=evidence)
+    return ok("no other process used the GPU", evidence=evidence)
 
 
 def _ecc_mode(case: Case, subject: Subject) -> CheckResult:
@@ -246,12 +245,12 @@ def _ecc_mode(case: Case, subject: Subject) -> CheckResult:
     now, pending, default = (stated(gpu, f"ecc_{name}") for name in ("current", "pending", "default"))
     evidence = (at(telemetry, gpu, "ecc mode", f"current {now}, pending {pending}, default {default}"),)
     if now is None:
-        return ok("the card says itself that it has no ECC mode", evidence=evidence)
+        return ok("the card reports that it has no ECC mode", evidence=evidence)
     if pending is not None and bool(pending) != bool(now):
         return failed(
             f"ECC is {_on(now)} and will be {_on(pending)} after the next reset",
-            "reset the GPU or restart its guest so that the setting holds, and run again: what was tested is "
-            "not what a tenant gets",
+            "reset the GPU or restart its guest so that the setting takes effect, and run again: what "
+            "was tested is not what a tenant gets",
             Action.RESET_GPU,
             evidence=evidence,
         )
@@ -264,7 +263,7 @@ def _ecc_mode(case: Case, subject: Subject) -> CheckResult:
             Action.FIX_CONFIG,
             evidence=evidence,
         )
-    return ok(f"ECC is {_on(now)}" + ("" if now else ", as the card is delivered"), evidence=evidence)
+    return ok(f"ECC is {_on(now)}" + ("" if now else ", the card's factory default"), evidence=evidence)
 
 
 def _mig_mode(case: Case, subject: Subject) -> CheckResult:
@@ -273,15 +272,15 @@ def _mig_mode(case: Case, subject: Subject) -> CheckResult:
     now, pending = stated(gpu, "mig"), stated(gpu, "mig_pending")
     evidence = (at(telemetry, gpu, "mig mode", f"current {now}, pending {pending}"),)
     if now is None:
-        return ok("the card says itself that it has no MIG mode", evidence=evidence)
+        return ok("the card reports that it has no MIG mode", evidence=evidence)
     once = any(at_any_time(gpu, "mig"))
     if once or pending:
         will = "" if bool(pending) == once else f", and will be {_on(pending)} after the next reset"
         since = next((f" from {c.at:.1f} s on" for c in gpu.changes if c.name == "mig" and c.after), "")
         return failed(
             f"MIG is {_on(once)}{since}{will}: a tenant would get a slice of the GPU",
-            f"find out who divided the card, switch MIG off (nvidia-smi -i {gpu.index} -mig 0), reset the "
-            "GPU and run again",
+            f"find out who enabled MIG, switch it off (nvidia-smi -i {gpu.index} -mig 0), reset the GPU "
+            "and run again",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
@@ -295,7 +294,7 @@ def _on(mode: object) -> str:
 CHECKS = (
     Check(
         id="gpu.clock_reasons",
-        title="Did neither heat nor a power fault hold the GPU's clocks back?",
+        title="Did the GPU run without throttling by heat or a power fault?",
         why="A throttled card gives right answers at half its speed.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
@@ -313,8 +312,8 @@ CHECKS = (
     ),
     Check(
         id="gpu.power",
-        title="Is the power limit the card's own, and is it kept?",
-        why="A limit that somebody left lowered costs every tenant speed without an error.",
+        title="Is the power limit the card's default, and does the card keep it?",
+        why="A lowered power limit costs every tenant speed without any error.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),
@@ -322,8 +321,8 @@ CHECKS = (
     ),
     Check(
         id="gpu.foreign_processes",
-        title="Was nobody else on the GPU?",
-        why="A forgotten process takes memory and time, and the card is blamed for it.",
+        title="Was the GPU free of other processes?",
+        why="A forgotten process takes memory and time, and the card gets the blame.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),
@@ -331,7 +330,7 @@ CHECKS = (
     ),
     Check(
         id="gpu.ecc_mode",
-        title="Is ECC on, and not about to change?",
+        title="Is ECC on, with no change pending?",
         why="With ECC off there is more memory and no counter: nothing reports a bad cell.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
@@ -340,8 +339,8 @@ CHECKS = (
     ),
     Check(
         id="gpu.mig_mode",
-        title="Is the GPU whole, not divided into instances?",
-        why="MIG that somebody left on outlives the guest: the next tenant gets a slice and pays for a GPU.",
+        title="Is the GPU whole, with MIG off?",
+        why="MIG stays on after the guest ends: the next tenant gets a slice and pays for a GPU.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),

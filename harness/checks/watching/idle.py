@@ -65,10 +65,10 @@ def _unused(gpu: GpuTelemetry, telemetry: GuestTelemetry, parts: list[Slice]) ->
         return None
     first = doing_nothing[0]
     return Finding(
-        said=f"the GPU did nothing for {seconds:.0f} of {lasted:.0f} s of {first.workload}, first from "
-        f"{first.start:.1f} s to {first.end:.1f} s (use at most {first.util_gpu_max:g} %)",
-        remedy="look in the load's output on which device it computed; if it was this one, its driver does "
-        "not count: restart the guest and run again",
+        said=f"the GPU was idle for {seconds:.0f} of {lasted:.0f} s of {first.workload}, first from "
+        f"{first.start:.1f} s to {first.end:.1f} s (utilisation at most {first.util_gpu_max:g} %)",
+        remedy="check in the load's output which device it used; if it was this one, the driver's "
+        "utilisation counter is wrong: restart the guest and run again",
         action=Action.RETEST,
     )
 

@@ -201,11 +201,11 @@ def _host_log(case: Case, _subject: Subject) -> CheckResult:
         kinds = Counter(each.kind for each in accused)
         said = ", ".join(f"{count} x {kind}" for kind, count in kinds.items())
         lines = tuple(seen(case, "kernel_log", each.line, after=True) for each in accused[:20])
-        message = f"the host's kernel reported trouble during the run: {said}; first: {accused[0].line[:200]}"
+        message = f"the host's kernel reported errors during the run: {said}; first: {accused[0].line[:200]}"
         if accused[0].config:
             return error(
-                f"{message}: a setting, which neither accuses nor clears a card",
-                "correct what the line names, and run again",
+                f"{message}: a wrong setting, which neither blames nor clears a GPU",
+                "correct the setting that the line names, and run again",
                 evidence=lines,
             )
         return failed(
@@ -216,7 +216,7 @@ def _host_log(case: Case, _subject: Subject) -> CheckResult:
         )
     old = len(trouble(first.kernel_log))
     rest = f" ({old} such lines from before the run)" if old else ""
-    message = f"no line of trouble among {len(fresh)} new ones{rest}"
+    message = f"no error in {len(fresh)} new lines{rest}"
     return ok(message, evidence=(seen(case, "kernel_log", message, after=True),))
 
 
@@ -228,11 +228,11 @@ def _same_boot(case: Case, _subject: Subject) -> CheckResult:
     if first != last:
         return failed(
             "the host rebooted during the run",
-            "find out why: the BMC's event log, and the serial console's last lines",
+            "find out why: read the BMC's event log and the last lines of the serial console",
             Action.CONTACT_VENDOR,
             evidence=evidence,
         )
-    return ok("the host ran through without a reboot", evidence=evidence)
+    return ok("the host did not reboot", evidence=evidence)
 
 
 def _guest_said(evidence: GuestEvidence) -> list[Told]:
@@ -252,7 +252,7 @@ def _guest_log(case: Case, subject: Subject) -> CheckResult:
     if evidence.kernel_log is None and not any(not each.config for each in found):
         raise MissingEvidence(f"the guest's kernel log was not read: {why_no_guest(case, evidence)}")
     if not found:
-        return ok("the guest's kernel reported no trouble")
+        return ok("the guest's kernel reported no error")
     accused = [each for each in found if not each.config] or found
     said = f"the guest's kernel reported {accused[0].kind}: {listing([e.line for e in accused], most=3)}"
     files = tuple(
@@ -263,8 +263,8 @@ def _guest_log(case: Case, subject: Subject) -> CheckResult:
         # A driver too old for the card, a module that is not signed, too little memory: ours to mend, and the
         # card is neither accused nor cleared by what ran beside it.
         return error(
-            f"{said}: a matter of what runs in the guest",
-            "take a guest image whose driver fits these cards, or give the guest what the line names",
+            f"{said}: caused by the guest's software",
+            "use a guest image whose driver supports these GPUs, or provide what the line names",
             evidence=files,
         )
     return failed(
@@ -279,14 +279,14 @@ CHECKS = (
     Check(
         id="host.kernel_log",
         title="Did the host's kernel stay free of IOMMU faults, PCIe errors and machine checks?",
-        why="A guest may finish its work while the host's kernel counts the errors under it.",
+        why="A guest can finish its work while the host's kernel logs errors.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         judge=_host_log,
     ),
     Check(
         id="host.same_boot",
-        title="Did the host run through without a reboot?",
+        title="Did the host run without a reboot?",
         why="A host that reboots by itself loses every tenant on it.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,

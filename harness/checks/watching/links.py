@@ -79,7 +79,7 @@ def _pcie(case: Case, subject: Subject) -> CheckResult:
     if width < due_width or gen < due_gen:
         if not _worked(gpu):
             raise MissingEvidence(
-                f"{said}; the GPU never worked under these loads, and an idle link may slow down and narrow"
+                f"{said}; the GPU was idle during these loads, and an idle link may run slower and narrower"
             )
         if seen_by_host(case, subject.device, due_gen, due_width):
             raise MissingEvidence(
@@ -91,7 +91,9 @@ def _pcie(case: Case, subject: Subject) -> CheckResult:
         return failed(low, _RESEAT, Action.RESEAT, evidence=evidence, measurements=tuple(measured))
     replays = counted(gpu, "pcie_replays")
     if replays is None:
-        return ok(f"{said}; the card does not count replays", evidence=evidence, measurements=tuple(measured))
+        return ok(
+            f"{said}; the card does not report PCIe replays", evidence=evidence, measurements=tuple(measured)
+        )
     allowed = allowed_replays(int(gen), int(width), span(telemetry))
     measured.append(Measurement(name="pcie.replays", value=replays[1], unit="1", upper=allowed))
     if replays[1] > allowed:
@@ -106,7 +108,7 @@ def _pcie(case: Case, subject: Subject) -> CheckResult:
     burst = REPLAY_BURST * allowed_replays(int(gen), int(width), 60.0)
     if minute is not None and minute > burst:
         return failed(
-            f"{minute:g} PCIe replays in one minute, at most {burst:g}: a link that is marginal now and then",
+            f"{minute:g} PCIe replays in one minute, at most {burst:g}: an intermittently marginal link",
             _RESEAT,
             Action.RESEAT,
             evidence=evidence,
@@ -128,9 +130,8 @@ def _low(gpu: GpuTelemetry, due_gen: float, due_width: float) -> str:
         first = min((at for value, at in series.since.items() if float(value) < due), default=worst.start)
         what = "generation" if name == "pcie_gen" else "width"
         return (
-            f"the link ran at {what} {worst.value:g} instead of {due:g} for {low:.1f} of {busy:.1f} s in "
-            f"which the GPU computed, first at {first:.1f} s, longest from {worst.start:.1f} s to "
-            f"{worst.end:.1f} s"
+            f"the link ran at {what} {worst.value:g} instead of {due:g} for {low:.1f} of {busy:.1f} s of "
+            f"GPU work, first at {first:.1f} s, longest from {worst.start:.1f} s to {worst.end:.1f} s"
         )
     return ""
 
@@ -149,7 +150,7 @@ def allowed_crc(links: float, seconds: float) -> float:
 def _best(gpu: GpuTelemetry, name: str) -> float:
     series = values(gpu, name)
     if series is None or series.maximum is None:
-        raise MissingEvidence(f"the card does not say its {name}")
+        raise MissingEvidence(f"the card does not report its {name}")
     return series.maximum
 
 
@@ -164,7 +165,7 @@ def _due(case: Case, telemetry: GuestTelemetry, gpu: GpuTelemetry) -> tuple[floa
         due_gen = generation_of(host.speed_gts) or due_gen
         due_width = float(host.width or 0) or due_width
     if not due_gen or not due_width:
-        raise MissingEvidence("neither the card nor the host file says what link to expect")
+        raise MissingEvidence("neither the card nor the host file gives the expected link")
     return due_gen, due_width
 
 
@@ -194,12 +195,10 @@ def _nvlink(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     links = stated(gpu, "nvlink_links")
     if links is None or links == 0:
-        return ok(
-            "the card says itself that it has no NVLink", evidence=(at(telemetry, gpu, "nvlink_links"),)
-        )
+        return ok("the card reports that it has no NVLink", evidence=(at(telemetry, gpu, "nvlink_links"),))
     active = values(gpu, "nvlink_active")
     if active is None or active.maximum is None or active.minimum is None:
-        raise MissingEvidence(f"the card has {links} links and does not say which are up")
+        raise MissingEvidence(f"the card has {links} links and does not report which are up")
     evidence = (at(telemetry, gpu, "nvlink_*", active),)
     measured: tuple[Measurement, ...] = (
         Measurement(name="nvlink.active", value=active.minimum, unit="1", lower=active.maximum),
@@ -232,7 +231,7 @@ def _nvlink(case: Case, subject: Subject) -> CheckResult:
     counts = {name: counted(gpu, name) for name in (*HARD, "nvlink_crc")}
     grown = {name: count[1] for name, count in counts.items() if count is not None}
     if not grown:
-        raise MissingEvidence(f"{active.maximum:g} links are up and none of their errors is counted")
+        raise MissingEvidence(f"{active.maximum:g} links are up, but none reports error counters")
     hard = [f"{name} +{grown[name]:g}" for name in HARD if grown.get(name)]
     crc = grown.get("nvlink_crc", 0.0)
     minute = gpu.series["nvlink_crc"].grown_minute if "nvlink_crc" in gpu.series else None
@@ -272,7 +271,7 @@ CHECKS = (
     Check(
         id="gpu.pcie_under_load",
         title="Does the GPU's PCIe link reach its generation and width under load, without replays?",
-        why="An idle link looks slow on every card; only under load does a marginal one show.",
+        why="Every idle link looks slow; a marginal link shows only under load.",
         scope=Scope.GUEST_GPU,
         phase=Phase.AFTERWARDS,
         needs=(Observable.CARD,),
@@ -281,7 +280,7 @@ CHECKS = (
     Check(
         id="gpu.nvlink",
         title="Did the GPU's NVLinks stay up and free of errors?",
-        why="A lost link halves what GPUs exchange, and nothing else notices.",
+        why="A lost NVLink halves the bandwidth between GPUs without any error message.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),

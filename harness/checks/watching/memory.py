@@ -25,7 +25,7 @@ RETIRED_DOUBLE_MOST = 15
 """More pages retired after double-bit errors than this fail with DCGM (§6)."""
 
 _SPARES = ("remap_corrected", "remap_uncorrected", "retired_single_bit", "retired_double_bit")
-_REPLACE = "take the card out and have it replaced; its memory does not hold data"
+_REPLACE = "replace the card: its memory does not hold data"
 
 
 def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
@@ -56,7 +56,7 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
     worst = max(uncorrected[0], here)
     if any(at_any_time(gpu, "sram_exceeded")):
         return failed(
-            "the card's own count of uncorrectable SRAM errors is over NVIDIA's limit for a return",
+            "the card's uncorrectable SRAM errors exceed NVIDIA's RMA threshold",
             _REPLACE,
             Action.REPLACE_GPU,
             evidence=evidence,
@@ -64,8 +64,8 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
         )
     if worst > 0:
         return failed(
-            f"{worst:g} uncorrected memory errors since the driver was loaded, {here:g} of them while the "
-            f"run had the card{_since(gpu, 'ecc_uncorrected', 'ecc_uncorrected_aggregate')}",
+            f"{worst:g} uncorrected memory errors since the driver was loaded, {here:g} of them during "
+            f"the run{_since(gpu, 'ecc_uncorrected', 'ecc_uncorrected_aggregate')}",
             _REPLACE,
             Action.REPLACE_GPU,
             evidence=evidence,
@@ -76,14 +76,14 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
         return failed(
             f"{grown:g} corrected memory errors in {lasted:.0f} s{began}, at most {most:g} (a rate of "
             f"{CORRECTED_PER_HOUR:.0f} in an hour)",
-            "reset the GPU and run the whole stage again; a second flood means failing memory: "
+            "reset the GPU and run the whole stage again; a second flood of errors means failing memory: "
             "replace the card",
             Action.RETEST,
             evidence=evidence,
             measurements=measured,
         )
     trusted(gpu, "ecc_uncorrected", "ecc_corrected", "ecc_uncorrected_aggregate")
-    old = f"; {lifetime[0]:g} uncorrected ones in its life before" if lifetime and lifetime[0] else ""
+    old = f"; {lifetime[0]:g} uncorrected ones in its lifetime before" if lifetime and lifetime[0] else ""
     return ok(
         f"no uncorrected error, {grown:g} corrected ones under load{old}",
         evidence=evidence,
@@ -109,9 +109,9 @@ def _no_ecc(gpu: GpuTelemetry, what: str, evidence: tuple[EvidenceRef, ...]) -> 
     """
     mode = stated(gpu, "ecc_current")
     if mode is None:
-        return ok(f"the card says itself that it has no ECC, so there are no {what}", evidence=evidence)
+        return ok(f"the card reports that it has no ECC, so there are no {what}", evidence=evidence)
     if mode is False and stated(gpu, "ecc_default") is False:
-        return ok(f"ECC is off, as the card is delivered, so there are no {what}", evidence=evidence)
+        return ok(f"ECC is off, the card's factory default, so there are no {what}", evidence=evidence)
     state = "on" if mode else "off"
     raise MissingEvidence(f"ECC is {state}, but the card does not offer {what}")
 
@@ -131,8 +131,8 @@ def _retired_memory(case: Case, subject: Subject) -> CheckResult:
     )
     if _flag(gpu, "remap_failed"):
         return failed(
-            "a row could not be remapped: the card has no spare left for it",
-            f"run the vendor's field diagnostic for the return, and {_REPLACE}",
+            "a row could not be remapped: the card has no spare row left for it",
+            f"run the vendor's field diagnostic for the RMA, and {_REPLACE}",
             Action.REPLACE_GPU,
             evidence=evidence,
             measurements=measured,
@@ -142,7 +142,7 @@ def _retired_memory(case: Case, subject: Subject) -> CheckResult:
         return failed(full, _REPLACE, Action.REPLACE_GPU, evidence=evidence, measurements=measured)
     if _flag(gpu, "remap_pending") or _flag(gpu, "retired_pending"):
         return failed(
-            "memory waits to be taken out of service at the next reset",
+            "a memory row or page will be retired at the next reset",
             "reset the GPU, then run the whole stage again: what was tested is not what a tenant gets",
             Action.RESET_GPU,
             evidence=evidence,
@@ -151,15 +151,17 @@ def _retired_memory(case: Case, subject: Subject) -> CheckResult:
     grown = sum(growth for _, growth in kept)
     if grown > 0:
         return failed(
-            f"{grown:g} rows or pages were taken out of service under our load{_since(gpu, *_SPARES)}",
-            "reset the GPU and run the whole stage again; a second one within the run is a failing memory",
+            f"{grown:g} rows or pages were retired under load{_since(gpu, *_SPARES)}",
+            "reset the GPU and run the whole stage again; another one within the run means failing memory",
             Action.RETEST,
             evidence=evidence,
             measurements=measured,
         )
     trusted(gpu, *_SPARES)
     old = sum(last for last, _ in kept)
-    return ok(f"none under load, {old:g} in the card's life before", evidence=evidence, measurements=measured)
+    return ok(
+        f"none under load, {old:g} in the card's lifetime before", evidence=evidence, measurements=measured
+    )
 
 
 def _totals(name: str, value: tuple[float, float] | None, most: float) -> list[Measurement]:
@@ -187,8 +189,8 @@ def _used_up(rows: list[tuple[float, float] | None], pages: list[tuple[float, fl
 CHECKS = (
     Check(
         id="gpu.ecc_errors",
-        title="Did the GPU's memory give back what was written to it?",
-        why="An uncorrected error is a wrong result or a killed job, and comes again.",
+        title="Did the GPU's memory run without uncorrected ECC errors or a flood of corrected ones?",
+        why="An uncorrected error means a wrong result or a killed job, and tends to recur.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),
@@ -196,8 +198,9 @@ CHECKS = (
     ),
     Check(
         id="gpu.retired_memory",
-        title="Has the GPU spare memory left, and did it need none under load?",
-        why="A card that has used up its spare rows fails at the next bad cell, in a tenant's hands.",
+        title="Does the GPU have spare memory rows left, and did it use none under load?",
+        why="A card that has used up its spare rows fails at the next bad memory cell, while a tenant "
+        "uses it.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),

@@ -22,7 +22,7 @@ def _settings(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     asked = gpu.settings_asked
     if asked is None:
-        raise MissingEvidence("limits, modes and identity were read once and never again")
+        raise MissingEvidence("limits, modes and identity were read only once")
     evidence = (
         at(telemetry, gpu, "settings", listing([_said(c) for c in gpu.changes]) or f"asked {asked} times"),
     )
@@ -31,16 +31,16 @@ def _settings(case: Case, subject: Subject) -> CheckResult:
         remedy, action = _meaning(changes[0])
         more = f", and {len(changes) - 4} more changes" if len(changes) > 4 else ""
         return failed(
-            "changed while the run had the card: " + "; ".join(_said(c) for c in changes[:4]) + more,
+            "changed during the run: " + "; ".join(_said(c) for c in changes[:4]) + more,
             remedy,
             action,
             evidence=evidence,
         )
     lasted = span(telemetry)
     if asked < max(1.0, lasted / ASKED_EVERY):
-        raise MissingEvidence(f"limits, modes and identity were asked again {asked} times in {lasted:.0f} s")
+        raise MissingEvidence(f"limits, modes and identity were read again {asked} times in {lasted:.0f} s")
     return ok(
-        f"limits, modes and identity were asked again {asked} times and stayed the same", evidence=evidence
+        f"limits, modes and identity were read again {asked} times and did not change", evidence=evidence
     )
 
 
@@ -60,16 +60,16 @@ def _value(value: float | str | bool | None) -> str:
 def _meaning(change: Change) -> tuple[str, Action]:
     if change.name in IDENTITY:
         return (
-            "the card or its driver is not the one that the run began with: find out whether somebody "
-            "swapped, flashed or updated it, and run again; if nobody did, the card's own memory is broken: "
+            "the card or its driver is not the one that the run began with: find out whether it was "
+            "swapped, flashed or updated, and run again; if not, the card's own memory is faulty: "
             "replace it",
             Action.CONTACT_VENDOR,
         )
     if change.name in _WORN:
-        return ("take the card out and have it replaced: it says itself that it is worn", Action.REPLACE_GPU)
+        return ("replace the card: it reports that its memory is worn out", Action.REPLACE_GPU)
     return (
         f"find out who or what changed {change.name} (a management agent, another user, the BMC, a power "
-        "brake), set it back and run again: what was tested is not one state of the card",
+        "brake), set it back and run again: the results mix two states of the card",
         Action.FIX_CONFIG,
     )
 
@@ -78,8 +78,8 @@ CHECKS = (
     Check(
         id="gpu.settings",
         title="Did limits, modes and identity of the GPU stay the same?",
-        why="A limit that is lowered in mid-run, or another card under the same address, voids what was "
-        "measured.",
+        why="A limit that is lowered in mid-run, or another card under the same address, invalidates "
+        "what was measured.",
         scope=Scope.GUEST_GPU,
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from harness.checks.answers import guest, why_no_guest
 from harness.checks.base import Case, MissingEvidence, Subject
+from harness.checks.plain import plain
 from harness.model.outcome import EvidenceRef, SubjectKind
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, SeriesSummary
 from harness.telemetry.gpu.series import SENSOR, Kind
@@ -27,7 +28,7 @@ def recorded(case: Case, subject: Subject) -> GuestTelemetry:
             f"no telemetry was recorded for {evidence.name}: {why_no_guest(case, evidence)}"
         )
     if not found.source:
-        why = found.detail or "the sampler does not say why"
+        why = found.detail or "no reason was recorded"
         raise MissingEvidence(f"no NVML in {evidence.name}, so nothing was measured: {why}")
     return found
 
@@ -40,7 +41,7 @@ def genuine(case: Case, telemetry: GuestTelemetry) -> bool:
 def matching(subject: Subject, telemetry: GuestTelemetry) -> GpuTelemetry | None:
     """The GPU of the sampler that is the subject's device; None when it saw no such."""
     if subject.device is None:
-        raise MissingEvidence("the plan names no device for this place, so nothing can be its telemetry")
+        raise MissingEvidence("the plan names no device here, so no telemetry belongs to it")
     return next((gpu for gpu in telemetry.gpus if gpu.host_address == subject.device), None)
 
 
@@ -49,11 +50,11 @@ def card(case: Case, subject: Subject) -> tuple[GuestTelemetry, GpuTelemetry]:
     telemetry = recorded(case, subject)
     if not genuine(case, telemetry):
         raise MissingEvidence(
-            f"the numbers come from the NVML stand-in {telemetry.standin!r} and say nothing about hardware"
+            f"the numbers come from the NVML stand-in {telemetry.standin!r} and prove nothing about hardware"
         )
     found = matching(subject, telemetry)
     if found is None:
-        raise MissingEvidence(f"the sampler saw no GPU that is {subject.device} on the host")
+        raise MissingEvidence(f"the sampler saw no GPU for host device {subject.device}")
     return telemetry, found
 
 
@@ -64,7 +65,7 @@ def sensor(gpu: GpuTelemetry, name: str) -> SeriesSummary:
     """
     found = gpu.series.get(name)
     if found is None:
-        raise MissingEvidence(f"{name} was never asked for")
+        raise MissingEvidence(f"{name} was never read")
     if found.offered and (found.count == 0 or found.minimum is None or found.maximum is None):
         why = f" ({found.detail})" if found.detail else ""
         raise MissingEvidence(f"{name} gave no value: {found.failed} reads failed{why}")
@@ -73,7 +74,7 @@ def sensor(gpu: GpuTelemetry, name: str) -> SeriesSummary:
         reads = found.count + found.failed
         raise MissingEvidence(f"{name} failed in {found.failed} of {reads} reads{why}")
     if found.doubts and SENSOR[name].kind is not Kind.COUNTER:
-        raise MissingEvidence(f"{name} cannot be believed: {found.doubts[0].said}")
+        raise MissingEvidence(f"{name} is not plausible: {found.doubts[0].said}")
     return found
 
 
@@ -106,7 +107,7 @@ def trusted(gpu: GpuTelemetry, *names: str) -> None:
     for name in names:
         found = gpu.series.get(name)
         if found is not None and found.doubts:
-            raise MissingEvidence(f"{name} cannot be believed: {found.doubts[0].said}")
+            raise MissingEvidence(f"{name} is not plausible: {found.doubts[0].said}")
 
 
 def believed(gpu: GpuTelemetry, name: str) -> SeriesSummary | None:
@@ -120,7 +121,7 @@ def believed(gpu: GpuTelemetry, name: str) -> SeriesSummary | None:
 def stated(gpu: GpuTelemetry, name: str) -> float | str | bool | None:
     """A property of the card; None when it said that it has none. MissingEvidence when nobody knows."""
     if name not in gpu.properties:
-        raise MissingEvidence(f"the card was not asked for its {name}, or failed to answer")
+        raise MissingEvidence(f"the {name} was not read, or the card failed to answer")
     return gpu.properties[name]
 
 
@@ -146,10 +147,10 @@ def limit(gpu: GpuTelemetry, name: str) -> float | None:
 def span(telemetry: GuestTelemetry) -> float:
     """Seconds from the first load's begin to the last one's end. Raises MissingEvidence without loads."""
     if not telemetry.loads:
-        raise MissingEvidence("no load was recorded, so nothing was seen under load")
+        raise MissingEvidence("no load was recorded, so there is no evidence under load")
     seconds = max(load.end for load in telemetry.loads) - min(load.start for load in telemetry.loads)
     if seconds <= 0:
-        raise MissingEvidence("the loads lasted no time")
+        raise MissingEvidence("no load time was recorded")
     return seconds
 
 
@@ -158,5 +159,5 @@ def at(telemetry: GuestTelemetry, gpu: GpuTelemetry, name: str, said: object = "
     return EvidenceRef(
         file=telemetry.spool or "run.json",
         place=f"guest {telemetry.guest}, GPU {gpu.index} ({gpu.uuid}), {name}",
-        quote=str(said)[:400],
+        quote=plain(said)[:400],
     )

@@ -41,9 +41,7 @@ SET_SHARE, SET_CLOCK = 0.5, 0.9
 def _work(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     if not gpu.slices:
-        raise MissingEvidence(
-            "no load was recorded in parts, so work and effort cannot be laid beside each other"
-        )
+        raise MissingEvidence("no load was recorded in parts, so work and clocks cannot be compared")
     seen = [part for part in gpu.slices if part.samples]
     if not seen:
         raise MissingEvidence("no load of this GPU was sampled")
@@ -82,7 +80,7 @@ def _work(case: Case, subject: Subject) -> CheckResult:
         raise MissingEvidence("the card does not say its clock")
     drifts = "".join(f"; {each.what} drifted by {each.said}" for each in (clock, pace) if each is not None)
     return ok(
-        f"use, clock and power agree in {len(seen)} parts of {len({part.key for part in seen})} "
+        f"utilisation, clock and power agree in {len(seen)} parts of {len({part.key for part in seen})} "
         f"loads{drifts}",
         evidence=evidence,
         measurements=figures,
@@ -90,8 +88,8 @@ def _work(case: Case, subject: Subject) -> CheckResult:
 
 
 _SLOW = (
-    "compare with the other cards under the same load; look for application clocks (nvidia-smi -q -d CLOCK) "
-    "and for what the BMC says of power; if nothing holds this card back, replace it"
+    "compare with the other cards under the same load; check application clocks (nvidia-smi -q -d CLOCK) "
+    "and the BMC's power readings; if nothing limits this card, replace it"
 )
 
 
@@ -99,7 +97,7 @@ def _clock(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
     """A clock that falls, or is low, with nothing said to hold it back; or falls under the same load."""
     most = limit(gpu, "clock_sm_max")
     free = track([part for part in seen if part.free >= FREE_TIME], lambda part: part.clock_free)
-    freely = "nothing was said to hold it back"
+    freely = "no throttle reason was reported"
     rules = [
         (free, free.first, FELL_SHARE, "SM", f"in its first minutes, and {freely}"),
         (free, most, LOW_SHARE, "SM", f"at most, and {freely}"),
@@ -135,7 +133,7 @@ def _capped(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
         begin, end, seconds, value = low
         yield Finding(
             said=f"the power cap held the SM clock back at {value:.0f} W for {seconds:.0f} s between "
-            f"{begin:.1f} s and {end:.1f} s, and the card names a limit of {default:.0f} W",
+            f"{begin:.1f} s and {end:.1f} s, but the card reports a limit of {default:.0f} W",
             remedy="find out what caps the card below its limit (a management agent, the BMC, a power brake) "
             "and run again; if nothing does, its power sensor is wrong: replace it",
             action=Action.FIX_CONFIG,
@@ -153,10 +151,10 @@ def _set(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
     if seconds >= LEAST_SECONDS and seconds > SET_SHARE * busy:
         clock = median(part.clock_busy for part in held)
         yield Finding(
-            said=f"a setting held the SM clock at {clock:.0f} MHz for {seconds:.0f} of {busy:.0f} s in which "
-            f"the GPU computed; its maximum is {most:.0f} MHz",
-            remedy=f"reset it (nvidia-smi -i {gpu.index} -rac; -rgc) where guest or host starts, and run "
-            "again",
+            said=f"a setting held the SM clock at {clock:.0f} MHz for {seconds:.0f} of {busy:.0f} s of "
+            f"GPU work; its maximum is {most:.0f} MHz",
+            remedy=f"reset it (nvidia-smi -i {gpu.index} -rac; -rgc), also in the start-up scripts of guest "
+            "and host, and run again",
             action=Action.FIX_CONFIG,
         )
 
@@ -186,8 +184,8 @@ def _beside(
                 yield Finding(
                     said=f"{name} under {workload}: {mine:.0f} {unit}, and {middle:.0f} {unit} on the "
                     f"{len(theirs)} other {gpu.name}",
-                    remedy="swap the card with one of the others and run again: if it stays behind, replace "
-                    "it; if the place does, look at its power and cooling",
+                    remedy="swap the card with one of the others and run again: if the card stays slow, "
+                    "replace it; if the slot does, check its power and cooling",
                     action=Action.RETEST,
                 )
                 return
@@ -210,8 +208,8 @@ def _effort(gpu: GpuTelemetry, workload: str) -> tuple[float | None, float | Non
 CHECKS = (
     Check(
         id="gpu.work",
-        title="Do use, clock and power of the GPU fit the load?",
-        why="A card that idles, or slows down without a word, still gives right answers.",
+        title="Do the GPU's utilisation, clock and power fit the load?",
+        why="A card that idles or slows down without an error still gives right answers.",
         scope=Scope.GUEST_GPU,
         phase=Phase.AFTERWARDS,
         needs=(Observable.CARD,),

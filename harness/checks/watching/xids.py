@@ -15,25 +15,26 @@ from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
 
 GPU_FAMILIES = (Family.XID, Family.SXID, Family.BUS)
 FAILING: dict[Ruling, tuple[str, Action]] = {
-    Ruling.STOP: ("take the card out and have it replaced", Action.REPLACE_GPU),
+    Ruling.STOP: ("replace the card", Action.REPLACE_GPU),
     Ruling.RETEST: (
-        "reset the GPU and run the whole stage again; a second one means that the card goes out",
+        "reset the GPU and run the whole stage again; replace the card if it happens again",
         Action.RETEST,
     ),
     Ruling.CONFIG: (
-        "correct the setting that the line names; the card itself is not accused",
+        "correct the setting that the line names; this is not a GPU fault",
         Action.FIX_CONFIG,
     ),
     Ruling.UNKNOWN: (
-        "nobody may call this line harmless: ask the vendor what it means, and add it to inventory/kernel",
+        "the meaning of this line is unknown: ask the vendor, and add it to inventory/kernel",
         Action.CONTACT_VENDOR,
     ),
 }
 """Rulings that fail, the most serious first, with what to do when the table names no action of its own."""
 _STOPPING: dict[Action, str] = {
-    Action.RESEAT: "reseat the card and its power, and run the stage again; if it recurs, have it replaced",
-    Action.CONTACT_VENDOR: "take the card out of use and ask the vendor, with this line and the record",
-    Action.RESET_GPU: "reset the GPU and run the whole stage again; if it comes back, have the card replaced",
+    Action.RESEAT: "reseat the card and its power cables, and run the stage again; if it happens again, "
+    "replace the card",
+    Action.CONTACT_VENDOR: "stop using the card and ask the vendor, with this line and the record",
+    Action.RESET_GPU: "reset the GPU and run the whole stage again; replace the card if it happens again",
 }
 """What to do about a line that stops a card, where the table's own action is gentler than replacing it."""
 COMPANION_SECONDS = 60.0
@@ -71,18 +72,19 @@ def judge_log(
             return _fail(log, found, _tied(found, events), remedy, action)
     holes = _holes(log, first, last)
     if not (log.lines or silent or holes):
-        holes = ["not one line of it came, and every kernel's holds some"]
+        holes = ["no line of it arrived, although every kernel log has some"]
     if holes:
         return error(
-            f"the kernel log was not followed whole: {'; '.join(holes)}",
-            "find out why it could not be read (permission for /dev/kmsg, a log that ran over) and run again",
+            f"the kernel log was not read completely: {'; '.join(holes)}",
+            "find out why it could not be read (permission for /dev/kmsg, a log that overflowed) and run "
+            "again",
             evidence=_refs(log, events),
         )
     lone = [event for event in events if event.ruling is Ruling.LINK and _companion(event, events) is None]
     if lone:
         return error(
-            f"{_words(lone[0])}: the line says nothing by itself, and what it follows was never seen",
-            "run again; if it comes back alone, send the whole log to the vendor",
+            f"{_words(lone[0])}: this line is only the consequence of another, which was not seen",
+            "run again; if it appears alone again, send the whole log to the vendor",
             evidence=_refs(log, lone),
         )
     return _clean(log, events)
@@ -96,7 +98,7 @@ def _clean(log: KernelLog, events: tuple[KernelEvent, ...]) -> CheckResult:
             notes.append(f"{_words(event)} follows {_words(companion)}")
     rest = f"; noted: {listing(notes, most=3)}" if notes else ""
     return ok(
-        f"{log.lines} lines of {log.source} followed, the GPU driver reported no fault{rest}",
+        f"{log.lines} lines of {log.source} read; the GPU driver reported no fault{rest}",
         evidence=_refs(log, events),
     )
 
@@ -123,12 +125,12 @@ def _fail(
 def _holes(log: KernelLog, first: float | None, last: float | None) -> list[str]:
     why = f" ({log.detail})" if log.detail else ""
     if log.followed_from is None or log.followed_to is None:
-        return [f"it was not followed{why}"]
+        return [f"it was not read{why}"]
     holes = []
     if first is not None and log.followed_from > first:
-        holes.append(f"it was followed from {log.followed_from:.1f} s, the first load began at {first:.1f} s")
+        holes.append(f"it was read from {log.followed_from:.1f} s, the first load began at {first:.1f} s")
     if last is not None and log.followed_to < last:
-        holes.append(f"it was followed to {log.followed_to:.1f} s, the last load ended at {last:.1f} s{why}")
+        holes.append(f"it was read to {log.followed_to:.1f} s, the last load ended at {last:.1f} s{why}")
     if log.dropped:
         holes.append(f"{log.dropped} lines of it were lost before they were read")
     return holes
@@ -171,7 +173,7 @@ def _guest(case: Case, subject: Subject) -> CheckResult:
     telemetry = evidence.telemetry
     if telemetry is None or telemetry.kernel is None:
         why = why_no_guest(case, evidence) if telemetry is None else telemetry.detail
-        raise MissingEvidence(f"the kernel log of {evidence.name} was not followed: {why}")
+        raise MissingEvidence(f"the kernel log of {evidence.name} was not read: {why}")
     first = min((load.start for load in telemetry.loads), default=telemetry.started)
     last = max((load.end for load in telemetry.loads), default=telemetry.ended)
     # A guest is born with the run; a bare machine's log also holds what happened before it.
@@ -179,7 +181,7 @@ def _guest(case: Case, subject: Subject) -> CheckResult:
     # A bare machine's stand-in writes into a file of its own, which may stay empty.
     said = judge_log(telemetry.kernel, first, last, since, silent=bool(telemetry.standin))
     if said.outcome is not Outcome.FAIL and not telemetry.loads:  # a fault is one without a load, too
-        raise MissingEvidence("no load was recorded, so nothing was seen under load")
+        raise MissingEvidence("no load was recorded, so there is no evidence under load")
     return said
 
 
@@ -188,10 +190,10 @@ def _host(case: Case, _subject: Subject) -> CheckResult:
     telemetry = case.evidence.host_telemetry
     if telemetry is None or telemetry.kernel is None:
         why = f": {telemetry.detail}" if telemetry is not None and telemetry.detail else ""
-        raise MissingEvidence(f"the host's kernel log was not followed{why}")
+        raise MissingEvidence(f"the host's kernel log was not read while loads ran{why}")
     said = judge_log(telemetry.kernel, telemetry.started, telemetry.ended, telemetry.started)
     if said.outcome is Outcome.PASS and not telemetry.closed:  # whose end the follower's own is measured by
-        raise MissingEvidence("the follower of the host's kernel log fell silent before it was stopped")
+        raise MissingEvidence("reading the host's kernel log stopped before the end")
     return said
 
 
@@ -199,7 +201,7 @@ CHECKS = (
     Check(
         id="host.gpu_errors",
         title="Did the host's GPU and fabric drivers report no fault while loads ran?",
-        why="The fabric's switches belong to the host: what breaks there, no guest's log shows.",
+        why="The fabric's switches belong to the host: no guest's log shows their faults.",
         scope=Scope.HOST,
         phase=Phase.AFTERWARDS,
         needs=WITH_GUESTS,
@@ -207,8 +209,8 @@ CHECKS = (
     ),
     Check(
         id="guest.gpu_errors",
-        title="Did the GPU driver where the loads ran report no fault?",
-        why="XIDs are how a GPU says that it failed, and each code means something else to do.",
+        title="Did the GPU driver that the loads used report no fault?",
+        why="A GPU reports failures as XIDs, and each XID needs its own action.",
         scope=Scope.GUEST,
         phase=Phase.BURNIN,
         judge=_guest,

@@ -64,13 +64,13 @@ def _cpu_problems(domain: DomainView, facts: HostFacts, neighbours: list[DomainV
     for other in neighbours:
         theirs = _pinned(other)
         if clash := theirs & _pinned(domain):
-            message = f"CPUs {show(clash)} are under vCPUs of domain {other.name!r} as well"
+            message = f"CPUs {show(clash)} are also used by vCPUs of domain {other.name!r}"
             yield reason(Code.CPU_SHARED, message)
         elif clash := theirs & own:
-            message = f"domain {other.name!r} sits on other threads of the same cores: CPUs {show(clash)}"
+            message = f"domain {other.name!r} uses other threads of the same cores: CPUs {show(clash)}"
             yield reason(Code.CORE_SHARED, message)
         if clash := (emulator & cores(theirs)) | ((other.emulator or frozenset()) & own):
-            message = f"an emulator and vCPUs of this domain and {other.name!r} meet on CPUs {show(clash)}"
+            message = f"emulator threads and vCPUs of this domain and {other.name!r} share CPUs {show(clash)}"
             yield reason(Code.EMULATOR_ON_VCPU, message)
 
 
@@ -86,7 +86,7 @@ def _pin_problems(domain: DomainView) -> Iterator[Reason]:
     shared = {cpu: n for cpu, n in Counter(c for _, cpus in domain.pins for c in cpus).items() if n > 1}
     for cpu in sorted(shared):
         who = [str(vcpu) for vcpu, cpus in domain.pins if cpu in cpus]
-        yield reason(Code.CPU_SHARED, f"CPU {cpu} is under vCPUs {', '.join(who)} at once")
+        yield reason(Code.CPU_SHARED, f"CPU {cpu} is used by vCPUs {', '.join(who)} at once")
 
 
 def _existing_cpus(cpus: frozenset[int], facts: HostFacts) -> Iterator[Reason]:
@@ -111,7 +111,7 @@ def _cell_problems(domain: DomainView, facts: HostFacts) -> Iterator[Reason]:
     nodes = {node.id for node in facts.numa_nodes}
     if missing := {n for binding in bound for n in binding.nodes} - nodes:
         yield reason(
-            Code.NODE_MISSING, f"memory is bound to NUMA nodes {show(missing)}, which the host lacks"
+            Code.NODE_MISSING, f"memory is bound to NUMA nodes {show(missing)}, which the host does not have"
         )
     used: Counter[int] = Counter()
     for cell in domain.cells:
@@ -131,7 +131,7 @@ def _far_vcpus(domain: DomainView, facts: HostFacts, cell: int, vcpus: frozenset
     online = {cpu for node in facts.numa_nodes for cpu in node.cpus}
     far = {cpu for vcpu, cpus in domain.pins if vcpu in vcpus for cpu in cpus if cpu in online} - near
     if near and far:
-        message = f"vCPUs of guest cell {cell} are pinned to CPUs {show(far)}, away from its memory"
+        message = f"vCPUs of guest cell {cell} are pinned to CPUs {show(far)}, which are not near its memory"
         yield reason(Code.VCPU_FAR, message)
 
 

@@ -34,7 +34,7 @@ def _bus_problems(domain: DomainView) -> Iterator[Reason]:
             continue
         name = f"expander bus {controller.index}"
         if controller.bus_number is None:
-            yield reason(Code.BUS_OUT_OF_RANGE, f"{name} has no bus number: nobody can tell what it overlaps")
+            yield reason(Code.BUS_OUT_OF_RANGE, f"{name} has no bus number, so overlaps cannot be checked")
             continue
         start, size = controller.bus_number, 1 + below[controller.index]
         if not 0 < start <= BUSES - size:
@@ -72,10 +72,10 @@ def _ownership_problems(
 ) -> Iterator[Reason]:
     own = Counter(hostdev.source for hostdev in domain.hostdevs)
     for address in sorted(a for a, times in own.items() if times > 1):
-        yield reason(Code.DEVICE_SHARED, f"{address} is handed over twice")
+        yield reason(Code.DEVICE_SHARED, f"{address} is assigned twice")
     for other in neighbours:
         for address in sorted(own.keys() & {hostdev.source for hostdev in other.hostdevs}):
-            message = f"{address} is claimed by domain {other.name!r} as well"
+            message = f"{address} is also assigned to domain {other.name!r}"
             yield reason(Code.DEVICE_SHARED, message)
     for address in sorted(own):
         device = facts.device(address)
@@ -92,8 +92,8 @@ def _ownership_problems(
         ]
         if left:
             message = (
-                f"IOMMU group {device.iommu_group} of {address} is split: "
-                f"{', '.join(map(str, left))} would stay behind"
+                f"IOMMU group {device.iommu_group} of {address} is split: {', '.join(map(str, left))} "
+                "would stay on the host"
             )
             yield reason(Code.GROUP_SPLIT, message)
 
@@ -109,12 +109,12 @@ def _far_devices(domain: DomainView, facts: HostFacts) -> Iterator[Reason]:
         cell = cells.get(_top(domain, port)) if port is not None else None
         if cell is None:
             message = (
-                f"{hostdev.source} is behind no expander bus of a guest cell: the guest cannot tell its node"
+                f"{hostdev.source} is behind no expander bus of a guest cell: the guest cannot know its node"
             )
             yield reason(Code.DEVICE_FAR, message)
         elif device.numa_node not in domain.host_nodes(cell):
             message = (
-                f"{hostdev.source} is on NUMA node {device.numa_node} and given to guest cell {cell}, "
-                "which is bound elsewhere"
+                f"{hostdev.source} is on NUMA node {device.numa_node} but assigned to guest cell {cell}, "
+                "which is bound to another node"
             )
             yield reason(Code.DEVICE_FAR, message)

@@ -105,7 +105,7 @@ def read_domain(xml: str) -> DomainView:
     if len(xml) > LARGEST_XML:
         raise ParseError(f"domain XML of {len(xml)} characters: more than {LARGEST_XML}")
     if "<!DOCTYPE" in xml or "<!ENTITY" in xml:
-        raise ParseError("domain XML with a document type: entities are not expanded here")
+        raise ParseError("domain XML with a document type: this is not supported")
     try:
         root = ET.fromstring(xml)  # noqa: S314  entities were refused above
         if root.tag != "domain":

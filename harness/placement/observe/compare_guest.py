@@ -88,7 +88,7 @@ def _function(
     entries = [seen for seen in observed.gpus if seen.host == address]
     if len(entries) != 1 or entries[0].alias is None:
         told = "absent" if not entries or entries[0].alias is None else f"{len(entries)} times"
-        yield difference("qemu", f"{address}", f"handed over as {alias}", told)
+        yield difference("qemu", f"{address}", f"assigned as {alias}", told)
     if len(entries) == 1:
         seen = entries[0]
         yield from _on_host(address, seen)

@@ -41,7 +41,7 @@ class GuestReading:
     nodes: tuple[GuestNode, ...]
 
 
-@reader("the transcript of the guest's placement")
+@reader("the output about the guest's placement")
 def parse_guest(raw: bytes, nonce: str | None = None) -> GuestReading:
     """A guest transcript as a value. Raises ParseError when it is incomplete or shows no NUMA node.
 
@@ -49,11 +49,11 @@ def parse_guest(raw: bytes, nonce: str | None = None) -> GuestReading:
     """
     parts = read_answer(raw, GUEST.name, nonce).contents()
     if missing := [title for title in ("pci.paths", "pci.files", "nodes") if title not in parts]:
-        raise ParseError(f"the transcript of the guest's placement lacks its part {missing[0]!r}")
+        raise ParseError(f"the output about the guest's placement lacks its part {missing[0]!r}")
     nodes = _nodes(lines_of(parts["nodes"]))
     if not nodes:
         raise ParseError(
-            "the guest's kernel shows no NUMA node", remedy="use a guest kernel built with CONFIG_NUMA"
+            "the guest's kernel reports no NUMA node", remedy="use a guest kernel built with CONFIG_NUMA"
         )
     ports = _ports(lines_of(parts["pci.paths"]))
     files: dict[PciAddress, dict[str, str]] = {}
@@ -108,7 +108,7 @@ def _nodes(lines: list[str]) -> tuple[GuestNode, ...]:
     for node in sorted(files):
         cpus = id_list(files[node].get("cpulist", ["unknown"])[0].strip())
         if cpus is None:
-            raise ParseError(f"the guest's kernel does not say which CPUs node {node} has")
+            raise ParseError(f"the guest's kernel does not report which CPUs node {node} has")
         distances = [count(word) for word in files[node].get("distance", [""])[0].split()]
         found.append(
             GuestNode(

@@ -87,7 +87,7 @@ class HostReading:
     mappings: tuple[Mapping, ...] = ()
 
 
-@reader("the transcript of the host's placement")
+@reader("the output about the host's placement")
 def parse_host(raw: bytes, nonce: str | None = None) -> HostReading:
     """A host transcript as a value. Raises ParseError when it is incomplete or shows no QEMU process."""
     parts = read_answer(raw, HOST.name, nonce).contents()
@@ -95,14 +95,14 @@ def parse_host(raw: bytes, nonce: str | None = None) -> HostReading:
     if not re.fullmatch(r"[1-9]\d{0,9}", pid_text):
         raise ParseError(
             "the domain has no QEMU process on this host",
-            remedy="see whether it still runs: virsh list --all; its log is in /var/log/libvirt/qemu",
+            remedy="check whether it still runs: virsh list --all; its log is in /var/log/libvirt/qemu",
         )
     pid = int(pid_text)
     first = _tasks(_part(parts, "tasks"), pid)
     again = _tasks(_part(parts, "tasks.again"), pid)
     if not again:
         raise ParseError(
-            f"process {pid} ended while it was being observed", remedy="see why the guest stopped"
+            f"process {pid} ended while it was being observed", remedy="find out why the guest stopped"
         )
     # A thread of which the first look saw only a part, and the second nothing, ended in between.
     seen = {task.tid for task in again}
@@ -125,7 +125,7 @@ def parse_host(raw: bytes, nonce: str | None = None) -> HostReading:
 
 def _part(parts: dict[str, bytes], title: str) -> bytes:
     if title not in parts:
-        raise ParseError(f"the transcript of the host's placement lacks its part {title!r}")
+        raise ParseError(f"the output about the host's placement lacks its part {title!r}")
     return parts[title]
 
 
@@ -191,7 +191,7 @@ def _devices(parts: dict[str, bytes]) -> dict[PciAddress, HostDevice]:
         try:
             address = PciAddress.parse(title.removeprefix("device "))
         except ValueError as error:
-            raise ParseError(f"the transcript describes {title[:80]!r}") from error
+            raise ParseError(f"the output describes {title[:80]!r}") from error
         values = [line.partition("=") for line in lines_of(content)]
         group = next((v for key, _, v in values if key == "iommu_group"), "")
         found[address] = HostDevice(

@@ -46,7 +46,7 @@ def assemble(
     gpus = _gpus(plan, host, qmp, guest, problems)
     nodes: tuple[GuestNode, ...] = ()
     if guest is None:
-        problems.append("guest: the guest's own view was not read")
+        problems.append("guest: the guest's view of its hardware was not read")
     else:
         nodes = guest.nodes
     return ObservedPlacement(
@@ -69,7 +69,7 @@ def _name_problems(plan: PlacementPlan, host: HostReading) -> tuple[str, ...]:
     for flag, value in itertools.pairwise(host.options):
         if flag == "-name" and domain in [part.removeprefix("guest=") for part in value.split(",")]:
             return ()
-    return (f"process {host.pid} is not known to be guest {domain}: its command line does not name it",)
+    return (f"process {host.pid} is not the QEMU of guest {domain}: its command line does not name it",)
 
 
 def _threads(host: HostReading, qmp: QmpReading, problems: list[str]) -> tuple[ObservedThread, ...]:
@@ -114,7 +114,7 @@ def _gpus(
     ids: dict[PciAddress, str] = {}
     for device_id, address in qmp.hostdevs.items():
         if address is None:
-            problems.append(f"devices: QEMU does not say which host device {device_id} is")
+            problems.append(f"devices: QEMU does not report which host device {device_id} is")
         elif address in ids:
             problems.append(f"devices: QEMU names {address} for both {ids[address]} and {device_id}")
         else:
@@ -123,7 +123,7 @@ def _gpus(
     extra = sorted(set(ids) - set(plan.hostdevs))
     for address in plan.hostdevs:
         if address not in host.devices:
-            problems.append(f"devices: {address} was not looked at on the host")
+            problems.append(f"devices: {address} was not read on the host")
     return tuple(
         _gpu(address, ids.get(address), functions.get(ids.get(address, "")), host, guest)
         for address in (*plan.hostdevs, *extra)

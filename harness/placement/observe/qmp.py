@@ -127,7 +127,7 @@ def parse_qmp(answers: Mapping[str, str]) -> QmpReading:
             state=str(_answer(answers, STATUS)["status"])[:40] if STATUS in answers else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise ParseError(f"QEMU's answer has another shape than expected: {why(error)}"[:300]) from error
+        raise ParseError(f"QEMU's answer is not in the expected form: {why(error)}"[:300]) from error
 
 
 def _answer(answers: Mapping[str, str], query: str) -> Any:
@@ -224,7 +224,7 @@ def _guest_address(item: dict[str, Any]) -> PciAddress:
 
 def _hostdev_ids(listing: Any) -> tuple[str, ...]:
     if not isinstance(listing, list) or not all(isinstance(item, dict) for item in listing):
-        raise ParseError("QEMU's list of devices has another shape than expected")
+        raise ParseError("QEMU's list of devices is not in the expected form")
     kinds = [(str(item.get("name")), str(item.get("type"))) for item in listing]
     return tuple(name for name, kind in kinds if kind.startswith("child<vfio-pci"))
 

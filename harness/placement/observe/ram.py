@@ -59,9 +59,7 @@ def _mappings_of(memdev: Memdev, mappings: Sequence[Mapping]) -> tuple[tuple[Map
     if memdev.address is None:
         if named:
             return named, ""
-        return (), (
-            f"the mapping of RAM block {memdev.id} has no name of its own, and QEMU did not say its address"
-        )
+        return (), (f"the mapping of RAM block {memdev.id} has no name, and QEMU did not report its address")
     end = memdev.address + memdev.size
     inside = tuple(m for m in mappings if memdev.address <= m.start < end)
     problem = _doubt(memdev, memdev.address, named, inside)
@@ -72,13 +70,13 @@ def _doubt(memdev: Memdev, address: int, named: Sequence[Mapping], inside: Seque
     """Why the mappings at a block's address may not be the block; empty when they are."""
     foreign = [m.file for m in inside if m.file and not _may_be_ram(m.file, memdev.id)]
     if not inside or min(m.start for m in inside) != address:
-        return f"no mapping begins at {address:#x}, where QEMU says that {memdev.id} begins"
+        return f"no mapping begins at {address:#x}, where {memdev.id} begins according to QEMU"
     if named and {m.start for m in named} != {m.start for m in inside}:
-        return f"RAM block {memdev.id} is at one place by QEMU's address and at another by its name"
+        return f"RAM block {memdev.id} is at different places by QEMU's address and by its name"
     if foreign:
         return f"the mapping at {address:#x} is not {memdev.id} but {foreign[0][:100]}"
     if _resident(inside) > memdev.size:
-        return f"the mapping of {memdev.id} holds more than the block: it is joined with another"
+        return f"the mapping of {memdev.id} is larger than the block: it is merged with another"
     return ""
 
 

@@ -163,11 +163,11 @@ def leave(task: Burn, connection: Transport) -> None:
         raise
     except HarnessError as error:
         task.recorder.error(stage_error(error, "leave", task.guest))
-        task.progress(f"nothing was left in the GPUs for the next tenant: {error.message}")
+        task.progress(f"no canary was written to the GPUs for the next tenant: {error.message}")
         return
     task.planted.update(held)
     task.progress(
-        f"left a word in the memory of {len(held)} GPUs"
+        f"wrote a canary to the memory of {len(held)} GPUs"
         + (f"; not in {task.cards.on_host(why)}" if why else "")
     )
 
@@ -271,11 +271,11 @@ def _await(task: Burn, connection: Transport, name: str, job: Job, payload: tupl
     deadline = task.profile.workload_deadline_seconds
     while status.state == "running":
         if task.cancelled.is_set():
-            raise WorkloadError(f"{name} was not waited for: the run ends early")
+            raise WorkloadError(f"{name} was abandoned: the run ends early")
         task.meanwhile()
         waited = task.clock.monotonic() - begun
         if waited > deadline:
-            task.progress(f"{name}: over its {deadline:.0f} s, stopping it")
+            task.progress(f"{name}: exceeded {deadline:.0f} s, stopping it")
             connection.run(runs.stop(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{name}-stop")
             break
         task.progress(f"waiting for {name}: {waited:.0f} s of at most {deadline:.0f} s")
@@ -288,7 +288,8 @@ def _output(result: CommandResult, verb: str) -> bytes:
         words = result.complaint[:400]
         raise WorkloadError(
             f"the guest's job runner could not {verb} (exit status {result.status}): {words}",
-            remedy="see the transcript; a user's own image must hold sh, flock, setsid and python3",
+            remedy="read the command log; a guest image of your own must contain sh, flock, setsid and "
+            "python3",
             transcript=result.transcript,
         )
     return result.stdout
@@ -300,8 +301,8 @@ def put_payload(connection: Transport, place: Place) -> None:
     if result.status != 0:
         words = result.complaint[:400]
         raise WorkloadError(
-            f"the workloads could not be put into {place.payload}: {words}",
-            remedy="the machine needs tar, and room and permission to write there",
+            f"the workloads could not be copied into {place.payload}: {words}",
+            remedy="the machine needs tar, disk space and write permission there",
         )
 
 
@@ -316,7 +317,8 @@ def require_python(connection: Transport, place: Place) -> None:
     told = f"is Python {'.'.join(version)}" if known else f"does not run: {result.complaint[:300]}"
     raise WorkloadError(
         f"{place.python} {told}; the loads need {wanted} or newer",
-        remedy="install it there (Debian, Ubuntu: apt-get install python3); the loads use no other",
+        remedy="install it there (Debian, Ubuntu: apt-get install python3); the loads use no other Python "
+        "Python",
         transcript=result.transcript,
     )
 
@@ -326,4 +328,4 @@ def _words(result: WorkloadResult) -> str:
         return f"{result.status}: {result.detail[:200]}"
     right = sum(1 for answer in result.answers if answer.ok)
     took = f" in {result.seconds:.0f} s" if result.seconds is not None else ""
-    return f"{right} of {len(result.answers)} answers right{took} ({result.engine})"
+    return f"{right} of {len(result.answers)} answers correct{took} ({result.engine})"

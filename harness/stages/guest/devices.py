@@ -41,7 +41,7 @@ def guest_devices(cards: Cards, observed: ObservedPlacement | None) -> tuple[Gue
         known = ids.get(ref.host)
         if ref.guest is None or known is None:
             raise ParseError(
-                f"{ref.host} was not found in the guest: its workloads cannot be aimed at it",
+                f"{ref.host} was not found in the guest: no workload can use it",
                 remedy="see placement.devices in the report",
             )
         vendor, _, device = known.partition(":")

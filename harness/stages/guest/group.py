@@ -205,7 +205,7 @@ class GuestGroup:
             guest.broken = before
         record_death(guest, name)
         if guest.broken:
-            guest.progress(f"{guest.name} broke; going on without it")
+            guest.progress(f"{guest.name} failed; continuing without it")
 
     def _plan(self) -> None:
         def step(guest: GuestLife) -> None:

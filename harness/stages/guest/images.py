@@ -71,7 +71,8 @@ def changes(image: GuestImage, work_dir: str) -> tuple[str, ...]:
     """What ``place_image`` may change on the host, for ``--dry-run``."""
     size = sum((image.directory / name).stat().st_size for name in image.files)
     return (
-        f"copy the guest image ({size >> 20} MiB) to {work_dir}/images/{image.digest} unless a store has it",
+        f"copy the guest image ({size >> 20} MiB) to {work_dir}/images/{image.digest} unless it is "
+        "already there",
     )
 
 
@@ -88,7 +89,7 @@ def _copy(transport: Transport, image: GuestImage, home: str, progress: Callable
     if made.status != 0:
         raise ProvisionError(
             f"{home} cannot be made: {made.complaint[:400]}",
-            remedy="see that work_dir in the host file is a directory that the SSH user may write to",
+            remedy="work_dir in the host file must be a directory that the SSH user may write to",
         )
     for name, digest in sorted(image.files.items()):
         source = image.directory / name
@@ -101,7 +102,7 @@ def _copy(transport: Transport, image: GuestImage, home: str, progress: Callable
             words = checked.complaint[:400]
             transport.run(("rm", "-f", "--", f"{home}/{name}"), label="drop-damaged-image")
             raise ProvisionError(
-                f"{name} on the host is not what was sent: {words}",
+                f"{name} on the host differs from what was sent: {words}",
                 remedy="run again; if it happens again, suspect the host's disk or memory",
                 transcript=checked.transcript,
             )

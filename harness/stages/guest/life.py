@@ -139,7 +139,7 @@ def _define(guest: GuestLife, plan: PlacementPlan, keys: GuestKeys) -> None:
     file = context.recorder.save_domain_xml(guest.name, keys.redact(guest.xml))
     context.recorder.guest_xml(guest.name, file, found)
     if found:
-        guest.progress(f"the domain would be wrong: {found[0]}")
+        guest.progress(f"the domain XML is wrong: {found[0]}")
         raise Stopped
 
 
@@ -201,7 +201,7 @@ def observe_placement(guest: GuestLife) -> None:
             context.recorder.guest_cards(guest.name, guest.cards)
             _begin_window(guest, plan, guest.observed)
     except Stopped:
-        guest.progress("the placement could not be read; going on")
+        guest.progress("the placement could not be read; continuing")
 
 
 def _begin_window(guest: GuestLife, plan: PlacementPlan, observed: ObservedPlacement) -> None:
@@ -231,7 +231,7 @@ def look_at(guest: GuestLife, moment: Moment) -> None:
     context, plan = guest.host.context, guest.plan
     if plan is None or guest.connection is None or guest.observed is None:
         return
-    guest.progress(f"looking where it is {moment}")
+    guest.progress(f"reading its placement {moment}")
     look = look_again(
         context.recorder,
         guest.host.access.transport,
@@ -328,8 +328,8 @@ def last_words(guest: GuestLife, *, more_to_come: bool) -> None:
             recorder.guest_kernel_log(guest.name, None if lines is None else ends_of(lines))
             if lines is not None and len(lines) > MOST_LINES:
                 raise ParseError(
-                    f"its kernel's log has {len(lines)} lines that matter; {MOST_LINES} of them are kept",
-                    remedy="read the guest's serial console: a kernel that says so much is not well",
+                    f"its kernel log has {len(lines)} relevant lines; {MOST_LINES} of them are kept",
+                    remedy="read the guest's serial console: so many errors mean a serious fault",
                 )
     except Stopped:
         guest.progress("its kernel log could not be read")

@@ -125,7 +125,7 @@ def make_overlay(transport: Transport, place: GuestPlace, image: HostImage) -> N
     if result.status != 0:
         raise ProvisionError(
             f"the overlay {place.overlay} could not be made: {result.complaint[:600]}",
-            remedy="see that work_dir exists, has room, and that qemu-utils is installed",
+            remedy="check that work_dir exists and has free space, and that qemu-utils is installed",
             transcript=result.transcript,
         )
 

@@ -152,7 +152,7 @@ class Pulse:
         except (HarnessError, OSError) as error:
             why = error.message if isinstance(error, HarnessError) else str(error)
             if why != self._why:
-                self._progress(f"whether guests live cannot be watched: {why}")
+                self._progress(f"the guests' state cannot be watched: {why}")
             self._stream, self._why = None, why
 
     def _watch(self) -> None:
@@ -293,8 +293,8 @@ class Pulse:
             self._know(guest, death)
         elif seen.busy is not None:
             error.remedy = (
-                f"{guest.name} lives and is slow: its QEMU uses {seen.busy / 100:.1f} processors, and its "
-                "console speaks of no fault; see what else runs on the host, or raise the deadline"
+                f"{guest.name} is alive but slow: its QEMU uses {seen.busy / 100:.1f} CPUs, and its "
+                "console shows no fault; check what else runs on the host, or raise the deadline"
             )
 
 

@@ -108,7 +108,7 @@ def release_guests(
     home = run_directory(work_dir, run)
     for path in (path for guest in leaving for path in guest.files):
         if not path.startswith(f"{home}/") or ".." in path.split("/"):
-            raise ReleaseError(f"{path} does not lie below {home} and is not removed", host=transport.name)
+            raise ReleaseError(f"{path} is not below {home} and is not removed", host=transport.name)
     attempts = {guest.guest: _Attempts(progress) for guest in leaving}
     began = clock.monotonic()
     ends: dict[str, tuple[bool, bool]] = {}
@@ -215,10 +215,10 @@ def sweep(
         names = (*left.domains, *left.networks, *left.files)
         if names:
             raise ReleaseError(
-                f"run {run} left {', '.join(names[:10])}, which could not be removed: "
+                f"leftovers of run {run} could not be removed: {', '.join(names[:10])}: "
                 f"{'; '.join(attempts.problems) or 'no error was reported'}",
                 host=transport.name,
-                remedy="remove it on the host yourself (`virsh list --all`), then run again",
+                remedy="remove them on the host (`virsh list --all`), then run again",
             )
     return found
 
@@ -232,7 +232,7 @@ def _end_domain(
         return True, False
     if state.metadata_run != run:
         whose = f"run {state.metadata_run}" if state.metadata_run else "somebody else"
-        raise ReleaseError(f"domain {domain} belongs to {whose} and is not touched")
+        raise ReleaseError(f"domain {domain} belongs to {whose} and is left alone")
     gone: list[bool] = []
     if state.running:
         attempts.step(
@@ -276,7 +276,7 @@ def _settled(
         left = any(_leftover_processes(before, after, guest.domain) for guest in leaving)
         return True if same and not left else None
 
-    words = "waiting for drivers to be bound again and memory to be freed"
+    words = "waiting for drivers to bind again and memory to be freed"
     wait_for(as_before, seconds=seconds, every=1.0, clock=clock, waiting=lambda: progress(words))
     return after
 

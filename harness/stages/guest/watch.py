@@ -154,7 +154,7 @@ def _start(watch: Watch, connection: StreamingTransport, path: Path) -> Followin
         label=f"{watch.guest}-sampler-start",
     )
     if started.status != 0:
-        raise WorkloadError(f"the job runner refused it: {started.complaint[:300]}")
+        raise WorkloadError(f"the job runner refused the sampler: {started.complaint[:300]}")
     connection.run(
         ("sh", "-c", _AWAIT, "await", watch.spool, str(_START_SECONDS)),
         deadline=_START_SECONDS + _ROUND_TRIP_SECONDS,
@@ -174,7 +174,7 @@ def _stop(watch: Watch, connection: StreamingTransport, stream: Following, path:
         stream.close()
         have = path.stat().st_size if path.exists() else 0
         if stream.full:
-            return f"the spool was cut off after {have} bytes: what the sampler wrote later is lost"
+            return f"the samples file was cut off after {have} bytes: later samples are lost"
         rest = connection.run(
             rest_of_file(watch.spool, have),
             deadline=_ROUND_TRIP_SECONDS,
@@ -185,7 +185,7 @@ def _stop(watch: Watch, connection: StreamingTransport, stream: Following, path:
                 file.write(rest.stdout)
             return ""
         said = ended.complaint or rest.complaint
-        return f"the end of the spool could not be fetched: {said[:300]}"
+        return f"the last samples could not be fetched: {said[:300]}"
     except HarnessError as error:
         return f"the sampler was lost: {error.message}"
     finally:
@@ -194,7 +194,7 @@ def _stop(watch: Watch, connection: StreamingTransport, stream: Following, path:
 
 def _summed_up(watch: Watch, path: Path, results: list[WorkloadResult], why: str) -> GuestTelemetry:
     loads = windows(results)
-    nothing = GuestTelemetry(guest=watch.guest, source="", loads=loads, detail=why or "no spool came over")
+    nothing = GuestTelemetry(guest=watch.guest, source="", loads=loads, detail=why or "no samples arrived")
     if not path.exists():
         return nothing
     file = watch.recorder.adopt(path)
@@ -202,7 +202,7 @@ def _summed_up(watch: Watch, path: Path, results: list[WorkloadResult], why: str
         with open_regular(path) as lines:
             spool = read_spool(lines)
     except ParseError as error:
-        return replace(nothing, spool=file, detail=f"{why or 'the spool says nothing'}: {error.message}")
+        return replace(nothing, spool=file, detail=f"{why or 'the samples file is empty'}: {error.message}")
     # numpy is imported where it is used: what is asked before any load need not wait for it.
     from harness.telemetry.gpu.summary import summarize  # noqa: PLC0415
 

@@ -63,7 +63,7 @@ class _Present:
 
     def engine(self) -> Engine:
         """Nothing is known of how it runs beyond what its facts say."""
-        return Engine(description="a machine of its own", accelerator="hardware or not known")
+        return Engine(description="a separate machine", accelerator="hardware, or unknown")
 
     def ended(self) -> HostEnd | None:
         """Nothing is known of its end."""
@@ -77,8 +77,8 @@ class _Present:
 def _none(host: HostFile, _labs: Labs | None) -> HostControl:
     if host.ssh is None:
         raise ConfigError(
-            f"host {host.name} has no `ssh` and its control starts nothing",
-            remedy="add `ssh:` with `address:` to its inventory file",
+            f"host {host.name} has no `ssh`, and its `control` starts no machine",
+            remedy="add `ssh: {address: ...}` to the host file",
         )
     return _Present(host.ssh)
 
@@ -87,7 +87,7 @@ def _lab(host: HostFile, labs: Labs | None) -> HostControl:
     from harness.lab.control import LabControl  # noqa: PLC0415  the lab's machinery is for labs only
 
     if host.control.lab is None or labs is None:
-        raise ConfigError(f"host {host.name}: `control.lab` names no lab description")
+        raise ConfigError(f"host {host.name}: `control.lab` does not name a lab")
     return LabControl(labs(host.control.lab))
 
 
@@ -123,7 +123,9 @@ def open_host(
     with Cleanups() as stack:
         if host.control.kind == _LOCAL:
             local = LocalTransport(host.name, recorder=recorder)
-            engine = Engine(description="the machine Shakedown runs on", accelerator="hardware or not known")
+            engine = Engine(
+                description="the machine that Shakedown runs on", accelerator="hardware, or unknown"
+            )
             here = LibvirtHypervisor.at("qemu:///system", name=host.name, clock=clock)
             stack.callback(here.close)
             yield HostAccess(

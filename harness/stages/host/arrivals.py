@@ -63,7 +63,7 @@ class Arrivals:
         return HostChange(
             what=CONNECTION.name,
             subject="what the host sends",
-            before="came as it was written",
+            before="arrived as it was written",
             after=f"nothing for {seconds:.0f} s from {since} on, then all of it",
             at=None,
             source=CONNECTION.source,

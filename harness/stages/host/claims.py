@@ -143,7 +143,7 @@ def claim(
                 raise _refusal(
                     blockers[0] if blockers else None,
                     transport.name,
-                    "its controller is gone: resume that run, or start a run that clears it",
+                    "its controller is gone: resume that run, or start a new run, which clears it",
                 )
             for gone in sorted({b.run for b in blockers}):
                 _clear(transport, gone, evict, progress, roots)
@@ -215,7 +215,7 @@ def _clear(
     progress: Callable[[str], None],
     roots: tuple[str, ...],
 ) -> None:
-    progress(f"run {run} is gone: clearing what it left on {transport.name}")
+    progress(f"run {run} has ended: clearing its leftovers on {transport.name}")
     lease = hold_lease(transport, run, roots=roots)
     try:
         evict(run)
@@ -247,7 +247,7 @@ def _read_claim(row: tuple[str, ...], host: str) -> Claim:
         raise ClaimError(
             f"a claim on this host cannot be read: {row!r}",
             host=host,
-            remedy="look into /run/shakedown/claims on the host",
+            remedy="check /run/shakedown/claims on the host",
         ) from error
 
 

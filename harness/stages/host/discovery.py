@@ -18,7 +18,7 @@ def discover(context: RunContext, access: HostAccess, *, after: bool = False) ->
 
 def look(context: RunContext, access: HostAccess, *, after: bool = False) -> tuple[HostFacts, str]:
     """Facts of the host and their transcript, not yet recorded. Raises Stopped."""
-    context.progress.stage("discover again" if after else "discover")
+    context.progress.stage("collect the facts again" if after else "discover")
     with stage(context.recorder, "discover"):
         facts, raw = host_facts.collect(access.transport, work_dir=context.host.work_dir)
         name = "facts-after" if after else "facts"

@@ -46,14 +46,14 @@ def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
     free = " ".join(f"driverctl set-override {name} vfio-pci;" for name in names)
     if users:
         raise ProvisionError(
-            f"GPUs are in use on the host, and taking them would hang it: {'; '.join(list(users)[:5])}",
+            f"GPUs are in use on the host, and detaching them can hang it: {'; '.join(list(users)[:5])}",
             host=transport.name,
-            remedy=f"stop their users ({stop}), then {free}",
+            remedy=f"stop the processes that use them ({stop}), then {free}",
         )
     if any(frame.title == "blind" for frame in answer.frames):
         raise ProvisionError(
-            f"the driver holds {', '.join(names)}, and this user cannot see whether a process has them open: "
-            "taking one that is in use would hang the host",
+            f"the driver holds {', '.join(names)}, and this user cannot see whether a process has them "
+            "open: detaching a GPU in use can hang the host",
             host=transport.name,
             remedy=f"log in as root, or {free}",
         )

@@ -77,7 +77,8 @@ class Lease:
         if not self.alive:
             raise ClaimError(
                 f"run {self.run} lost its lease on the host",
-                remedy="the connection broke; resume the run, which takes the lease again if nobody else has",
+                remedy="the connection was lost; resume the run, which takes the lease again if no other "
+                "run has it",
             )
 
     def regain(self) -> None:
@@ -138,7 +139,7 @@ def _require_holding(held: Held, nonce: str, run: str, host: str) -> None:
     answer = first_mark(SCRIPT, nonce, lambda: held.read_line(60.0))
     if answer == "held":
         raise ClaimError(
-            f"run {run} is already driven by another process",
+            f"run {run} is already controlled by another process",
             host=host,
             remedy="wait for it, or end that process; its lease is then free",
         )
@@ -146,7 +147,7 @@ def _require_holding(held: Held, nonce: str, run: str, host: str) -> None:
         raise ClaimError(
             f"run {run} lost its lease, and its claims were cleared before it could take it again",
             host=host,
-            remedy="another run may have had its devices, or the host rebooted: what ran proves nothing",
+            remedy="another run may have used its devices, or the host rebooted: the results prove nothing",
         )
     if answer != "holding":
         raise TransportError(

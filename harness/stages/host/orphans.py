@@ -34,7 +34,7 @@ def clear_orphans(
     keys = {domain.metadata_run for domain in hypervisor.domains() if domain.metadata_run is not None}
     orphans = tuple(sorted(key for key in keys - claimed - {run} if _is_key(key, roots)))
     for orphan in orphans:
-        progress(f"run {orphan} has no claims and no controller: clearing what it left on {transport.name}")
+        progress(f"run {orphan} has no claims and no controller: clearing its leftovers on {transport.name}")
         lease = hold_lease(transport, orphan, roots=roots)
         try:
             evict(orphan)

@@ -39,17 +39,18 @@ def refuse_foreign_domains(host: ClaimedHost) -> None:
         return
     if facts.domains is None:
         raise ProvisionError(
-            "neither libvirt nor /proc could be asked for running domains, so there may be some",
+            "running domains could be read from neither libvirt nor /proc, so there may be some",
             host=context.host.name,
-            remedy="see that the SSH user may run `virsh list`, or set allow_sharing: true in its host file",
+            remedy="check that the SSH user may run `virsh list`, or set allow_sharing: true in its host "
+            "file",
         )
     if not facts.domains:
         return
     names = ", ".join(domain.name for domain in facts.domains[:5])
     raise ProvisionError(
-        f"{len(facts.domains)} domains are running that this run did not create: {names}",
+        f"{len(facts.domains)} domains that this run did not create are running: {names}",
         host=context.host.name,
-        remedy="empty the host first, or set allow_sharing: true in its host file",
+        remedy="move these guests away, or set allow_sharing: true in its host file",
     )
 
 

@@ -29,7 +29,7 @@ SCRIPT = Script(
 _SECONDS_EACH = 90.0
 """The kernel waits up to 60 s for a function to answer after a reset (PCIE_RESET_READY_POLL_MS)."""
 
-_COMPANION = "companion function: its reset comes with its slot's"
+_COMPANION = "companion function: it is reset together with its slot"
 
 
 def companions_of(facts: HostFacts, gpus: tuple[PciAddress, ...]) -> tuple[PciAddress, ...]:
@@ -58,7 +58,7 @@ def exercise_resets(
         answer, _ = ask(transport, SCRIPT, *names, deadline=_SECONDS_EACH * len(gpus))
         trials = read_trials(answer)
     if missing := [str(gpu) for gpu in gpus if gpu not in {t.device for t in trials}]:
-        raise ParseError(f"resets: nothing said about {', '.join(missing)}", host=transport.name)
+        raise ParseError(f"resets: no answer about {', '.join(missing)}", host=transport.name)
     exempt = [
         ResetTrial(
             device=device,

@@ -61,7 +61,7 @@ def run_directory(work_dir: str, run: str) -> str:
     """Where everything that ``run`` writes on a host lies. Raises ReleaseError for a key or directory that
     would lead elsewhere."""
     if not _RUN.fullmatch(run) or not work_dir.startswith("/") or ".." in work_dir.split("/"):
-        raise ReleaseError(f"no directory of a run: {run!r} below {work_dir!r}")
+        raise ReleaseError(f"not the directory of a run: {run!r} below {work_dir!r}")
     return f"{work_dir.rstrip('/')}/runs/{run}"
 
 
@@ -101,7 +101,7 @@ def read_host_state(answer: Answer, devices: tuple[PciAddress, ...]) -> HostStat
     """The answer of ``release.sh`` as a value. Raises ParseError when a row or an asked device is missing."""
     found = dict(_read(answer, "devices", _device))
     if missing := [str(d) for d in devices if d not in found]:
-        raise ParseError(f"host state: nothing said about {', '.join(missing)}")
+        raise ParseError(f"host state: no answer about {', '.join(missing)}")
     return HostState(
         devices=found,
         split=tuple(_read(answer, "split", PciAddress.parse)),

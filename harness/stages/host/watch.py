@@ -59,9 +59,9 @@ def watched_host(host: ClaimedHost) -> Iterator[None]:
         yield
     finally:
         if stream is not None:
-            why = "" if stream.alive else f"the follower ended by itself: {stream.errors()[:300]}"
+            why = "" if stream.alive else f"the host's sampler ended by itself: {stream.errors()[:300]}"
             if stream.full:
-                why = "what the follower printed was cut off: it fills more than its share of the disk"
+                why = "the output of the host's sampler was cut off: it exceeds its share of the disk"
             stream.close()
         arrivals.close()
         context.recorder.host_telemetry(_summed_up(host, path, why, arrivals.silences))
@@ -119,7 +119,7 @@ def _bare(host: ClaimedHost) -> bool:
 def _summed_up(host: ClaimedHost, path: Path, why: str, silences: tuple[HostChange, ...]) -> HostTelemetry:
     context = host.context
     period = context.profile.telemetry.host_period_seconds
-    why_none = why or "nothing came over"
+    why_none = why or "no samples arrived"
     nothing = HostTelemetry(started=None, ended=None, period_seconds=period, detail=why_none)
     if not path.exists():
         return nothing
@@ -137,6 +137,6 @@ def _summed_up(host: ClaimedHost, path: Path, why: str, silences: tuple[HostChan
             sharing=context.host.allow_sharing,
         )
     except ParseError as error:
-        return replace(nothing, spool=file, detail=f"{why or 'the follower says nothing'}: {error.message}")
+        return replace(nothing, spool=file, detail=f"{why or 'no output'}: {error.message}")
     problems = (*found.problems, why) if why else found.problems
     return replace(found, changes=(*found.changes, *silences), problems=problems, spool=file)

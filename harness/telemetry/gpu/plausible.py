@@ -43,21 +43,21 @@ def doubts(view: View) -> dict[str, tuple[Doubt, ...]]:
 RULES: tuple[Rule, ...] = (
     Rule(
         id="impossible",
-        title="readings outside what there can be",
+        title="readings outside the possible range",
         source="ASHRAE TC 9.9 for air; nvml.h for shares, clocks and memory; PCI Express Base Specification "
         "for links",
         find=impossible,
     ),
     Rule(
         id="frozen",
-        title="power or energy that stands still under load",
+        title="power or energy that does not change under load",
         source="NVML's energy counter moves every 100 ms, its power is an average of at most 1 s (ml.energy)",
         find=frozen,
     ),
     Rule(
         id="unmoved",
         title="a temperature that does not follow the power",
-        source="thermal resistance: no cooler of a GPU is better than 0.03 K/W (vendors' cold plates)",
+        source="thermal resistance: no GPU cooler is better than 0.03 K/W (vendors' cold plates)",
         find=unmoved,
     ),
     Rule(
@@ -80,7 +80,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         id="weak",
-        title="less power under load than a card idles with",
+        title="less power under load than a card uses when idle",
         source="idle power of the models in inventory/skus: 10 % of the limit and more",
         find=weak,
     ),
@@ -123,7 +123,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         id="fell",
         title="a counter that fell",
-        source="nvml.h: counters start anew with the driver or a reset only",
+        source="nvml.h: counters restart only with the driver or a reset",
         find=fell,
     ),
     Rule(

@@ -76,8 +76,8 @@ def impossible(view: View) -> Iterator[tuple[str, Doubt]]:
                 rule="impossible",
                 start=begin,
                 end=end,
-                said=f"{name} read {value:g} {unit_of(name)} at {begin:.1f} s, and {len(places)} readings of "
-                f"{seconds:.1f} s in all could not be ({why})",
+                said=f"{name} read {value:g} {unit_of(name)} at {begin:.1f} s, and {len(places)} readings "
+                f"of {seconds:.1f} s in all were not possible ({why})",
             ),
         )
 
@@ -102,8 +102,8 @@ def frozen(view: View) -> Iterator[tuple[str, Doubt]]:
                     rule="frozen",
                     start=float(view.fast.times[begin]),
                     end=float(view.fast.times[end - 1]),
-                    said=f"{name} stood at {column[begin]:g} {unit_of(name)} for {seconds:.1f} s under load "
-                    f"from {view.fast.times[begin]:.1f} s; it must move within {most:g} s",
+                    said=f"{name} stayed at {column[begin]:g} {unit_of(name)} for {seconds:.1f} s under "
+                    f"load from {view.fast.times[begin]:.1f} s; it must move within {most:g} s",
                 ),
             )
 
@@ -130,8 +130,8 @@ def fell(view: View) -> Iterator[tuple[str, Doubt]]:
                     start=float(times[place]),
                     end=float(times[place]),
                     said=f"{sensor.name} fell from {values[place]:g} to {values[place + 1]:g} at "
-                    f"{times[place]:.1f} s: a counter only grows, unless the GPU was reset or its driver "
-                    "loaded anew",
+                    f"{times[place]:.1f} s: a counter only grows, unless the GPU was reset or its "
+                    "driver loaded again",
                 ),
             )
 

@@ -59,7 +59,7 @@ def unmoved(view: View) -> Iterator[tuple[str, Doubt]]:
                     name,
                     _doubt(
                         view, "unmoved", begin, end,
-                        f"{_standing(view, name, begin, end)} while the power went between {low:.0f} and "
+                        f"{_standing(view, name, begin, end)} while power was between {low:.0f} and "
                         f"{high:.0f} W",
                     ),
                 )  # fmt: skip
@@ -241,7 +241,7 @@ def _limit(view: View) -> float:
 def _standing(view: View, name: str, begin: int, end: int) -> str:
     times, column = view.fast.times, view.fast.columns[name]
     since, until = f"{times[begin]:.1f} s", f"{times[end - 1]:.1f} s"
-    return f"{name} stood at {column[begin]:g} {unit_of(name)} from {since} to {until}"
+    return f"{name} stayed at {column[begin]:g} {unit_of(name)} from {since} to {until}"
 
 
 def _doubt(view: View, rule: str, begin: int, end: int, said: str) -> Doubt:

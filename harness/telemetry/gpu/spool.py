@@ -198,8 +198,8 @@ class _Reader:
         self._finish()
         if self._spool is None:
             raise ParseError(
-                "no spool of a sampler: no readable line says how it began",
-                remedy="look at the spool's first line; the sampler may never have run",
+                "not a samples file: no readable line of a sampler's start",
+                remedy="read the first line of the samples file; the sampler may never have run",
             )
         problems = [
             f"{self._first[what]}: {what}" + (f" (and {count - 1} more like it)" if count > 1 else "")
@@ -219,15 +219,15 @@ class _Reader:
 
     def _problem(self, number: int, what: str) -> None:
         if what not in self._problems and len(self._problems) > 1000:
-            what = "more that could not be read"
+            what = "more lines that could not be read"
         self._problems[what] += 1
         self._first.setdefault(what, f"line {number}")
 
     def _start(self, fields: Fields) -> None:
         if self._spool is not None:
-            raise Unreadable("a second start: two samplers wrote into one spool")
+            raise Unreadable("a second start: two samplers wrote into one file")
         if fields.integer("format") != FORMAT:
-            raise Unreadable(f"format {fields.integer('format')} of the spool is not known")
+            raise Unreadable(f"format {fields.integer('format')} of the samples file is unknown")
         started = fields.moment()
         self._spool = Spool(
             boot_id=fields.text("boot_id"),

@@ -82,7 +82,7 @@ def _kernel(spool: Spool, guest: str, codes: KernelCodes, cards: Cards) -> Kerne
         lines=len(spool.kernel),
         dropped=spool.kernel_dropped,
         events=tuple(event.on_host(cards) for event in told),
-        detail=spool.kernel_error if spool.kernel_error or spool.kernel_from else "nobody began to follow it",
+        detail=spool.kernel_error if spool.kernel_error or spool.kernel_from else "reading it never started",
     )
 
 
@@ -240,7 +240,7 @@ class _Why:
         if gap.start < self._spool.started:
             return "the sampler was not yet running"
         if gap.end > self._spool.last:
-            return "the sampler fell silent" if self._spool.ended is None else "the sampler had ended"
+            return "the sampler stopped by itself" if self._spool.ended is None else "the sampler had ended"
         # A gap begins and ends with samples that did see something; its ends are those, rounded.
         after, before = np.searchsorted(self._times, (gap.start + _ROUNDED, gap.end - _ROUNDED))
         return "every read failed" if after < before else ""

@@ -253,7 +253,7 @@ def _by_qemu(seen: Witnesses) -> _Found:
         return _Found(DeathKind.POWERED_OFF, shut, "libvirt")
     if reason in ("destroyed", "saved", "migrated", "daemon", "from snapshot"):
         return _Found(DeathKind.DESTROYED, shut, "libvirt")
-    why = shut or "neither QEMU nor libvirt nor the host's kernel says why"
+    why = shut or "neither QEMU, libvirt nor the host's kernel reports why"
     return _Found(DeathKind.QEMU_KILLED, why, "libvirt" if shut else "")
 
 

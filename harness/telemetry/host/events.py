@@ -70,7 +70,7 @@ def _ended(text: str, at: float, grounds: Grounds) -> list[HostChange]:
             what=row.name,
             subject="events",
             before="heard",
-            after=f"{words}: a pause that is over before the next look shows in the guest's state only",
+            after=f"{words}: a pause between two readings shows only in the guest's state",
             at=at,
             source="virsh event",
             weight=Weight.TOLD,

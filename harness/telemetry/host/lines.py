@@ -144,7 +144,7 @@ class HostSpool:
         return column
 
 
-@reader("the output of the host's follower")
+@reader("the output of the host's sampler")
 def read_lines(raw: bytes | BinaryIO) -> HostSpool:
     """The follower's output, whole or as an open file. Raises ParseError when it is none."""
     reader = _Reader()
@@ -186,7 +186,7 @@ class _Reader:
         self._first: dict[str, int] = {}
 
     def problem(self, number: int, what: str) -> None:
-        what = what if len(self._problems) < 1000 else "more that could not be read"
+        what = what if len(self._problems) < 1000 else "more lines that could not be read"
         self._problems[what] += 1
         self._first.setdefault(what, number)
 
@@ -211,7 +211,7 @@ class _Reader:
         elif (file := _FILE.fullmatch(text)) is not None:
             self._files.setdefault(file["path"], []).append(file["text"])
         else:
-            self.problem(number, "a line of nobody's")
+            self.problem(number, "an unexpected line")
 
     def _mark(self, number: int, words: list[str]) -> None:
         kind = words[0]
@@ -305,7 +305,7 @@ class _Reader:
             return
         at = _first_number(" ".join(self._files.pop("/proc/uptime", [])))
         if at is None or (self._times and at < self._times[-1]):
-            self.problem(number, "a sample whose time cannot be")
+            self.problem(number, "a sample with an impossible time")
             return
         place = len(self._times)
         self._times.append(at)
@@ -330,15 +330,15 @@ class _Reader:
     def _task(self, number: int, text: str) -> None:
         task = read_task(text)
         if task is None:
-            self.problem(number, "a task that cannot be")
+            self.problem(number, "a task with impossible values")
         else:
             self._tasks.append(task)
 
     def result(self) -> HostSpool:
         if not self._answer.begun:
             raise ParseError(
-                "no output of the host's follower: its first line is missing",
-                remedy="read it: a shell that cannot run 'sh -c', or a login message, answers so",
+                "this is not the output of the host's sampler: its first line is missing",
+                remedy="read it: the shell cannot run 'sh -c', or it prints a login message",
             )
         told = [
             f"line {self._first[what]}: {what}" + (f" (and {count - 1} more like it)" if count > 1 else "")

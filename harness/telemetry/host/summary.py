@@ -64,7 +64,7 @@ def summarize_host(
         asked=found.asked,
         problems=(*spool.problems, *found.problems),
         emulator_mended=_mended(spool),
-        detail="" if times else "the follower took no sample",
+        detail="" if times else "the host's sampler took no sample",
     )
 
 
@@ -77,7 +77,7 @@ def _kernel(spool: HostSpool, times: Sequence[float], last: float | None, codes:
         lines=len(spool.kernel),
         dropped=spool.kernel_dropped,
         events=read_kernel(spool.kernel, HOST, codes),
-        detail=spool.kernel_failed or ("" if followed else "no line of the kernel's log came"),
+        detail=spool.kernel_failed or ("" if followed else "no line of the kernel's log arrived"),
     )
 
 

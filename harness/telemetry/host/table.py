@@ -141,7 +141,7 @@ WATCHED = (
             r"/proc/(?P<pid>\d{1,10})/task/(?P<what>\d{1,10}/status:(?:Cpus|Mems))_allowed_list:\s*(?P<value>[\d,-]+)"
         ),
         weight=Weight.HARMFUL,
-        why="a vCPU that was moved in mid-run had other cores, caches and memory than the guest was given",
+        why="a vCPU that is moved during a run has other cores, caches and memory than planned",
         due=True,
     ),
     Watched(
@@ -151,23 +151,23 @@ WATCHED = (
         source="threads",
         reads=re.compile(r"/proc/(?P<pid>\d{1,10})/status:(?P<what>HugetlbPages):\s*(?P<value>\d{1,18} kB)"),
         weight=Weight.HARMFUL,
-        why="a guest that gave memory back in mid-run was smaller than it was sold",
+        why="a guest that gives memory back during a run is smaller than planned",
     ),
     Watched(
         name="state",
-        title="State of the guest, and why it has it",
+        title="State of the guest, and its reason",
         about=About.GUEST,
         source="libvirt",
         reads=re.compile(
             _DOMAIN + r"\.xml:\s*<dom(?P<what>status) (?P<value>state='[\w-]{1,40}' reason='[\w -]{1,60}')"
         ),
         weight=Weight.DOUBTFUL,
-        why="the loads of a guest that was paused did not run all the time; what stopped it is not known",
+        why="the loads of a paused guest did not run all the time, and the cause is not known",
         due=True,
     ),
     Watched(
         name="definition",
-        title="Pinning, memory, vCPUs and GPUs of the running guest by libvirt",
+        title="Pinning, memory, vCPUs and GPUs of the running guest, as libvirt reports them",
         about=About.GUEST,
         source="libvirt",
         reads=re.compile(
@@ -175,7 +175,7 @@ WATCHED = (
             r"|vcpu id='\d{1,5}'|alias name='ua-[\w-]{1,60}'|currentMemory)(?P<value>[^<]{0,200})"
         ),
         weight=Weight.HARMFUL,
-        why="somebody changed the running guest: pins, memory or devices are not those of the plan",
+        why="the running guest was changed: pins, memory or devices differ from the plan",
         comes_and_goes=True,
         due=True,
     ),
@@ -186,7 +186,7 @@ WATCHED = (
         source="cpusets",
         reads=re.compile(r"(?P<what>/sys/fs/cgroup/[^:]{1,400}effective[^:/]{0,20}):(?P<value>[\d,-]+)"),
         weight=Weight.HARMFUL,
-        why="a cpuset that was changed in mid-run confines the guest to other cores than the plan's",
+        why="a changed cpuset confines the guest to other cores than planned",
     ),
     Watched(
         name="frozen",
@@ -204,7 +204,7 @@ WATCHED = (
         source=LOOKS,
         reads=re.compile(r"qemu/(?P<domain>[^/:]{1,200}):(?P<what>process) (?P<value>.+)"),
         weight=Weight.DOUBTFUL,
-        why="the loads ran in two lives of the guest, or its process was stopped by a signal",
+        why="the guest was started again, or its process was stopped by a signal",
         comes_and_goes=True,
     ),
     Watched(
@@ -214,7 +214,7 @@ WATCHED = (
         source="pages",
         reads=re.compile(r"/proc/(?P<pid>\d{1,10})/numa_maps:(?P<what>pages) (?P<value>.+)"),
         weight=Weight.HARMFUL,
-        why="pages that migrate leave the guest's memory on another node than its cores and GPUs",
+        why="migrated pages leave the guest's memory on another node than its cores and GPUs",
         differs=moved,
     ),
     Watched(
@@ -224,7 +224,7 @@ WATCHED = (
         source="host",
         reads=re.compile(r"(?P<device>[0-9a-f:.]{12,16})/uevent:(?P<what>DRIVER)=(?P<value>[\w.-]{1,80})"),
         weight=Weight.HARMFUL,
-        why="a GPU that changes its driver while loads run was taken away from them",
+        why="a GPU that changes its driver during a run was taken from the loads",
         comes_and_goes=True,
     ),
     Watched(
@@ -236,7 +236,7 @@ WATCHED = (
             rf"{CLAIMS}/(?P<what>[^:/]{{1,40}}(?::[^:/]{{1,20}}){{0,3}}):(?P<value>[^\t]{{1,200}})"
         ),
         weight=Weight.DOUBTFUL,
-        why="another run took this one for dead, and may have used the GPU meanwhile",
+        why="another run considered this one dead, and may have used the GPU meanwhile",
         comes_and_goes=True,
     ),
     Watched(
@@ -248,7 +248,7 @@ WATCHED = (
             r"/proc/(?P<what>sys/kernel/osrelease|sys/kernel/random/boot_id|cmdline):(?P<value>.*)"
         ),
         weight=Weight.DOUBTFUL,
-        why="what was learned of the host before holds for another kernel",
+        why="what was read before belongs to another kernel",
         comes_and_goes=True,
         due=True,
     ),
@@ -259,33 +259,34 @@ WATCHED = (
         source=LOOKS,
         reads=re.compile(r"daemon/(?P<what>[\w.-]{1,60}):(?P<value>process .+)"),
         weight=Weight.TOLD,
-        why="guests run on without it, and it finds them again",
+        why="guests continue to run without it",
         comes_and_goes=True,
     ),
     Watched(
         name="clock",
-        title="Wall clock of the host, by the boot time that follows from it",
+        title="Wall clock of the host, judged by the boot time",
         about=About.HOST,
         source=LOOKS,
         reads=re.compile(r"clock:(?P<what>btime) (?P<value>\d{1,15})"),
         weight=Weight.TOLD,
-        why="all times of a run are those of clocks that do not jump",
+        why="times of a run come from monotonic clocks, which do not jump",
         differs=_clock_jumped,
     ),
     Watched(
         name="domain",
-        title="Domains of others",
+        title="Domains that Shakedown did not create",
         about=About.FOREIGN,
         source="libvirt",
         reads=re.compile(
             r"[^:]*/(?P<what>[^/:]{1,200})\.(?:pid:(?P<value>\d{1,10})|xml:\s*<name>(?P<name>[^<]*))"
         ),
         weight=Weight.HARMFUL,
-        why="a domain that comes in mid-run is as bad as one that was there before (host.no_foreign_domains)",
+        why="a domain that appears during a run disturbs like one that was there before "
+        "(host.no_foreign_domains)",
     ),
     Watched(
         name="holder",
-        title="Processes of others that run a virtual machine or have a GPU's device file open",
+        title="Other processes that run a virtual machine or have a GPU's device file open",
         about=About.FOREIGN,
         source="holders",
         reads=re.compile(
@@ -293,7 +294,7 @@ WATCHED = (
             rf"(?P<value>/dev/(?:{_DEVICES})\S{{0,100}}|anon_inode:kvm-vm)"
         ),
         weight=Weight.HARMFUL,
-        why="somebody else uses the host's GPUs or runs guests beside ours (host.devices_free)",
+        why="another user of the host's GPUs, or guests beside ours (host.devices_free)",
     ),
 )
 
@@ -325,7 +326,7 @@ CONNECTION = Watched(
     source="controller",
     reads=re.compile(r"(?!)"),
     weight=Weight.TOLD,
-    why="what the host had to say came later, and whole",
+    why="the data arrived late but complete",
 )
 HUGEPAGES = Watched(
     name="hugepages",
@@ -334,7 +335,7 @@ HUGEPAGES = Watched(
     source="samples",
     reads=re.compile(r"(?!)"),
     weight=Weight.TOLD,
-    why="guests that run have their pages; guests to come may miss them",
+    why="running guests keep their pages; later guests may lack them",
 )
 
 

@@ -54,7 +54,7 @@ _UNFINISHED = Form(
     pattern=_WAITING,
     ruling=Ruling.RETEST,
     action=Action.RESTART_HOST,
-    meaning="a device was waited for, and the log does not say that it came back",
+    meaning="the kernel waited for a device, and the log does not show that it came back",
 )
 
 

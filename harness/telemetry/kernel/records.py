@@ -118,7 +118,7 @@ def _of_gpu(text: str, device: PciAddress | None) -> Record:
     elif not states and _CORRECTED.search(text):
         ruling, action, meaning = Ruling.NOTE, Action.RETEST, f"{said} that it corrected"
     elif not states:
-        ruling, action, meaning = Ruling.RETEST, Action.RESET_GPU, f"{said}, and not how bad"
+        ruling, action, meaning = Ruling.RETEST, Action.RESET_GPU, f"{said}, of unknown severity"
     elif any(state & (_UNCORRECTED | _CORRUPT) for state in states):
         ruling, action, meaning = Ruling.STOP, Action.REPLACE_GPU, f"{said} that it could not correct"
     elif any(state & (_DEFERRED | _POISON) for state in states):

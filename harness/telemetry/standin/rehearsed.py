@@ -62,7 +62,7 @@ def rehearsed(case: Case) -> Spool:
     """The spool of one card that goes through the case. Raises ValueError for a reading that there is not."""
     unknown = set(case) - set(SENSOR) - set(PROPERTIES) - {"uuid", SILENCE}
     if unknown:
-        raise ValueError(f"no such reading: {', '.join(sorted(unknown))}")
+        raise ValueError(f"unknown reading: {', '.join(sorted(unknown))}")
     times = np.round(np.arange(0.0, SECONDS, 0.1), 3)
     columns = _healthy(times)
     for name, points in case.items():

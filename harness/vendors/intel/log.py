@@ -12,7 +12,7 @@ FORMS: tuple[Form, ...] = (
         "GPU error",
         Family.KERNEL,
         (Ruling.RETEST, Action.RESET_GPU),
-        "the GPU's memory management unit met an address that nobody gave it",
+        "the GPU's memory management unit met an unmapped address",
         r"Engine memory CAT error|Fault response: Unsuccessful",
         driver="xe",
     ),

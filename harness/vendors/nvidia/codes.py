@@ -46,7 +46,7 @@ def _event(text: str, codes: KernelCodes) -> KernelEvent:
             family=family,
             line=text,
             ruling=Ruling.UNKNOWN,
-            meaning=f"a line that names an {family.value.upper()} in a form that is not known",
+            meaning=f"a line that names an {family.value.upper()} in an unknown form",
             action=Action.CONTACT_VENDOR,
         )
     code = int(match["code"])
@@ -71,7 +71,7 @@ def _event(text: str, codes: KernelCodes) -> KernelEvent:
 def _ruled(known: KernelCode | None, family: Family, code: int, rest: str) -> tuple[Ruling, str, Action]:
     name = "Xid" if family is Family.XID else "SXid"
     if known is None:
-        return Ruling.UNKNOWN, f"{name} {code} is in no table", Action.CONTACT_VENDOR
+        return Ruling.UNKNOWN, f"{name} {code} is not in the tables", Action.CONTACT_VENDOR
     # A switch that calls its own event fatal knows better than a table that calls the code harmless.
     if family is Family.SXID and known.ruling is Ruling.NOTE and _FATAL.search(rest):
         return Ruling.STOP, known.meaning, Action.CONTACT_VENDOR

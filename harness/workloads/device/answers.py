@@ -135,7 +135,7 @@ class Device:
         """The payload's command line. Raises ConfigError, and WorkloadError without any device."""
         asked, devices = self._asked(job), due(job)
         if not devices:
-            raise WorkloadError(f"{job.guest} was handed no device to exercise", remedy="ask for a GPU")
+            raise WorkloadError(f"{job.guest} has no device to exercise", remedy="request a GPU")
         arguments = {
             "devices": [{"address": str(d.address), "vendor": d.vendor, "device": d.device} for d in devices],
             "run_key": job.tenant,
@@ -161,7 +161,7 @@ class Device:
             known = _judge(device)
             error = entry.text_or_none("error")
             if known is None or error is not None:
-                raise ParseError(f"device {device.address}: {(error or 'nobody knows this device')[:500]}")
+                raise ParseError(f"device {device.address}: {(error or 'unknown device')[:500]}")
             if entry.text("exerciser") != known[0]:
                 raise ParseError(f"device {device.address}: exercised by {entry.text('exerciser')[:80]!r}")
             more, measured = known[1](str(device.address), entry.inner("observed"), asked, device)
@@ -183,7 +183,7 @@ def _entries(job: Job, whole: Observation) -> list[tuple[GuestDevice, Observatio
     devices = due(job)
     seen = [(e.text("address"), e.text("vendor"), e.text("device")) for e in entries]
     if seen != [(str(d.address), d.vendor, d.device) for d in devices]:
-        raise ParseError(f"device: {len(devices)} devices were due, the guest speaks of {str(seen)[:300]}")
+        raise ParseError(f"device: {len(devices)} devices were expected, the guest reports {str(seen)[:300]}")
     return list(zip(devices, entries, strict=True))
 
 
@@ -220,12 +220,12 @@ def _after_reset(host: PciAddress, seen: Observation) -> ResidueTrial:
     if refused:
         detail = f"the guest's kernel refused a reset: {refused}"
     elif seen.is_null("residue"):
-        detail = "after a reset by the guest the device moved no data any more"
+        detail = "after a reset by the guest the device no longer moved data"
     else:
         left = seen.inner("residue")
         bytes_left = left.integer("bytes", bits=32)
         found = left.text("state") != "empty" or bytes_left > 0
-        detail = f"after a reset by the guest {bytes_left} of {BLOCK} bytes it had written were still there"
+        detail = f"after a reset by the guest {bytes_left} of {BLOCK} bytes written before were still there"
     return ResidueTrial(device=host, planted=True, found=found, detail=detail)
 
 
@@ -234,11 +234,11 @@ def _found(seen: Observation) -> tuple[bool | None, str]:
     if state == "empty" and used == 0:
         return False, f"{BLOCK} bytes were zero"
     if state == "unknown" and used:
-        return True, f"{used} of {BLOCK} bytes were not zero, of no tenant that we know"
+        return True, f"{used} of {BLOCK} bytes were not zero, and belong to no known tenant"
     if state == "tenant" and used:
         whose, same = seen.text("tenant")[:256], seen.integer("matching", bits=32)
         if seen.flag("own"):
-            return None, "the buffer still held this tenant's own pattern"
+            return None, "the buffer still contained this tenant's own pattern"
         return True, f"{same} of {BLOCK} bytes are what tenant {whose!r} left"
     raise ParseError(f"device: residue is {state[:40]!r} with {used} bytes")
 

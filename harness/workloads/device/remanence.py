@@ -41,7 +41,7 @@ def left(job: Job, stdout: bytes) -> tuple[frozenset[PciAddress], str]:
     whole = strict_object(stdout, "leave")
     entries = [Observation(item, "leave") for item in whole.inner("observed").items("entries")]
     if [entry.text("name") for entry in entries] != [str(device.address) for device in gpus(job)]:
-        raise ParseError("leave: the guest speaks of other GPUs than it has")
+        raise ParseError("canary: the guest reports other GPUs than it has")
     held, why = set(), ""
     for device, entry in zip(gpus(job), entries, strict=True):
         if entry.text_or_none("error") is not None:
@@ -64,27 +64,31 @@ def trial(device: GuestDevice, outcome: Observation, *, planted: bool, fresh: bo
     ``fresh``: none of this tenant's own loads had run before, which write over what they are given.
     """
     if outcome.text("kind") != "done":
-        why = f"its memory could not be looked at: {outcome.text_or_none('error') or 'no reason given'}"
+        why = f"its memory could not be read: {outcome.text_or_none('error') or 'no reason given'}"
         return ResidueTrial(device=device.host, planted=planted, found=None, detail=why[:400])
     seen = outcome.inner("observed")
     size, matching = seen.integer("bytes", bits=51), seen.integer("matching", bits=48)
     if 8 * matching > size or size > seen.integer("total", bits=51):
         raise ParseError(f"device {device.address}: {matching} words found in {size} bytes")
     if matching:
-        detail = f"{8 * matching} of {size} bytes of memory are what an earlier tenant of this run wrote"
+        detail = f"{8 * matching} of {size} bytes of memory were written by an earlier tenant of this run"
         return ResidueTrial(device=device.host, planted=planted, found=True, detail=detail)
     why = _short(seen)
     if not why and seen.integer("proof", bits=32) != PROOF_WORDS:
-        why = "the look does not count what is there"
+        why = "the search does not find a pattern that is there"
     if not why and not fresh:
-        why = "this tenant's own loads had written over what was there: let device be its first workload"
+        why = "this tenant's own loads had already overwritten the memory: put device first in its workloads"
     if why:
         return ResidueTrial(device=device.host, planted=planted, found=None, detail=why)
-    detail = f"none of {size} bytes that the driver handed out are an earlier tenant's"
+    detail = f"none of {size} bytes of memory hold data of an earlier tenant"
     return ResidueTrial(device=device.host, planted=planted, found=False, detail=detail)
 
 
 def _short(told: Observation) -> str:
     """Why too little of a card's memory could be had; empty where it is enough."""
     size, total = told.integer("bytes", bits=51), told.integer("total", bits=51)
-    return "" if 0 < _LEAST_SHARE * total <= size else f"only {size} of {total} bytes of memory could be had"
+    return (
+        ""
+        if 0 < _LEAST_SHARE * total <= size
+        else f"only {size} of {total} bytes of memory could be allocated"
+    )

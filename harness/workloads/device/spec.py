@@ -9,7 +9,7 @@ _DEFAULTS: dict[str, Scalar] = {"factorials": 4, "dma_rounds": 2, "interrupts": 
 
 SPEC = WorkloadSpec(
     name="device",
-    title="the handed-over devices compute, move memory and interrupt",
+    title="passed-through devices compute, move memory and interrupt",
     defaults=_DEFAULTS,
     row=Row(
         does="DMA, interrupts, what an earlier tenant left",

@@ -208,7 +208,9 @@ def _hashcat(
             unknown.append(device.text("unable")[:500])
             due = asked[: len(sessions)]
         if tuple(sessions) != tuple(one.mode for one in due):
-            raise ParseError(f"hashing: modes {', '.join(map(str, sessions))[:80]} are not those asked for")
+            raise ParseError(
+                f"hashing: modes {', '.join(map(str, sessions))[:80]} are not the requested ones"
+            )
         for one in due:
             catch = judged(sessions[one.mode], one, device.integer("device", bits=16), address)
             answers += catch.answers
@@ -221,7 +223,7 @@ def _hashcat(
                 )
     backends = ",".join(sorted({one.text("backend") for one in devices}))
     if engine != backends:
-        raise ParseError(f"hashing: engine {engine[:80]!r}, and the devices say {backends[:80]!r}")
+        raise ParseError(f"hashing: engine {engine[:80]!r}, but the devices report {backends[:80]!r}")
     return settled("hashing", answers, (), unknown), tuple(measurements)
 
 

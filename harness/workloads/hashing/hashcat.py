@@ -57,12 +57,12 @@ def read_status(line: str) -> Status:
     )
 
 
-@reader("hashcat's finds")
+@reader("hashcat's results")
 def read_find(line: str) -> tuple[str, str]:
     """Hash and password of a line of ``--outfile-format 1,3``. Raises ParseError."""
     found = _FIND.fullmatch(line)
     if not found:
-        raise ParseError(f"hashcat's finds: not a hash and a password: {line[:120]!r}")
+        raise ParseError(f"hashcat's results: not a hash and a password: {line[:120]!r}")
     return found[1], bytes.fromhex(found[2]).decode("utf-8", "backslashreplace")
 
 
@@ -109,14 +109,14 @@ def judged(seen: Observation, asked: HashVectors, device: int, where: str) -> Ca
     reports = [read_status(line) for line in _texts(seen, "status")]
     finds = [read_find(line) for line in _texts(seen, "found")]
     if tested != "failed" and not reports:
-        raise ParseError(f"hashing: hashcat left no status of {asked.mode}: {said[-300:]!r}")
+        raise ParseError(f"hashing: hashcat wrote no status for {asked.mode}: {said[-300:]!r}")
     last = reports[-1] if reports else None
     name = f"{asked.mode} on {where}" if where else asked.mode
     got = {pair for pair in finds if asked.planted.get(pair[0]) == pair[1]}
     wrong = [pair for pair in finds if pair not in got]
     missed = sorted(set(asked.planted.values()) - {password for _, password in got})
     words = [f"not found: {', '.join(missed)}"] if missed else []
-    words += [f"found {plain!r} for {digest}, which is not its password" for digest, plain in wrong]
+    words += [f"found {plain!r} for {digest}, which is not the password" for digest, plain in wrong]
     speeds = [r.speed for r in reports if r.number == RUNNING and r.speed] or [
         r.speed for r in reports[-1:] if r.speed
     ]

@@ -25,7 +25,7 @@ _DEFAULTS: dict[str, Scalar] = {
 
 SPEC = WorkloadSpec(
     name="hashing",
-    title="passwords are recovered from their hashes",
+    title="passwords recovered from hashes",
     defaults=_DEFAULTS,
     row=Row(
         does="MD5, NTLM, SHA-256, bcrypt",

@@ -43,7 +43,7 @@ _MOST_ANSWERS = 500
 _HUNG = 3.0
 """A run that was cut says nothing, unless it had lasted this many times longer than any before: it may then
 have hung. Pulses take half of a run's time, and the last runs have the machine to themselves."""
-_FULL = "the outputs of all runs are too much to come back: give mix fewer seconds, and more rounds"
+_FULL = "the output of all runs exceeds its limit: shorten `seconds` of mix, and run more rounds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +59,8 @@ class Mix:
         wrong = [name for name in (*names, *names_of(given["steady"])) if name not in known]
         if not names or wrong or len(set(names)) != len(names):
             raise ConfigError(
-                f"workload mix: loads must be some of {', '.join(known)}, each once, not {given['loads']!r}"
-                + (f" (steady: {given['steady']!r})" if wrong else "")
+                f"workload mix: loads must be some of {', '.join(known)}, without repeats, not "
+                f"{given['loads']!r}" + (f" (steady: {given['steady']!r})" if wrong else "")
             )
         if not names_of(given["phases"]) or set(names_of(given["phases"])) - set(PHASES):
             raise ConfigError(f"workload mix: phases must be some of {', '.join(PHASES)}")
@@ -145,16 +145,16 @@ def _ran(loads: Mapping[str, tuple[Workload, Job]], seen: Observation, versions:
         run = Observation(entry, f"mix.runs[{number}]")
         name = run.text("load")
         if name not in loads:
-            raise ParseError(f"mix: a run of {name[:80]!r}, which was not asked for")
+            raise ParseError(f"mix: a run of {name[:80]!r}, which was not requested")
         output = outputs.read(run.integer("bytes", bits=21))
         if len(output) != run.integer("bytes", bits=21):
-            raise ParseError(f"mix: the output of run {number} is not all there")
+            raise ParseError(f"mix: the output of run {number} is incomplete")
         lasted = run.seconds("ended") - run.seconds("started")
         if run.flag("cut"):
             if lasted > _HUNG * max(longest[name], 1.0):
                 found.unknown.append(
-                    f"a run of {name} was cut after {lasted:.0f} s and had not come to its end; the "
-                    f"longest before it took {longest[name]:.0f} s"
+                    f"a run of {name} was stopped after {lasted:.0f} s before it completed; the longest "
+                    f"run before took {longest[name]:.0f} s"
                 )
             continue
         longest[name] = max(longest[name], lasted)
@@ -166,8 +166,8 @@ def _ran(loads: Mapping[str, tuple[Workload, Job]], seen: Observation, versions:
         else:
             found.wrong += wrong
     if outputs.read(1):
-        raise ParseError("mix: there is more output than runs")
-    found.unknown += [f"no run of {name} came to an end" for name, count in found.counts.items() if not count]
+        raise ParseError("mix: there is more output than there are runs")
+    found.unknown += [f"no run of {name} completed" for name, count in found.counts.items() if not count]
     return found
 
 
@@ -186,16 +186,16 @@ def _run(
     status = run.integer("status", bits=16)
     said = run.text("said")[-300:]
     if broke_off(status, run.text("said")):
-        raise ParseError(f"{where} broke off by itself (exit status {status}): {said}")
+        raise ParseError(f"{where} ended with an error (exit status {status}): {said}")
     if status == UNABLE:
         reason = output[-300:].decode("utf-8", "backslashreplace").strip()
-        raise ParseError(f"{where} could not do its work: {said or reason}")
+        raise ParseError(f"{where} could not run: {said or reason}")
     if status:
         how = "its engine does not work" if status == ENGINE_BROKEN else f"it ended with status {status}"
-        return [exact(f"{where}: ends well", "status 0", how, said)], ""
+        return [exact(f"{where}: ends without error", "status 0", how, said)], ""
     parsed = reader(f"the output of {load.spec.name}")(load.parse)(job, output)
     if not parsed.answers:
-        raise ParseError(f"{where} gave no answers")
+        raise ParseError(f"{where} returned no answers")
     versions.update(parsed.versions)
     wrong = [replace(a, name=f"{where}: {a.name}") for a in parsed.answers if not a.ok]
     return wrong[:_SHOWN], parsed.engine
@@ -210,7 +210,7 @@ def _unpacked(text: str) -> io.BytesIO:
     except (binascii.Error, lzma.LZMAError, ValueError, EOFError) as error:
         raise ParseError(f"mix: the outputs cannot be unpacked: {error}") from error
     if not unpack.eof:
-        raise ParseError(f"mix: the outputs are longer than {_MOST_OUTPUTS} bytes, or cut off")
+        raise ParseError(f"mix: the outputs are longer than {_MOST_OUTPUTS} bytes, or were cut off")
     return io.BytesIO(output)
 
 

@@ -16,7 +16,7 @@ _DEFAULTS: dict[str, Scalar] = {
 
 SPEC = WorkloadSpec(
     name="mix",
-    title="all loads at once, ramped, pulsed and soaked",
+    title="all loads at once: ramp, soak and pulses",
     defaults=_DEFAULTS,
     row=Row(
         does="the others side by side: ramp, soak, pulse",

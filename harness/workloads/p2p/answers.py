@@ -86,7 +86,7 @@ def _both(job: Job) -> tuple[Any, ...]:
     found = gpus(job)
     if len(found) < 2:
         raise WorkloadError(
-            f"{job.guest} has {len(found)} GPUs: peer copies need two", remedy="ask for a guest with two GPUs"
+            f"{job.guest} has {len(found)} GPUs; peer copies need two", remedy="request a guest with two GPUs"
         )
     return found
 
@@ -104,7 +104,7 @@ def _pair(name: str, seen: Observation, given: Mapping[str, Any]) -> tuple[list[
     if access:
         ways += [("store", batches), ("load", once)]
     elif not seen.is_null("store") or not seen.is_null("load"):
-        raise ParseError(f"p2p: {name} has no peer access and yet stored or loaded")
+        raise ParseError(f"p2p: {name} has no peer access but did peer stores or loads")
     answers, measurements = [], []
     for way, words in ways:
         if seen.is_null(way):

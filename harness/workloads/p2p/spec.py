@@ -15,7 +15,7 @@ _DEFAULTS: dict[str, Scalar] = {
 
 SPEC = WorkloadSpec(
     name="p2p",
-    title="what one GPU writes to another arrives there",
+    title="copies between all pairs of GPUs, every word compared",
     defaults=_DEFAULTS,
     row=Row(
         does="copies between all pairs of GPUs",

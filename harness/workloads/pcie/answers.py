@@ -144,7 +144,7 @@ def _unplaced(name: str, seen: Observation) -> list[str]:
     lost = sum(any(one.is_null(place) for place in where) for one, where in zip(known, places, strict=True))
     several = len(_cells(seen)) > 1
     return (
-        [f"{name}: the kernel does not tell where the memory of {lost} copies lay"]
+        [f"{name}: the kernel does not report on which node the memory of {lost} copies was"]
         if lost and several
         else []
     )
@@ -167,10 +167,10 @@ def _measured(name: str, seen: Observation, job: Job, given: Mapping[str, Any], 
     answers = [
         _intact(f"{title} host to device", words, seen, "down"),
         _intact(f"{title} device to host", words, seen, "up"),
-        _samples(f"{title} words brought back", seen, (given["mib"] << 17) * given["copies"], job),
+        _samples(f"{title} words read back", seen, (given["mib"] << 17) * given["copies"], job),
     ]
     if several and not seen.is_null("nodes"):
-        answers.append(exact(f"{title} memory lies on", str([number]), str(seen.items("nodes"))))
+        answers.append(exact(f"{title} memory is on", str([number]), str(seen.items("nodes"))))
     return _Cell(
         number=number,
         rates={way: _rate(seen, way) / 1e9 for way in ("h2d", "d2h", "both")},
@@ -205,7 +205,7 @@ def _near(name: str, near: int | None, cells: Mapping[int, _Cell], tolerance: fl
     """Near is at most ``tolerance`` slower than the fastest far cell, each way."""
     title, expected = f"{name} near cell", f"at most {100 * tolerance:g} % slower than any far one"
     if near is None or near not in cells:
-        said = "the guest does not know it" if near is None else f"cell {near}, which was not measured"
+        said = "unknown to the guest" if near is None else f"cell {near}, which was not measured"
         return Answer(name=title, expected=expected, got=said, ok=False)
     slower = []
     for way in ("h2d", "d2h"):
@@ -213,7 +213,7 @@ def _near(name: str, near: int | None, cells: Mapping[int, _Cell], tolerance: fl
         for number, cell in cells.items():
             if number != near and ours < cell.rates[way] * (1 - tolerance):
                 slower.append(f"{way} {ours:.1f} GB/s from cell {near}, {cell.rates[way]:.1f} from {number}")
-    detail = "the placement says that the near cell is near: the measurement contradicts it" if slower else ""
+    detail = "the measurement contradicts the placement: the near cell is not the fastest" if slower else ""
     got = "; ".join(slower) or f"cell {near} is not"
     return Answer(name=title, expected=expected, got=got[:200], ok=not slower, detail=detail)
 
@@ -260,7 +260,7 @@ def _machine(
         ]
         if len(listed) > 1 and not (one.is_null("source_nodes") or one.is_null("target_nodes")):
             nodes = f"{one.items('source_nodes')} and {one.items('target_nodes')}"
-            answers.append(exact(f"{title} memory lies on", f"[{first}] and [{second}]", nodes))
+            answers.append(exact(f"{title} memory is on", f"[{first}] and [{second}]", nodes))
         figure = f"ram.copy.cell{first}.cell{second}"
         measurements.append(measure(figure, _rate(one, "rate") / 1e9, "GB/s"))
     return answers, measurements

@@ -21,7 +21,7 @@ _DEFAULTS: dict[str, Scalar] = {
 
 SPEC = WorkloadSpec(
     name="pcie",
-    title="data crosses each GPU's link whole, and fastest from its own cell",
+    title="copies over each GPU's PCIe link from each guest cell, every word compared",
     defaults=_DEFAULTS,
     row=Row(
         does="copies from each guest cell, both ways and at once; the link under load",

@@ -107,7 +107,7 @@ class Render:
             if device is not None:
                 # What drew must be what was demanded: never the processor for a GPU.
                 drew.add(device.text("engine")[:80])
-                answers.append(exact(f"what draws{where}", drawer, device.text("engine")))
+                answers.append(exact(f"renderer{where}", drawer, device.text("engine")))
                 answers += _judged(device, given, golden, where)
                 measurements += _measured(device, given, entry.name if engine == "gpu" else "")
         return Parsed(
@@ -181,7 +181,7 @@ def _judged(device: Observation, given: dict[str, Any], golden: _Golden, where: 
     known = [_checksums(entries, rounds) for entries in _frames(device, "exact", given)]
     changed = [(n, seen) for n, seen in enumerate(shaded) if len(seen) > 1]
     detail = "" if not changed else _first(changed[0], changed[0][1][0][0])
-    yield exact(f"shaded frames that changed when repeated{where}", 0, len(changed), detail)
+    yield exact(f"shaded frames that differed when repeated{where}", 0, len(changed), detail)
     wrong = [(n, seen) for n, seen in enumerate(known) if {s for s, _, _ in seen} != {golden.exact[n]}]
     detail = "" if not wrong else _first(wrong[0], golden.exact[wrong[0][0]])
     yield exact(f"exact frames with a wrong bit{where}", 0, len(wrong), detail)
@@ -193,7 +193,7 @@ def _moving(
     shaded: list[list[tuple[str, int, int]]], given: dict[str, Any], golden: _Golden, where: str
 ) -> Answer:
     """Of most frames no picture comes along: one that was never drawn is like the next one that was not."""
-    name, drawn_by, looked = f"shaded frames that are another one{where}", dict[str, int](), 0
+    name, drawn_by, looked = f"shaded frames swapped with another{where}", dict[str, int](), 0
     for number, seen in enumerate(shaded):
         for checksum, _, _ in seen:
             other = drawn_by.setdefault(checksum, number)

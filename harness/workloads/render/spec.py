@@ -31,7 +31,7 @@ _DEFAULTS: dict[str, Scalar] = {
 
 SPEC = WorkloadSpec(
     name="render",
-    title="a 3D scene drawn without a display, compared with golden pictures",
+    title="a 3D scene rendered without a display, compared with reference pictures",
     defaults=_DEFAULTS,
     row=Row(
         does="a 3D scene without a display",

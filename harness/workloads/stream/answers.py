@@ -116,7 +116,7 @@ class Stream:
             if observed is not None:
                 told = _Told(observed, given["frames"])
                 worked.add(observed.text("engine")[:80])
-                answers.append(exact(f"what streams{where}", _engine(given, engine), observed.text("engine")))
+                answers.append(exact(f"encoder{where}", _engine(given, engine), observed.text("engine")))
                 step = _step(given, len(wanted))
                 seen_there = [*_judged(told, given, where), *_likeness(observed, given, step, where)]
                 deaf = _deaf(observed.integer("unheard"), seen_there)
@@ -179,7 +179,7 @@ class _Told:
             raise ParseError(f"stream: {len(times)} times of {len(counters)} arrivals")
         for name, values in (("begun", self.sent), ("arrived", times)):
             if any(later < earlier for earlier, later in itertools.pairwise(values)):
-                raise ParseError(f"stream: the times when pictures {name} go backwards")
+                raise ParseError(f"stream: the times at which pictures {name} go backwards")
         if any(not -1 <= counter < 1 << 24 for counter in counters):
             raise ParseError("stream: a counter that has no 24 bits")
         self.corrupt = counters.count(-1)
@@ -194,7 +194,7 @@ class _Told:
                 self.repeated += 1
                 continue
             if at < self.sent[number]:
-                raise ParseError(f"stream: picture {number} arrived before it was begun")
+                raise ParseError(f"stream: picture {number} arrived before it was started")
             self.disordered += number < newest
             newest = max(newest, number)
             self.first[number] = at
@@ -258,8 +258,8 @@ def _slow(told: _Told, given: dict[str, Any]) -> str:
     if rate is not None and rate >= least:
         return ""
     return (
-        f"was sent {rate or 0:.4g} pictures a second, and {least:g} were due: give the machine more "
-        "processors, or the stream fewer pixels or pictures"
+        f"sent {rate or 0:.4g} pictures a second, but {least:g} are required: give the machine more "
+        "CPUs, or the stream fewer pixels or pictures"
     )
 
 
@@ -273,8 +273,8 @@ def _deaf(unheard: int, answers: list[Answer]) -> str:
     if not unheard or not wrong:
         return ""
     return (
-        f"lost {unheard} packets in this machine itself, hence {wrong[0]!r}: give the machine more "
-        "processors or a larger net.core.rmem_max, or the stream fewer kbps"
+        f"lost {unheard} packets inside the machine, which explains {wrong[0]!r}: give the machine more "
+        "CPUs or a larger net.core.rmem_max, or the stream fewer kbps"
     )
 
 

@@ -36,7 +36,7 @@ _DEFAULTS: dict[str, Scalar] = {
 
 SPEC = WorkloadSpec(
     name="stream",
-    title="pictures streamed as a game would be, their counters read at the other end",
+    title="pictures encoded and streamed as for cloud gaming, with a counter read at the other end",
     defaults=_DEFAULTS,
     row=Row(
         does="pictures drawn, encoded, sent as RTP over the loopback interface, decoded",

@@ -97,7 +97,7 @@ class Tensor:
         parts = [Observation(item, "tensor.device") for item in seen.items("devices")]
         told = [part.text("device") for part in parts]
         if len(set(told)) != len(told):
-            raise ParseError("tensor: a device is told of twice")
+            raise ParseError("tensor: a device is listed twice")
         answers = [
             exact("engine", given["name"], engine),
             exact("devices that computed", ", ".join(due), ", ".join(told)[:200]),
@@ -190,7 +190,7 @@ def _device(
     name, offered = part.text("device"), part.inner("offered")
     why = {precision: offered.text(precision)[:200] for precision in PRECISIONS}
     if set(offered.names()) != set(PRECISIONS):
-        raise ParseError("tensor: it is not said of each precision whether it is offered")
+        raise ParseError("tensor: a precision is missing from the list of supported ones")
     done = [burn.precision for burn in burned]
     if len(set(done)) != len(done):
         raise ParseError("tensor: a precision was burned twice")
@@ -198,7 +198,7 @@ def _device(
     if not demanded:
         demanded = _required(part, given) | {p for p, reason in why.items() if not reason}
     lacking = [p for p in PRECISIONS if p in demanded - set(done) and why[p]]
-    unknown += [f"{name}: {p} is not offered: {why[p]}" for p in lacking]
+    unknown += [f"{name}: {p} is not supported: {why[p]}" for p in lacking]
     demanded -= set(lacking)
     missing = ", ".join(p for p in PRECISIONS if p in demanded - set(done))
     ordered = ", ".join(p for p in PRECISIONS if p in demanded)

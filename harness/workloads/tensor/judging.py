@@ -18,10 +18,10 @@ from harness.workloads.tensor.reference import (
 )
 
 KINDS = {
-    "stored": "the output was stored wrong: read again it was as wrong, multiplied again it was right",
-    "read": "it read wrong once: read again it was right",
-    "product": "the device multiplies the same inputs to other bits now",
-    "input changed": "an input lay changed in memory",
+    "stored": "the result was stored wrong: a second read was wrong too, a second product was right",
+    "read": "one wrong read: a second read was right",
+    "product": "the device now computes other bits from the same inputs",
+    "input changed": "an input had changed in memory",
 }
 """What a mismatch can be, as the payload names it."""
 _REFERENCE_TOLERANCE = 1e-9
@@ -167,7 +167,7 @@ def _consistent(burn: Burned, given: dict[str, Any]) -> None:
     if burn.told > burn.mismatches + burn.inputs_changed or bool(burn.told) != bool(
         burn.mismatches + burn.inputs_changed
     ):
-        raise ParseError("tensor: mismatches counted and mismatches told contradict each other")
+        raise ParseError("tensor: mismatches counted and mismatches listed contradict each other")
 
 
 def _samples(

@@ -44,7 +44,7 @@ of checking is measured. ``batch`` to ``max_loss_share`` describe the training. 
 
 SPEC = WorkloadSpec(
     name="tensor",
-    title="matrices are multiplied in every precision, each product proven, and a network is trained",
+    title="matrix products in every precision, each one verified, and a training run",
     defaults=_DEFAULTS,
     row=Row(
         does="matrix products in every precision, and a training run",

@@ -56,7 +56,7 @@ def _fit(given: Mapping[str, Scalar], models: Sequence[Sku]) -> dict[str, Scalar
 
 SPEC = WorkloadSpec(
     name="transcode",
-    title="ffmpeg encodes known clips and decodes them back",
+    title="known clips encoded and decoded by ffmpeg",
     defaults=_DEFAULTS,
     row=Row(
         does="H.264, HEVC, AV1, 8 and 10 bits, up to 4K",

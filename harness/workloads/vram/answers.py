@@ -185,8 +185,8 @@ def _uncovered(name: str, seen: Observation, given: Mapping[str, Any], engine: s
         return ""
     free = seen.integer("free", bits=51)
     return (
-        f"{name}: only {8 * words} of {size} bytes could be had to test, and {goal:g} of all are due; {free} "
-        f"were free when the test began"
+        f"{name}: only {8 * words} of {size} bytes could be allocated, but {goal:g} of all must be "
+        f"tested; {free} were free when the test began"
     )
 
 
@@ -317,7 +317,7 @@ def _samples(name: str, seen: Observation, words: int, wanted: Asked) -> Answer:
     for number, item in zip(wanted.samples, seen.items("samples"), strict=False):
         index = number % words if words else 0
         right += item == [index, patterns.value(last.kind, index, last.argument)]
-    return exact(f"{name} words brought back", f"{len(wanted.samples)} right", f"{right} right")
+    return exact(f"{name} words read back", f"{len(wanted.samples)} right", f"{right} right")
 
 
 WORKLOAD = Vram()

@@ -24,7 +24,7 @@ _DEFAULTS: dict[str, Scalar] = {
 
 SPEC = WorkloadSpec(
     name="vram",
-    title="every word of the GPUs' memory holds what is written into it",
+    title="patterns written to the GPUs' memory and read back, every word compared",
     defaults=_DEFAULTS,
     row=Row(
         does="patterns over 95 % of a GPU's memory",

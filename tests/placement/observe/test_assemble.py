@@ -74,12 +74,12 @@ def test_a_thread_that_could_not_be_read_is_named() -> None:
 def test_another_guests_process_is_not_taken_for_this_one() -> None:
     other = made.OPTIONS.replace("guest=shakedown-r-g1,", "guest=shakedown-r-g11,")
     (problem,) = seen(host=made.host(options=other)).problems
-    assert "is not known to be guest shakedown-r-g1" in problem
+    assert "is not the QEMU of guest shakedown-r-g1" in problem
 
 
 def test_a_process_asked_for_by_its_number_must_be_named_like_the_plan() -> None:
     (problem,) = seen(host=made.host(target="70\n")).problems
-    assert "is not known to be guest g1" in problem
+    assert "is not the QEMU of guest g1" in problem
     named = made.OPTIONS.replace("shakedown-r-g1", "g1")
     assert seen(host=made.host(target="70\n", options=named)).problems == ()
 
@@ -87,7 +87,7 @@ def test_a_process_asked_for_by_its_number_must_be_named_like_the_plan() -> None
 def test_an_unread_guest_is_a_doubt_and_no_view() -> None:
     found = observe(PLAN, host=made.host(), qmp=made.answers(), guest=None)
     assert found.guest_nodes == ()
-    assert found.problems == ("guest: the guest's own view was not read",)
+    assert found.problems == ("guest: the guest's view of its hardware was not read",)
 
 
 def test_a_device_that_nobody_planned_is_listed() -> None:
@@ -102,13 +102,13 @@ def test_a_device_whose_host_address_qemu_hides_is_a_doubt() -> None:
     answers = {key: value for key, value in made.answers().items() if "qom-get" not in key}
     found = seen(qmp=answers)
     assert found.gpus[0].alias is None
-    assert found.problems == ("devices: QEMU does not say which host device ua-gpu0 is",)
+    assert found.problems == ("devices: QEMU does not report which host device ua-gpu0 is",)
 
 
 def test_a_device_not_looked_at_on_the_host_is_a_doubt() -> None:
     parts = {title: text for title, text in made.host_parts().items() if not title.startswith("device")}
     found = seen(host=made.frame("host", parts))
-    assert found.problems == ("devices: 0000:82:00.0 was not looked at on the host",)
+    assert found.problems == ("devices: 0000:82:00.0 was not read on the host",)
     assert (found.gpus[0].host_driver, found.gpus[0].held) == (None, None)
 
 
@@ -174,11 +174,11 @@ def test_nameless_blocks_without_an_address_are_a_doubt_and_not_a_guess(maps: st
     [
         ("7f0000100000 bind:0 N0=9 kernelpagesize_kB=4\n", "no mapping begins at 0x7f0000000000"),
         ("7f0000000000 default file=/srv/image mapped=9 N0=9 kernelpagesize_kB=4\n", "but /srv/image"),
-        ("7f0000000000 bind:0 N0=65536 kernelpagesize_kB=4\n", "holds more than the block"),
+        ("7f0000000000 bind:0 N0=65536 kernelpagesize_kB=4\n", "is larger than the block"),
         (
             made.NAMED.replace("7f0000000000", "7e0000000000")
             + "7f0000000000 bind:0 N0=9 kernelpagesize_kB=4\n",
-            "at one place by QEMU's address and at another by its name",
+            "at different places by QEMU's address and by its name",
         ),
     ],
 )

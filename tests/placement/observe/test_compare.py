@@ -360,14 +360,14 @@ CASES: dict[str, tuple[ObservedPlacement, str, str, str, str]] = {
         with_gpu(2, alias=None, qom_root_port=None, guest=None, guest_vendor_device=None),
         "qemu",
         "0000:82:00.0",
-        "handed over as ua-gpu1",
+        "assigned as ua-gpu1",
         "absent",
     ),
     "a device was not observed at all": (
         replace(CLEAN, gpus=CLEAN.gpus[:2]),
         "qemu",
         "0000:82:00.0",
-        "handed over as ua-gpu1",
+        "assigned as ua-gpu1",
         "absent",
     ),
     "a companion has another alias": (

@@ -114,7 +114,7 @@ def test_content_cannot_forge_a_part_without_the_nonce() -> None:
     hostile = f"x\n{other} exit 0 9\n\nshakedown 1 placement-host {other}\n\n{other} pid\n1\n"
     read = parse_host(made.host(limits=hostile), made.NONCE)
     assert read.pid == 70
-    with pytest.raises(ParseError, match="another question"):
+    with pytest.raises(ParseError, match="another request"):
         parse_host(made.host(), other)
 
 

@@ -89,4 +89,4 @@ def _heard(pid: int, pipe: int, deadline: float) -> dict[str, Any]:
         return dict(json.loads(said))
     except ValueError:
         os.kill(pid, signal.SIGKILL)
-        return {"left": None, "error": "it did not tell what it left"}
+        return {"left": None, "error": "it did not report what it wrote"}

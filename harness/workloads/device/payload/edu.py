@@ -102,7 +102,7 @@ class Page:
             entry = int.from_bytes(pagemap.read(8), "little")
         frame = entry & ((1 << 55) - 1)
         if not entry >> 63 or not frame:
-            raise Unable("the kernel does not say where the page lies (pagemap needs CAP_SYS_ADMIN)")
+            raise Unable("the kernel does not report the page's address (pagemap needs CAP_SYS_ADMIN)")
         return frame * mmap.PAGESIZE
 
     def fill(self, block: bytes) -> None:
@@ -143,7 +143,9 @@ class Interrupts:
         try:
             name = os.listdir(device_dir + "/uio")[0]
         except (OSError, IndexError):
-            raise Unable(f"{self.driver} did not take the device (module absent, or no interrupt)") from None
+            raise Unable(
+                f"{self.driver} did not accept the device (module missing, or no interrupt)"
+            ) from None
         self._descriptor = os.open("/dev/" + name, os.O_RDWR)
         command.change(put=_MASTER)
         self.rearm()
@@ -247,7 +249,7 @@ class Edu:
         if job["residue_scan"]:
             self.page.fill(b"\xa5" * BLOCK)
             if not self.transfer(to_device=False):
-                raise Unable("the device did not finish the DMA that looks for residue")
+                raise Unable("the device did not finish the DMA that searches for an earlier tenant's data")
             seen["residue"] = residue(self.page.read(BLOCK), job["run_key"])
         seen["factorials"] = {str(number): self.factorial(number) for number in job["factorials"]}
         started, checksums = time.monotonic(), []
@@ -293,7 +295,7 @@ def exercise(
     """Observe the device at ``device["address"]``. Raises Unable or OSError when it cannot be looked at."""
     directory = f"{sysfs}/{device['address']}"
     if os.path.isdir("/sys/class/iommu") and os.listdir("/sys/class/iommu"):
-        raise Unable("this guest has an IOMMU of its own: guest-physical is not the device's address")
+        raise Unable("this guest has its own IOMMU: guest-physical addresses are not the device's addresses")
     command = Command(directory)
     interrupts = Interrupts(directory, device["address"], command)
     try:

@@ -191,7 +191,7 @@ def _refuse(status: int, said: str) -> None:
     0 and 1 are hashcat's "cracked" and "exhausted"; a failed self-test is an observation.
     """
     if "Temperature limit on GPU" in said:
-        raise BrokenEngine("hashcat stopped for heat: " + _line(said, "Temperature limit on GPU"))
+        raise BrokenEngine("hashcat stopped because of heat: " + _line(said, "Temperature limit on GPU"))
     if status in (0, 1) or "kernel self-test fail" in said:
         return
     why = f"hashcat ended with status {status}: {said[-1500:]}"

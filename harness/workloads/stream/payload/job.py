@@ -79,7 +79,7 @@ class Mouth:
         while rest:
             if not select.select([], [self._pipe], [], 1.0)[1]:
                 if time.monotonic() > deadline:
-                    raise bounded.Failure("the encoder takes no more pictures")
+                    raise bounded.Failure("the encoder accepts no more pictures")
                 continue
             try:
                 rest = rest[os.write(self._pipe, rest) :]
@@ -205,7 +205,7 @@ def check(started: list[Any], began: float, job: dict[str, Any]) -> None:
     """Nothing has come through yet: both must live, and not for too long. Raises Failure."""
     living(started)
     if time.monotonic() - began > job["start_seconds"]:
-        raise bounded.Failure(f"no picture came through within {job['start_seconds']:g} s")
+        raise bounded.Failure(f"no picture arrived within {job['start_seconds']:g} s")
 
 
 def warm(mouth: Mouth, ears: Any, alive: Any) -> int:

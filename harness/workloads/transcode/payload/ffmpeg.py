@@ -64,7 +64,7 @@ def encoder(codec: str, on: str, encoders: set[str]) -> tuple[str, list[str]]:
     for name, options in able:
         if name in encoders:
             return name, options
-    newer = " (it came with ffmpeg 6.0: take that, or name other codecs)" if "av1_nvenc" in dict(able) else ""
+    newer = " (ffmpeg 6.0 added it: use that, or choose other codecs)" if "av1_nvenc" in dict(able) else ""
     raise Lacking(f"this ffmpeg has no encoder {' or '.join(name for name, _ in able)}{newer}")
 
 

@@ -34,7 +34,7 @@ def ask(*rows: str, gpu: PciDevice = HELD, blind: bool = False) -> FakeHost:
 
 
 def test_a_gpu_in_use_is_refused_with_who_uses_it_and_how_to_free_it() -> None:
-    with pytest.raises(ProvisionError, match="would hang it") as caught:
+    with pytest.raises(ProvisionError, match="can hang it") as caught:
         ask(f"{ADDRESS}\t/dev/nvidia3\t812\tnvidia-persiste")
     said = f"nvidia-persiste (pid 812) has {ADDRESS} open as /dev/nvidia3"
     assert said in caught.value.message

@@ -10,7 +10,7 @@ import pytest
 
 from harness.commands import qualify
 from harness.errors import RecordError
-from harness.record.room import require_room
+from harness.record.disk_space import require_disk_space
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -24,18 +24,18 @@ def test_a_burn_of_hours_needs_more_than_a_run_of_minutes(
 ) -> None:
     with_free(monkeypatch, 300)
     runs = tmp_path / "not" / "made" / "yet"
-    require_room(runs, seconds=0.0, gpus=8)
-    with pytest.raises(RecordError, match=r"MiB below .* and 300 MiB are free") as caught:
-        require_room(runs, seconds=14_400.0, gpus=8)
+    require_disk_space(runs, seconds=0.0, gpus=8)
+    with pytest.raises(RecordError, match=r"MiB below .* but only 300 MiB are free") as caught:
+        require_disk_space(runs, seconds=14_400.0, gpus=8)
     assert "--runs" in caught.value.remedy
     with_free(monkeypatch, 1024)
-    require_room(runs, seconds=14_400.0, gpus=8)
+    require_disk_space(runs, seconds=14_400.0, gpus=8)
 
 
 def test_a_full_disk_is_told_before_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_free(monkeypatch, 10)
     with pytest.raises(RecordError, match="10 MiB are free"):
-        require_room(tmp_path, seconds=0.0, gpus=0)
+        require_disk_space(tmp_path, seconds=0.0, gpus=0)
 
 
 def test_a_disk_that_does_not_say_refuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +43,7 @@ def test_a_disk_that_does_not_say_refuses_nothing(tmp_path: Path, monkeypatch: p
         raise PermissionError
 
     monkeypatch.setattr(shutil, "disk_usage", refuse)
-    require_room(tmp_path, seconds=14_400.0, gpus=8)
+    require_disk_space(tmp_path, seconds=14_400.0, gpus=8)
 
 
 def test_no_run_is_begun_that_could_not_be_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

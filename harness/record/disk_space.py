@@ -17,7 +17,7 @@ _HOST_BYTES = 20_000
 """A second of the host's side: every 15 s each thread and CPU of a large server, some 250 KB."""
 
 
-def require_room(runs: Path, *, seconds: float, gpus: int) -> None:
+def require_disk_space(runs: Path, *, seconds: float, gpus: int) -> None:
     """Raises RecordError unless the disk of ``runs`` has room for the record of a burn of so many seconds.
 
     A disk that does not say passes: what cannot be written ends the run then, as it always did.
@@ -32,6 +32,6 @@ def require_room(runs: Path, *, seconds: float, gpus: int) -> None:
         return
     if free < need:
         raise RecordError(
-            f"the record of this run needs up to {need} MiB below {runs}, and {free} MiB are free",
-            remedy="free space there, or name another directory with --runs",
+            f"the record of this run needs up to {need} MiB below {runs}, but only {free} MiB are free",
+            remedy="free disk space there, or choose another directory with --runs",
         )
