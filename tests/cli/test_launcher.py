@@ -27,6 +27,7 @@ sleep "${UV_SECONDS:-0}"
 mkdir -p "$UV_PROJECT_ENVIRONMENT/bin"
 cat >"$UV_PROJECT_ENVIRONMENT/bin/python" <<'END'
 #!/bin/sh
+case " $*" in *" from harness.workloads.registry "*) echo "ffmpeg john hashcat"; exit ;; esac
 for word in "$@"; do printf '<%s>' "$word"; done
 END
 chmod +x "$UV_PROJECT_ENVIRONMENT/bin/python"

@@ -392,9 +392,9 @@ def readers() -> tuple[Reader, ...]:
             read=_hashcat,
             seeds=_files("workloads/cases/hashcat*"),
             covers=(
-                "workloads.hashcat.read_status",
-                "workloads.hashcat.read_find",
-                "workloads.hashcat.read_benchmark",
+                "workloads.hashing.hashcat.read_status",
+                "workloads.hashing.hashcat.read_find",
+                "workloads.hashing.hashcat.read_benchmark",
             ),
         ),
         Reader(
@@ -476,6 +476,7 @@ WITHIN = {
     "stages.guest.devices.guest_devices": "takes what observe gives",
     "stages.host.resets.exercise_resets": "asks a host, then read_trials",
     "placement.observe.observed.observe": "reader `placement`",
+    "lab.prelink.bind_own_symbols": "a library of our own image that is being built",
     "workloads.base.strict_object": "every workload",
     "workloads.base.report_of": "every workload",
 }
