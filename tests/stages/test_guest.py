@@ -356,22 +356,25 @@ def test_a_word_is_left_for_the_next_guest_where_there_is_one(tmp_path, recorder
     (guest,) = group.guests
     assert guest.plan is not None
     (gpu,) = guest.plan.gpus
-    inside = ObservedGpu(
-        host=gpu.host,
-        alias=None,
-        qom_root_port=None,
-        guest=gpu.host,
-        guest_vendor_device="10de:2335",
-        guest_numa_node=None,
-        guest_local_cpus=None,
-        host_driver=None,
+    inside = tuple(
+        ObservedGpu(
+            host=function,
+            alias=None,
+            qom_root_port=None,
+            guest=function,
+            guest_vendor_device="10de:2335",
+            guest_numa_node=None,
+            guest_local_cpus=None,
+            host_driver=None,
+        )
+        for function in (gpu.host, *gpu.companions)
     )
     guest.observed = ObservedPlacement(
         guest=guest.name,
         pid=1,
         threads=(),
         memory=(),
-        gpus=(inside,),
+        gpus=inside,
         guest_nodes=(),
         locked_bytes_limit=None,
         problems=(),
