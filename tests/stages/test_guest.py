@@ -11,6 +11,7 @@ import pytest
 from harness.errors import ProvisionError, RecordError
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.placement import ObservedGpu, ObservedPlacement
+from harness.stages.guest.devices import guest_cards
 from harness.stages.guest.group import GuestGroup
 from tests.fakes import FakeHypervisor
 from tests.fakes.scripts import answering
@@ -261,7 +262,8 @@ def test_a_placement_that_cannot_be_read_is_missing_evidence_and_the_rest_goes_o
     said, (seen,) = ran(group, IDLE)
     assert (seen.started, seen.reached, seen.boot_seconds) == (True, True, 0.0)
     assert seen.observed is None
-    assert [(e.stage, e.kind) for e in said.errors] == [("observe", "ProvisionError")]
+    assert [(e.stage, e.kind) for e in said.errors] == [("observe", "TransportError")]
+    assert said.errors[0].message.endswith("ended with status 1: no such domain")
     assert seen.telemetry is not None
     assert "Read-only file system" in seen.telemetry.detail
     assert seen.kernel_log == ("BUG: soft lockup",)
@@ -308,7 +310,7 @@ def test_a_kernel_log_without_end_is_kept_at_its_ends_and_said_to_be_cut(group, 
     assert lines is not None
     assert (len(lines), lines[0], lines[-1]) == (1000, "BUG: first", "BUG: last")
     assert max(map(len, lines)) <= 4096
-    assert any("5002 lines that matter" in error.message for error in evidence.errors)
+    assert any("5002 relevant lines" in error.message for error in evidence.errors)
 
 
 def test_a_payload_that_does_not_arrive_is_an_error_of_the_burn(group, access) -> None:
@@ -354,26 +356,30 @@ def test_a_word_is_left_for_the_next_guest_where_there_is_one(tmp_path, recorder
     (guest,) = group.guests
     assert guest.plan is not None
     (gpu,) = guest.plan.gpus
-    inside = ObservedGpu(
-        host=gpu.host,
-        alias=None,
-        qom_root_port=None,
-        guest=gpu.host,
-        guest_vendor_device="10de:2335",
-        guest_numa_node=None,
-        guest_local_cpus=None,
-        host_driver=None,
+    inside = tuple(
+        ObservedGpu(
+            host=function,
+            alias=None,
+            qom_root_port=None,
+            guest=function,
+            guest_vendor_device="10de:2335",
+            guest_numa_node=None,
+            guest_local_cpus=None,
+            host_driver=None,
+        )
+        for function in (gpu.host, *gpu.companions)
     )
     guest.observed = ObservedPlacement(
         guest=guest.name,
         pid=1,
         threads=(),
         memory=(),
-        gpus=(inside,),
+        gpus=inside,
         guest_nodes=(),
         locked_bytes_limit=None,
         problems=(),
     )
+    guest.cards = guest_cards(guest.host.facts, guest.plan, guest.observed)
     for label in ("device-start", "leave-start"):
         access.guests["1gpu"].host.on(f"1gpu-{label}", b"", status=1)
     group.burn({"1gpu": ("device",)})
