@@ -31,13 +31,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import pynvml
 
-import harness.payload
 from harness.config.files import load_standin
 from harness.images.standin import ensure_standin
 from harness.model.pci import PciAddress
+from harness.payload import sampler, sampler_gpu, sampler_reads
 from harness.telemetry.standin.scenario import scenario_text
+from harness.workloads.files import SAMPLER
+from tests.packed import argv as argv_of
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
 GOAL_SHARE = 0.02
 WINDOW_SECONDS = 1.0
 ROUNDS = 2000
@@ -91,14 +92,12 @@ def used(spool: Path) -> list[float]:
 
 def tight(library: Path, folder: Path) -> dict[str, float]:
     """Microseconds of one fast and one slow round of one GPU, in a loop that does nothing else."""
-    sys.path.insert(0, str(PAYLOAD))
-    sampler: Any = __import__("sampler")
-    worker_module: Any = __import__("sampler_gpu")
-    reads: Any = __import__("sampler_reads")
     job = {**sampler.DEFAULTS, "library": str(library), "parent": os.getppid()}
-    worker = worker_module.Worker(job, sampler.Spool(str(folder / "tight")), sampler.Board(), 0)
-    worker_module.introduce(worker, pynvml)
-    rounds = worker_module.Rounds(reads.Reader(pynvml, worker, pynvml.nvmlDeviceGetHandleByIndex(0)), reads)
+    worker = sampler_gpu.Worker(job, sampler.Spool(str(folder / "tight")), sampler.Board(), 0)
+    sampler_gpu.introduce(worker, pynvml)
+    rounds = sampler_gpu.Rounds(
+        sampler_reads.Reader(pynvml, worker, pynvml.nvmlDeviceGetHandleByIndex(0)), sampler_reads
+    )
     took = {}
     for name, take, times in (("fast", rounds.fast, ROUNDS), ("slow", rounds.slow, ROUNDS // 10)):
         best = []
@@ -130,7 +129,7 @@ def main() -> int:
             "spool": str(folder / "spool"), "library": str(library), "kmsg": str(folder / "kmsg"),
             "pynvml": str(Path(pynvml.__file__).parent),
         }  # fmt: skip
-        argv = (sys.executable, "-I", "-S", str(PAYLOAD / "sampler.py"), json.dumps(job))
+        argv = argv_of(SAMPLER, job)
         with subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True) as process:
             time.sleep(options.seconds + 1)
             shares = used(folder / "spool")

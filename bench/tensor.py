@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness.workloads import Job, Place, workload
+from harness.workloads.base import Job, Place
+from harness.workloads.registry import workload
 
 ROOT = Path(__file__).resolve().parents[1]
 TENSOR = workload("tensor")

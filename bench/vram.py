@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.model.pci import PciAddress
 from harness.workloads.base import GuestDevice, Job, Place
-from harness.workloads.vram import WORKLOAD
+from harness.workloads.vram.answers import WORKLOAD
 
 ROOT = Path(__file__).resolve().parent.parent
 GOAL = 0.9

@@ -22,26 +22,13 @@ from harness.model.standin import (
     StandinScenario,
 )
 from harness.telemetry.gpu.series import REASONS
+from harness.workloads.registry import NAMES as WORKLOADS
 
-WORKLOAD_NAMES = (
-    "stream",
-    "vram",
-    "pcie",
-    "p2p",
-    "render",
-    "mix",
-    "transcode",
-    "tensor",
-    "hashing",
-    "device",
-)
-"""Names of ``harness.workloads.WORKLOADS``; a test compares the two, so that reading a profile need not
-import the workloads."""
 _ATTACH = {check.id: check.attach for check in CHECKS}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
-GUEST_IMAGES = ("cpu", "nvidia")
-"""Kinds of ``harness.images.guest``; a test compares the two, as with the workloads."""
+GUEST_IMAGES = ("cpu", "nvidia", "lab")
+"""Kinds of ``harness.images.kinds`` and of the lab; a test compares them."""
 _CONTROLS = ("none", "lab", "local")
 """Who starts a host: nobody, the lab, or it is this machine itself (``harness.stages.host.access``)."""
 _DEVICE_KINDS = ("edu", "nvme", "virtio-rng")
@@ -82,6 +69,9 @@ def check_host(host: HostFile, source: YamlSource) -> None:
         source.wrong(("nvml_standin",), message, remedy="set subject: standin, or take the line out")
     if not host.guest_image.endswith(".qcow2"):
         _known(host.guest_image, GUEST_IMAGES, source, ("guest_image",), "guest image")
+    if host.guest_image == "lab" and host.control.kind != "lab":
+        message = "the image `lab` is for hosts that a lab starts"
+        source.wrong(("guest_image",), message, remedy="use nvidia, or cpu for a host without GPUs")
     for key, texts in (("work_dir", (host.work_dir,)), ("image_dirs", host.image_dirs)):
         if any(not text.startswith("/") or not text.isprintable() for text in texts):
             source.wrong((key,), "paths on the host are absolute")
@@ -126,12 +116,12 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
     for index, entry in enumerate(profile.guests):
         _group(entry, source, ("guests", index))
     for at, workload in enumerate(profile.default_workloads):
-        _known(workload, WORKLOAD_NAMES, source, ("default_workloads", at), "workload")
+        _known(workload, WORKLOADS, source, ("default_workloads", at), "workload")
     for workload in profile.workload_parameters:
         # What a workload is given in a mix stands beside what it is given alone: `mix.vram`.
         _known(
             workload.removeprefix("mix."),
-            WORKLOAD_NAMES,
+            WORKLOADS,
             source,
             ("workload_parameters", workload),
             "workload",
@@ -158,7 +148,7 @@ def _group(entry: GroupSpec, source: YamlSource, loc: Loc) -> None:
         place = (*loc, "together", at) if entry.together else loc
         _between(spec.gpus, 0, 16, source, (*place, "gpus"))
         for number, workload in enumerate(spec.workloads):
-            _known(workload, WORKLOAD_NAMES, source, (*place, "workloads", number), "workload")
+            _known(workload, WORKLOADS, source, (*place, "workloads", number), "workload")
 
 
 def check_fit(profile: Profile, host: HostFile, source: YamlSource) -> None:
@@ -211,7 +201,7 @@ def _disturbance(profile: Profile, source: YamlSource) -> None:
         if not dot:
             source.wrong(where, "not the name of a measurement", remedy="write WORKLOAD.FIGURE")
             continue
-        _known(workload, WORKLOAD_NAMES, source, where, "workload")
+        _known(workload, WORKLOADS, source, where, "workload")
         _share(share, source, where)
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from harness.errors import ImageError
 from harness.images import cache
 from harness.images.processes import require_tool, run_logged
-from harness.workloads import tensorflow_library
 
 LOCKS = {"cpu": "tensorflow-cpu.txt", "cuda": "tensorflow-cuda.txt"}
 """Kind to the lock file in ``guest_files``: every package with its version and hashes.
@@ -25,7 +24,7 @@ Made by ``uv pip compile --generate-hashes --python-version 3.11 --python-platfo
 PYTHON = "3.11"
 """What the trees are for: its compiled modules load into no other."""
 CACHE_KIND = "frameworks"
-_RECIPE = 1
+_RECIPE = 2
 """Raise it when ``install`` changes what is in a tree."""
 _PLATFORM = "x86_64-manylinux_2_28"
 _NEED_MIB = {"cpu": 4 * 1024, "cuda": 16 * 1024}
@@ -70,7 +69,8 @@ def ensure_tensorflow(
 
 
 def install(target: Path, kind: str, log: Path, progress: Callable[[str], None]) -> None:
-    """Put the packages of a kind into ``target`` and make it ready to run. Raises ImageError."""
+    """Put the packages of a kind into ``target``, as their wheels have them, without what is only for
+    building against them. Raises ImageError."""
     beside = Path(sys.executable).with_name("uv")
     tool = str(beside) if beside.is_file() else require_tool("uv", "uv (from PyPI: pip install uv)")
     with resources.as_file(resources.files("harness.images") / "guest_files" / LOCKS[kind]) as lock:
@@ -84,25 +84,8 @@ def install(target: Path, kind: str, log: Path, progress: Callable[[str], None])
             what=f"installing TensorFlow ({kind})",
             progress=progress,
         )
-    slim(target, log, progress)
-
-
-def slim(target: Path, log: Path, progress: Callable[[str], None]) -> None:
-    """Leave out what is only for building and symbol tables that nothing loads, and bind the library's
-    references to itself beforehand. Raises ImageError."""
     for pattern in _FOR_BUILDING:
         for path in sorted(target.glob(pattern)):
             cache.remove_tree(path) if path.is_dir() else path.unlink()
-    library = target / tensorflow_library.LIBRARY
-    if not library.is_file():
-        raise ImageError(
-            f"{target} holds no {tensorflow_library.LIBRARY} after its installation", remedy=f"see {log}"
-        )
-    libraries = [library, *(target / "tensorflow").glob("libtensorflow_framework.so.*")]
-    run_logged(
-        [require_tool("strip", "binutils"), "--strip-unneeded", *(str(path) for path in libraries)],
-        log=log,
-        what="stripping TensorFlow",
-        progress=progress,
-    )
-    tensorflow_library.bind_own_symbols(library)
+    if not (target / "tensorflow" / "__init__.py").is_file():
+        raise ImageError(f"{target} holds no tensorflow after its installation", remedy=f"see {log}")

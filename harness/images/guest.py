@@ -1,5 +1,4 @@
-"""Guest images in kinds: ``cpu`` (built and booted here), ``nvidia`` (with Debian's non-free driver; built
-where its packages can be had, never claimed to have run), or a person's own qcow2.
+"""Guest images in kinds (``harness/images/kinds.py``), or a person's own qcow2.
 
 A built image is a directory ``<cache>/guest-images/<hash>``: disk, kernel, initrd and ``manifest.json``.
 """
@@ -8,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -16,88 +15,20 @@ from pathlib import Path
 from harness.errors import ConfigError, ImageError
 from harness.images import cache, debian, frameworks, guest_kernel
 from harness.images.debian import ImageFile
-from harness.images.standin import compile_argv, pynvml_file, standin_sources
+from harness.images.kinds import KINDS, PYTHON_DIR, GuestKind
+from harness.images.standin import pynvml_file
 from harness.progress import step
 from harness.regular import MOST_TEXT, read_regular
 from harness.serial import strict_json
 
-PYTHON_DIR = "/usr/lib/python3/dist-packages"
-"""Where the guest holds ``pynvml.py``, compiled: the sampler is told so."""
-NVML_STANDIN = "/usr/lib/shakedown/nvml/libnvidia-ml.so.1"
-"""Where the guest holds our NVML stand-in; nothing loads it unless the host file names a scenario."""
 CACHE_KIND = "guest-images"
 MANIFEST = "manifest.json"
 _SUITE = "bookworm"
-_RECIPE = 3
+_RECIPE = 4
 """Raise it when the code that builds images changes what is in them."""
 _STEPS = 4
-_TAKES = {"cpu": "about three minutes", "nvidia": "five to twenty minutes, most of them in step 2"}
-"""Seen on two to sixteen cores; NVIDIA's kernel modules are compiled there."""
 _BOOTSTRAP_SECONDS = 3600.0
 """The nvidia kind compiles NVIDIA's kernel modules, on a busy machine for a quarter of an hour."""
-_DRIVER_DIR = "/usr/src/shakedown"
-_STANDIN_DIR = "/usr/src/shakedown-nvml"
-_COMMAND_LINE = (
-    "console=ttyS0 net.ifnames=0 quiet audit=0 random.trust_cpu=on init_on_alloc=0 nokaslr mitigations=off"
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuestKind:
-    """What one kind of guest image is made of."""
-
-    packages: tuple[str, ...]
-    components: tuple[str, ...]
-    framework: str
-    """Kind of TensorFlow tree (``harness.images.frameworks``), installed to /opt/tf."""
-    disk_mib: int
-    command_line: str = _COMMAND_LINE
-
-
-_BASE = (
-    "python3",
-    "ffmpeg",
-    "john",
-    "openssh-server",
-    "kmod",
-    "busybox-static",
-    "iproute2",
-    "pciutils",
-    "numactl",
-    "linux-image-amd64",
-    # A 3D scene without a display: OpenGL by EGL, drawn by Mesa where there is no GPU.
-    "python3-moderngl",
-    "libegl1",
-    "libgl1-mesa-dri",
-)
-
-_BUILD = ("gcc", "libc6-dev", "make", "linux-headers-amd64")
-"""To compile the stand-ins (a driver, a library) inside the image; taken out again."""
-
-KINDS: dict[str, GuestKind] = {
-    "cpu": GuestKind(packages=(*_BASE, *_BUILD), components=("main",), framework="cpu", disk_mib=5 * 1024),
-    "nvidia": GuestKind(
-        # linux-headers and a compiler: Debian ships the kernel module as source (dkms).
-        packages=(
-            *_BASE,
-            *_BUILD,
-            "nvidia-kernel-dkms",
-            "nvidia-smi",
-            "nvidia-modprobe",
-            "libcuda1",
-            "libnvidia-ptxjitcompiler1",
-            "libnvidia-ml1",
-            "nvidia-egl-icd",
-            "libnvidia-encode1",
-            "libnvcuvid1",
-            "hashcat",
-            "nvidia-opencl-icd",
-        ),
-        components=("main", "contrib", "non-free", "non-free-firmware"),
-        framework="cuda",
-        disk_mib=12 * 1024,
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,33 +51,43 @@ class GuestImage:
         return self.disk.parent
 
 
-def ensure_guest_image(kind: str, progress: Callable[[str], None], *, root: Path | None = None) -> GuestImage:
+def ensure_guest_image(
+    kind: str,
+    progress: Callable[[str], None],
+    *,
+    kinds: Mapping[str, GuestKind] = KINDS,
+    root: Path | None = None,
+) -> GuestImage:
     """The image of ``kind``, built when the cache does not hold it (about three minutes), or a user's qcow2.
 
-    Raises ConfigError for an unknown kind and ImageError when it cannot be built or read.
+    ``kinds``: those there are. Raises ConfigError for an unknown kind and ImageError when it cannot be
+    built or read.
     """
-    if kind not in KINDS:
-        return _own_image(kind)
-    digest = image_digest(kind)
+    spec = kinds.get(kind)
+    if spec is None:
+        return _own_image(kind, kinds)
+    digest = image_digest(spec)
 
     def build(work: Path) -> None:
-        _build(work, kind, digest, progress)
+        _build(work, kind, spec, digest, progress)
 
     # Never more than two of the tree, the raw disk and the qcow2 at a time; none is larger than the disk.
-    entry = cache.ensure(CACHE_KIND, digest, build, progress, need_mib=2 * KINDS[kind].disk_mib, root=root)
+    entry = cache.ensure(CACHE_KIND, digest, build, progress, need_mib=2 * spec.disk_mib, root=root)
     # A store of images is read by hosts as libvirt's own user, also where it is shared with them whole.
     entry.parent.chmod(0o755)
     return read_image(entry)
 
 
-def guest_image_here(kind: str, *, root: Path | None = None) -> GuestImage | None:
+def guest_image_here(
+    kind: str, *, kinds: Mapping[str, GuestKind] = KINDS, root: Path | None = None
+) -> GuestImage | None:
     """The image of ``kind`` as far as it is there already: None where a run would build it first.
 
     Raises as ``ensure_guest_image`` does.
     """
-    if kind not in KINDS:
-        return _own_image(kind)
-    entry = cache.find(CACHE_KIND, image_digest(kind), root=root)
+    if kind not in kinds:
+        return _own_image(kind, kinds)
+    entry = cache.find(CACHE_KIND, image_digest(kinds[kind]), root=root)
     return None if entry is None else read_image(entry)
 
 
@@ -174,30 +115,29 @@ def read_image(entry: Path) -> GuestImage:
     return image
 
 
-def image_digest(kind: str) -> str:
+def image_digest(spec: GuestKind) -> str:
     """The recipe's hash: everything that decides what the image holds."""
-    spec = KINDS[kind]
-    texts = [f"{file.path} {file.mode:o} {file.content!r}" for file in _root_files()]
-    steps = _customize(Path("tensorflow"), keep_compiler=kind == "nvidia")
+    texts = [f"{file.path} {file.mode:o} {file.content!r}" for file in _root_files(spec)]
     parts = (
         *texts,
-        *steps,
+        *_customize(Path("tensorflow"), spec),
         _text("initrd-init.sh"),
         frameworks.tree_digest(spec.framework),
+        spec.changes_digest,
         *guest_kernel.MODULES,
+        *spec.packages,
+        *spec.components,
+        str(spec.disk_mib),
+        spec.command_line,
     )
-    return cache.recipe_hash(f"guest {_RECIPE}", _SUITE, repr(spec), *parts)
+    return cache.recipe_hash(f"guest {_RECIPE}", _SUITE, *parts)
 
 
 def _text(name: str) -> str:
     return (resources.files("harness.images") / "guest_files" / name).read_text()
 
 
-def _native(name: str) -> str:
-    return (resources.files("harness") / "native" / name).read_text()
-
-
-def require_own_image(kind: str) -> Path:
+def require_own_image(kind: str, kinds: Mapping[str, GuestKind] = KINDS) -> Path:
     """The path of a person's own image, as far as its first bytes say what it is.
 
     Raises ConfigError for what is no such path, ImageError for a file that cannot be read or is no qcow2.
@@ -205,7 +145,7 @@ def require_own_image(kind: str) -> Path:
     path = Path(kind).expanduser().absolute()
     if path.suffix != ".qcow2":
         raise ConfigError(
-            f"guest_image: {kind!r} is neither a kind ({', '.join(sorted(KINDS))}) nor a .qcow2 file"
+            f"guest_image: {kind!r} is neither a kind ({', '.join(sorted(kinds))}) nor a .qcow2 file"
         )
     try:
         with path.open("rb") as file:
@@ -216,8 +156,8 @@ def require_own_image(kind: str) -> Path:
     return path
 
 
-def _own_image(kind: str) -> GuestImage:
-    path = require_own_image(kind)
+def _own_image(kind: str, kinds: Mapping[str, GuestKind]) -> GuestImage:
+    path = require_own_image(kind, kinds)
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -234,22 +174,24 @@ def _own_image(kind: str) -> GuestImage:
     )
 
 
-def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) -> None:
-    spec = KINDS[kind]
+def _build(work: Path, kind: str, spec: GuestKind, digest: str, progress: Callable[[str], None]) -> None:
     progress(
         f"building the {kind} guest image in {_STEPS} steps: TensorFlow, Debian {_SUITE} with ffmpeg, john "
-        f"and others, its disk, and that as qcow2; {_TAKES[kind]}"
+        f"and others, its disk, and that as qcow2; {spec.takes}"
     )
     python_dir = work / "tensorflow"
-    frameworks.install(python_dir, spec.framework, work / "tensorflow.log", step(progress, 1, _STEPS))
+    first = step(progress, 1, _STEPS)
+    frameworks.install(python_dir, spec.framework, work / "tensorflow.log", first)
+    if spec.change_framework is not None:
+        spec.change_framework(python_dir, work / "tensorflow.log", first)
     rootfs = work / "rootfs"
     debian.bootstrap(
         rootfs,
         _SUITE,
         spec.packages,
         components=spec.components,
-        files=_root_files(),
-        customize=_customize(python_dir, keep_compiler=kind == "nvidia"),
+        files=_root_files(spec),
+        customize=_customize(python_dir, spec),
         progress=step(progress, 2, _STEPS),
         deadline=_BOOTSTRAP_SECONDS,
     )
@@ -265,7 +207,7 @@ def _build(work: Path, kind: str, digest: str, progress: Callable[[str], None]) 
     _manifest(work, kind, digest, spec)
 
 
-def _root_files() -> tuple[ImageFile, ...]:
+def _root_files(spec: GuestKind) -> tuple[ImageFile, ...]:
     return (
         ImageFile(path="/usr/lib/shakedown/init", content=_text("init.sh"), mode=0o755),
         ImageFile(path="/usr/lib/shakedown/udhcpc", content=_text("udhcpc.sh"), mode=0o755),
@@ -275,41 +217,16 @@ def _root_files() -> tuple[ImageFile, ...]:
             mode=0o755,
         ),
         ImageFile(path="/etc/ssh/sshd_config.d/shakedown.conf", content=_text("sshd.conf")),
-        ImageFile(path=f"{_DRIVER_DIR}/uio_edu_msi.c", content=_native("uio_edu_msi.c")),
-        ImageFile(path=f"{_DRIVER_DIR}/Makefile", content="obj-m := uio_edu_msi.o\n"),
-        *(
-            ImageFile(path=f"{_STANDIN_DIR}/{source.name}", content=source.read_text())
-            for source in standin_sources()
-        ),
         ImageFile(path=f"{PYTHON_DIR}/pynvml.py", content=pynvml_file().read_text()),
         ImageFile(path="/etc/hostname", content="guest\n"),
         ImageFile(path="/etc/hosts", content="127.0.0.1 localhost guest\n"),
+        *spec.files,
     )
 
 
-_DRIVER = """chroot "$1" sh -ec '
-release=$(ls /lib/modules)
-make -s -C /lib/modules/$release/build M=%s modules
-mkdir -p /lib/modules/$release/extra
-cp %s/uio_edu_msi.ko /lib/modules/$release/extra/
-depmod $release'
-""" % (_DRIVER_DIR, _DRIVER_DIR)  # noqa: UP031  braces and percent signs of shell stay readable
-
-
-def _standin() -> str:
-    """Compile our NVML stand-in inside the image, for the C library that it has."""
-    make = " ".join(compile_argv("gcc", standin_sources(), NVML_STANDIN))
-    return f"""chroot "$1" sh -ec 'mkdir -p {NVML_STANDIN.rpartition("/")[0]}
-cd {_STANDIN_DIR}
-{make.replace(str(standin_sources()[0].parent) + "/", "")}'"""
-
-
-def _customize(python_dir: Path, *, keep_compiler: bool) -> tuple[str, ...]:
-    purge = f'chroot "$1" apt-get purge -qq -y --auto-remove {" ".join(_BUILD)} >/dev/null'
+def _customize(python_dir: Path, spec: GuestKind) -> tuple[str, ...]:
     return (
-        _DRIVER,
-        _standin(),
-        *(() if keep_compiler else (purge,)),
+        *spec.steps,
         f'mkdir -p "$1/opt" && cp -a "{python_dir}" "$1/opt/tf" && chown -R 0:0 "$1/opt/tf"',
         # Compiled by the guest's own Python; the guest never asks whether a source changed.
         'chroot "$1" python3 -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/tf '

@@ -21,8 +21,8 @@ from harness.images.qemu_debian import BACKPORTS, Backport, Unpacked
 
 WANTED = (11, 1)
 """Measured with Debian's 11.1.3 against 10.0.2, same lab, quiet machine: smoke 259 s against 355 s, and no
-local APIC had to be freed (``harness/native/lapic_guard.c``). 10.0 also ended in an assertion of its own now
-and then."""
+local APIC had to be freed (``harness/lab/native/lapic_guard.c``). 10.0 also ended in an assertion of its own
+now and then."""
 _AVX = (10, 0)
 """TCG before QEMU 10 does not intercept XSETBV, so nested guests have no AVX (measured with 7.2)."""
 

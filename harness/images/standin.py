@@ -14,6 +14,8 @@ from harness.images.processes import require_tool, run_logged
 CACHE_KIND = "nvml-standin"
 LIBRARY = "libnvidia-ml.so.1"
 """File name and soname: what pynvml asks the system for."""
+GUEST_LIBRARY = f"/usr/lib/shakedown/nvml/{LIBRARY}"
+"""Where a guest image that has one holds it; nothing loads it unless the host file names a scenario."""
 FLAGS = ("-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden")
 _DEADLINE_SECONDS = 300.0
 

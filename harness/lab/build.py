@@ -225,7 +225,7 @@ def _build(work: Path, disk_gib: int, progress: Callable[[str], None]) -> None:
 
 
 def _guard_source() -> str:
-    return (resources.files("harness") / "native" / "lapic_guard.c").read_text()
+    return (resources.files("harness.lab") / "native" / "lapic_guard.c").read_text()
 
 
 def _compile_guard(work: Path, progress: Callable[[str], None]) -> bytes:

@@ -352,7 +352,7 @@ class HostTelemetry:
     kernel: KernelLog | None = None
     emulator_mended: int = 0
     """How often the lab's guard had to mend what its emulator lost, by its own lines in the kernel's log
-    (``harness/native/lapic_guard.c``); 0 on every real host."""
+    (``harness/lab/native/lapic_guard.c``); 0 on every real host."""
     problems: tuple[str, ...] = ()
     spool: str = ""
     detail: str = ""

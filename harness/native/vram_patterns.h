@@ -1,6 +1,6 @@
 /*
  * What a memory test writes into a word, and what it reports: the one definition shared by the CUDA kernels
- * (vram.cu) and by whatever else executes the same kernels. harness/workloads/memory_patterns.py states the
+ * (vram.cu) and by whatever else executes the same kernels. harness/payload/memory_patterns.py states the
  * values a second time, for the controller's own answers.
  *
  * SD_FN is how the includer wants functions declared; SD_NOTE_* are its atomic operations.

@@ -12,11 +12,12 @@ import errno
 import mmap
 import os
 
+from harness.payload import bounded
+
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-bounded: Any = __import__("bounded")
 
 _NUMBERS = {"x86_64": (238, 279), "aarch64": (237, 239)}
 """Numbers of set_mempolicy and move_pages (Linux, ``unistd_64.h`` and ``asm-generic/unistd.h``)."""

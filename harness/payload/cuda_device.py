@@ -5,13 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 
+from harness.payload import bounded, cuda_driver, nvml_link
+
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-bounded: Any = __import__("bounded")
-cuda_driver: Any = __import__("cuda_driver")
 
 KERNELS = ("sd_fill", "sd_verify", "sd_verify_fill", "sd_count", "sd_read", "sd_copy", "sd_flip")
 THREADS, BLOCKS_PER_MULTIPROCESSOR = 256, 16
@@ -173,7 +173,6 @@ class Gpu:
 def open_gpu(address: str, sysroot: str, note: Any) -> Gpu:
     """Start CUDA and open the GPU at a PCI address; ``note`` hears of it. Raises Unable and CudaError."""
     note(f"asking NVML how {address} is set")
-    nvml_link: Any = __import__("nvml_link")
     if nvml_link.mig(nvml_link.load(), address):
         # CUDA would show no card at all, or one instance under the card's address, as small as that is.
         raise bounded.Unable(f"{address} is split into instances (MIG is on): none of them is the card")

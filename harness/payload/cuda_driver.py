@@ -9,11 +9,12 @@ from __future__ import annotations
 import ctypes
 import os
 
+from harness.payload import bounded
+
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-bounded: Any = __import__("bounded")
 
 LIBRARY = "libcuda.so.1"
 MULTIPROCESSORS, COMPUTE_MODE = 16, 20
@@ -65,7 +66,7 @@ _PROTOTYPES = {
 """Argument types: u unsigned, i int, b unsigned char, p pointer, s text, z size_t, d CUdeviceptr."""
 
 
-class CudaError(bounded.Failure):  # type: ignore[misc]
+class CudaError(bounded.Failure):
     """A call that did not succeed."""
 
     def __init__(self, call: str, code: int, words: str) -> None:
@@ -73,7 +74,7 @@ class CudaError(bounded.Failure):  # type: ignore[misc]
         self.code = code
 
 
-class Exhausted(bounded.Unable):  # type: ignore[misc]
+class Exhausted(bounded.Unable):
     """No memory was left, of the card or of this machine: somebody else holds it, which accuses no card."""
 
 
@@ -118,12 +119,12 @@ class Cuda:
         if code in SOFTWARE or code == OUT_OF_MEMORY:
             return self._unable(call, code)
         if not os.path.exists(os.path.join(sysroot, "proc/driver/nvidia/version")):
-            return bounded.Unable(f"{call}: {said}; the nvidia kernel module is not loaded")  # type: ignore[no-any-return]
+            return bounded.Unable(f"{call}: {said}; the nvidia kernel module is not loaded")
         node = os.path.join(sysroot, "dev/nvidiactl")
         if os.path.exists(node) and not os.access(node, os.R_OK | os.W_OK):
-            return bounded.Unable(f"{call}: {said}; no permission on {node}")  # type: ignore[no-any-return]
+            return bounded.Unable(f"{call}: {said}; no permission on {node}")
         if code in _WITHOUT_UVM and not os.path.exists(os.path.join(sysroot, "sys/module/nvidia_uvm")):
-            return bounded.Unable(f"{call}: {said}; the kernel module nvidia-uvm is not loaded")  # type: ignore[no-any-return]
+            return bounded.Unable(f"{call}: {said}; the kernel module nvidia-uvm is not loaded")
         return CudaError(call, code, said)
 
     def __call__(self, call: str, *arguments: Any) -> None:

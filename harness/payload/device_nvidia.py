@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import sys
 
+from harness.payload import bounded
+from harness.payload import residue_gpu as residue
+
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
@@ -17,18 +20,14 @@ _STALL_SECONDS = 120.0
 """Without a word for so long, the look hangs: CUDA may take half a minute to start on eight cards."""
 
 
-class Unable(Exception):
-    """NVML could not be asked."""
-
-
 def exercise(device: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     """UUID, serial, name, memory and PCI address by NVML. Raises Unable when NVML cannot be asked."""
     if job["pynvml"] not in sys.path:
         sys.path.append(job["pynvml"])
     try:
-        nvml: Any = __import__("pynvml")
+        import pynvml as nvml
     except ImportError as error:
-        raise Unable(f"pynvml is not installed here: {error}") from None
+        raise bounded.Unable(f"pynvml is not installed here: {error}") from None
     seen = observe(nvml, device["address"])
     if job["residue_scan"]:
         seen["memory"] = _remains(device["address"], job)
@@ -37,8 +36,6 @@ def exercise(device: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
 
 def _remains(address: str, job: dict[str, Any]) -> dict[str, Any]:
     """What is left of an earlier tenant: an outcome as ``bounded`` tells it, also of a card that hangs."""
-    bounded: Any = __import__("bounded")
-    residue: Any = __import__("residue_gpu")
     word, sysroot = job["residue_word"], job.get("sysroot", "/")
     outcome: dict[str, Any] = bounded.alone(
         lambda note: residue.look(address, word, sysroot, note), _STALL_SECONDS
@@ -51,7 +48,7 @@ def observe(nvml: Any, address: str) -> dict[str, Any]:
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
-        raise Unable(f"NVML does not start: {error}") from None
+        raise bounded.Unable(f"NVML does not start: {error}") from None
     try:
         handle = nvml.nvmlDeviceGetHandleByPciBusId(address.encode("ascii"))
         pci, memory = nvml.nvmlDeviceGetPciInfo(handle), nvml.nvmlDeviceGetMemoryInfo(handle)
@@ -64,7 +61,7 @@ def observe(nvml: Any, address: str) -> dict[str, Any]:
             "driver": _text(nvml.nvmlSystemGetDriverVersion()),
         }
     except nvml.NVMLError as error:
-        raise Unable(f"NVML does not answer for {address}: {error}") from None
+        raise bounded.Unable(f"NVML does not answer for {address}: {error}") from None
     finally:
         nvml.nvmlShutdown()
 

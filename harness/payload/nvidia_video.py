@@ -1,5 +1,5 @@
-"""Which of ffmpeg's complaints about a GPU that encodes and decodes accuse no card, for
-``transcode_clips.py`` and ``stream.py``.
+"""Which of ffmpeg's complaints about a GPU that encodes and decodes accuse no card, for ``transcode``
+and ``stream``.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class Broken(Exception):
 
 def open_library(*names: str) -> Any:
     """The first of the shared libraries that can be loaded. Raises Missing."""
-    import ctypes  # noqa: PLC0415  costs an emulated guest a while
+    import ctypes
 
     for name in names:
         try:
@@ -45,7 +45,7 @@ class Egl:
     """EGL's device extensions through ``libEGL.so.1``."""
 
     def __init__(self) -> None:
-        import ctypes  # noqa: PLC0415
+        import ctypes
 
         self._c = ctypes
         self._library = open_library("libEGL.so.1")
@@ -126,7 +126,7 @@ def cuda_address(number: int) -> str:
         library = open_library("libcuda.so.1")
     except Missing:
         return ""
-    import ctypes  # noqa: PLC0415
+    import ctypes
 
     text = ctypes.create_string_buffer(32)
     if library.cuInit(0) or library.cuDeviceGetPCIBusId(text, 32, number):
@@ -176,7 +176,7 @@ def context(job: dict[str, Any], address: str) -> Any:
     os.environ["MESA_SHADER_CACHE_DISABLE"], os.environ["__GL_SHADER_DISK_CACHE"] = "true", "0"
     sys.path.insert(0, job["packages"])
     try:
-        moderngl: Any = __import__("moderngl")
+        import moderngl
     except ImportError as error:
         raise Missing(f"moderngl cannot be loaded from {job['packages']}: {error}") from error
     index = find(Egl(), address)

@@ -6,12 +6,13 @@ gives it away: what is not found was not there for a tenant who asks the driver,
 
 from __future__ import annotations
 
+from harness.payload import cuda_device
+from harness.payload import memory_patterns as patterns
+
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
 
-cuda_device: Any = __import__("cuda_device")
-patterns: Any = __import__("memory_patterns")
 
 PROOF_WORDS = 4096
 """Words that are written after the look, to show that it would have counted them: another word, since a look

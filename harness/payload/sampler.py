@@ -1,6 +1,6 @@
 """Samples every NVIDIA GPU that this machine sees, and follows its kernel log, into an append-only spool.
 
-Usage: ``sampler.py JSON`` with ``spool`` (path, made new), ``fast_hz``, ``slow_hz``, ``deadline`` (seconds
+Usage: ``main(JSON)`` with ``spool`` (path, made new), ``fast_hz``, ``slow_hz``, ``deadline`` (seconds
 that one NVML call may take), ``start_deadline`` (the same while NVML starts), ``library`` (path of
 ``libnvidia-ml.so.1``, or "" for the system's), ``pynvml`` (folder that holds ``pynvml.py``, or ""), ``kmsg``
 (path), ``jobs`` (folder of keyed jobs: processes of their sessions, and what these started, are ours, all
@@ -223,7 +223,9 @@ class Watch:
             return
         status = 1
         try:
-            __import__("sampler_gpu").work(self.job, self.spool, self.board, gpu, nvml)
+            from harness.payload import sampler_gpu
+
+            sampler_gpu.work(self.job, self.spool, self.board, gpu, nvml)
             status = 0
         except BaseException:  # raised again
             sys.excepthook(*sys.exc_info())
@@ -352,16 +354,16 @@ def bring(job: dict[str, Any], spool: Spool) -> Any:
     if job["pynvml"]:
         sys.path.insert(1, job["pynvml"])
     try:
-        return __import__("pynvml")
+        import pynvml
     except ImportError as error:
         none = dict.fromkeys(("source", "standin", "driver", "nvml", "library"), "")
         spool.put("nvml", **none, gpus=0, detail=f"pynvml is not here: {error}")
         return None
+    return pynvml
 
 
 def main(argument: str) -> None:
     """Run with the parameters in ``argument`` (JSON)."""
-    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))  # isolated mode leaves it out
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     job = {**DEFAULTS, **json.loads(argument)}
     try:
@@ -370,7 +372,3 @@ def main(argument: str) -> None:
         print(json.dumps({"payload": "sampler", "error": f"{type(error).__name__}: {error}"}), flush=True)
         sys.exit(3)
     print(json.dumps({"payload": "sampler", "spool": job["spool"], "reason": reason}), flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

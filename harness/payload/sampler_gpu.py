@@ -9,6 +9,8 @@ import ctypes
 import os
 import time
 
+from harness.payload import sampler_reads as reads
+
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -339,7 +341,6 @@ def sample(rounds: Rounds) -> None:
 def work(job: dict[str, Any], spool: Any, board: Any, gpu: int, nvml: Any) -> None:
     """All that the process of one GPU does; that of GPU 0 also speaks for the library."""
     worker = Worker(job, spool, board, gpu)
-    reads: Any = __import__("sampler_reads")
     try:
         if gpu == 0:
             count = introduce(worker, nvml)

@@ -21,10 +21,10 @@ from harness.stages.guest.watch import NvmlStandin, Watch, watched
 from harness.stages.host.readiness import refuse_foreign_domains
 from harness.stages.host.state import run_directory
 from harness.telemetry.standin.scenario import scenario_text
-from harness.workloads import Place, workload
 from harness.workloads.applicable import absence, models
-from harness.workloads.base import NVIDIA
-from harness.workloads.mix import loads_of, parameters_in_mix
+from harness.workloads.base import NVIDIA, Place
+from harness.workloads.mix.loads import loads_of, parameters_in_mix
+from harness.workloads.registry import spec
 
 MACHINE = PciAddress(0, 0, 0, 0)
 """The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare
@@ -208,7 +208,7 @@ def uses_tensorflow(profile: Profile, workloads: tuple[str, ...]) -> bool:
     tensors = [given.get("tensor", {})] if "tensor" in workloads else []
     if "mix" in workloads and "tensor" in loads_of(given.get("mix", {})):
         tensors.append(parameters_in_mix(given, "tensor"))
-    whole = [{**workload("tensor").defaults, **tensor} for tensor in tensors]
+    whole = [{**spec("tensor").defaults, **tensor} for tensor in tensors]
     return any(tensor["framework"] == "tensorflow" and not tensor["library_dir"] for tensor in whole)
 
 

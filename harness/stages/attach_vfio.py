@@ -35,6 +35,7 @@ from harness.stages.guest.network import run_network
 from harness.stages.guest.pulse import Pulse
 from harness.stages.guest.release import Leaving, release_guests
 from harness.stages.guest.scratch import private_directory
+from harness.stages.host.access import guest_kinds
 from harness.stages.host.gpus_in_use import refuse_held
 from harness.stages.host.readiness import refuse_foreign_domains
 from harness.stages.host.resets import companions_of, exercise_resets
@@ -69,7 +70,9 @@ def _image(host: ClaimedHost) -> HostImage:
     context = host.context
     context.progress.stage("guest image")
     with stage(context.recorder, "image"):
-        image = ensure_guest_image(context.host.guest_image, context.progress)
+        image = ensure_guest_image(
+            context.host.guest_image, context.progress, kinds=guest_kinds(context.host)
+        )
         host.lease.require()
         return place_image(
             host.access.transport,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from harness import facts as host_facts
-from harness.images.guest import KINDS, guest_image_here
+from harness.images.guest import guest_image_here
 from harness.model.guest import AttachMode, GuestDemand
 from harness.model.inventory import HostFile
 from harness.model.placement import NoPlan, PlacementPlan
@@ -15,7 +15,7 @@ from harness.placement.gpus import select_gpus
 from harness.stages.attach_bare import bare_place
 from harness.stages.guest import images
 from harness.stages.guest.network import run_network
-from harness.stages.host.access import Labs, open_host
+from harness.stages.host.access import Labs, guest_kinds, open_host
 from harness.stages.host.claims import CLAIM_ROOTS
 
 _RUN = "RUN"
@@ -68,12 +68,13 @@ def _facts(host: HostFile, progress: Callable[[str], None], labs: Labs | None) -
 
 
 def _of_image(host: HostFile) -> tuple[str, ...]:
-    image = guest_image_here(host.guest_image)
+    kinds = guest_kinds(host)
+    image = guest_image_here(host.guest_image, kinds=kinds)
     if image is not None:
         return images.changes(image, host.work_dir)
     return (
         f"build the guest image {host.guest_image} on this machine (minutes, and up to "
-        f"{2 * KINDS[host.guest_image].disk_mib >> 10} GiB of disk meanwhile), and copy it to "
+        f"{2 * kinds[host.guest_image].disk_mib >> 10} GiB of disk meanwhile), and copy it to "
         f"{host.work_dir}/images",
     )
 

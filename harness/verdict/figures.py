@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from harness.workloads.registry import specs
+from harness.workloads.spec import ModelFigure
+
 LEAST_SHARE = 0.4
 """Least share of a theoretical peak that a floor may be: below, a broken card passes
 (statistics-and-faults §0: shipped vendor floors of 0.001 of the peak)."""
@@ -11,46 +14,27 @@ MOST_MEASURED = 1.5
 that their peak is given for; what was computed in the next narrower format, or read from a cache, is twice as
 fast at least (A10: 62.5 TFLOP/s in TF32, 31.2 in FP32)."""
 
-PRECISIONS = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8")
-HASHES = ("md5", "ntlm", "sha256", "bcrypt")
 CODECS = ("h264", "hevc", "hevc10", "av1")
 ENGINES = ("nvenc", "nvdec", "nvjpeg", "rt")
 
-UNIT_OF: dict[str, str] = {
-    "memory_bytes": "B",
-    "memory_bandwidth": "GB/s",
-    "pcie_gen": "1",
-    "pcie_width": "1",
-    "pcie_bandwidth": "GB/s",
-    "power": "W",
-    **dict.fromkeys(PRECISIONS, "TFLOP/s"),
-    **{f"hashing_{name}": "GH/s" for name in HASHES},
-}
+FIGURES: tuple[ModelFigure, ...] = (
+    ModelFigure(name="memory_bytes", unit="B", measurements=("memory_bytes",), plausible=(1e9, 1e12)),
+    ModelFigure(name="power", unit="W", measurements=(), plausible=(20.0, 3000.0)),
+    *(figure for workload in specs() for figure in workload.figures),
+)
+"""All figures of GPU models: what telemetry tells, and what each workload's folder declares."""
+
+UNIT_OF: dict[str, str] = {figure.name: figure.unit for figure in FIGURES}
 """Figure to unit; the measurement that it judges has the same."""
 
 REQUIRED = ("memory_bytes", "memory_bandwidth", "pcie_gen", "pcie_width", "power")
 """Figures that every real GPU has, so that a file says of each at least that it is unknown."""
 
-FIGURE_OF: dict[str, str] = {
-    "memory_bytes": "memory_bytes",
-    "vram.bandwidth": "memory_bandwidth",
-    "pcie.h2d": "pcie_bandwidth",
-    "pcie.d2h": "pcie_bandwidth",
-    "pcie.gen_under_load": "pcie_gen",
-    "pcie.width_under_load": "pcie_width",
-    **{f"tensor.{name}.rate": name for name in PRECISIONS},
-    **{f"hashing.{name}.rate": f"hashing_{name}" for name in HASHES},
-}
+FIGURE_OF: dict[str, str] = {name: figure.name for figure in FIGURES for name in figure.measurements}
 """Measurement to the figure that it is held to. What stands before its first dot is the workload."""
 
 PLAUSIBLE: dict[str, tuple[float, float]] = {
-    "memory_bytes": (1e9, 1e12),
-    "memory_bandwidth": (50.0, 50_000.0),
-    "pcie_bandwidth": (1.0, 500.0),
-    "power": (20.0, 3000.0),
-    **dict.fromkeys(PRECISIONS, (0.05, 50_000.0)),
-    **{f"hashing_{name}": (0.1, 5000.0) for name in HASHES if name != "bcrypt"},
-    "hashing_bcrypt": (1e-6, 1e-2),
+    figure.name: figure.plausible for figure in FIGURES if figure.plausible is not None
 }
 """Ranges that hold GPUs from 2018 on with room to spare; outside, a unit was confused."""
 

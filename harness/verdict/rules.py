@@ -16,7 +16,6 @@ from harness.verdict.figures import (
     LEAST_SHARE,
     MOST_SHARE,
     PLAUSIBLE,
-    PRECISIONS,
     RATIO_TOLERANCE,
     RATIOS,
     REQUIRED,
@@ -25,6 +24,7 @@ from harness.verdict.figures import (
     WIDTHS,
     link_bandwidth,
 )
+from harness.workloads.tensor.spec import PRECISIONS
 
 UNKNOWN = "unknown"
 NVIDIA = "10de:"

@@ -14,13 +14,11 @@ from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku, describing
 from harness.model.topology import HostFacts
-from harness.workloads.base import NVIDIA, Scalar
-from harness.workloads.mix import loads_of, parameters_in_mix
+from harness.workloads.base import NVIDIA, Job
+from harness.workloads.mix.loads import loads_of, parameters_in_mix
+from harness.workloads.registry import spec
+from harness.workloads.spec import Scalar
 
-DEMANDS: dict[str, tuple[str, ...]] = {"transcode": ("nvenc", "nvdec"), "stream": ("nvenc",)}
-"""Workload to the engines without all of which it has nothing to run on; others need what every GPU has."""
-LEAST_GPUS: dict[str, int] = {"p2p": 2}
-"""Workload to the number of NVIDIA GPUs that it needs to have anything to do."""
 _NAMES = {"nvenc": "NVENC", "nvdec": "NVDEC", "nvjpeg": "NVJPEG", "rt": "ray tracing"}
 
 
@@ -31,7 +29,7 @@ def absent(workload: str, skus: Sequence[Sku | None], *, engine: str = "auto") -
     models is spared only when all of them lack the engine. ``engine`` is the workload's parameter: with
     ``cpu`` the load is meant for the processor, which has no such limits.
     """
-    demanded = DEMANDS.get(workload, ())
+    demanded = spec(workload).engines
     models = [sku for sku in skus if sku is not None]
     if not demanded or engine == "cpu" or not models or len(models) != len(skus):
         return ""
@@ -48,8 +46,7 @@ def fitted(
 ) -> dict[str, Scalar]:
     """A workload's parameters with what the GPU model decides, where the profile leaves it open.
 
-    ``transcode`` encodes what the model is declared to encode; on a model that only decodes, the processor
-    encodes and the GPU's decoder is compared. ``mix`` leaves out what would not be planned alone either: a
+    A workload decides by its ``fit``. ``mix`` leaves out what would not be planned alone either: a
     load without its engine would call every right card broken. What is unknown stays as the profile has it.
     ``profile``: the parameters of all workloads.
     """
@@ -60,12 +57,10 @@ def fitted(
         engines = {load: str(parameters_in_mix(profile, load).get("engine", "auto")) for load in loads}
         left = [load for load in loads if not absent(load, skus, engine=engines[load])]
         return {**given, "loads": ",".join(left)} if 0 < len(left) < len(loads) else given
-    if workload != "transcode" or not known or len(known) != len(skus) or given.get("engine") == "cpu":
+    fit = spec(workload).fit
+    if fit is None or not known or len(known) != len(skus) or given.get("engine") == "cpu":
         return given
-    if all(sku.engines.get("nvenc") == 0 for sku in known):
-        return {"encoder": "cpu", **given}
-    common = [codec for codec in known[0].codecs if all(codec in sku.codecs for sku in known)]
-    return {"codecs": ",".join(common), **given} if common else given
+    return fit(given, known)
 
 
 def models(
@@ -89,7 +84,7 @@ def too_few(
     A device that the facts do not know counts as a GPU, and so does one that was ``requested`` and not found:
     what is unknown is demanded as usual.
     """
-    least = LEAST_GPUS.get(workload, 0)
+    least = spec(workload).least_gpus
     seen = [facts.device(address) if facts is not None else None for address in devices]
     count = sum(1 for device in seen if device is None or device.vendor == NVIDIA)
     count += max(0, requested - len(seen))
@@ -127,3 +122,8 @@ def absence(
         return few or absent(workload, found, engine=engine_of(profile, workload))
 
     return why
+
+
+def applies(workload: str, job: Job) -> bool:
+    """Whether the guest has what the workload is about: devices handed over, where it is about them."""
+    return not spec(workload).needs_devices or any(not device.companion for device in job.devices)

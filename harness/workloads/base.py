@@ -19,8 +19,7 @@ from harness.model.outcome import Measurement
 from harness.model.pci import PciAddress
 from harness.reading import reader
 from harness.serial import strict_json
-
-Scalar = int | float | str | bool
+from harness.workloads.spec import Scalar, WorkloadSpec
 
 ABSURD = 1e18
 """No count, rate or time of any workload is this large: such a number is an unreadable one."""
@@ -45,11 +44,21 @@ class Place:
     python: str = "/usr/bin/python3"
     payload: str = "/opt/shakedown/payload"
     tensorflow: str = "/opt/tf"
-    """A ``pip --target`` directory; see ``harness/payload/tensorflow_packages.txt``."""
+    """A ``pip --target`` directory."""
     jobs: str = "/run/shakedown/jobs"
     work: str = "/run/shakedown/work"
     pynvml: str = "/usr/lib/python3/dist-packages"
     """Folder that holds ``pynvml.py``: payloads start without the folders of installed packages."""
+
+    @property
+    def start(self) -> str:
+        """What starts a module of the payload."""
+        return f"{self.payload}/harness/payload/start.py"
+
+    @property
+    def runner(self) -> str:
+        """What keeps jobs."""
+        return f"{self.payload}/harness/payload/runner.sh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,20 +124,8 @@ class Workload(Protocol):
     """A load with known answers. Implementations are pure: argv out, bytes in."""
 
     @property
-    def name(self) -> str:
-        """As profiles name it."""
-
-    @property
-    def title(self) -> str:
-        """What it does, for the report."""
-
-    @property
-    def tools(self) -> tuple[str, ...]:
-        """Debian packages its payload needs in the guest image besides ``python3``."""
-
-    @property
-    def defaults(self) -> Mapping[str, Scalar]:
-        """Every parameter with its default: also the list of known names and types."""
+    def spec(self) -> WorkloadSpec:
+        """What it is, as data."""
 
     def prepare(self, job: Job) -> tuple[str, ...]:
         """The payload's command line. Raises ConfigError for parameters it cannot take."""
@@ -137,7 +134,7 @@ class Workload(Protocol):
         """Compare what the payload observed with what it must be. Raises ParseError on anything odd."""
 
 
-def settings(workload: Workload, job: Job) -> dict[str, Any]:
+def settings(workload: WorkloadSpec, job: Job) -> dict[str, Any]:
     """The job's parameters over the defaults. Raises ConfigError for unknown names and wrong types."""
     known = workload.defaults
     for name, value in job.parameters.items():
@@ -155,7 +152,7 @@ def settings(workload: Workload, job: Job) -> dict[str, Any]:
 
 
 def within(
-    workload: Workload, given: dict[str, Any], ranges: Iterable[tuple[str, float, float]]
+    workload: WorkloadSpec, given: dict[str, Any], ranges: Iterable[tuple[str, float, float]]
 ) -> dict[str, Any]:
     """``given``, each of the named settings of which lies in its range. Raises ConfigError."""
     for name, low, high in ranges:
@@ -164,10 +161,15 @@ def within(
     return given
 
 
-def command(job: Job, script: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
-    """``python3 -I -S script JSON``: isolated, without ``site``, which an emulated guest feels."""
+def command(job: Job, module: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """The command line that starts a module of the payload."""
+    return started(job.place, module, arguments)
+
+
+def started(place: Place, module: str, arguments: Mapping[str, Any]) -> tuple[str, ...]:
+    """``python3 -I -S start.py MODULE JSON``: isolated, without ``site``, which an emulated guest feels."""
     text = json.dumps(arguments, allow_nan=False, separators=(",", ":"), sort_keys=True)
-    return (job.place.python, "-I", "-S", f"{job.place.payload}/{script}", text)
+    return (place.python, "-I", "-S", place.start, module, text)
 
 
 class Observation:
@@ -271,7 +273,7 @@ def strict_object(raw: bytes, where: str) -> Observation:
 
 
 @reader("a payload's output")
-def report_of(workload: Workload, stdout: bytes) -> tuple[Observation, str, dict[str, str]]:
+def report_of(workload: WorkloadSpec, stdout: bytes) -> tuple[Observation, str, dict[str, str]]:
     """The payload's final line: observation, engine and versions. Raises ParseError."""
     whole = strict_object(stdout, workload.name)
     if whole.text("payload") != workload.name:

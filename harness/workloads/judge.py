@@ -48,7 +48,12 @@ def judge(
     result, which is missing evidence and neither health nor a fault of the device.
     """
     result = WorkloadResult(
-        workload=workload.name, guest=job.guest, engine="", key=job.key, status="lost", transcript=transcript
+        workload=workload.spec.name,
+        guest=job.guest,
+        engine="",
+        key=job.key,
+        status="lost",
+        transcript=transcript,
     )
     try:
         collected = parse_collected(raw, job.key)
@@ -60,11 +65,11 @@ def judge(
     if status != "done":
         return replace(result, status=status, detail=detail)
     try:
-        parsed = reader(f"the output of {workload.name}")(workload.parse)(job, collected.stdout)
+        parsed = reader(f"the output of {workload.spec.name}")(workload.parse)(job, collected.stdout)
     except ParseError as error:
         return replace(result, detail=error.message)
     if not parsed.answers:
-        return replace(result, detail=f"{workload.name} gave no answers")
+        return replace(result, detail=f"{workload.spec.name} gave no answers")
     held = tuple(_held(m, limits or {}) for m in parsed.measurements)
     return replace(
         result,

@@ -53,8 +53,7 @@ class Collected:
 def _argv(job: Job, verb: str, *options: str) -> tuple[str, ...]:
     if not _KEY.fullmatch(job.key):
         raise ConfigError(f"not a job key: {job.key!r} (letters, digits, '.', '_' and '-')")
-    runner = f"{job.place.payload}/runner.sh"
-    return ("/bin/sh", runner, verb, "--base", job.place.jobs, "--key", job.key, *options)
+    return ("/bin/sh", job.place.runner, verb, "--base", job.place.jobs, "--key", job.key, *options)
 
 
 def start(job: Job, payload: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,10 +20,10 @@ from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import NoPlan, PlacementPlan
 from harness.model.telemetry import Family, Ruling
 from harness.model.topology import HostFacts
-from harness.payload.hashing_hashcat import at_address, devices
 from harness.payload.nvidia_video import no_fault
 from harness.placement.planner import plan
 from harness.telemetry.kernel.log import Told, tell
+from harness.workloads.hashing.payload.hashcat import at_address, devices
 from tests.cli.commands import shakedown
 
 HERE = Path(__file__).parent / "public-1"

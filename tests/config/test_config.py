@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.config import files as config
-from harness.config.rules import WORKLOAD_NAMES
 from harness.config.yaml_source import MAX_BYTES, parse_yaml
 from harness.errors import ConfigError, ConfigErrors
 from harness.model.inventory import HostFile
@@ -200,16 +199,9 @@ def test_every_waiver_of_a_file_is_looked_at(tmp_path: Path) -> None:
 
 def test_the_kinds_of_guest_images_are_those_that_are_built() -> None:
     from harness.config.rules import GUEST_IMAGES
-    from harness.images.guest import KINDS
+    from harness.lab.guest_image import GUEST_KINDS
 
-    assert set(GUEST_IMAGES) == set(KINDS)
-
-
-def test_the_known_workloads_are_those_of_the_registry() -> None:
-    from harness import workloads
-
-    registered = {workload.name for workload in workloads.WORKLOADS}
-    assert set(WORKLOAD_NAMES) == registered
+    assert set(GUEST_IMAGES) == set(GUEST_KINDS)
 
 
 @given(st.text(max_size=200))

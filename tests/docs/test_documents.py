@@ -17,10 +17,10 @@ from harness.config.files import list_names, load_host, load_profile, load_stand
 from harness.model.inventory import HostFile
 from harness.model.outcome import Verdict
 from harness.model.pci import PciAddress
-from harness.workloads import WORKLOADS
 from reports import RENDERERS
 from tests.cli.commands import command_names, options_of
 from tests.docs.checks_page import PAGE, page
+from tests.docs.workload_tables import TABLES, with_table
 from tests.gates.source import ROOT
 from tests.gates.test_imports import LEVELS
 
@@ -160,8 +160,14 @@ def test_contributing_names_what_a_newcomer_adds() -> None:
     text = CONTRIBUTING.read_text()
     for word in ("a check", "a workload", "a lab", "golden", "guest image"):
         assert word in text
-    assert all(f"`{workload.name}`" in text for workload in WORKLOADS)
     assert all(name in text for name in list_names("labs"))
+
+
+@pytest.mark.parametrize("document", TABLES, ids=lambda path: path.name)
+def test_the_table_of_workloads_says_what_their_folders_say(document: Path) -> None:
+    if os.environ.get("SHAKEDOWN_UPDATE_DOCS"):
+        document.write_text(with_table(document))
+    assert document.read_text() == with_table(document), "run SHAKEDOWN_UPDATE_DOCS=1 pytest tests/docs"
 
 
 def test_the_changelog_begins_with_this_version() -> None:

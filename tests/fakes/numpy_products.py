@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.payload import tensor_numbers as numbers
+from harness.workloads.tensor.payload import numbers
 
 KINDS = {"fp64": np.float64, "fp32": np.float32, "fp16": np.float16}
 
@@ -38,7 +38,7 @@ class NumpyProducts:
     def _made(self, block: int, which: int) -> Any:
         seed = numbers.seed_of(1, self.precision, block, which)
         bits = numbers.PRECISIONS[self.precision][0]
-        return numbers.matrix(np, seed, bits, self.size).astype(self.kind)
+        return numbers.matrix(seed, bits, self.size).astype(self.kind)
 
     def _sums(self, part: Any) -> Any:
         rows = numbers.span(self.size)

@@ -43,8 +43,10 @@ from harness.telemetry.host.lines import read_lines
 from harness.telemetry.host.summary import summarize_host
 from harness.telemetry.kernel.log import read_kernel
 from harness.telemetry.kernel.text import kmsg_record, printed_line
-from harness.workloads import WORKLOADS, GuestDevice, Job, runs
-from harness.workloads.hashcat import read_benchmark, read_find, read_status
+from harness.workloads import runs
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.hashing.hashcat import read_benchmark, read_find, read_status
+from harness.workloads.registry import workloads
 from reports import RENDERERS
 from tests.fakes.scripts import framed, host_state
 from tests.faults import clean
@@ -274,7 +276,7 @@ def _words(raw: bytes) -> object:
 
 
 def _workload(name: str, job: Job) -> Callable[[bytes], object]:
-    found = next(each for each in WORKLOADS if each.name == name)
+    found = next(each for each in workloads() if each.spec.name == name)
 
     def read(raw: bytes) -> object:
         parsed = found.parse(job, raw)
@@ -315,15 +317,17 @@ def _of_workloads() -> tuple[Reader, ...]:
         for name in ("tensor", "transcode")
     }
     found = []
-    for each in WORKLOADS:
+    for each in workloads():
         plain = (
-            _line(each.name, {}),
-            _line(each.name, {"entries": [_ENTRY]}, "cuda"),
-            *cases.get(each.name, ()),
+            _line(each.spec.name, {}),
+            _line(each.spec.name, {"entries": [_ENTRY]}, "cuda"),
+            *cases.get(each.spec.name, ()),
         )
-        job, seeds = _JOBS.get(each.name, (PLAIN, plain))
+        job, seeds = _JOBS.get(each.spec.name, (PLAIN, plain))
         found.append(
-            Reader(name=f"workload-{each.name}", read=_workload(each.name, job), seeds=(*seeds, *plain))
+            Reader(
+                name=f"workload-{each.spec.name}", read=_workload(each.spec.name, job), seeds=(*seeds, *plain)
+            )
         )
     return tuple(found)
 

@@ -64,6 +64,11 @@ def imports(module: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def is_payload(module: str) -> bool:
+    """Whether a module runs in a guest: it lies in a folder named ``payload``."""
+    return "payload" in module.split(".")[:-1] or module.endswith(".payload")
+
+
 def ours(name: str) -> bool:
     """Whether an imported name is one of the project's packages."""
     return name.split(".", maxsplit=1)[0] in (*PACKAGES, "tests", "bench")

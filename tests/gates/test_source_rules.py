@@ -13,15 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.gates.source import PACKAGES, ROOT, imports, modules, text_files, tree
+from harness.workloads.registry import NAMES
+from tests.gates.source import PACKAGES, ROOT, imports, is_payload, modules, text_files, tree
 
 LONGEST_FILE = 400
 FULLEST_FOLDER = 15
 CROWDED = {
     "harness/commands": "one module a command",
     "harness/model": "one module a kind of value",
-    "harness/payload": "becomes a folder a workload",
-    "harness/workloads": "becomes a folder a workload",
 }
 """Folders that hold more modules than that, and why."""
 BOUNDARIES = {
@@ -73,7 +72,7 @@ _MAY_SIGNAL = {
 
 def _outside_the_payload() -> list[Path]:
     """What runs on the controller; a payload signals its own children only, and imports nothing of ours."""
-    return [path for path in SOURCES if not name_of(path).startswith("harness/payload/")]
+    return [path for path in SOURCES if "payload" not in path.parts]
 
 
 def test_processes_are_started_and_signalled_where_it_is_known_whose_they_are() -> None:
@@ -161,7 +160,6 @@ _OWN_FILES = {
     "harness/backends/parquet.py",  # a directory, to fsync it
     "harness/stages/guest/scratch.py",  # /proc, and a lock of our own
     "harness/stages/host/claims.py",  # /proc: the boot id
-    "harness/workloads/tensorflow_library.py",  # a library of an image that is being built
     "harness/stages/guest/keys.py",  # keys that ssh-keygen just made in a private directory
 }
 """Modules that open something else than a file which others may have put there."""
@@ -173,7 +171,8 @@ def test_files_are_opened_in_one_way() -> None:
     elsewhere = []
     for path in SOURCES:
         name = name_of(path)
-        if name in _OWN_FILES or name.startswith(("harness/payload", "harness/images", "harness/lab")):
+        away = "payload" in path.parts or name.startswith(("harness/images", "harness/lab"))
+        if name in _OWN_FILES or away:
             continue
         for node in ast.walk(tree(path)):
             if not isinstance(node, ast.Call):
@@ -194,7 +193,7 @@ def test_json_is_read_in_one_place() -> None:
     elsewhere = [
         f"{name_of(path)} line {node.lineno}"
         for path in SOURCES
-        if not name_of(path).startswith("harness/payload") and name_of(path) != "harness/serial.py"
+        if "payload" not in path.parts and name_of(path) != "harness/serial.py"
         for node in ast.walk(tree(path))
         if isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.loads", "json.load")
     ]
@@ -213,7 +212,7 @@ def test_foreign_text_has_one_way_out() -> None:
     elsewhere = []
     for path in SOURCES:
         name = name_of(path)
-        if name.startswith("harness/payload") or name in ("harness/shown.py", *_KEEPERS):
+        if "payload" in path.parts or name in ("harness/shown.py", *_KEEPERS):
             continue
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call):
@@ -332,11 +331,14 @@ def test_every_module_is_imported_by_something() -> None:
     used = {name for module in modules() for name in imports(module)}
     used |= {".".join(name.split(".")[:n]) for name in used for n in range(1, name.count(".") + 1)}
     by_name = (ROOT / "reports/__init__.py").read_text()
+    by_registry = {f"harness.workloads.{name}.{what}" for name in NAMES for what in ("spec", "answers")}
     lost = [
         module
         for module in modules()
         if module not in used | roots
-        and not module.startswith(("harness.payload", "harness.faults", "suites"))
+        and not module.startswith(("harness.faults", "suites"))
+        and not is_payload(module)
+        and module not in by_registry
         and f'"{module}"' not in by_name
         and module not in PACKAGES
     ]

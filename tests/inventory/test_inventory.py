@@ -11,8 +11,8 @@ from harness.checks import CHECKS
 from harness.config.files import list_names, load_host, load_lab, load_profile, load_waivers
 from harness.model.inventory import Profile
 from harness.model.outcome import Severity, SubjectKind
-from harness.workloads import WORKLOADS
-from harness.workloads.mix import loads_of, parameters_in_mix
+from harness.workloads.mix.loads import loads_of, parameters_in_mix
+from harness.workloads.registry import NAMES
 from tests.gates.test_registries import WITH_NEIGHBOURS
 
 
@@ -80,7 +80,7 @@ def test_smoke_and_nightly_demand_what_the_design_says() -> None:
     assert sizes(smoke) == [[1, 1], [4], [4]]
     assert sizes(nightly) == [[1], [2], [3], [4], [4], [1, 1, 1, 1], [2, 2], [1, 3]]
     for profile in (smoke, nightly, load_profile("burnin")):
-        assert demanded_by(profile) == {workload.name for workload in WORKLOADS}
+        assert demanded_by(profile) == set(NAMES)
 
 
 def test_a_profile_on_a_base_differs_by_what_it_says_alone() -> None:

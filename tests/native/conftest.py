@@ -16,11 +16,13 @@ import pytest
 from harness.model.evidence import WorkloadResult
 from harness.model.pci import PciAddress
 from harness.model.standin import StandinScenario, StandinSeries
-from harness.workloads import GuestDevice, Job, Place, judge, workload
+from harness.workloads.base import GuestDevice, Job, Place
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
 from tests.native import fake
 from tests.native.nvml import build
 from tests.native.played import Play, Played
-from tests.native.ptx import SHIPPED
+from tests.packed import packed
 
 Perform = Callable[..., WorkloadResult]
 A, B, C = "0000:01:00.0", "0000:02:00.0", "0001:03:00.0"
@@ -58,7 +60,7 @@ def run(stand_in: Path) -> Callable[..., Ran]:
         name: str, gpus: tuple[str, ...] = (), said: str | None = None, *, libraries: Path | None = None,
         sysroot: Path | None = None, **parameters: Any,
     ) -> Ran:  # fmt: skip
-        place = Place(python=sys.executable, payload=str(SHIPPED.parent))
+        place = Place(python=sys.executable, payload=str(packed()))
         job = Job(
             key="k1", guest="g1", tenant="run-g1", devices=tuple(map(gpu, gpus)), parameters=parameters,
             place=place,

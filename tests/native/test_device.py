@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.images.guest import PYTHON_DIR
+from harness.images.kinds import PYTHON_DIR
 from harness.images.standin import pynvml_file
 from harness.model.evidence import WorkloadResult
 from harness.model.standin import StandinCard, StandinScenario
-from harness.workloads import Job, Place, workload
+from harness.workloads.base import Job, Place
+from harness.workloads.registry import workload
 from tests.native import nvml
 from tests.native.conftest import Ran, gpu, judged, wrong
-from tests.native.ptx import SHIPPED
+from tests.packed import packed
 
 WHERE = str(nvml.ADDRESSES[0])
 
@@ -44,7 +45,7 @@ def asked(machine: nvml.Machine, place: Place) -> WorkloadResult:
 def test_a_guest_tells_its_card_though_the_interpreter_knows_no_installed_packages(
     machine: nvml.Machine,
 ) -> None:
-    place = Place(python=sys.executable, payload=str(SHIPPED.parent))
+    place = Place(python=sys.executable, payload=str(packed()))
     result = asked(machine, replace(place, pynvml=str(machine.folder / "dist-packages")))
     assert wrong(result) == []
     assert len(result.answers) == 3

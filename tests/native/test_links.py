@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,10 +10,10 @@ import pytest
 
 from harness.errors import WorkloadError
 from harness.model.standin import StandinCard, StandinScenario
-from harness.workloads import workload
+from harness.workloads.pcie.payload import gpu
+from harness.workloads.registry import workload
 from tests.native import fake, nvml
 from tests.native.conftest import A, B, C, Ran, judged, wrong
-from tests.native.ptx import SHIPPED
 
 Run = Callable[..., Ran]
 SMALL = {"mib": 1, "repeats": 1}
@@ -110,7 +108,7 @@ def test_a_profile_may_demand_peer_access(run: Run) -> None:
 def test_one_card_has_no_peers(run: Run) -> None:
     with pytest.raises(WorkloadError, match="need two"):
         run("p2p", (A,))
-    assert workload("p2p").name == "p2p"
+    assert workload("p2p").spec.name == "p2p"
 
 
 def test_a_machine_that_does_not_let_memory_be_bound_tells_nothing_of_the_card(
@@ -161,13 +159,9 @@ class Queue:
 
 def test_a_link_that_was_seen_at_its_generation_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """An idle card's link is slow, and a look between two batches may find it so."""
-    monkeypatch.syspath_prepend(str(SHIPPED.parent))
-    before = set(sys.modules)
-    payload = importlib.import_module("pcie_gpu")
+    payload = gpu
     said = [(1, 16), (5, 16), *[(1, 16)] * 1_000_000]
     monkeypatch.setattr(payload.nvml_link, "load", lambda: None)
     monkeypatch.setattr(payload.nvml_link, "link", lambda _nvml, _address: said.pop(0))
     monkeypatch.setattr(payload, "LOAD_SECONDS", 0.02)
     assert payload._link(Queue(), A, "/") == {"source": "nvml", "generation": 5, "width": 16}
-    for name in set(sys.modules) - before:
-        sys.modules.pop(name)

@@ -20,11 +20,13 @@ from harness.errors import ParseError
 from harness.images.standin import pynvml_file
 from harness.model.evidence import ResidueTrial
 from harness.model.standin import StandinCard, StandinScenario
-from harness.payload import leave
-from harness.workloads import Job, Place, device, residue
+from harness.workloads.base import Job, Place
+from harness.workloads.device import answers as device
+from harness.workloads.device import remanence as residue
+from harness.workloads.device.payload import canary as leave
 from tests.native import fake, nvml
 from tests.native.conftest import Ran, gpu, judged, wrong
-from tests.native.ptx import SHIPPED
+from tests.packed import packed, unpack
 from tests.processes import naming, wait_gone
 
 WHERE, OTHER = str(nvml.ADDRESSES[0]), str(nvml.ADDRESSES[1])
@@ -86,7 +88,7 @@ def cards(tmp_path: Path, stand_in: Path) -> Iterator[Cards]:
     store.mkdir()
     packages.mkdir()
     shutil.copy(pynvml_file(), packages)
-    place = Place(python=sys.executable, payload=str(SHIPPED.parent), pynvml=str(packages))
+    place = Place(python=sys.executable, payload=str(packed()), pynvml=str(packages))
     found = Cards(stand_in, driver, store, place)
     yield found
     for pid in found.holders():
@@ -165,8 +167,8 @@ def test_a_card_that_loses_what_is_written_holds_nothing(cards: Cards) -> None:
 @pytest.mark.parametrize("more", ["init=802", "fail=cuMemAlloc_v2:2", "lost=1", "hang=cuInit:1"])
 def test_a_card_that_cannot_be_looked_at_is_not_called_clean(cards: Cards, more: str) -> None:
     payload = cards.store.parent / "payload"
-    shutil.copytree(SHIPPED.parent, payload)
-    script = payload / "device_nvidia.py"
+    unpack(payload)
+    script = payload / "harness/payload/device_nvidia.py"
     script.write_text(script.read_text().replace("_STALL_SECONDS = 120.0", "_STALL_SECONDS = 1.0"))
     cards.place, cards.more = replace(cards.place, payload=str(payload)), more
     (trial,) = cards.look("run1/g2")

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import pytest
 
-import harness.payload
 from tests.native import fake
 from tests.native.conftest import A, B
+from tests.packed import packed
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
 CODE = """
 import sys
 sys.path.insert(0, sys.argv[1])
-import tensor_device
+from harness.workloads.tensor.payload import device as tensor_device
 try:
     print(tensor_device.identity(sys.argv[2]))
 except (tensor_device.Unable, tensor_device.Broken) as error:
@@ -26,7 +25,7 @@ except (tensor_device.Unable, tensor_device.Broken) as error:
 
 def identity(folder: Path, said: str, address: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", CODE, str(PAYLOAD), address],
+        [sys.executable, "-I", "-S", "-c", CODE, str(packed()), address],
         env=fake.environment(folder, said),
         capture_output=True,
         text=True,

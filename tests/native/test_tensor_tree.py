@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-import harness.payload
 from tests.native import fake
 from tests.native.conftest import A
+from tests.packed import argv as argv_of
+from tests.packed import job as named
+from tests.packed import packed
 from tests.skips import LICENCE
 
-WORKER = Path(next(iter(harness.payload.__path__))) / "tensor_worker.py"
 CUDA_TREE = os.environ.get("SHAKEDOWN_TENSORFLOW_CUDA", "")
 UNABLE, BROKEN = 3, 4
 PTX_ONLY = (
@@ -36,7 +37,7 @@ def worked(stand_in: Path, folder: Path | str, said: str | None = None) -> tuple
     """Exit status and report on a machine with one GPU of capability 9.0 and a driver for CUDA 12.8."""
     job = {"device": A, "framework": "tensorflow", "library_dir": str(folder), "precisions": [], "threads": 1}
     done = subprocess.run(
-        [sys.executable, "-I", str(WORKER), json.dumps(job)],
+        [word for word in argv_of(named("tensor.worker"), job) if word != "-S"],
         env=fake.environment(stand_in, said or fake.machine(A)),
         capture_output=True,
         text=True,
@@ -106,12 +107,13 @@ def test_a_gpu_is_named_by_the_uuid_that_cuda_gives_for_its_address(stand_in: Pa
 
     def seen(address: str, *shown: str) -> str:
         words = (
-            "import sys; sys.path.insert(0, sys.argv.pop(1)); import tensor_device as device\n"
+            "import sys; sys.path.insert(0, sys.argv.pop(1))\n"
+            "from harness.workloads.tensor.payload import device\n"
             "try: print(device.visible(*sys.argv[1:])['CUDA_VISIBLE_DEVICES'])\n"
             "except (device.Unable, device.Broken) as error: print(type(error).__name__, error)"
         )
         places = [str(tmp_path / "devices"), str(tmp_path / "proc")]
-        argv = [sys.executable, "-I", "-c", words, str(WORKER.parent), address, *places]
+        argv = [sys.executable, "-I", "-c", words, str(packed()), address, *places]
         environment = fake.environment(stand_in, fake.machine(*shown))
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True, timeout=60)
         return done.stdout.strip()

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import random
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.model.standin import StandinCard, StandinScenario
-from harness.workloads import vram
+from harness.payload import cuda_device, cuda_driver
+from harness.workloads.vram import answers as vram
+from harness.workloads.vram.payload.gpu import Sweep
 from tests.native import fake, nvml
 from tests.native.conftest import A, B, Ran, judged, wrong
-from tests.native.ptx import SHIPPED
 
 Run = Callable[..., Ran]
 QUICK = {"walks": 1, "randoms": 1, "bandwidth_seconds": 0.0}
@@ -46,7 +45,7 @@ def test_a_stuck_bit_is_found_on_its_card_with_its_place_and_bit(run: Run) -> No
     assert names
     assert all(name.startswith(B) for name in names)
     (answer,) = (a for a in result.answers if a.name == f"{B} moving_inversions")
-    passes = vram.asked(ran.job, {**vram.WORKLOAD.defaults, **QUICK}).passes
+    passes = vram.asked(ran.job, {**vram.WORKLOAD.spec.defaults, **QUICK}).passes
     looks = [p.argument for p in passes if p.pattern == "moving_inversions"]
     assert answer.got == f"{sum(not argument >> 26 & 1 for argument in looks)} wrong words"
     assert answer.detail.startswith("bits 26; byte 0x")
@@ -197,24 +196,19 @@ def test_main_memory_is_tested_without_a_card_and_called_so(run: Run) -> None:
 
 
 @pytest.fixture
-def opened(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Any, Any]]:
+def opened(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     """A GPU of 8 MiB in this process, and the stand-in's levers: ctypes finds the loaded library by name."""
     monkeypatch.setenv("FAKE_CUDA", fake.machine(A))
-    monkeypatch.syspath_prepend(str(SHIPPED.parent))
     library = fake.levers(stand_in)
-    names = ("bounded", "cuda_driver", "cuda_device", "memory_patterns", "vram_gpu")
-    driver, device = (importlib.import_module(name) for name in ("cuda_driver", "cuda_device"))
-    monkeypatch.setattr(driver, "LIBRARY", str(stand_in / "libcuda.so.1"))
-    yield device.Gpu(driver.Cuda(), A), library
-    for name in names:
-        sys.modules.pop(name, None)
+    monkeypatch.setattr(cuda_driver, "LIBRARY", str(stand_in / "libcuda.so.1"))
+    return cuda_device.Gpu(cuda_driver.Cuda(), A), library
 
 
 def test_a_small_piece_is_not_read_right_after_it_was_written(opened: tuple[Any, Any]) -> None:
     """Its words would come out of the cache: so the largest is written last, and looked at first."""
     gpu, _ = opened
     memory = gpu.allocate(3 * 4096)
-    sweep = importlib.import_module("vram_gpu").Sweep(gpu, [(memory, 8192), (memory + 8192, 4096)])
+    sweep = Sweep(gpu, [(memory, 8192), (memory + 8192, 4096)])
     assert sweep.pieces == [(memory + 8192, 512, 0), (memory, 1024, 512)]
     seen: list[int] = []
     for name in ("fill", "verify"):
@@ -259,11 +253,10 @@ def test_a_thousand_of_a_thousand_flipped_bits_are_found(opened: tuple[Any, Any]
 def test_a_thousand_of_a_thousand_stuck_bits_are_found(opened: tuple[Any, Any]) -> None:
     """Stuck at either value: moving inversions alone find every one."""
     gpu, library = opened
-    sweep_of = importlib.import_module("vram_gpu").Sweep
     chance = random.Random(11)  # noqa: S311
     words = 4096
     memory = gpu.allocate(8 * words)
-    sweep = sweep_of(gpu, [(memory, 4 * words), (memory + 4 * words, 4 * words)])
+    sweep = Sweep(gpu, [(memory, 4 * words), (memory + 4 * words, 4 * words)])
     found = 0
     for _ in range(1000):
         offset, bit = chance.randrange(8 * words), chance.randrange(8)

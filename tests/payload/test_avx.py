@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.payload.tensor_device import lacks_avx
+from harness.workloads.tensor.payload.device import lacks_avx
 
 
 @pytest.mark.parametrize(

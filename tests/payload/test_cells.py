@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import harness.payload
-
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
+from harness.payload import bounded
+from harness.payload import cells as of_machine
 
 
 @pytest.fixture
-def cells(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(PAYLOAD))
-    yield importlib.import_module("cells")
-    for name in ("bounded", "cells"):
-        sys.modules.pop(name, None)
+def cells() -> Any:
+    return of_machine
 
 
 def machine(root: Path) -> Path:
@@ -90,7 +83,7 @@ def test_memory_is_really_bound_or_the_machine_says_why_not(cells: Any) -> None:
     real = next(iter(binder.cells))
     cpus = binder.cells[real]
     binder.cells = {real: cpus, 1000: cpus}
-    unable = importlib.import_module("bounded").Unable
+    unable = bounded.Unable
     with contextlib.suppress(unable):  # a container may forbid the call
         binder.bind(real)
         block = cells.Block(1 << 20)

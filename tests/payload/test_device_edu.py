@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.payload import device_nvidia
-from harness.payload.device_edu import BLOCK, Edu, Unable, keystream, residue, tenant_pattern
-from harness.payload.device_job import exerciser
+from harness.workloads.device.payload.edu import BLOCK, Edu, Unable, keystream, residue, tenant_pattern
+from harness.workloads.device.payload.job import exerciser
 
 JOB = {
     "liveness": 0x12345678, "run_key": "run2-g1", "factorials": [5, 12, 20], "dma_rounds": 2, "interrupts": 9,
@@ -208,9 +208,9 @@ def test_an_nvidia_gpu_is_asked_for_its_identity_through_nvml() -> None:
 
 
 def test_nvml_that_does_not_answer_is_no_identity() -> None:
-    with pytest.raises(device_nvidia.Unable, match="Driver Not Loaded"):
+    with pytest.raises(Unable, match="Driver Not Loaded"):
         device_nvidia.observe(FakeNvml(dead=True), "0000:01:00.0")
     nvml = FakeNvml()
-    with pytest.raises(device_nvidia.Unable, match="Not Found"):
+    with pytest.raises(Unable, match="Not Found"):
         device_nvidia.observe(nvml, "0000:02:00.0")
     assert nvml.open == 0

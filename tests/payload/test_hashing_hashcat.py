@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -17,21 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import harness.payload
 from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, Place, workload
+from harness.workloads.base import GuestDevice, Job, Place
+from harness.workloads.hashing.payload import hashcat as beside
+from harness.workloads.registry import workload
+from tests.packed import packed
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
 CASES = Path(__file__).parents[1] / "workloads" / "cases"
 HASHING = workload("hashing")
 
-spec = importlib.util.spec_from_file_location("hashing_hashcat", PAYLOAD / "hashing_hashcat.py")
-assert spec
-assert spec.loader
-beside = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(beside)
 
 # As terminal.c of 6.2.6 prints it: two GPUs that CUDA and NVIDIA's OpenCL both show, and a processor.
 TWO = """hashcat (v6.2.6) starting in backend information mode
@@ -103,7 +98,7 @@ def hunt(tmp_path: Path) -> Hunt:
         job = Job(
             key="k1", guest="g1", tenant="t", devices=GPUS,
             parameters={"modes": "md5,sha256", "keyspace": 2048, **parameters},
-            place=Place(python=sys.executable, payload=str(PAYLOAD), work=str(tmp_path / "work")),
+            place=Place(python=sys.executable, payload=str(packed()), work=str(tmp_path / "work")),
         )  # fmt: skip
         done = subprocess.run(
             HASHING.prepare(job), capture_output=True, check=False, timeout=60,
@@ -244,7 +239,7 @@ def test_hashcat_that_is_not_there_is_named(tmp_path: Path) -> None:
     job = Job(key="k1", guest="g1", tenant="t", devices=GPUS, place=Place(work=str(tmp_path / "work")))
     argv = HASHING.prepare(job)
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", _WITHOUT, str(PAYLOAD / "hashing.py"), argv[-1]],
+        [sys.executable, "-I", "-S", "-c", _WITHOUT, str(packed()), argv[-1]],
         capture_output=True, check=False, timeout=60,
     )  # fmt: skip
     assert done.returncode == 3
@@ -255,9 +250,9 @@ _WITHOUT = """
 import os, sys
 hidden, allowed = os.access, os.access
 os.access = lambda path, mode: not str(path).endswith("/hashcat") and allowed(path, mode)
-script, argument = sys.argv[1:]
-sys.argv = [script, argument]
-exec(compile(open(script).read(), script, "exec"), {"__name__": "__main__", "__file__": script})
+sys.path.insert(0, sys.argv[1])
+from harness.workloads.hashing.payload import job
+job.main(sys.argv[2])
 """
 
 
@@ -305,7 +300,7 @@ def test_the_real_hashcat_finds_every_password_on_the_cpu(tmp_path: Path) -> Non
     job = Job(
         key="k1", guest="g1", tenant="t", vcpus=2,
         parameters={"tool": "hashcat", "modes": "md5", "keyspace": 1 << 20},
-        place=Place(python=sys.executable, payload=str(PAYLOAD), work=str(tmp_path / "work")),
+        place=Place(python=sys.executable, payload=str(packed()), work=str(tmp_path / "work")),
     )  # fmt: skip
     done = subprocess.run(HASHING.prepare(job), capture_output=True, check=False, timeout=500)
     if b"no OpenCL runtime" in done.stdout or b"installation found" in done.stdout:

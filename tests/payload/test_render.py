@@ -6,24 +6,26 @@ Faults are put between the real OpenGL and the payload by a ``moderngl`` of our 
 from __future__ import annotations
 
 import os
-import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-import harness.payload
 from harness.model.evidence import WorkloadResult
 from harness.model.pci import PciAddress
-from harness.payload import bounded
-from harness.workloads import GuestDevice, Job, Place, collect, judge, start, wait, workload
+from harness.payload import bounded, processes, render_device
+from harness.workloads.base import GuestDevice, Job, Place
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
+from harness.workloads.render.payload import job as render_job
+from harness.workloads.runs import collect, start, wait
+from harness.workloads.stream.payload import job as stream_job
+from tests.packed import packed
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
 SYSTEM = "/usr/lib/python3/dist-packages"
 PYTHON = "/usr/bin/python3"
 SMALL = {"driver": "softpipe", "width": 64, "height": 48, "frames": 3, "rounds": 3, "golden": 1, "work": 2,
@@ -75,7 +77,7 @@ needs_gl = pytest.mark.skipif(
 @pytest.fixture
 def perform(tmp_path: Path) -> Perform:
     place = Place(
-        python=PYTHON, payload=str(PAYLOAD), jobs=str(tmp_path / "jobs"), work=str(tmp_path / "work")
+        python=PYTHON, payload=str(packed()), jobs=str(tmp_path / "jobs"), work=str(tmp_path / "work")
     )
 
     def run(*gpus: str, environment: dict[str, str] | None = None, **parameters: Any) -> WorkloadResult:
@@ -222,7 +224,7 @@ def machine(tmp_path: Path) -> dict[str, str]:
 
 def found(address: str, environment: dict[str, str]) -> str:
     code = (
-        f"import sys; sys.path.insert(0, {str(PAYLOAD)!r}); import render_device as r\n"
+        f"import sys; sys.path.insert(0, {str(packed())!r}); from harness.payload import render_device as r\n"
         f"try: print(r.find(r.Egl(), {address!r}))\n"
         "except (r.Missing, r.Broken) as error: print(type(error).__name__, error)"
     )
@@ -252,7 +254,7 @@ def test_a_gpu_that_nobody_can_tell_or_that_only_mesa_lists_is_not_broken(machin
 
 
 def test_a_node_below_sysfs_says_its_address(tmp_path: Path) -> None:
-    address_of_node = runpy.run_path(str(PAYLOAD / "render_device.py"))["address_of_node"]
+    address_of_node = render_device.address_of_node
     device = tmp_path / "devices" / "pci0000:40" / "0000:41:00.0"
     device.mkdir(parents=True)
     node = tmp_path / "dev" / "char" / "1:3"  # /dev/null's number, on Linux
@@ -315,23 +317,16 @@ def test_two_gpus_draw_at_once_and_a_wrong_one_is_told_from_a_right_one(
         (Exception("GL"), "broken"),
     ],
 )
-@pytest.mark.parametrize("work", ["render.py draw", "stream.py perform"])
+@pytest.mark.parametrize("work", ["render", "stream"])
 def test_what_the_machine_has_not_accuses_no_gpu(
     work: str, error: Exception, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Missing(Exception):
-        pass
-
     def fail(*_: Any) -> None:
         raise error
 
     monkeypatch.chdir(tmp_path)
-    tools = SimpleNamespace(
-        bounded=bounded,
-        devices=SimpleNamespace(context=fail, Missing=Missing),
-        processes=SimpleNamespace(find=fail, MissingTool=Missing),
-    )
-    script, name = work.split()
-    perform = runpy.run_path(str(PAYLOAD / script))[name]
-    outcome = bounded.alone(lambda note: perform({"gpus": ["x"]}, "0000:01:00.0", tools, note), 5)
+    monkeypatch.setattr(render_device, "context", fail)
+    monkeypatch.setattr(processes, "find", fail)
+    perform = {"render": render_job.draw, "stream": stream_job.perform}[work]
+    outcome = bounded.alone(lambda note: perform({"gpus": ["x"]}, "0000:01:00.0", note), 5)
     assert outcome["kind"] == kind

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 
-import harness.payload
-from harness.workloads import Job, Place, collect, parse_collected, parse_status, start, stop, wait
+from harness.workloads.base import Job, Place
+from harness.workloads.runs import collect, parse_collected, parse_status, start, stop, wait
+from tests.packed import packed
 from tests.processes import wait_gone
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
+RUNNER = Place(payload=str(packed())).runner
 
 
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
-    place = Place(payload=str(PAYLOAD), jobs=str(tmp_path / "jobs"))
+    place = Place(payload=str(packed()), jobs=str(tmp_path / "jobs"))
     return Job(key="k1", guest="g1", tenant="t", place=place)
 
 
@@ -181,7 +182,7 @@ def test_output_of_a_running_job_is_cut_at_what_was_announced(job: Job) -> None:
     ],
 )  # fmt: skip
 def test_wrong_usage_is_refused(argv: tuple[str, ...], tmp_path: Path) -> None:
-    whole = ("sh", str(PAYLOAD / "runner.sh"), argv[0], "--base", str(tmp_path / "b"), *argv[1:])
+    whole = ("sh", RUNNER, argv[0], "--base", str(tmp_path / "b"), *argv[1:])
     done = subprocess.run(whole, capture_output=True, check=False)
     assert (done.returncode, done.stdout) == (2, b"")
     assert not (tmp_path / "b").exists()
@@ -197,5 +198,5 @@ def test_arguments_reach_the_job_unchanged(job: Job) -> None:
 def test_the_script_is_plain_posix_shell() -> None:
     shells = [shell for shell in ("dash", "bash") if shutil.which(shell)]
     for shell in shells:
-        assert subprocess.run([shell, "-n", str(PAYLOAD / "runner.sh")], check=False).returncode == 0
+        assert subprocess.run([shell, "-n", RUNNER], check=False).returncode == 0
     assert shells

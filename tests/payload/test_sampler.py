@@ -21,7 +21,6 @@ from typing import Any
 import pynvml
 import pytest
 
-import harness.payload
 from harness.model.pci import PciAddress
 from harness.model.standin import StandinCard, StandinFault, StandinScenario, StandinStart
 from harness.payload.sampler import Board, KernelLog, Spool, Watch
@@ -29,9 +28,10 @@ from harness.payload.sampler_reads import Reader
 from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR, SENSORS
 from harness.telemetry.gpu.spool import read_spool
 from harness.telemetry.standin.scenario import scenario_text
+from harness.workloads.files import SAMPLER
 from tests.native.nvml import Machine, build, fault
+from tests.packed import argv
 
-SCRIPT = Path(next(iter(harness.payload.__path__))) / "sampler.py"
 Line = dict[str, Any]
 
 
@@ -65,7 +65,7 @@ class Sampler:
             "jobs": str(machine.folder / "jobs"), **given,
         }  # fmt: skip
         self.process = subprocess.Popen(
-            (sys.executable, "-I", "-S", str(SCRIPT), json.dumps(job)),
+            argv(SAMPLER, job),
             env=machine.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             start_new_session=True,
         )  # fmt: skip

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import runpy
 import shutil
 import signal
 import socket
@@ -23,27 +22,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-import harness.payload
 from harness.model.evidence import WorkloadResult
 from harness.model.pci import PciAddress
-from harness.workloads import (
-    GuestDevice,
-    Job,
-    Place,
-    collect,
-    judge,
-    render_golden,
-    start,
-    stop,
-    stream_golden,
-    wait,
-    workload,
-)
+from harness.workloads.base import GuestDevice, Job, Place
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
+from harness.workloads.render import golden as render_golden
+from harness.workloads.runs import collect, start, stop, wait
+from harness.workloads.stream import golden as stream_golden
+from harness.workloads.stream.payload import picture, pipe
 from tests.native import fake
+from tests.packed import packed
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
-PICTURE = runpy.run_path(str(PAYLOAD / "stream_picture.py"))
-PIPE = runpy.run_path(str(PAYLOAD / "stream_pipe.py"))
 FFMPEG = shutil.which("ffmpeg")
 SMALL = {
     "width": 128,
@@ -62,7 +52,7 @@ needs_ffmpeg = pytest.mark.skipif(
 WRAPPER = """#!{python}
 import os, subprocess, sys
 sys.path.insert(0, {payload!r})
-import stream_picture as p
+from harness.workloads.stream.payload import picture as p
 argv = [{real!r}, *sys.argv[1:]]
 target = argv[-1]
 SIZE = 128 * 96 * 3 // 2
@@ -109,7 +99,7 @@ def spoilt(tmp_path: Path) -> Callable[[str], str]:
     def make(body: str) -> str:
         folder = tmp_path / "bin"
         folder.mkdir()
-        text = WRAPPER.replace("{python}", sys.executable).replace("{payload!r}", repr(str(PAYLOAD)))
+        text = WRAPPER.replace("{python}", sys.executable).replace("{payload!r}", repr(str(packed())))
         script = folder / "ffmpeg"
         script.write_text(text.replace("{real!r}", repr(FFMPEG)).replace("{body}", body))
         script.chmod(0o755)
@@ -128,7 +118,7 @@ def spoil(rule: str) -> str:
 def made(tmp_path: Path) -> Callable[..., Job]:
     def make(*gpus: str, python: str = sys.executable, **parameters: Any) -> Job:
         place = Place(
-            python=python, payload=str(PAYLOAD), jobs=str(tmp_path / "jobs"), work=str(tmp_path / "work")
+            python=python, payload=str(packed()), jobs=str(tmp_path / "jobs"), work=str(tmp_path / "work")
         )
         cards = tuple(
             GuestDevice(address=p, vendor="10de", device="26b5", host=p)
@@ -315,7 +305,7 @@ def test_nothing_is_left_running(how: str, made: Callable[..., Job], tmp_path: P
 
 @pytest.mark.parametrize(("width", "height"), [(64, 48), (128, 96), (642, 360)])
 def test_pictures_are_drawn_alike_on_both_sides(width: int, height: int) -> None:
-    source = PICTURE["Drawn"]({"width": width, "height": height, "seed": 7})
+    source = picture.Drawn({"width": width, "height": height, "seed": 7})
     for number in (0, 1, 59, 30_000):
         whole = np.frombuffer(source.picture(number, number), np.uint8)
         assert len(whole) == width * height * 3 // 2
@@ -323,28 +313,28 @@ def test_pictures_are_drawn_alike_on_both_sides(width: int, height: int) -> None
         planes = stream_golden.drawn(width, height, 7, number)
         assert (luma == planes[0]).all()
         assert whole.tobytes() == b"".join(plane.tobytes() for plane in planes)
-        sampled = PICTURE["sample"](memoryview(whole.tobytes()), width, height, 5)
+        sampled = picture.sample(memoryview(whole.tobytes()), width, height, 5)
         assert sampled == b"".join(plane[::5, ::5].tobytes() for plane in planes)
 
 
 @pytest.mark.parametrize("number", [0, 1, 5461, (1 << 24) - 1, 1 << 23])
 def test_a_counter_survives_coding_and_no_single_cell_may_change(number: int) -> None:
     luma = stream_golden.drawn(128, 96, 7, 3)[0].astype(np.int64)
-    for n, cells in enumerate(PICTURE["cell_rows"](number, 8, b"\x10", b"\xeb")):
+    for n, cells in enumerate(picture.cell_rows(number, 8, b"\x10", b"\xeb")):
         luma[n * 8 : n * 8 + 8, :64] = np.frombuffer(cells, np.uint8)
     noisy = np.clip(luma + np.random.default_rng(1).normal(0, 40, luma.shape), 0, 255).astype(np.uint8)
-    assert PICTURE["read_number"](noisy.tobytes(), 128, 8) == number
+    assert picture.read_number(noisy.tobytes(), 128, 8) == number
     for cell in range(40):
         y, x = cell // 8 * 8, cell % 8 * 8
         one = noisy.copy()
         one[y : y + 8, x : x + 8] = 255 - one[y : y + 8, x : x + 8]
-        assert PICTURE["read_number"](one.tobytes(), 128, 8) == PICTURE["CORRUPT"]
+        assert picture.read_number(one.tobytes(), 128, 8) == picture.CORRUPT
 
 
 def test_the_gpu_codecs_are_named_and_no_other_can_stand_in() -> None:
     job = {"gpus": ["x"], "rate": 60, "kbps": 15000, "width": 1280, "height": 720, "threads": 2}
-    encoder = PIPE["encoder"]("ffmpeg", job, "rgba", 5004, "5.1.9-0+deb12u1")
-    decoder = PIPE["decoder"]("ffmpeg", job, "s.sdp", "5.1.9-0+deb12u1")
+    encoder = pipe.encoder("ffmpeg", job, "rgba", 5004, "5.1.9-0+deb12u1")
+    decoder = pipe.decoder("ffmpeg", job, "s.sdp", "5.1.9-0+deb12u1")
     assert encoder[encoder.index("-c:v") + 1] == "h264_nvenc"
     assert decoder[decoder.index("-c:v") + 1] == "h264_cuvid"
     assert not {"libx264", "h264"} & {*encoder, *decoder[: decoder.index("-i")]}
@@ -358,7 +348,7 @@ def test_this_ffmpeg_knows_every_option_that_nvenc_is_given() -> None:
     if "NVENC" not in said:
         pytest.skip("this ffmpeg was built without NVENC")
     job = {"gpus": ["x"], "rate": 60, "kbps": 15000, "width": 1280, "height": 720, "threads": 2}
-    argv = PIPE["encoder"]("ffmpeg", job, "rgba", 5004, "5.1.9")
+    argv = pipe.encoder("ffmpeg", job, "rgba", 5004, "5.1.9")
     for name, value in itertools.pairwise(argv):
         if name in ("-preset", "-tune", "-zerolatency", "-delay", "-rc"):
             assert f"  {name} " in said
@@ -373,7 +363,7 @@ def test_this_ffmpeg_knows_every_option_that_nvenc_is_given() -> None:
      ("unknown", "-fps_mode"), ("", "-fps_mode")],
 )  # fmt: skip
 def test_old_and_new_ffmpeg_pass_pictures_through(version: str, option: str) -> None:
-    assert PIPE["_passing"](version)[0] == option
+    assert pipe._passing(version)[0] == option
 
 
 def test_packets_that_nobody_fetched_in_time_are_counted(tmp_path: Path) -> None:
@@ -381,14 +371,14 @@ def test_packets_that_nobody_fetched_in_time_are_counted(tmp_path: Path) -> None
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        assert PIPE["unheard"](port) == 0
+        assert pipe.unheard(port) == 0
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             for _ in range(50):
                 sender.sendto(bytes(1200), ("127.0.0.1", port))
-        assert 0 < PIPE["unheard"](port) < 50
-    assert PIPE["unheard"](port) == 0
+        assert 0 < pipe.unheard(port) < 50
+    assert pipe.unheard(port) == 0
     (tmp_path / "udp").write_text("  sl  local_address\n 1: 0100007F:1394 00000000:0000 07 strange\n")
-    assert PIPE["unheard"](0x1394, str(tmp_path / "udp")) == 0
+    assert pipe.unheard(0x1394, str(tmp_path / "udp")) == 0
 
 
 RENDERS = subprocess.run(

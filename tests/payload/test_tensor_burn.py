@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.payload import tensor_burn, tensor_numbers
-from harness.workloads.tensor_reference import residual_bound
+from harness.workloads.tensor.payload import burn as tensor_burn
+from harness.workloads.tensor.reference import residual_bound
 from tests.fakes.numpy_products import NumpyProducts
 
 JOB = {
@@ -24,7 +24,7 @@ JOB = {
 
 def burn(products: NumpyProducts, **changes: Any) -> dict[str, Any]:
     job = {**JOB, "precision": products.precision, "size": products.size, **changes}
-    return tensor_burn.Burn(np, tensor_numbers, products, job).run()
+    return tensor_burn.Burn(products, job).run()
 
 
 @pytest.mark.parametrize("precision", ["fp64", "fp32", "fp16"])
@@ -190,7 +190,7 @@ def test_a_long_burn_looks_at_nearly_every_product() -> None:
 def test_the_last_products_of_an_unchecked_slice_are_looked_at() -> None:
     products = NumpyProducts()
     whole = dict(JOB)
-    one = tensor_burn.Burn(np, tensor_numbers, products, whole)
+    one = tensor_burn.Burn(products, whole)
     one._prove()
     multiply, turns = products.multiply, iter(range(100))
 
@@ -217,7 +217,7 @@ def test_the_cost_curve_has_a_point_for_each_size() -> None:
         return NumpyProducts(precision, size)
 
     job = {**JOB, "curve_seconds": 0.02}
-    found = tensor_burn.cost_curve(np, tensor_numbers, make, job, [64, 128])
+    found = tensor_burn.cost_curve(make, job, [64, 128])
     assert [point["size"] for point in found] == [64, 128]
     assert all(point["rate"] > 0 and point["unchecked_rate"] > 0 for point in found)
     assert all(point["mismatches"] == 0 for point in found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any
 
 import pytest
 
-import harness.payload
-from harness.payload import tensor_device
+from harness.workloads.tensor.payload import device as tensor_device
+from tests.packed import job as named
+from tests.packed import unpack
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
 INNOCENT = [
     "CUDA out of memory. Tried to allocate 512.00 MiB. GPU 0 has a total capacity of 14.58 GiB",
     "TensorFlow: OOM when allocating tensor with shape[16384,16384] and type double on GPU:0 by GPU_0_bfc",
@@ -60,9 +59,10 @@ def identity(address):
     return {"address": address, "name": "X", "capability": [9, 0], "driver": 12080}
 """
 ENGINE = """
+ERRORS = ()
 class Engine:
     gpu, version = True, "2"
-    def __init__(self, np, numbers, job):
+    def __init__(self, job):
         if job["at"] == "start":
             raise eval(job["error"])
         self.job = job
@@ -71,18 +71,20 @@ class Engine:
 """
 TELLS = """
 import json, os
+ERRORS = ()
 class Engine:
-    def __init__(self, np, numbers, job):
+    def __init__(self, job):
         raise ValueError(json.dumps(dict(os.environ)))
 """
 
 
 SECOND = """
+ERRORS = ()
 class Products:
     def close(self): pass
 class Engine:
     gpu, version = True, "2"
-    def __init__(self, np, numbers, job):
+    def __init__(self, job):
         self.job = job
     def offered(self, capability):
         return dict.fromkeys(("fp64", "fp32", "tf32", "fp16", "bf16", "fp8"), "")
@@ -95,7 +97,7 @@ class Engine:
 """
 BURN = """
 class Burn:
-    def __init__(self, np, numbers, products, job):
+    def __init__(self, products, job):
         self.job = job
     def run(self):
         return {"precision": self.job["precision"], "seconds": self.job["seconds"]}
@@ -110,14 +112,22 @@ def worker(folder: Path, torch: str, engine: str = ENGINE, **job: Any) -> tuple[
 
 def report(folder: Path, torch: str, engine: str, **job: Any) -> tuple[int, Any]:
     """Status and what the worker printed."""
-    for name in ("tensor_worker.py", "tensor_library.py", "tensor_numbers.py", "tensor_train.py"):
-        shutil.copy(PAYLOAD / name, folder)
-    (folder / "tensor_device.py").write_text((PAYLOAD / "tensor_device.py").read_text() + IDENTITY)
-    (folder / "tensor_torch.py").write_text(engine)
+    beside = folder / "harness/workloads/tensor/payload"
+    burn = beside / "burn.py"
+    kept = burn.read_text() if burn.exists() else None
+    unpack(folder)
+    if kept is not None:
+        burn.write_text(kept)
+    device = beside / "device.py"
+    device.write_text(device.read_text() + IDENTITY)
+    (beside / "pytorch.py").write_text(engine)
     (folder / "torch.py").write_text(torch)
     whole = {"device": "0000:01:00.0", "framework": "torch", "library_dir": "", "batch": 4, "width": 2}
     whole |= {"hidden": 2, "seed": 1, "learning_rate": 0.5, "precisions": [], **job}
-    argv = [sys.executable, "-I", str(folder / "tensor_worker.py"), json.dumps(whole)]
+    argv = [
+        *(sys.executable, "-I", str(folder / "harness/payload/start.py")),
+        *(named("tensor.worker"), json.dumps(whole)),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, json.loads(done.stdout)
 
@@ -140,7 +150,9 @@ def test_a_worker_ends_by_what_failed(tmp_path: Path, at: str, error: str, statu
 
 def test_what_was_burned_before_memory_ran_out_is_told(tmp_path: Path) -> None:
     """It may be wrong. Of a broken card nothing more is needed than that it is."""
-    (tmp_path / "tensor_burn.py").write_text(BURN)
+    beside = tmp_path / "harness/workloads/tensor/payload"
+    beside.mkdir(parents=True)
+    (beside / "burn.py").write_text(BURN)
     job = {"steps": 1, "size": 64, "blocks": 1, "seconds": 12, "curve": []}
     memory = "RuntimeError('CUDA out of memory.')"
     status, told = report(tmp_path, GOOD, SECOND, error=memory, **job)

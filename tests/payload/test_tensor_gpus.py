@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +10,9 @@ from typing import Any
 
 import pytest
 
-import harness.payload
+from tests.packed import job as named
+from tests.packed import unpack
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
 DEVICE = """
 class Unable(Exception): pass
 class Broken(Exception): pass
@@ -24,29 +23,30 @@ def visible(address):
 """
 WORKER = """
 import json, os, sys, time
-job = json.loads(sys.argv[1])
-def there(name):
-    return os.path.exists(os.path.join(job["folder"], name))
-open(os.path.join(job["folder"], job["device"]), "w").close()
-until = time.monotonic() + 20
-while not all(there(name) for name in job["devices"]) and time.monotonic() < until:
-    time.sleep(0.01)
-how = job["how"].get(job["device"], "well")
-if how in ("killed", "crashes"):
-    os.kill(os.getpid(), 9 if how == "killed" else 6)
-if how == "raises":
-    raise KeyError("a defect")
-if how == "mutters":
-    print("half a li")
-    sys.exit(0)
-if how in ("3", "4"):
-    print(json.dumps({"error": "reason " + how}))
-    sys.exit(int(how))
-print(json.dumps({
-    "device": job["device"], "engine": "cuda:torch", "versions": {"torch": "2"},
-    "together": all(there(name) for name in job["devices"]), "sees": os.environ["CUDA_VISIBLE_DEVICES"],
-    "no_site": sys.flags.no_site, "isolated": sys.flags.isolated,
-}))
+def main(argument):
+    job = json.loads(argument)
+    def there(name):
+        return os.path.exists(os.path.join(job["folder"], name))
+    open(os.path.join(job["folder"], job["device"]), "w").close()
+    until = time.monotonic() + 20
+    while not all(there(name) for name in job["devices"]) and time.monotonic() < until:
+        time.sleep(0.01)
+    how = job["how"].get(job["device"], "well")
+    if how in ("killed", "crashes"):
+        os.kill(os.getpid(), 9 if how == "killed" else 6)
+    if how == "raises":
+        raise KeyError("a defect")
+    if how == "mutters":
+        print("half a li")
+        sys.exit(0)
+    if how in ("3", "4"):
+        print(json.dumps({"error": "reason " + how}))
+        sys.exit(int(how))
+    print(json.dumps({
+        "device": job["device"], "engine": "cuda:torch", "versions": {"torch": "2"},
+        "together": all(there(name) for name in job["devices"]), "sees": os.environ["CUDA_VISIBLE_DEVICES"],
+        "no_site": sys.flags.no_site, "isolated": sys.flags.isolated,
+    }))
 """
 GPUS = ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"]
 
@@ -54,17 +54,19 @@ GPUS = ["0000:01:00.0", "0000:02:00.0", "0000:03:00.0"]
 @pytest.fixture
 def payload(tmp_path: Path) -> Path:
     folder = tmp_path / "payload"
-    folder.mkdir()
-    for name in ("tensor_job.py", "processes.py"):
-        shutil.copy(PAYLOAD / name, folder)
-    (folder / "tensor_device.py").write_text(DEVICE)
-    (folder / "tensor_worker.py").write_text(WORKER)
+    unpack(folder)
+    beside = folder / "harness/workloads/tensor/payload"
+    (beside / "device.py").write_text(DEVICE)
+    (beside / "worker.py").write_text(WORKER)
     return folder
 
 
 def run(payload: Path, how: dict[str, str], *options: str, gpus: list[str] = GPUS) -> tuple[int, Any, str]:
     job = {"devices": gpus, "folder": str(payload.parent / "work"), "how": how}
-    argv = [sys.executable, "-I", *options, str(payload / "tensor_job.py"), json.dumps(job)]
+    argv = [
+        *(sys.executable, "-I", *options, str(payload / "harness/payload/start.py")),
+        *(named("tensor.job"), json.dumps(job)),
+    ]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
     return done.returncode, json.loads(done.stdout), done.stderr
 

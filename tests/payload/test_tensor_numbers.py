@@ -7,8 +7,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from harness.payload import tensor_numbers, tensor_train
-from harness.workloads import tensor, tensor_reference
+from harness.workloads.tensor import answers as tensor
+from harness.workloads.tensor import reference as tensor_reference
+from harness.workloads.tensor.payload import numbers as tensor_numbers
+from harness.workloads.tensor.payload import training as tensor_train
 
 PRECISIONS = tuple(tensor_numbers.PRECISIONS)
 
@@ -16,7 +18,7 @@ PRECISIONS = tuple(tensor_numbers.PRECISIONS)
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_elements_are_odd_and_exact_in_their_precision(precision: str) -> None:
     bits = tensor_numbers.PRECISIONS[precision][0]
-    values = tensor_numbers.matrix(np, tensor_numbers.seed_of(1, precision, 0, 0), bits, 64)
+    values = tensor_numbers.matrix(tensor_numbers.seed_of(1, precision, 0, 0), bits, 64)
     whole = values * 2.0**bits
     assert (whole == np.rint(whole)).all()
     assert (np.abs(whole) < 2.0**bits).all()
@@ -36,10 +38,10 @@ def test_controller_and_payload_work_out_the_same_samples(precision: str, size: 
     corners = tensor_numbers.corners(5, precision, 1, size, 3)
     wanted = tensor_reference.sampled(5, precision, 1, size, 3)
     for (row, column), value in zip(corners, wanted, strict=True):
-        tile = tensor_numbers.tile(np, seeds, bits, size, (row, column))
+        tile = tensor_numbers.tile(seeds, bits, size, (row, column))
         assert tile.shape == (16, 16)
         assert tile[0, 0] == pytest.approx(value, rel=1e-12, abs=1e-14)
-        a, b = (tensor_numbers.matrix(np, seed, bits, size) for seed in seeds)
+        a, b = (tensor_numbers.matrix(seed, bits, size) for seed in seeds)
         exact = sum(
             Fraction(float(x)) * Fraction(float(y)) for x, y in zip(a[row], b[:, column], strict=True)
         )
@@ -82,7 +84,7 @@ def test_a_sound_tensor_core_of_fourteen_bits_stays_far_within_the_bound(carried
     """Products added 32 at a time, aligned to the largest, cut to 14 bits; carried over every 128, or not."""
     size, rows = 16384, 32
     places = np.arange(rows * size, dtype=np.uint64)
-    a, b = (tensor_numbers.elements(np, seed, 4, places).reshape(rows, size) for seed in (5, 6))
+    a, b = (tensor_numbers.elements(seed, 4, places).reshape(rows, size) for seed in (5, 6))
     total = held = np.zeros((rows, 1))
     for first in range(0, size, 32):
         terms = np.concatenate((a[:, first : first + 32] * b[:, first : first + 32], held), axis=1)
@@ -101,11 +103,11 @@ def test_tiles_divide_the_matrix(size: int, rows: int) -> None:
 
 def test_a_fingerprint_depends_on_every_value_and_its_place() -> None:
     sums = np.arange(64, dtype=np.int64).reshape(2, 4, 8)
-    seen = {tensor_numbers.fingerprint(np, sums), tensor_numbers.fingerprint(np, sums[::-1])}
+    seen = {tensor_numbers.fingerprint(sums), tensor_numbers.fingerprint(sums[::-1])}
     for place in range(64):
         other = sums.copy()
         other.reshape(-1)[place] ^= 1 << (place % 63)
-        seen.add(tensor_numbers.fingerprint(np, other))
+        seen.add(tensor_numbers.fingerprint(other))
     assert len(seen) == 66
 
 
@@ -118,7 +120,7 @@ def test_training_references_are_those_of_the_controller() -> None:
         def train(self, data: object, steps: int) -> tuple[list[float], list[object]]:
             return [1.0] * steps, []
 
-    training = tensor_train.Training(np, tensor_numbers, Idle(), job)
+    training = tensor_train.Training(Idle(), job)
     training.once()
     training.once()
     seen = training.observed()
@@ -136,7 +138,7 @@ def test_a_training_that_ends_in_other_bits_is_counted() -> None:
         def train(self, data: object, steps: int) -> tuple[list[float], list[object]]:
             return [1.0, 0.5], [np.float32(next(weights))]
 
-    training = tensor_train.Training(np, tensor_numbers, Drifting(), job)
+    training = tensor_train.Training(Drifting(), job)
     for _ in range(3):
         training.once()
     assert training.observed()["differing"] == 1

@@ -6,19 +6,22 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import harness.payload
 from harness.errors import ParseError
+from harness.lab.guest_image import put_beside
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, Parsed, Place, workload
+from harness.workloads.base import GuestDevice, Job, Parsed, Place
+from harness.workloads.registry import workload
+from harness.workloads.tensor.payload.library import ENGINE_FILE
 from tests.frameworks import tensorflow
+from tests.packed import code, packed
 from tests.skips import LICENCE
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
 TENSORFLOW = str(tensorflow() or "/opt/tf")
 TORCH = os.environ.get("SHAKEDOWN_TORCH_PYTHON", "")
 TENSOR = workload("tensor")
@@ -33,7 +36,9 @@ with_torch = pytest.mark.skipif(
 FRAMEWORKS = (
     pytest.param("tensorflow", marks=with_tensorflow),
     pytest.param("torch", marks=with_torch),
+    pytest.param("lab", marks=with_tensorflow),
 )
+"""``lab``: TensorFlow by the way of the lab's guest image."""
 GPU = GuestDevice(
     address=PciAddress.parse("0000:01:00.0"),
     vendor="10de",
@@ -42,16 +47,29 @@ GPU = GuestDevice(
 )
 
 
+def lab_tree(folder: Path) -> str:
+    """The same TensorFlow as the lab's guest image has it, with what lies beside it."""
+    for item in Path(TENSORFLOW).iterdir():
+        if item.name not in ("shakedown_lab", ENGINE_FILE):
+            (folder / item.name).symlink_to(item)
+    put_beside(folder)
+    return str(folder)
+
+
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(
-        python=sys.executable, payload=str(PAYLOAD), tensorflow=TENSORFLOW, work=str(tmp_path / "work")
+        python=sys.executable, payload=str(packed()), tensorflow=TENSORFLOW, work=str(tmp_path / "work")
     )
 
 
 def job_of(framework: str, place: Place, **parameters: Any) -> Job:
     if framework == "torch":
         parameters.setdefault("python", TORCH)
+    if framework == "lab":
+        folder = Path(place.work).with_name("lab-tree")
+        folder.mkdir()
+        place, framework = replace(place, tensorflow=lab_tree(folder)), "tensorflow"
     parameters["framework"] = framework
     # One thread: PyTorch's spin while they wait for each other, which a busy machine feels.
     return Job(key="k1", guest="g1", tenant="t", vcpus=1, parameters=parameters, place=place)
@@ -78,7 +96,7 @@ def wrong(parsed: Parsed) -> list[str]:
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_every_precision_is_multiplied_and_right(framework: str, place: Place) -> None:
     parsed = judged(job_of(framework, place, curve="64,128", curve_seconds=0.05))
-    assert parsed.engine == f"cpu:{framework}"
+    assert parsed.engine == f"cpu:{framework.replace('lab', 'tensorflow')}"
     assert wrong(parsed) == []
     values = {m.name: m.value for m in parsed.measurements}
     assert all(values[f"tensor.{p}.rate"] for p in ("fp64", "fp32", "fp16", "bf16"))
@@ -136,32 +154,32 @@ def test_a_gpu_that_is_demanded_is_never_replaced_by_the_processor(place: Place)
 
 
 ELSEWHERE = """
-import sys
-sys.path[:0] = sys.argv[1:3]
-import numpy, tf_lean
-graph = tf_lean.Graph(tf_lean.libraries(sys.argv[2]), 1, "/device:GPU:0")
-place = graph.place()
+sys.path.insert(0, sys.argv[1])
+from harness.workloads.tensor.payload import tensorflow_engine as made
+engine = made.Engine({"device": "cpu", "threads": 1})
+engine.device = "/device:GPU:0"
 try:
-    product = graph.add("MatMul", place, place)
-    print(graph.run([(place, numpy.eye(2, dtype=numpy.float32), tf_lean.FLOAT)], [product]))
-except RuntimeError as error:
+    engine.products("fp32", 64, 1, 1).multiply()
+    print("done somewhere")
+except made.ERRORS as error:
     print(error)
 """
 
 
 @with_tensorflow
 def test_what_a_gpu_should_do_is_never_done_by_the_processor_in_silence() -> None:
-    argv = [sys.executable, "-I", "-S", "-c", ELSEWHERE, str(PAYLOAD), TENSORFLOW]
+    argv = [*code(ELSEWHERE), TENSORFLOW]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120)
-    assert "Cannot assign a device for operation MatMul" in done.stdout
+    assert "Could not satisfy device specification" in done.stdout
 
 
 ROWS = """
-import json, sys
-sys.path[:0] = sys.argv[1:3]
-import numpy, tensor_numbers, tensor_tf
-engine = tensor_tf.Engine(numpy, tensor_numbers, {"device": "cpu", "library_dir": sys.argv[2], "threads": 1})
-signs = tensor_numbers.signs(numpy, 3, 256)
+import json
+sys.path.insert(0, sys.argv[1])
+from shakedown_lab import engine as tensor_tf
+from harness.workloads.tensor.payload import numbers as tensor_numbers
+engine = tensor_tf.Engine({"device": "cpu", "library_dir": sys.argv[1], "threads": 1})
+signs = tensor_numbers.signs(3, 256)
 
 def seen(small, wide, precision, spoil):
     tensor_tf._SMALL, tensor_tf._WIDE = small, wide
@@ -184,9 +202,9 @@ for precision in ("fp64", "fp32", "fp16", "bf16"):
 
 
 @with_tensorflow
-def test_large_products_are_proven_some_rows_at_a_time_with_the_same_result() -> None:
+def test_large_products_are_proven_some_rows_at_a_time_with_the_same_result(tmp_path: Path) -> None:
     """Whole matrices in float64 fill a small card, which then would seem broken."""
-    argv = [sys.executable, "-I", "-S", "-c", ROWS, str(PAYLOAD), TENSORFLOW]
+    argv = [*code(ROWS), lab_tree(tmp_path)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=120)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == 12

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
-import runpy
 import shutil
 import subprocess
 import sys
@@ -17,24 +15,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import harness.payload
 from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, Parsed, Place, workload
+from harness.payload import cuda_driver, nvidia_video
+from harness.workloads.base import GuestDevice, Job, Parsed, Place
+from harness.workloads.registry import workload
+from harness.workloads.transcode.payload import clips as beside
 from tests.native import fake
+from tests.packed import packed
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
 CASES = Path(__file__).parents[1] / "workloads" / "cases"
 TRANSCODE = workload("transcode")
 FFMPEG = shutil.which("ffmpeg")
 pytestmark = pytest.mark.skipif(not FFMPEG, reason="ffmpeg is not installed here")
 
-spec = importlib.util.spec_from_file_location("transcode_clips", PAYLOAD / "transcode_clips.py")
-assert spec
-assert spec.loader
-beside = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(beside)
 
 GPUS = tuple(
     GuestDevice(address=PciAddress.parse(a), vendor="10de", device="26b9", host=PciAddress.parse(a))
@@ -70,7 +65,7 @@ class Bench:
         )
         job = Job(
             key="k1", guest="g1", tenant="t", vcpus=2, devices=devices, parameters={**SMALL, **more},
-            place=Place(python=sys.executable, payload=str(PAYLOAD), work=str(self.folder / "work")),
+            place=Place(python=sys.executable, payload=str(packed()), work=str(self.folder / "work")),
         )  # fmt: skip
         path = f"{self.folder}/bin:{os.environ['PATH']}"
         done = subprocess.run(
@@ -288,30 +283,28 @@ def test_a_codec_that_the_decoder_lacks_accuses_no_card(bench: Bench) -> None:
 
 def test_a_stream_refused_for_what_is_no_fault_keeps_the_words_that_say_so(bench: Bench) -> None:
     words = "OpenEncodeSessionEx failed: out of memory (10): (no details)\n" + "And so on. " * 100
-    nvidia = runpy.run_path(str(PAYLOAD / "nvidia_video.py"))
-    assert nvidia["telling"](words, 300) == words.splitlines()[0]
-    assert nvidia["telling"]("It broke. " * 100, 30).endswith("It broke.")
-    assert not nvidia["no_fault"]("CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_UNKNOWN, map failed (16)")
+    assert nvidia_video.telling(words, 300) == words.splitlines()[0]
+    assert nvidia_video.telling("It broke. " * 100, 30).endswith("It broke.")
+    assert not nvidia_video.no_fault("CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_UNKNOWN, map failed (16)")
 
 
 def test_words_that_accuse_the_card_are_not_outdone_by_those_that_accuse_none() -> None:
-    nvidia = runpy.run_path(str(PAYLOAD / "nvidia_video.py"))
     harmless = "[h264 @ 0x1] Using more than 32 (40) decode surfaces might cause nvdec to fail."
     broken = "cu->cuCtxCreate failed -> CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error encountered"
-    assert nvidia["no_fault"](f"{harmless}\ncuvidCreateDecoder failed -> CUDA_ERROR_INVALID_VALUE")
-    assert nvidia["no_fault"](f"{harmless}\n{broken}") == ""
-    assert nvidia["telling"](f"{harmless}\n{broken}", 300) == broken
+    assert nvidia_video.no_fault(f"{harmless}\ncuvidCreateDecoder failed -> CUDA_ERROR_INVALID_VALUE")
+    assert nvidia_video.no_fault(f"{harmless}\n{broken}") == ""
+    assert nvidia_video.telling(f"{harmless}\n{broken}", 300) == broken
     for said in (
         "[hevc @ 0x1] No decoder surfaces left",
         "CUDA_ERROR_MPS_SERVER_NOT_READY",
         "Unknown encoder 'x'",
     ):
-        assert nvidia["no_fault"](said)
+        assert nvidia_video.no_fault(said)
 
 
 def test_the_drivers_software_is_told_by_the_same_words_everywhere() -> None:
-    source = (PAYLOAD / "cuda_driver.py").read_text(encoding="utf-8")
-    said = runpy.run_path(str(PAYLOAD / "nvidia_video.py"))["no_fault"]("CUDA_ERROR_SYSTEM_NOT_READY")
+    source = Path(cuda_driver.__file__).read_text(encoding="utf-8")
+    said = nvidia_video.no_fault("CUDA_ERROR_SYSTEM_NOT_READY")
     assert said in " ".join("".join(re.split(r'"\n\s*"', source)).split())
 
 

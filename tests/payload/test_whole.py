@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-import harness.payload
 from harness.model.evidence import WorkloadResult
-from harness.workloads import Job, Place, collect, judge, start, wait, workload
+from harness.workloads.base import Job, Place
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
+from harness.workloads.runs import collect, start, wait
+from tests.packed import packed
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
 Perform = Callable[..., WorkloadResult]
 
 
@@ -24,7 +26,7 @@ Perform = Callable[..., WorkloadResult]
 def perform(tmp_path: Path) -> Perform:
     place = Place(
         python=sys.executable,
-        payload=str(PAYLOAD),
+        payload=str(packed()),
         jobs=str(tmp_path / "jobs"),
         work=str(tmp_path / "work"),
     )

@@ -22,7 +22,9 @@ from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
 from harness.stages.guest.burn import longest_seconds, require_python
 from harness.stages.host.access import HostAccess
-from harness.workloads import Job, Place, payload_tar, runs
+from harness.workloads import runs
+from harness.workloads.base import Job, Place
+from harness.workloads.files import payload_tar
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 from tests.placement import hosts
 from tests.stages.stand_ins import RUN, FakeLease, a_demand, a_recorder, evidence, quiet

@@ -14,7 +14,8 @@ import pytest
 from harness.backends.local import LocalTransport
 from harness.config.files import load_profile
 from harness.stages.guest.burn import Burn, _attempt, leave, put_payload
-from harness.workloads import GuestDevice, Place, residue
+from harness.workloads.base import GuestDevice, Place
+from harness.workloads.device import remanence as residue
 from tests.fakes import FakeClock
 from tests.native import fake
 from tests.native.conftest import gpu
@@ -62,15 +63,21 @@ def task(tmp_path: Path):
     put_payload(LocalTransport(), place)
     yield made
     recorder.close()
-    for pid in naming(f"{place.payload}/leave.py"):
+    for pid in naming(place.start):
         os.kill(pid, signal.SIGKILL)
+
+
+def _instead(one: Burn, module: str, said: str) -> None:
+    """That module of the installed payload only says so."""
+    path = Path(one.place.payload, "harness/workloads/device/payload", f"{module}.py")
+    path.write_text(f"def main(argument):\n    print({said!r})\n")
 
 
 def test_every_nvidia_gpu_is_left_with_the_word(task) -> None:
     one = task(A, B)
     leave(one, LocalTransport())
     assert one.planted == {A.host, B.host}
-    assert len(naming(f"{one.place.payload}/leave.py")) == 2
+    assert len(naming(one.place.start)) == 2
     assert evidence(one.recorder).errors == ()
 
 
@@ -102,7 +109,7 @@ def test_only_a_tenants_first_load_can_tell_what_it_was_given(task, workloads, r
         "payload": "device", "engine": "nvidia", "versions": {},
         "observed": {"devices": [entry], "seconds": 0.1},
     }  # fmt: skip
-    Path(one.place.payload, "device_job.py").write_text(f"print({json.dumps(json.dumps(line))})\n")
+    _instead(one, "job", json.dumps(line))
     for number in range(1, rounds + 1):
         for name in one.workloads:
             _attempt(one, LocalTransport(), name, number)
@@ -118,7 +125,7 @@ def test_a_gpu_that_does_not_take_it_has_no_first_tenant(task) -> None:
 
 def test_a_payload_that_breaks_is_recorded(task) -> None:
     one = task(A, B)
-    Path(one.place.payload, "leave.py").write_text("print('hello')\n")
+    _instead(one, "canary", "hello")
     leave(one, LocalTransport())
     assert one.planted == set()
     (error,) = evidence(one.recorder).errors

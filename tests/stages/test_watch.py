@@ -20,7 +20,7 @@ from harness.model.pci import PciAddress
 from harness.stages.guest.burn import put_payload
 from harness.stages.guest.watch import NvmlStandin, Watch, watched
 from harness.telemetry.standin.scenario import scenario_text
-from harness.workloads import Place
+from harness.workloads.base import Place
 from tests.stages.stand_ins import RUN, a_demand, a_recorder, evidence, quiet
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to compile the stand-in with")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,6 @@ from pathlib import Path
 import pynvml
 import pytest
 
-import harness.payload
 from harness.backends import parquet
 from harness.config.files import load_kernel_codes
 from harness.model.inventory import TelemetrySpec
@@ -23,9 +20,10 @@ from harness.telemetry.gpu.spool import read_spool
 from harness.telemetry.gpu.spool_lines import Spool
 from harness.telemetry.gpu.summary import summarize
 from harness.telemetry.standin.scenario import scenario_text
+from harness.workloads.files import SAMPLER
 from tests.native.nvml import ADDRESSES, Machine, build, fault
+from tests.packed import argv
 
-SCRIPT = Path(next(iter(harness.payload.__path__))) / "sampler.py"
 HEALTHY, HOT, LOST, STUCK = range(4)
 SECONDS = 3.2
 
@@ -72,7 +70,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     }
     began = time.clock_gettime(time.CLOCK_BOOTTIME)
     subprocess.run(
-        (sys.executable, "-I", "-S", str(SCRIPT), json.dumps(job)),
+        argv(SAMPLER, job),
         env=machine.environment(),
         check=True,
         capture_output=True,

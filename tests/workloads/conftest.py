@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job
+from harness.workloads.base import GuestDevice, Job
 
 EDU = GuestDevice(
     address=PciAddress.parse("0000:01:00.0"),

@@ -13,12 +13,13 @@ import pytest
 
 from harness.errors import ConfigError, ParseError, WorkloadError
 from harness.model.pci import PciAddress
-from harness.payload import device_job
-from harness.payload.device_edu import BLOCK, keystream
-from harness.workloads import GuestDevice, Job, workload
-from harness.workloads import device as device_module
-from harness.workloads.device import JUDGES, planted, residue_trials
-from harness.workloads.residue import PROOF_WORDS
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.device import answers as device_module
+from harness.workloads.device.answers import JUDGES, planted, residue_trials
+from harness.workloads.device.payload import job as device_job
+from harness.workloads.device.payload.edu import BLOCK, keystream
+from harness.workloads.device.remanence import PROOF_WORDS
+from harness.workloads.registry import workload
 
 DEVICE = workload("device")
 HOST = PciAddress.parse("0000:41:00.0")
@@ -112,7 +113,7 @@ def test_companions_are_not_exercised_and_strangers_are_refused(job: Job, line: 
 
 
 def test_the_guest_knows_the_same_kinds_of_device() -> None:
-    assert tuple((v, d, m) for v, d, m, _ in JUDGES) == device_job.EXERCISERS
+    assert [(v, d, m) for v, d, m, _ in JUDGES] == [(v, d, m) for v, d, m, _ in device_job.EXERCISERS]
     assert device_module.BLOCK == BLOCK
 
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, workload
-from harness.workloads.hashcat import read_benchmark, read_find, read_status, self_test
-from harness.workloads.hunts import MODES, hunt
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.hashing.hashcat import read_benchmark, read_find, read_status, self_test
+from harness.workloads.hashing.vectors import MODES, hash_vectors
+from harness.workloads.registry import workload
 
 HASHING = workload("hashing")
 RECORDED = (Path(__file__).parent / "cases" / "hashcat-pocl.json").read_bytes()
@@ -137,17 +138,17 @@ def test_a_processor_is_no_gpu_and_devices_must_be_those_of_the_job() -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_hunt_is_the_same_twice_and_new_for_every_job(mode: str) -> None:
-    asked = hunt(mode, "a", planted=2, keyspace=3000, words=50)
-    hunt.cache_clear()
-    assert hunt(mode, "a", planted=2, keyspace=3000, words=50) == asked
-    assert not set(hunt(mode, "b", planted=2, keyspace=3000, words=50).hashes) & set(asked.hashes)
+    asked = hash_vectors(mode, "a", planted=2, keyspace=3000, words=50)
+    hash_vectors.cache_clear()
+    assert hash_vectors(mode, "a", planted=2, keyspace=3000, words=50) == asked
+    assert not set(hash_vectors(mode, "b", planted=2, keyspace=3000, words=50).hashes) & set(asked.hashes)
     assert len(asked.hashes) == 3
     assert asked.decoy in asked.hashes
     assert asked.work >= 3000 if asked.mask else asked.work == 150
 
 
 def test_passwords_of_a_mask_lie_in_it_and_anywhere() -> None:
-    asked = hunt("md5", "j", planted=500, keyspace=5 * 32**3 - 7, words=1)
+    asked = hash_vectors("md5", "j", planted=500, keyspace=5 * 32**3 - 7, words=1)
     assert asked.work == 5 * 32**3
     assert (asked.mask[:8], len(asked.mask), asked.charset) == ("?1?1?1?2", 11, "abcde")
     assert {p[3] for p in asked.planted.values()} == set("abcde")
@@ -177,7 +178,7 @@ def test_a_gpu_means_hashcat_and_the_guest_is_told_addresses_and_no_password() -
     argument = HASHING.prepare(replace(JOB, devices=(GPU,), parameters={"modes": "md5"}))[-1]
     told = json.loads(argument)
     assert (told["tool"], told["engine"], told["addresses"]) == ("hashcat", "gpu", ["0000:01:00.0"])
-    asked = hunt("md5", "t\nk1", planted=8, keyspace=1 << 25, words=2000)
+    asked = hash_vectors("md5", "t\nk1", planted=8, keyspace=1 << 25, words=2000)
     assert set(told["modes"][0]["hashes"]) == {*asked.planted, asked.decoy}
     assert not any(password in argument for password in asked.planted.values())
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError, ParseError
-from harness.workloads import Job, workload
-from harness.workloads.hashing import secret
-from harness.workloads.hunts import word
-from harness.workloads.md5crypt import md5crypt
+from harness.workloads.base import Job
+from harness.workloads.hashing.answers import secret
+from harness.workloads.hashing.vectors import md5crypt, word
+from harness.workloads.registry import workload
 
 HASHING = workload("hashing")
 Line = Callable[..., bytes]

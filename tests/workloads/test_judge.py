@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from harness.model.inventory import LimitSpec
 from harness.model.pci import PciAddress
-from harness.workloads import WORKLOADS, GuestDevice, Job, judge, workload
-from harness.workloads.hashing import secret
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.hashing.answers import secret
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload, workloads
 
 GPU = GuestDevice(address=PciAddress(0, 1, 0, 0), vendor="10de", device="2335", host=PciAddress(0, 65, 0, 0))
 Frame = Callable[..., bytes]
@@ -78,7 +80,7 @@ def test_a_payload_that_could_not_work_says_why(job: Job, frame: Frame) -> None:
     assert (result.status, result.detail) == ("lost", "john is not installed here")
 
 
-@pytest.mark.parametrize("one", WORKLOADS, ids=lambda w: w.name)
+@pytest.mark.parametrize("one", workloads(), ids=lambda w: w.spec.name)
 @pytest.mark.parametrize(
     "stdout",
     [
@@ -89,7 +91,7 @@ def test_a_payload_that_could_not_work_says_why(job: Job, frame: Frame) -> None:
     ids=range(15),
 )  # fmt: skip
 def test_hostile_output_is_lost_never_done(one: Any, stdout: bytes, job: Job, frame: Frame) -> None:
-    if one.name == "p2p":  # which has nothing to do without two GPUs
+    if one.spec.name == "p2p":  # which has nothing to do without two GPUs
         gpus = (GPU, replace(GPU, address=PciAddress(0, 2, 0, 0), host=PciAddress(0, 66, 0, 0)))
         job = replace(job, devices=gpus)
     result = judge(one, job, frame(stdout))

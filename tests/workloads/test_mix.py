@@ -18,10 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
-from harness.workloads import Job, Place, mix
-from harness.workloads.hashing import secret
+from harness.workloads.base import Job, Place
+from harness.workloads.hashing.answers import secret
+from harness.workloads.mix import answers as mix
+from harness.workloads.mix.spec import SPEC
+from tests.packed import argv as started
+from tests.packed import packed as folder
 
-PAYLOAD = Path(__file__).parents[2] / "harness/payload"
 SMALL: dict[str, dict[str, Any]] = {"transcode": {"width": 64, "height": 48, "frames": 5}}
 
 
@@ -109,7 +112,7 @@ def test_a_defect_of_a_load_is_told_from_its_failure_however_much_it_says(tmp_pa
         "grace_seconds": 30.0,
         "folder": str(tmp_path / "k"),
     }
-    program = [sys.executable, "-I", "-S", str(PAYLOAD / "mix.py"), json.dumps(asked)]
+    program = started(SPEC.job, asked)
     done = subprocess.run(program, capture_output=True, check=True, timeout=60)
     said = json.loads(done.stdout)["observed"]["runs"][0]["said"]
     assert said.startswith("Traceback (most recent call last):")
@@ -187,7 +190,7 @@ def test_what_cannot_be_mixed_is_refused(job: Job, parameters: dict[str, Any]) -
 
 @pytest.mark.skipif(not (shutil.which("john") and shutil.which("ffmpeg")), reason="no john or no ffmpeg")
 def test_real_loads_side_by_side_with_pulses(tmp_path: Path) -> None:
-    place = Place(python=sys.executable, payload=str(PAYLOAD), work=str(tmp_path / "work"))
+    place = Place(python=sys.executable, payload=str(folder()), work=str(tmp_path / "work"))
     job = Job(
         key="k",
         guest="g",
@@ -226,9 +229,7 @@ def test_loads_end_with_the_mix_that_is_killed(tmp_path: Path) -> None:
         "grace_seconds": 1.0,
         "folder": str(folder),
     }
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(PAYLOAD / "mix.py"), json.dumps(asked)], cwd=tmp_path
-    )
+    child = subprocess.Popen(started(SPEC.job, asked), cwd=tmp_path)
     pid = tmp_path / "pid"
     for _ in range(100):
         if pid.exists() and pid.read_text().strip():

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError, WorkloadError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, workload
 from harness.workloads.applicable import too_few
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.registry import workload
 from tests.workloads.mutations import VALUES, changed
 
 P2P = workload("p2p")

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, memory_patterns, workload
-from harness.workloads import pcie as module
+from harness.payload import memory_patterns
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.pcie import answers as module
+from harness.workloads.registry import workload
 from tests.workloads.mutations import VALUES, changed
 
 PCIE = workload("pcie")

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, render_golden, workload
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.registry import workload
+from harness.workloads.render import golden as render_golden
 
 RENDER = workload("render")
 SMALL = {"width": 64, "height": 48, "frames": 4, "rounds": 3, "golden": 2, "cubes": 8, "work": 5}

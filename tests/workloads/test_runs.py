@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
-from harness.workloads import Job, collect, parse_collected, parse_status, start, stop, wait
+from harness.workloads.base import Job
+from harness.workloads.runs import collect, parse_collected, parse_status, start, stop, wait
 
 Frame = Callable[..., bytes]
 
 
 def test_command_lines_name_key_and_base(job: Job) -> None:
-    head = ("/bin/sh", "/opt/shakedown/payload/runner.sh")
+    head = ("/bin/sh", "/opt/shakedown/payload/harness/payload/runner.sh")
     tail = ("--base", "/run/shakedown/jobs", "--key", "k1")
     assert start(job, ("true", "x")) == (*head, "start", *tail, "--", "true", "x")
     assert wait(job, 60) == (*head, "wait", *tail, "--timeout", "60")

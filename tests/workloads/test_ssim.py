@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.workloads.ssim import IDENTICAL_DB, psnr, ssim, ssim_map, worst_block
+from harness.workloads.render.likeness import IDENTICAL_DB, psnr, ssim, ssim_map, worst_block
 
 
 def noise(*shape: int, seed: int = 1) -> np.ndarray:  # type: ignore[type-arg]

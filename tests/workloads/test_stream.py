@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, stream_golden, workload
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.registry import workload
+from harness.workloads.stream import golden as stream_golden
 
 STREAM = workload("stream")
 SMALL = {"width": 64, "height": 48, "rate": 10, "frames": 20, "samples": 2}

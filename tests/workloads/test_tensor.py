@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, judge, workload
-from harness.workloads.tensor_reference import loss_tolerance, reference_losses, residual_bound
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.judge import judge
+from harness.workloads.registry import workload
+from harness.workloads.tensor.reference import loss_tolerance, reference_losses, residual_bound
 
 TENSOR = workload("tensor")
 CASES = Path(__file__).parent / "cases"
@@ -66,7 +68,7 @@ def as_gpus(job: Job, framework: str = "torch") -> dict[str, Any]:
 
 
 def exact_samples(precision: str) -> list[float]:
-    from harness.workloads.tensor_reference import sampled
+    from harness.workloads.tensor.reference import sampled
 
     return [value for block in (0, 1) for value in sampled(1, precision, block, 128, 2)]
 
@@ -362,7 +364,7 @@ def test_a_training_that_cannot_be_is_not_read(training: dict[str, Any], job: Jo
 
 
 def test_the_references_are_those_of_tensorflow_within_the_tolerance() -> None:
-    first, last = reference_losses(TENSOR.defaults)
+    first, last = reference_losses(TENSOR.spec.defaults)
     tolerance = loss_tolerance(20, 64, 16, 32)
     assert 1e-6 < tolerance < 1e-4
     assert abs(first - FIRST) < tolerance * first

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from harness.errors import ConfigError, ParseError
-from harness.workloads import Job, workload
-from harness.workloads.transcode import frame_hashes
+from harness.workloads.base import Job
+from harness.workloads.registry import workload
+from harness.workloads.transcode.answers import frame_hashes
 
 GOLDEN = (Path(__file__).parent / "cases" / "transcode-default.framemd5").read_text().split()
 TRANSCODE = workload("transcode")

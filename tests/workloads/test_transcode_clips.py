@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import itertools
 import json
 import math
@@ -17,13 +16,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import harness.payload
 from harness.errors import ConfigError, ParseError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, workload
-from harness.workloads.transcode_source import REFERENCES, source_hashes
+from harness.workloads.base import GuestDevice, Job
+from harness.workloads.registry import workload
+from harness.workloads.transcode.golden import REFERENCES, source_hashes
+from harness.workloads.transcode.payload import source as drawn
 
-PAYLOAD = Path(next(iter(harness.payload.__path__)))
+PAYLOAD = Path(drawn.__file__).parent
 TRANSCODE = workload("transcode")
 RECORDED = (Path(__file__).parent / "cases" / "transcode-clips-cpu.json").read_bytes()
 """ffmpeg 5.1.9 (Debian 12) on a processor, as the payload handed it over."""
@@ -45,12 +45,6 @@ GPUS = tuple(
     GuestDevice(address=PciAddress.parse(a), vendor="10de", device="26b9", host=PciAddress.parse(a))
     for a in ("0000:81:00.0", "0000:01:00.0")
 )
-
-spec = importlib.util.spec_from_file_location("drawn", PAYLOAD / "transcode_source.py")
-assert spec
-assert spec.loader
-drawn = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(drawn)
 
 
 def changed(*way: str | int, to: Any, engine: str = "cpu") -> bytes:
@@ -109,7 +103,7 @@ def test_a_picture_in_its_neighbours_place_falls_below_the_floor_and_a_poor_righ
     """All three planes together, as ffmpeg's psnr_avg; 25.65 dB was a right encoder's worst frame."""
     frames = [np.frombuffer(frame, np.uint8).astype(float) for frame in drawn.frames(640, 360, 8, 6, 7)]
     errors = [((one - other) ** 2).mean() for one, other in itertools.pairwise(frames)]
-    floor = float(TRANSCODE.defaults["min_clip_psnr_db"])
+    floor = float(TRANSCODE.spec.defaults["min_clip_psnr_db"])
     assert 10 * math.log10(255**2 / min(errors)) < floor - 1
     assert floor < 25.65 - 1
 

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
 from harness.model.pci import PciAddress
-from harness.workloads import GuestDevice, Job, memory_patterns, workload
-from harness.workloads import vram as module
+from harness.payload import memory_patterns
+from harness.workloads.base import GuestDevice, Job
 from harness.workloads.base import settings as parameters_of
+from harness.workloads.registry import workload
+from harness.workloads.vram import answers as module
 from tests.workloads.mutations import VALUES, changed
 
 VRAM = workload("vram")
@@ -31,8 +33,8 @@ Line = Callable[..., bytes]
 
 
 def observed(job: Job = JOB, modulus: int = 1 << 64) -> dict[str, Any]:
-    """What a sound card of a little over 1 MiB gives."""
-    asked = module.asked(job, parameters_of(VRAM, job))
+    """What a healthy GPU of a little over 1 MiB gives."""
+    asked = module.asked(job, parameters_of(VRAM.spec, job))
     passes = []
     for one in asked.passes:
         total = memory_patterns.total(one.kind, WORDS, one.argument)

@@ -16,8 +16,9 @@ from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subj
 from harness.checks.watching.watched import at, believed, card, limit, values
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, Slice
+from harness.workloads.registry import specs
 
-COMPUTING = ("tensor", "hashing", "vram", "render", "mix")
+COMPUTING = tuple(one.name for one in specs() if one.keeps_gpus_busy)
 """Loads that keep the GPU's processors busy. The others use copy engines and codecs, which ``util_gpu`` does
 not count, or the host."""
 IDLE_PERCENT = 5.0

@@ -16,23 +16,16 @@ from harness.ports import Clock, CommandResult, Transport
 from harness.record.recorder import Recorder
 from harness.stages.boundary import stage_error
 from harness.stages.guest.midway import Midway
-from harness.workloads import (
-    WORKLOADS,
-    GuestDevice,
-    Job,
-    Place,
-    Scalar,
-    Workload,
-    device,
-    install,
-    judge,
-    payload_tar,
-    residue,
-    runs,
-    workload,
-)
+from harness.workloads import runs
 from harness.workloads.applicable import fitted
-from harness.workloads.base import gpus
+from harness.workloads.base import GuestDevice, Job, Place, Workload, gpus
+from harness.workloads.device import answers as device
+from harness.workloads.device import remanence as residue
+from harness.workloads.device.spec import SPEC as DEVICE
+from harness.workloads.files import install, payload_tar
+from harness.workloads.judge import judge
+from harness.workloads.registry import NAMES, workload
+from harness.workloads.spec import Scalar
 
 _SLICE_SECONDS = 20
 """How long one wait may block in the guest: progress is shown in between."""
@@ -149,9 +142,9 @@ def leave(task: Burn, connection: Transport) -> None:
     switched off. Where it cannot be left that is recorded; then nobody can say what the next tenant got.
     Raises GuestDied.
     """
-    if device.WORKLOAD.name not in task.workloads:
+    if DEVICE.name not in task.workloads:
         return
-    job = _job(task, device.WORKLOAD.name, "leave")
+    job = _job(task, DEVICE.name, "leave")
     argv = residue.leaving(job)
     if not argv:
         return
@@ -175,12 +168,12 @@ def leave(task: Burn, connection: Transport) -> None:
 
 def _run(task: Burn, connection: Transport, load: Workload, number: int) -> WorkloadResult:
     again = f"-r{number}" if number > 1 else ""
-    job = _job(task, load.name, f"{load.name}{again}")
-    why = task.absent(load.name)
+    job = _job(task, load.spec.name, f"{load.spec.name}{again}")
+    why = task.absent(load.spec.name)
     if why:
-        task.progress(f"{load.name} is not run: {why}")
+        task.progress(f"{load.spec.name} is not run: {why}")
         result = WorkloadResult(
-            workload=load.name,
+            workload=load.spec.name,
             guest=job.guest,
             engine="",
             key=job.key,
@@ -190,10 +183,10 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
         )
         task.recorder.workload(result)
         return result
-    task.progress(f"{load.name}: {load.title}")
-    _await(task, connection, load.name, job, load.prepare(job))
+    task.progress(f"{load.spec.name}: {load.spec.title}")
+    _await(task, connection, load.spec.name, job, load.prepare(job))
     collected = connection.run(
-        runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{load.name}{again}"
+        runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=f"{job.guest}-{load.spec.name}{again}"
     )
     result = judge(
         load,
@@ -206,11 +199,11 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
     task.recorder.workload(result)
     if load is device.WORKLOAD and result.status == "done":
         output = runs.parse_collected(collected.stdout, job.key).stdout
-        fresh = number == 1 and load.name == task.workloads[0]
+        fresh = number == 1 and load.spec.name == task.workloads[0]
         for trial in device.residue_trials(job, output, task.planted, fresh=fresh):
             task.recorder.residue(task.guest, trial)
         task.planted.update(device.planted(job, output))
-    task.progress(f"{load.name}: {_words(result)}")
+    task.progress(f"{load.spec.name}: {_words(result)}")
     return result
 
 
@@ -234,7 +227,7 @@ def _parameters(task: Burn, name: str) -> dict[str, Scalar]:
 
 def _with_parameters(task: Burn) -> tuple[str, ...]:
     """Every workload by name, and those of a mix that the profile gives parameters of their own."""
-    return tuple(dict.fromkeys((*(w.name for w in WORKLOADS), *task.profile.workload_parameters)))
+    return tuple(dict.fromkeys((*NAMES, *task.profile.workload_parameters)))
 
 
 def _await(task: Burn, connection: Transport, name: str, job: Job, payload: tuple[str, ...]) -> None:

@@ -8,7 +8,7 @@ from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.model.placement import ObservedPlacement, PlacementPlan
 from harness.model.topology import HostFacts
-from harness.workloads import GuestDevice
+from harness.workloads.base import GuestDevice
 
 
 def guest_devices(plan: PlacementPlan, observed: ObservedPlacement | None) -> tuple[GuestDevice, ...]:

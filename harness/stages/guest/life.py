@@ -11,7 +11,8 @@ from pathlib import Path
 from harness.backends.ssh import SshTransport
 from harness.errors import HarnessError, ParseError
 from harness.facts.ask import KERNEL_WORDS
-from harness.images.guest import NVML_STANDIN, PYTHON_DIR
+from harness.images.kinds import PYTHON_DIR
+from harness.images.standin import GUEST_LIBRARY
 from harness.model.guest import GuestDemand
 from harness.model.placement import Moment, NoPlan, ObservedPlacement, PlacementPlan
 from harness.model.topology import PciDevice
@@ -32,8 +33,8 @@ from harness.stages.guest.pulse import Pulse, died
 from harness.stages.guest.watch import NvmlStandin, Watch, watched
 from harness.telemetry.host.grounds import GuestWindow
 from harness.telemetry.standin.scenario import scenario_text
-from harness.workloads import GuestDevice
 from harness.workloads.applicable import absence, models
+from harness.workloads.base import GuestDevice
 
 MOST_LINES, LONGEST_LINE = 1000, 4096
 """What is kept of a guest's kernel log. A guest that does as it is told sends 400 lines of 1000 bytes."""
@@ -301,7 +302,7 @@ def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...], jobs: str) -> N
     seen = sorted(d.address for d in devices if not d.companion)
     tenant = f"{context.run}/{guest.name}"
     scenario = scenario_text(context.standin, seen, tenant=tenant, jobs=jobs)
-    return NvmlStandin(library=NVML_STANDIN, scenario=scenario)
+    return NvmlStandin(library=GUEST_LIBRARY, scenario=scenario)
 
 
 def last_words(guest: GuestLife, *, more_to_come: bool) -> None:

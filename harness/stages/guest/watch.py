@@ -4,7 +4,6 @@ comes over as it grows, and what it saw is summed up when they are over."""
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +23,9 @@ from harness.stages.following import Following, StreamingTransport
 from harness.telemetry.gpu.gaps import windows
 from harness.telemetry.gpu.spool import read_spool
 from harness.telemetry.gpu.spool_lines import Spool
-from harness.workloads import Job, Place, runs
+from harness.workloads import runs
+from harness.workloads.base import Job, Place, started
+from harness.workloads.files import SAMPLER
 
 _START_SECONDS = 45
 """How long the sampler may take until it has asked NVML: on an emulated guest Python alone takes seconds."""
@@ -131,8 +132,7 @@ def sampler_argv(watch: Watch) -> tuple[str, ...]:
     }
     if watch.standin is not None and watch.standin.kmsg:
         arguments["kmsg"] = watch.standin.kmsg
-    text = json.dumps(arguments, allow_nan=False, separators=(",", ":"), sort_keys=True)
-    script = (watch.place.python, "-I", "-S", f"{watch.place.payload}/sampler.py", text)
+    script = started(watch.place, SAMPLER, arguments)
     if watch.standin is None:
         return script
     return ("/usr/bin/env", f"SHAKEDOWN_NVML_SCENARIO={watch.scenario}", *script)

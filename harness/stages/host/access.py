@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from harness.backends.process import Recorder
 from harness.backends.ssh import SshTransport
 from harness.cleanups import Cleanups
 from harness.errors import ConfigError
+from harness.images.kinds import KINDS, GuestKind
 from harness.model.evidence import Engine
 from harness.model.inventory import HostFile, LabFile, SshAccess
 from harness.ports import Clock, HostControl, HostEnd, Hypervisor, Life
@@ -88,6 +89,15 @@ def _lab(host: HostFile, labs: Labs | None) -> HostControl:
     if host.control.lab is None or labs is None:
         raise ConfigError(f"host {host.name}: `control.lab` names no lab description")
     return LabControl(labs(host.control.lab))
+
+
+def guest_kinds(host: HostFile) -> Mapping[str, GuestKind]:
+    """The kinds of guest images there are, with those that the host's control brings along."""
+    if host.control.kind == "lab":
+        from harness.lab.guest_image import GUEST_KINDS  # noqa: PLC0415  the lab's own, for labs only
+
+        return GUEST_KINDS
+    return KINDS
 
 
 _CONTROLS: tuple[tuple[str, _Maker], ...] = (("none", _none), ("lab", _lab))

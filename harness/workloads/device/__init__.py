@@ -1,0 +1,1 @@
+"""The workload ``device``: its data, its payload, its known answers."""

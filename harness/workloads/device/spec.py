@@ -1,0 +1,23 @@
+"""What ``device`` is, as data."""
+
+from __future__ import annotations
+
+from harness.workloads.spec import Row, Scalar, WorkloadSpec
+
+_DEFAULTS: dict[str, Scalar] = {"factorials": 4, "dma_rounds": 2, "interrupts": 8, "residue": True}
+"""Counts per device; ``residue``: look for the earlier tenant's data and leave our own."""
+
+SPEC = WorkloadSpec(
+    name="device",
+    title="the handed-over devices compute, move memory and interrupt",
+    defaults=_DEFAULTS,
+    row=Row(
+        does="DMA, interrupts, what an earlier tenant left",
+        proves="written and read back",
+        engines="the lab's stand-in; on NVIDIA the identity, and what was left in its memory",
+        needs="`kmod`",
+    ),
+    packages=("kmod",),
+    needs_devices=True,
+    extra_jobs=("canary",),
+)

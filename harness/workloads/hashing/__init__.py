@@ -1,0 +1,1 @@
+"""The workload ``hashing``: its data, its payload, its known answers."""

@@ -1,0 +1,1 @@
+"""The workload ``mix``: its data, its payload, its known answers."""

@@ -1,0 +1,1 @@
+"""The workload ``p2p``: its data, its payload, its known answers."""

@@ -1,0 +1,1 @@
+"""The workload ``pcie``: its data, its payload, its known answers."""

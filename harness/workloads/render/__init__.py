@@ -1,0 +1,1 @@
+"""The workload ``render``: its data, its payload, its known answers."""

@@ -1,0 +1,1 @@
+"""The workload ``stream``: its data, its payload, its known answers."""

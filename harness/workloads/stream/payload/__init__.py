@@ -1,0 +1,1 @@
+"""What runs of ``stream`` in the guest; packed there without anything else of the harness."""

@@ -1,0 +1,1 @@
+"""The workload ``tensor``: its data, its payload, its known answers."""

@@ -1,0 +1,1 @@
+"""The workload ``transcode``: its data, its payload, its known answers."""

@@ -1,0 +1,1 @@
+"""The workload ``vram``: its data, its payload, its known answers."""
