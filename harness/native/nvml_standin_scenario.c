@@ -10,7 +10,7 @@
  *     init ok | driver_not_loaded | version_mismatch | no_permission | hang
  *     load SECONDS SHARE          from then on the GPUs are this busy (0 to 1); several, in order of time
  *     load_file PATH SHARE        instead: this busy while the file exists, else idle
- *     jobs PATH                   keyed jobs of loads (harness/payload/runner.sh) show in this folder
+ *     jobs PATH                   keyed jobs of loads (harness/workloads/runner.sh) show in this folder
  *     follow                      the GPUs are busy only while one of them runs
  *     gpu ADDRESS                 the next GPU; lines "card KEY VALUE" after it say what differs from the default
  *     fault KIND GPU CLOCK AT UNTIL VALUE RATE CHANCE [WHAT...]      GPU * for all, UNTIL - for good; times in seconds

@@ -178,7 +178,7 @@ static void tell_what_is_due(double now)
 
 /* --- dynamics ---------------------------------------------------------------------------------------------- */
 
-/* Whether a keyed job other than a sampler goes on (its files: harness/payload/runner.sh). */
+/* Whether a keyed job other than a sampler goes on (its files: harness/workloads/runner.sh). */
 static int working(void)
 {
     DIR *folder = opendir(scene.jobs);

@@ -7,7 +7,8 @@
 # Each question has a new nonce, so no file or process of the machine can hold it and pass for a frame. A script is
 # the body of a function: one that arrives cut off is a syntax error and does nothing. It ends with `return STATUS`, or
 # with `fail WORDS`. POSIX sh, BusyBox included. harness/scripts/protocol.py reads what it prints.
-LC_ALL=C PATH=${PATH:-/usr/bin:/bin}:/usr/sbin:/sbin
+LC_ALL=C
+case ":${PATH:=/usr/bin:/bin}:" in *:/usr/sbin:*) ;; *) PATH=$PATH:/usr/sbin:/sbin ;; esac
 export LC_ALL PATH
 
 # mark WORDS: a line by itself, for output that is read while it grows. All who write there write whole lines.
@@ -33,6 +34,7 @@ leave() {
 fail() {
     frame failed
     printf '%s\n' "$*"
+    printf '%s\n' "$*" >&2
     leave 1
 }
 

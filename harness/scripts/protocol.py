@@ -140,7 +140,7 @@ def _first_line(raw: bytes, script: str, nonce: str | None) -> tuple[str, int]:
         else:
             return found, first.end()
     if others:
-        raise ParseError(f"{script}: this answers another question: the nonce or the script is not ours")
+        raise ParseError(f"{script}: this answers another request: the nonce or the script is not ours")
     if _OLDER.search(raw) is not None:
         raise _of_another_version(script)
     raise ParseError(

@@ -43,6 +43,10 @@ class Script:
         source = "" if own_input else " </dev/null"
         return f'{prelude}\nanswer() {{\n{inside}\n}}\nrun {self.name} "$@"{source}\n'
 
+    def program(self) -> bytes:
+        """The whole script as a file that is run by its path, with a nonce and arguments."""
+        return self.text(own_input=True).encode("ascii")
+
     def held(self, nonce: str, *arguments: str, body: str | None = None) -> tuple[str, ...]:
         """Command line of a script that lives as long as its standard input is held."""
         text = self.text(body, own_input=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib import resources
 
 from harness.errors import ImageError, RecordError, WorkloadError
 from harness.images.frameworks import ensure_tensorflow
@@ -13,6 +12,7 @@ from harness.model.guest import GuestDemand
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.ports import Transport
+from harness.scripts.protocol import new_nonce
 from harness.stages.boundary import contained, stage, stage_error
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.guest.burn import Burn, burn, longest_seconds, put_payload, require_python
@@ -25,6 +25,7 @@ from harness.workloads.applicable import absence, models
 from harness.workloads.base import NVIDIA, Place
 from harness.workloads.mix.loads import loads_of, parameters_in_mix
 from harness.workloads.registry import spec
+from harness.workloads.runs import RUNNER
 
 MACHINE = PciAddress(0, 0, 0, 0)
 """The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare
@@ -33,12 +34,12 @@ run would disturb the measurements of the first."""
 _DRIVER = "nvidia"
 
 _SWEEP = """
-directory=$1 runner=$2
+directory=$1 runner=$2 nonce=$3
 [ -d "$directory" ] || exit 0
 for job in "$directory"/jobs/*/; do
     [ -d "$job" ] || continue
     key=${job%/}
-    sh -c "$runner" runner.sh stop --base "$directory/jobs" --key "${key##*/}" --grace 5 || exit 1
+    sh -c "$runner" runner "$nonce" stop --base "$directory/jobs" --key "${key##*/}" --grace 5 || exit 1
 done >/dev/null
 rm -rf -- "$directory" || exit 1
 rmdir -- "${directory%/*}" 2>/dev/null || :
@@ -64,9 +65,9 @@ def sweep_bare(transport: Transport, run: str, *, work_dir: str) -> None:
     Raises WorkloadError when something stays, or TransportError.
     """
     home = _home(work_dir, run)
-    runner = resources.files("harness.payload").joinpath("runner.sh").read_text()
+    runner = (RUNNER.text(own_input=True), new_nonce())
     result = transport.run(
-        ("sh", "-c", _SWEEP, "sweep-bare", home, runner), deadline=120.0, label="sweep-bare"
+        ("sh", "-c", _SWEEP, "sweep-bare", home, *runner), deadline=120.0, label="sweep-bare"
     )
     if result.status != 0:
         raise WorkloadError(

@@ -18,6 +18,7 @@ from importlib.resources.abc import Traversable
 from harness.errors import WorkloadError
 from harness.workloads.base import Place
 from harness.workloads.registry import specs
+from harness.workloads.runs import RUNNER
 
 START = "harness.payload.start"
 SAMPLER = "harness.payload.sampler"
@@ -25,7 +26,8 @@ SAMPLER = "harness.payload.sampler"
 
 def payload_files() -> dict[str, bytes]:
     """Path to content of everything that must lie below ``Place.payload`` in the guest."""
-    return dict(packed((START, SAMPLER, *(module for one in specs() for module in one.jobs))))
+    modules = packed((START, SAMPLER, *(module for one in specs() for module in one.jobs)))
+    return dict(sorted({**modules, "harness/payload/runner.sh": RUNNER.program()}.items()))
 
 
 @cache

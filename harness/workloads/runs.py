@@ -1,4 +1,4 @@
-"""Keyed jobs in a guest (``harness/payload/runner.sh``): command lines and how to read the answers."""
+"""Keyed jobs in a guest (``runner.sh``): command lines and how to read the answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from dataclasses import dataclass
 
 from harness.errors import ConfigError, ParseError
 from harness.reading import reader
+from harness.scripts.protocol import Answer, new_nonce, read_answer
+from harness.scripts.script import Script
 from harness.workloads.base import Job, Observation, strict_object
+
+RUNNER = Script(
+    name="runner",
+    package="harness.workloads",
+    file="runner.sh",
+    needs="sh, flock, setsid, stat, head, tail and readlink",
+)
+"""Lies in a guest as ``Place.runner``: a nonce, a verb and its options."""
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 STATES = ("running", "done", "lost", "absent")
@@ -53,7 +63,8 @@ class Collected:
 def _argv(job: Job, verb: str, *options: str) -> tuple[str, ...]:
     if not _KEY.fullmatch(job.key):
         raise ConfigError(f"not a job key: {job.key!r} (letters, digits, '.', '_' and '-')")
-    return ("/bin/sh", job.place.runner, verb, "--base", job.place.jobs, "--key", job.key, *options)
+    place = ("--base", job.place.jobs, "--key", job.key)
+    return ("/bin/sh", job.place.runner, new_nonce(), verb, *place, *options)
 
 
 def start(job: Job, payload: tuple[str, ...]) -> tuple[str, ...]:
@@ -82,8 +93,12 @@ def _optional(seen: Observation, name: str) -> int | None:
 
 @reader("a job's status")
 def parse_status(raw: bytes, key: str) -> RunStatus:
-    """The line that every verb prints. Raises ParseError, also when it is about another key."""
-    seen = strict_object(raw, "job status")
+    """The status that every verb answers. Raises ParseError, also when it is about another key."""
+    return _status(read_answer(raw, RUNNER.name), key)
+
+
+def _status(answer: Answer, key: str) -> RunStatus:
+    seen = strict_object(answer.content("status"), "job status")
     state = seen.text("state")
     if seen.text("key") != key or state not in STATES:
         raise ParseError(
@@ -111,13 +126,13 @@ def parse_status(raw: bytes, key: str) -> RunStatus:
 
 @reader("a job's output")
 def parse_collected(raw: bytes, key: str) -> Collected:
-    """What ``collect`` prints: the status line, then exactly the bytes it announces. Raises ParseError."""
-    line, newline, rest = raw.partition(b"\n")
-    if len(line) > 4096:
-        raise ParseError("collected job: the first line is not a status line")
-    status = parse_status(line + newline, key)
-    if len(rest) != status.stdout_bytes + status.stderr_bytes:
+    """What ``collect`` answers: a status, and exactly the bytes that it announces. Raises ParseError."""
+    answer = read_answer(raw, RUNNER.name)
+    status = _status(answer, key)
+    stdout, stderr = answer.content("stdout"), answer.content("stderr")
+    if (len(stdout), len(stderr)) != (status.stdout_bytes, status.stderr_bytes):
         raise ParseError(
-            f"collected job: {status.stdout_bytes} + {status.stderr_bytes} bytes announced, {len(rest)} came"
+            f"collected job: {status.stdout_bytes} + {status.stderr_bytes} bytes announced, "
+            f"{len(stdout)} + {len(stderr)} came"
         )
-    return Collected(status=status, stdout=rest[: status.stdout_bytes], stderr=rest[status.stdout_bytes :])
+    return Collected(status=status, stdout=stdout, stderr=stderr)

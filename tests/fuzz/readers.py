@@ -400,13 +400,13 @@ def readers() -> tuple[Reader, ...]:
         Reader(
             name="job-status",
             read=lambda raw: runs.parse_status(raw, "k1"),
-            seeds=((json.dumps(_STATUS) + "\n").encode(),),
+            seeds=(framed("runner", {"status": json.dumps(_STATUS) + "\n"}),),
             covers=("workloads.runs.parse_status",),
         ),
         Reader(
             name="job-output",
             read=lambda raw: runs.parse_collected(raw, "k1"),
-            seeds=((json.dumps(_STATUS) + "\nout").encode(),),
+            seeds=(framed("runner", {"status": json.dumps(_STATUS) + "\n", "stdout": "out", "stderr": ""}),),
             covers=("workloads.runs.parse_collected",),
         ),
         Reader(

@@ -19,6 +19,7 @@ from harness.model.standin import StandinScenario, StandinSeries
 from harness.workloads.base import GuestDevice, Job, Place
 from harness.workloads.judge import judge
 from harness.workloads.registry import workload
+from tests.fakes.scripts import framed
 from tests.native import fake
 from tests.native.nvml import build
 from tests.native.played import Play, Played
@@ -84,7 +85,11 @@ def judged(ran: Ran, name: str) -> WorkloadResult:
         "started": 10.5, "ended": 12.75, "now": 13.0, "boot": "b", "stdout_bytes": len(ran.output),
         "stderr_bytes": 0, "stdout_total": len(ran.output), "stderr_total": 0,
     }  # fmt: skip
-    return judge(workload(name), ran.job, (json.dumps(status) + "\n").encode() + ran.output)
+    return judge(
+        workload(name),
+        ran.job,
+        framed("runner", {"status": json.dumps(status) + "\n", "stdout": ran.output, "stderr": b""}),
+    )
 
 
 def wrong(result: WorkloadResult) -> list[str]:

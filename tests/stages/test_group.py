@@ -20,7 +20,7 @@ from harness.model.guest import GuestDemand
 from harness.record.events import read_events
 from harness.record.judge import recorded_files
 from harness.stages.guest.group import GuestGroup
-from tests.fakes.scripts import answering, host_state
+from tests.fakes.scripts import answering, framed, host_state
 from tests.stages.groups import (
     HEADER,
     IDLE,
@@ -384,7 +384,7 @@ def _runs_on(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
         "stopped": False, "started": 1.0, "ended": None, "now": 2.0, "boot": "b",
         "stdout_bytes": 0, "stderr_bytes": 0, "stdout_total": 0,
     }  # fmt: skip
-    return 0, json.dumps(status).encode() + b"\n", b""
+    return 0, framed("runner", {"status": json.dumps(status) + "\n"}), b""
 
 
 @pytest.mark.timeout(60)

@@ -263,5 +263,5 @@ def test_a_link_in_the_place_of_a_watch_is_not_followed(tmp_path, target) -> Non
     path = killed(tmp_path, {"": (HOST_FILE, b"")})
     (path / HOST_FILE).unlink()
     (path / HOST_FILE).symlink_to(target)
-    with pytest.raises(RecordError, match=r"it is a link|not lie inside"):
+    with pytest.raises(RecordError, match=r"it is a link|not inside"):
         taken_up(path)

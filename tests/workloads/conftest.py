@@ -10,6 +10,7 @@ import pytest
 
 from harness.model.pci import PciAddress
 from harness.workloads.base import GuestDevice, Job
+from tests.fakes.scripts import framed
 
 EDU = GuestDevice(
     address=PciAddress.parse("0000:01:00.0"),
@@ -45,6 +46,7 @@ def frame() -> Callable[..., bytes]:
             "started": 10.5, "ended": 12.75, "now": 13.0, "boot": "b", "stdout_bytes": len(stdout),
             "stderr_bytes": len(stderr), "stdout_total": len(stdout), "stderr_total": len(stderr), **changes,
         }  # fmt: skip
-        return (json.dumps(status) + "\n").encode() + stdout + stderr
+        parts = {"status": json.dumps(status) + "\n", "stdout": stdout, "stderr": stderr}
+        return framed("runner", parts)
 
     return make

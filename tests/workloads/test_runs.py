@@ -10,19 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import ConfigError, ParseError
+from harness.scripts.protocol import read_answer, require_nonce
 from harness.workloads.base import Job
 from harness.workloads.runs import collect, parse_collected, parse_status, start, stop, wait
+from tests.fakes.scripts import framed
 
 Frame = Callable[..., bytes]
 
 
 def test_command_lines_name_key_and_base(job: Job) -> None:
     head = ("/bin/sh", "/opt/shakedown/payload/harness/payload/runner.sh")
+
+    def without_nonce(argv: tuple[str, ...]) -> tuple[str, ...]:
+        assert require_nonce(argv[2]) != require_nonce(start(job, ())[2]), "new for each question"
+        return (*argv[:2], *argv[3:])
+
     tail = ("--base", "/run/shakedown/jobs", "--key", "k1")
-    assert start(job, ("true", "x")) == (*head, "start", *tail, "--", "true", "x")
-    assert wait(job, 60) == (*head, "wait", *tail, "--timeout", "60")
-    assert collect(job)[2:] == ("collect", *tail, "--timeout", "0", "--max", "1048576")
-    assert stop(job) == (*head, "stop", *tail, "--grace", "5")
+    assert without_nonce(start(job, ("true", "x"))) == (*head, "start", *tail, "--", "true", "x")
+    assert without_nonce(wait(job, 60)) == (*head, "wait", *tail, "--timeout", "60")
+    assert collect(job)[3:] == ("collect", *tail, "--timeout", "0", "--max", "1048576")
+    assert without_nonce(stop(job)) == (*head, "stop", *tail, "--grace", "5")
 
 
 @pytest.mark.parametrize("key", ["", "a/b", "../x", "-- x", "a b", "x" * 129, "a\n", ".x", "$(reboot)"])
@@ -52,21 +59,16 @@ def test_a_status_that_cannot_be_is_not_read(changes: dict[str, object], frame: 
 
 
 def test_a_missing_field_is_not_read(frame: Frame) -> None:
-    data = json.loads(frame(b"").splitlines()[0])
+    data = json.loads(read_answer(frame(b""), "runner").content("status"))
     for name in set(data) - {"pid", "stderr_total"}:
         less = {k: v for k, v in data.items() if k != name}
         with pytest.raises(ParseError):
-            parse_status(json.dumps(less).encode() + b"\n", "k1")
+            parse_status(framed("runner", {"status": json.dumps(less) + "\n"}), "k1")
 
 
-@given(cut=st.integers(0, 400))
-def test_a_truncated_frame_is_never_read(cut: int) -> None:
-    status = (
-        b'{"key":"k1","state":"done","created":false,"pid":7,"exit":0,"stopped":false,"started":1,"ended":2,'
-        b'"now":3,"boot":"b","stdout_bytes":5,"stderr_bytes":0,"stdout_total":5,"stderr_total":0}\n'
-    )
-    whole = status + b"hello"
-    if cut < len(whole):
+def test_a_truncated_answer_is_never_read(frame: Frame) -> None:
+    whole = frame(b"hello")
+    for cut in range(len(whole)):
         with pytest.raises(ParseError):
             parse_collected(whole[:cut], "k1")
     assert parse_collected(whole, "k1").stdout == b"hello"

@@ -64,7 +64,7 @@ def scenario_text(
     ``tenant`` makes the GPUs' UUIDs and serials differ from those that another machine has at the same
     addresses. ``kmsg`` is where lines for the kernel log go (default: /dev/kmsg). With ``load_file`` the GPUs
     are busy while that file exists, and idle else, whatever the scenario's own load is. ``jobs`` is the
-    folder in which keyed jobs of loads show (``harness/payload/runner.sh``): from the first of them count the
+    folder in which keyed jobs of loads show (``workloads/runner.sh``): from the first of them count the
     times that are by load, and a scenario that follows loads is idle between them. Raises ValueError for more
     GPUs than the library has room for, and for paths of several lines or with spaces.
     """

@@ -1,18 +1,17 @@
-#!/bin/sh
 # Keyed jobs in a guest: started once, found again after a lost connection, collected whole.
 #
-#   runner.sh start   --key K -- ARGV...      start detached; a key that exists is not started again
-#   runner.sh wait    --key K --timeout S     block until the job ends or S whole seconds passed
-#   runner.sh collect --key K [--timeout S] [--max BYTES]   status line, then stdout, then stderr
-#   runner.sh stop    --key K [--grace S]     end the job's whole session; safe to call twice
+#   start   --key K -- ARGV...      start detached; a key that exists is not started again
+#   wait    --key K --timeout S     block until the job ends or S whole seconds passed
+#   collect --key K [--timeout S] [--max BYTES]   status line, then stdout, then stderr
+#   stop    --key K [--grace S]     end the job's whole session; safe to call twice
 #
-# Every verb takes [--base DIR] (default /run/shakedown/jobs) and prints one JSON line:
+# Every verb takes [--base DIR] (default /run/shakedown/jobs) and answers with a frame `status`, one JSON line:
 #   {"key", "state", "created", "pid", "exit", "stopped", "started", "ended", "now", "boot",
 #    "stdout_bytes", "stderr_bytes", "stdout_total", "stderr_total"}
 # state: running | done (it ended; "exit" is its status, 128+n for signal n) | lost (it is gone and left
-# no status) | absent (no such key). Times are seconds since boot. `collect` appends exactly stdout_bytes
-# and then stderr_bytes bytes: the last --max bytes (default 1 MiB) of each.
-# Exit status: 0 whenever that line was printed, 2 for wrong usage, 1 when the base cannot be written.
+# no status) | absent (no such key). Times are seconds since boot. `collect` adds frames `stdout` and `stderr`
+# of stdout_bytes and stderr_bytes bytes: the last --max bytes (default 1 MiB) of each.
+# Exit status: 0 with a status, 2 for wrong usage, 1 when the base cannot be written.
 #
 # Shell, not Python: on an emulated guest a Python process costs seconds, a shell hundredths. flock(1)
 # (util-linux, essential in Debian) is the truth about life: the job's supervisor holds the lock for as
@@ -20,7 +19,10 @@
 set -u
 umask 077
 
-usage() { echo "runner.sh: $1" >&2; exit 2; }
+usage() {
+    printf '%s\n' "$1" >&2
+    leave 2
+}
 
 number() { case $1 in '' | *[!0-9]* | ?????????*) usage "not a whole number: $1" ;; esac; }
 
@@ -53,6 +55,7 @@ state() {
 }
 
 report() { # $1: created (true|false), $2 and $3: bytes of stdout and stderr that follow
+    frame status
     at=$(state); code=null ended=null
     # Only what was over at that look: a job that ends meanwhile is told with the next report.
     if [ "$at" = "done" ]; then code=$(slot status null); ended=$(slot ended null); fi
@@ -85,11 +88,11 @@ supervise() {
 }
 
 start() {
-    mkdir -p "$base" || exit 1
-    exec 8> "$base/.lock" || exit 1
+    mkdir -p "$base" || fail "cannot make $base"
+    exec 8> "$base/.lock" || fail "cannot write $base/.lock"
     flock -x 8
     if ! mkdir "$dir" 2> /dev/null; then
-        [ -d "$dir" ] || { echo "runner.sh: cannot create $dir" >&2; exit 1; }
+        [ -d "$dir" ] || fail "cannot make $dir"
         report false 0 0
         return
     fi
@@ -97,7 +100,8 @@ start() {
     flock -x 9
     cat /proc/sys/kernel/random/boot_id > "$dir/boot"
     uptime_now > "$dir/started"
-    setsid sh "$0" supervise --base "$base" --key "$key" -- "$@" < /dev/null > /dev/null 2>&1 8>&- &
+    # shellcheck disable=SC2154  # the prelude sets the nonce
+    setsid sh "$0" "$nonce" supervise --base "$base" --key "$key" -- "$@" < /dev/null > /dev/null 2>&1 8>&- &
     pid=$!
     born "$pid" > "$dir/born"
     echo "$pid" > "$dir/pid"
@@ -112,7 +116,9 @@ collect() {
     keep_out=$((out < max ? out : max)); keep_err=$((err < max ? err : max))
     report false "$keep_out" "$keep_err"
     # The sizes were promised on the status line: a job that still writes must not change them.
+    frame stdout
     [ "$keep_out" -gt 0 ] && tail -c "+$((out - keep_out + 1))" "$dir/stdout" | head -c "$keep_out"
+    frame stderr
     [ "$keep_err" -gt 0 ] && tail -c "+$((err - keep_err + 1))" "$dir/stderr" | head -c "$keep_err"
     return 0
 }
@@ -162,3 +168,4 @@ case $verb in
     stop) settle; stop ;;
     *) usage "unknown verb $verb" ;;
 esac
+return 0
