@@ -99,7 +99,6 @@ def ran(group: GuestGroup, *workloads: str) -> tuple[Evidence, tuple[GuestEviden
 def known(group: GuestGroup) -> Evidence:
     """What the record says so far: of broken stages perhaps, and never of a defect of the project's own."""
     said = evidence(group.host.context.recorder)
-    print([e for e in said.errors if e.stage == "harness"])
     assert [error for error in said.errors if error.stage == "harness"] == []
     return said
 
