@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import io
 import tarfile
+import threading
 from collections.abc import Iterable, Iterator
 from functools import cache
 from importlib import resources
@@ -22,11 +23,15 @@ from harness.workloads.runs import RUNNER
 
 START = "harness.payload.start"
 SAMPLER = "harness.payload.sampler"
+_PACKING = threading.Lock()
 
 
 def payload_files() -> dict[str, bytes]:
     """Path to content of everything that must lie below ``Place.payload`` in the guest."""
-    modules = packed((START, SAMPLER, *(module for one in specs() for module in one.jobs)))
+    # Guests of a group ask at the same time, and two threads of Python 3.11 may not parse sources at once
+    # ("AST constructor recursion depth mismatch", python/cpython#106905).
+    with _PACKING:
+        modules = packed((START, SAMPLER, *(module for one in specs() for module in one.jobs)))
     return dict(sorted({**modules, "harness/payload/runner.sh": RUNNER.program()}.items()))
 
 

@@ -165,7 +165,7 @@ FFMPEG, FFMPEG_HIDDEN, HASHCAT = "f09-ffmpeg-words.txt", "h09-ffmpeg-words.txt",
         (FFMPEG, 1, "threads"),
         (FFMPEG, 2, "older"),
         (FFMPEG, 3, ""),
-        (FFMPEG_HIDDEN, 1, "frame"),
+        (FFMPEG_HIDDEN, 1, "surface"),
         (FFMPEG_HIDDEN, 2, "Fabric Manager"),
     ],
 )

@@ -26,7 +26,19 @@ from harness.record.assemble import demanded
 from harness.verdict import decide
 from tests.faults import clean
 
-HELPERS = {"plain", "attempts", "base", "answers", "engine", "ledger", "series_rules", "watched"}
+HELPERS = {
+    "drift",
+    "idle",
+    "parts",
+    "plain",
+    "attempts",
+    "base",
+    "answers",
+    "engine",
+    "ledger",
+    "series_rules",
+    "watched",
+}
 """Modules of harness.checks that hold no check."""
 
 

@@ -33,10 +33,10 @@ def test_a_broken_stage_is_told_with_its_remedy_and_its_consequences_in_one_line
     assert qualify.run(host=str(refusing), runs=tmp_path / "runs") == 3
     said = capsys.readouterr().out
     assert "INCONCLUSIVE  rack12" in said
-    assert "stage host broke on rack12: ssh to root@127.0.0.1" in said
+    assert "stage host failed on rack12: ssh to root@127.0.0.1" in said
     assert "remedy: check that sshd runs" in said
     assert "command log: transcripts/0001-connect.txt" in said
-    assert "checks could not be answered because of it" in said
+    assert "checks could not be judged because of it" in said
     assert len(said.splitlines()) < 12
 
 

@@ -90,11 +90,11 @@ def test_the_script_answers_in_one_round_trip_in_any_posix_shell(shell: tuple[st
 
 
 def test_the_script_writes_no_file_on_the_host() -> None:
-    """Its only redirections of output go to /dev/null and between its own parts."""
+    """Its only redirections of output go to /dev/null, to its own error output and between its own parts."""
     lines = [line for line in ask.SCRIPT.text().splitlines() if not line.lstrip().startswith("#")]
     code = "\n".join(line for line in lines if "seen" not in line)
     targets = re.findall(r"(?<![=<>-])>\s*([^\s;)=]+)", code)
-    assert set(targets) == {"/dev/null"}
+    assert set(targets) == {"/dev/null", "&2"}
 
 
 @pytest.mark.parametrize(

@@ -172,12 +172,12 @@ def test_without_a_mirror_the_systems_own_is_used_and_told(
     tool = find_qemu(said.append, root=tmp_path / "cache")
     assert (tool.source, tool.limits) == ("PATH", (TWICE, *limits))
     assert f"using QEMU {version}" in _words(said)
-    assert "QEMU 11.1 could not be had" in _words(said)
+    assert "QEMU 11.1 is not available" in _words(said)
 
 
 def test_without_any_it_is_an_error_that_says_what_was_tried(asked: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        ImageError, match=r"no qemu-system-x86_64 found: QEMU 11\.1 could not be had"
+        ImageError, match=r"no qemu-system-x86_64 found: QEMU 11\.1 is not available"
     ) as caught:
         find_qemu(print, root=tmp_path)
     assert "apt-get install qemu-system-x86" in caught.value.remedy

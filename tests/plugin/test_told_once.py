@@ -40,7 +40,7 @@ def test_a_host_that_refuses_is_told_once_and_every_test_is_an_error_that_names_
     assert (
         len(
             re.findall(
-                r"host broke for the host, see \S*readiness/test_readiness.py::" + re.escape(first), errors
+                r"host failed for the host, see \S*readiness/test_readiness.py::" + re.escape(first), errors
             )
         )
         > 300
@@ -60,7 +60,7 @@ def test_words_of_a_host_never_reach_the_terminal_as_they_are(where) -> None:
 def test_every_way_to_read_the_run_tells_the_cause_once_with_a_count(where) -> None:
     said = session(where, str(ROOT / "suites"), "--candidate", "./host.yaml", "--profile", "nightly")
     cells = said.record["decision"]["coverage"]
-    count = f"{sum(cell['outcome'] != 'PASS' for cell in cells)} checks could not be answered because of it"
+    count = f"{sum(cell['outcome'] != 'PASS' for cell in cells)} checks could not be judged because of it"
     # One line of the terminal's closing words, of the judge's, one entry of the others.
     closing = said.out.partition("= verdict =")[2].partition("= short test summary")[0]
     assert closing.count("connection refused: ssh") == 1

@@ -42,10 +42,7 @@ def test_wrong_usage_is_pytests_usage_error_and_says_what_is_right(where, argume
 
 
 def test_processes_that_share_the_tests_are_refused_where_they_could(where) -> None:
-    (where / "conftest.py").write_text(
-        "def pytest_addoption(parser):\n    parser.addoption('-N', dest='numprocesses')\n"
-    )
-    said = session(where, "--candidate", "lab", "-N", "4")
+    said = session(where, "--candidate", "lab", "-n", "4")
     assert said.status == 4
     assert "cannot be shared between processes" in said.out
 

@@ -133,7 +133,7 @@ def test_what_an_earlier_attempt_recorded_is_not_forgotten(fault: Fault, good, t
     ],
 )
 def test_a_number_that_is_none_is_refused_with_its_event(kind: str, data: dict, good) -> None:
-    with pytest.raises(RecordError, match=f"event 2 .{kind}. does not hold what it should"):
+    with pytest.raises(RecordError, match=f"event 2 .{kind}. does not have the expected content"):
         History.of((good[0], replace(good[1], kind=kind, data=data)))
 
 

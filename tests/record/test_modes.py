@@ -83,5 +83,5 @@ def test_a_directory_of_somebody_else_is_refused(tmp_path: Path) -> None:
     os.chown(tmp_path / "theirs", 65534, 65534)
     done = run(tmp_path / "theirs")
     assert done.returncode == 73
-    assert b"belongs to somebody else" in done.stderr
+    assert b"belongs to another user" in done.stderr
     assert list((tmp_path / "theirs").iterdir()) == []

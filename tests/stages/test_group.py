@@ -326,12 +326,18 @@ def test_one_that_dies_under_load_is_named_once_and_ends_none_of_the_others(pair
         access.guests[name].host.on("cat", b"99.0 1.0\n")
     pair.provision()
     assert pair.pulse is not None
-    with pair.pulse.path.open("a") as file:
-        file.write("uptime 9.00\npid 0 4711\npid 1 4712\n")
+    nonce = next(argv[4] for argv, _ in access.host.calls if len(argv) > 4 and "pulse" in argv)
 
-    def kill(path: Path = pair.pulse.path) -> None:
+    def heard(*lines: str, path: Path = pair.pulse.path) -> None:
         with path.open("a") as file:
-            file.write("gone 0 4711\n")
+            file.write("".join(f"{nonce} {line}\n" for line in lines))
+
+    with pair.pulse.path.open("a") as file:
+        file.write(f"shakedown 1 pulse {nonce}\n")
+    heard("uptime 9.00", "pid 0 4711", "pid 1 4712")
+
+    def kill() -> None:
+        heard("gone 0 4711")
 
     threading.Timer(1.0, kill).start()
     begun = time.monotonic()
@@ -344,7 +350,7 @@ def test_one_that_dies_under_load_is_named_once_and_ends_none_of_the_others(pair
     assert one.death is not None
     assert (one.death.kind, one.death.signal, one.death.during) == (DeathKind.QEMU_KILLED, 15, "burn")
     assert [(e.stage, e.kind) for e in said.errors if e.subject == A] == [
-        ("observe", "ProvisionError"),
+        ("observe", "TransportError"),
         ("guest", "GuestDied"),
     ]
     assert (other.death, other.kernel_log) == (None, ())

@@ -91,7 +91,7 @@ def test_a_store_that_holds_half_an_image_is_passed_over(tmp_path, place, damage
 def test_a_copy_that_arrives_damaged_is_removed_and_told(tmp_path, place) -> None:
     image = an_image(tmp_path / "cache")
     image = replace(image, files={**image.files, "initrd": "0" * 64})
-    with pytest.raises(ProvisionError, match="initrd on the host is not what was sent") as caught:
+    with pytest.raises(ProvisionError, match="initrd on the host differs from what was sent") as caught:
         place(image)
     assert "suspect the host's disk or memory" in caught.value.remedy
     assert not (tmp_path / "host work/images/abc123/initrd").exists()

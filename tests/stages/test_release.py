@@ -359,7 +359,7 @@ def test_any_rows_are_a_state_or_a_parse_error(frames: dict[str, str]) -> None:
 
 
 def test_a_device_that_nothing_is_said_of_is_an_error() -> None:
-    with pytest.raises(ParseError, match=r"nothing said about 0000:41:00.0"):
+    with pytest.raises(ParseError, match=r"no answer about 0000:41:00.0"):
         read_host_state(read_answer(framed("host-state", host_state()), "host-state"), (GPU,))
 
 

@@ -62,7 +62,7 @@ def test_companions_are_exempt_and_never_reset() -> None:
 
 
 def test_a_gpu_that_nothing_is_said_of_is_an_error() -> None:
-    with pytest.raises(ParseError, match=r"nothing said about 0000:42:00.0"):
+    with pytest.raises(ParseError, match=r"no answer about 0000:42:00.0"):
         exercise(f"{GPU}\t1\t1\tbus\tbus\t1\t", gpus=(GPU, GPU2))
 
 

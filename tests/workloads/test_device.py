@@ -98,7 +98,7 @@ def test_each_of_several_devices_must_be_there(job: Job, line: Line) -> None:
     second = replace(job.devices[0], address=PciAddress.parse("0000:02:00.0"))
     both = replace(job, devices=(*job.devices, second))
     assert len(DEVICE.parse(both, output(both, line)).answers) == 18
-    with pytest.raises(ParseError, match="2 devices were due"):
+    with pytest.raises(ParseError, match="2 devices were expected"):
         DEVICE.parse(both, output(job, line))
 
 

@@ -90,7 +90,7 @@ def test_a_last_run_that_may_have_hung_is_no_pass(only_hashing: Job) -> None:
     cut = a_run("hashing", b"", cut=True, started=20.0, ended=40.0)
     assert wrong(only_hashing, a_report([good, cut])) == []
     cut["ended"] = 60.0
-    with pytest.raises(ParseError, match=r"cut after 40 s .* the longest before it took 10 s"):
+    with pytest.raises(ParseError, match=r"stopped after 40 s .* the longest run before took 10 s"):
         mix.WORKLOAD.parse(only_hashing, a_report([good, cut]))
 
 

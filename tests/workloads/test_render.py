@@ -119,8 +119,8 @@ def test_a_wrong_block_of_8_by_8_is_found_and_its_place_is_named(
         ({"exact": [[["00000000", 3, 0]], *([[crc, 3, 0]] for crc in EXACT[1:])]}, ["exact"]),
         ({"exact": [[[EXACT[0], 2, 0], ["0", 1, 1]], *([[c, 3, 0]] for c in EXACT[1:])]}, ["exact"]),
         ({"exact": [[[EXACT[n], 3, 0]] for n in (0, 2, 1, 3)]}, ["exact"]),
-        ({"engine": "opengl:softpipe"}, ["what"]),
-        ({"engine": "opengl:nvidia"}, ["what"]),
+        ({"engine": "opengl:softpipe"}, ["renderer"]),
+        ({"engine": "opengl:nvidia"}, ["renderer"]),
     ],
 )
 def test_a_wrong_answer_is_named(changes: dict[str, Any], names: list[str], small: Job, line: Line) -> None:
@@ -147,7 +147,7 @@ def test_each_gpu_is_judged_and_measured_by_its_address(gpus: Job, line: Line) -
 
 def test_the_processor_never_draws_for_a_gpu(gpus: Job, line: Line) -> None:
     drawn = entry("0000:02:00.0", engine="opengl:llvmpipe")
-    assert wrong(gpus, entry("0000:01:00.0"), drawn, line=line) == ["what draws on 0000:02:00.0"]
+    assert wrong(gpus, entry("0000:01:00.0"), drawn, line=line) == ["renderer on 0000:02:00.0"]
 
 
 def test_a_gpu_of_which_nothing_is_known_leaves_the_result_open(gpus: Job, line: Line) -> None:

@@ -15,7 +15,7 @@ from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
 
 GPU_FAMILIES = (Family.XID, Family.SXID, Family.BUS)
 FAILING: dict[Ruling, tuple[str, Action]] = {
-    Ruling.STOP: ("replace the card", Action.REPLACE_GPU),
+    Ruling.STOP: ("replace the card: this error does not go away by a reset", Action.REPLACE_GPU),
     Ruling.RETEST: (
         "reset the GPU and run the whole stage again; replace the card if it happens again",
         Action.RETEST,

@@ -88,14 +88,15 @@ class _Dice:
 
 def ntlm(password: str) -> str:
     """NTLM, which is MD4 of UTF-16: OpenSSL 3 offers no MD4 to ``hashlib``."""
-    from passlib.hash import nthash  # noqa: PLC0415  a part of a second
+    # Not from ``passlib.hash``: that module fills itself on first use, which two threads at once break.
+    from passlib.handlers.windows import nthash  # noqa: PLC0415  a part of a second
 
     return str(nthash.hash(password))
 
 
 def md5crypt(password: str, salt: str) -> str:
     """``$1$salt$...``, for a salt of at most 8 letters or digits: Python 3.13 has no ``crypt``."""
-    from passlib.hash import md5_crypt  # noqa: PLC0415
+    from passlib.handlers.md5_crypt import md5_crypt  # noqa: PLC0415
 
     return str(md5_crypt.using(salt=salt).hash(password))
 
