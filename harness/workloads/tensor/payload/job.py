@@ -52,8 +52,8 @@ def _ending(status: int, report: dict[str, Any] | None) -> tuple[int, str]:
     if status == -signal.SIGKILL:  # no fault of a device ends a process so
         return 3, f"{words}, as the kernel ends one where memory runs out"
     if status == 1:  # an exception, whose trace stands in stderr
-        return 3, f"{words}: a defect of this test"
-    # Not 1, which beside the trace of another GPU's process would look like a defect of this test.
+        return 3, f"{words}: a bug in this test"
+    # Not 1, which beside the trace of another GPU's process would look like a bug in this test.
     return 4, words
 
 
