@@ -27,7 +27,7 @@ def where(tmp_path):
             "need 5 GPUs at the same time, but the host file expects 4",
         ),
         (("--candidate", "lab", "--gpus", "x"), "'x' is not a number of GPUs"),
-        (("--candidate", "lab", "--candidate", "local"), "one session is one run of one host, not of 2"),
+        (("--candidate", "lab", "--candidate", "local"), "one session runs on one host, not on 2"),
         (("--candidate", "lab", "--attach", "bare", "--profile", "smoke"), "not bare"),
         (("--candidate", "lab", "-n", "4"), "-n"),
         (("--resume", "nowhere"), "is not a run directory"),
