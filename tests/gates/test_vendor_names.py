@@ -1,0 +1,188 @@
+"""Nothing outside ``harness.vendors`` names a maker of GPUs, its libraries or its log lines.
+
+Comments, docstrings and messages count. The lab may name the device that it emulates.
+"""
+
+from __future__ import annotations
+
+import re
+
+from tests.gates.source import ROOT
+
+WORDS = re.compile(
+    r"nvidia|nvml|cuda|\bs?xids?\b|nvlink|nvenc|nvdec|nvrm|nvswitch|amdgpu|rocm|radeon|i915|\bedu\b",
+    re.IGNORECASE,
+)
+KINDS = (".py", ".sh", ".c", ".h", ".cu")
+TOPS = ("harness", "reports", "suites")
+HOMES = ("harness/vendors/", "harness/lab/")
+
+EXCEPTIONS: dict[str, str] = {}
+"""File to why it must name one."""
+
+NOT_YET = (
+    # Checks, verdict, configuration, stages, faults, facts, commands.
+    "harness/backends/parquet.py",
+    "harness/checks/__init__.py",
+    "harness/checks/guest/residue.py",
+    "harness/checks/host/host.py",
+    "harness/checks/load/expectations.py",
+    "harness/checks/watching/alive.py",
+    "harness/checks/watching/gpu.py",
+    "harness/checks/watching/kernel_log.py",
+    "harness/checks/watching/links.py",
+    "harness/checks/watching/memory.py",
+    "harness/checks/watching/series_rules.py",
+    "harness/checks/watching/watched.py",
+    "harness/checks/watching/work.py",
+    "harness/checks/watching/xids.py",
+    "harness/commands/inventory_check.py",
+    "harness/commands/log.py",
+    "harness/config/files.py",
+    "harness/config/rules.py",
+    "harness/config/series.py",
+    "harness/facts/ask.py",
+    "harness/facts/collect.sh",
+    "harness/faults/deaths.py",
+    "harness/faults/expectations.py",
+    "harness/faults/gpu.py",
+    "harness/faults/guests.py",
+    "harness/faults/host.py",
+    "harness/faults/placement.py",
+    "harness/faults/telemetry.py",
+    "harness/faults/telemetry_host.py",
+    "harness/model/evidence.py",
+    "harness/model/gpu.py",
+    "harness/model/inventory.py",
+    "harness/model/kernel_codes.py",
+    "harness/model/sku.py",
+    "harness/model/telemetry.py",
+    "harness/model/topology.py",
+    "harness/model/vendor.py",
+    "harness/placement/domain/write.py",
+    "harness/plugin/begin.py",
+    "harness/record/assemble.py",
+    "harness/stages/context.py",
+    "harness/stages/guest/burn.py",
+    "harness/stages/guest/life.py",
+    "harness/stages/guest/watch.py",
+    "harness/stages/host/gpus_in_use.py",
+    "harness/stages/host/gpus_in_use.sh",
+    "harness/stages/host/resets.py",
+    "harness/stages/machine.py",
+    "harness/verdict/figures.py",
+    "harness/verdict/rules.py",
+    "reports/parts/dcgm.py",
+    "reports/parts/telemetry.py",
+    # Payload, stand-in, telemetry, images, workloads.
+    "harness/images/frameworks.py",
+    "harness/images/guest.py",
+    "harness/images/guest_files/init.sh",
+    "harness/images/kinds.py",
+    "harness/images/standin.py",
+    "harness/model/standin.py",
+    "harness/native/nvml_standin.c",
+    "harness/native/nvml_standin.h",
+    "harness/native/nvml_standin_card.c",
+    "harness/native/nvml_standin_clock.c",
+    "harness/native/nvml_standin_errors.c",
+    "harness/native/nvml_standin_gauges.c",
+    "harness/native/nvml_standin_play.c",
+    "harness/native/nvml_standin_readings.c",
+    "harness/native/nvml_standin_scenario.c",
+    "harness/native/nvml_standin_series.c",
+    "harness/native/nvml_standin_world.c",
+    "harness/native/vram.cu",
+    "harness/native/vram_patterns.h",
+    "harness/payload/cuda_device.py",
+    "harness/payload/cuda_driver.py",
+    "harness/payload/device_nvidia.py",
+    "harness/payload/nvidia_video.py",
+    "harness/payload/nvml_link.py",
+    "harness/payload/render_device.py",
+    "harness/payload/residue_gpu.py",
+    "harness/payload/sampler.py",
+    "harness/payload/sampler_gpu.py",
+    "harness/payload/sampler_reads.py",
+    "harness/telemetry/gpu/frozen.py",
+    "harness/telemetry/gpu/plausible.py",
+    "harness/telemetry/gpu/plausible_beside.py",
+    "harness/telemetry/gpu/series.py",
+    "harness/telemetry/gpu/spool.py",
+    "harness/telemetry/gpu/spool_lines.py",
+    "harness/telemetry/gpu/summary.py",
+    "harness/telemetry/gpu/view.py",
+    "harness/telemetry/guest/autopsy.py",
+    "harness/telemetry/host/rows.py",
+    "harness/telemetry/kernel/forms_gpu.py",
+    "harness/telemetry/kernel/log.py",
+    "harness/telemetry/kernel/records.py",
+    "harness/telemetry/kernel/text.py",
+    "harness/telemetry/standin/__init__.py",
+    "harness/telemetry/standin/models.py",
+    "harness/telemetry/standin/rehearsed.py",
+    "harness/telemetry/standin/scenario.py",
+    "harness/workloads/applicable.py",
+    "harness/workloads/base.py",
+    "harness/workloads/device/answers.py",
+    "harness/workloads/device/payload/canary.py",
+    "harness/workloads/device/payload/edu.py",
+    "harness/workloads/device/payload/job.py",
+    "harness/workloads/device/remanence.py",
+    "harness/workloads/device/spec.py",
+    "harness/workloads/hashing/answers.py",
+    "harness/workloads/hashing/payload/hashcat.py",
+    "harness/workloads/hashing/spec.py",
+    "harness/workloads/p2p/answers.py",
+    "harness/workloads/p2p/payload/job.py",
+    "harness/workloads/p2p/spec.py",
+    "harness/workloads/pcie/answers.py",
+    "harness/workloads/pcie/payload/gpu.py",
+    "harness/workloads/pcie/payload/job.py",
+    "harness/workloads/pcie/spec.py",
+    "harness/workloads/render/answers.py",
+    "harness/workloads/render/spec.py",
+    "harness/workloads/runner.sh",
+    "harness/workloads/spec.py",
+    "harness/workloads/stream/answers.py",
+    "harness/workloads/stream/payload/job.py",
+    "harness/workloads/stream/payload/pipe.py",
+    "harness/workloads/stream/spec.py",
+    "harness/workloads/tensor/answers.py",
+    "harness/workloads/tensor/payload/device.py",
+    "harness/workloads/tensor/payload/library.py",
+    "harness/workloads/tensor/payload/pytorch.py",
+    "harness/workloads/tensor/payload/tensorflow_engine.py",
+    "harness/workloads/tensor/payload/worker.py",
+    "harness/workloads/tensor/spec.py",
+    "harness/workloads/transcode/answers.py",
+    "harness/workloads/transcode/clips.py",
+    "harness/workloads/transcode/payload/clips.py",
+    "harness/workloads/transcode/payload/ffmpeg.py",
+    "harness/workloads/transcode/spec.py",
+    "harness/workloads/vram/answers.py",
+    "harness/workloads/vram/payload/gpu.py",
+    "harness/workloads/vram/payload/job.py",
+    "harness/workloads/vram/spec.py",
+)
+"""Files that have still to lose such words: this list only gets shorter."""
+
+
+def naming() -> set[str]:
+    """Files outside the vendors' folders that name one."""
+    files = (path for top in TOPS for path in (ROOT / top).rglob("*") if path.suffix in KINDS)
+    named = {path.relative_to(ROOT).as_posix(): path for path in files}
+    return {
+        name
+        for name, path in named.items()
+        if not name.startswith(HOMES) and WORDS.search(path.read_text(encoding="utf-8"))
+    }
+
+
+def test_no_file_outside_names_a_vendor() -> None:
+    """Who needs a vendor's word takes it from ``harness.vendors``."""
+    assert sorted(naming() - {*EXCEPTIONS, *NOT_YET}) == []
+
+
+def test_the_exceptions_are_still_needed() -> None:
+    assert sorted({*EXCEPTIONS, *NOT_YET} - naming()) == []
