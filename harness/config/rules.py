@@ -182,6 +182,10 @@ def _telemetry(profile: Profile, source: YamlSource) -> None:
     _between(spec.fast_hz, 0.1, 20.0, source, ("telemetry", "fast_hz"))
     _between(spec.slow_hz, 0.05, spec.fast_hz, source, ("telemetry", "slow_hz"))
     _between(spec.host_period_seconds, 0.5, 60.0, source, ("telemetry", "host_period_seconds"))
+    # Two samples may not even be due within a shorter time; a longer one hides a guest that came and went.
+    if spec.host_max_gap_seconds is not None:
+        least = 2.0 * spec.host_period_seconds
+        _between(spec.host_max_gap_seconds, least, 120.0, source, ("telemetry", "host_max_gap_seconds"))
     # Two samples may not even be due within a shorter time; a longer one hides a reset between two loads.
     _between(
         spec.max_gap_seconds, 2.0 / max(spec.fast_hz, 0.1), 60.0, source, ("telemetry", "max_gap_seconds")

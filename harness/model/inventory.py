@@ -138,6 +138,7 @@ class GroupSpec:
     slow_hz=(0.001, 1000),
     max_gap_seconds=(0, LONGEST),
     host_period_seconds=(0.01, LONGEST),
+    host_max_gap_seconds=(0, LONGEST),
 )
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TelemetrySpec:
@@ -151,6 +152,17 @@ class TelemetrySpec:
     max_gap_seconds: float = 2.0
     """A longer time without a sample is a gap."""
     host_period_seconds: float = 5.0
+    """Time from one sample of the host to the next."""
+    host_max_gap_seconds: float | None = None
+    """A longer time without a sample of the host is a gap; None: two periods and a second, which one slow
+    sample may take."""
+
+    @property
+    def host_gap_seconds(self) -> float:
+        """The longest time without a sample of the host that is no gap."""
+        if self.host_max_gap_seconds is not None:
+            return self.host_max_gap_seconds
+        return 2.0 * self.host_period_seconds + 1.0
 
 
 @bounded(floor=(0, 1), least_runs=(1, 1000))

@@ -144,7 +144,7 @@ def _of_host(
     try:
         seen = read_watch(
             path,
-            period_seconds=period,
+            spec=profile.telemetry,
             facts=facts,
             gpus=tuple(device.address for device in chosen),
             windows=_windows(evidence, host),

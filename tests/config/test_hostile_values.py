@@ -45,6 +45,10 @@ def test_a_host_file(text: str, words: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        (
+            "telemetry: {host_max_gap_seconds: 7}\n",
+            "line 3: telemetry.host_max_gap_seconds: 7.0 is not between 10.0 and 120.0",
+        ),
         ("virtualization: {least_runs: 1}\n", "line 3: virtualization.least_runs: 1 is not between 2"),
         ("disturbance: {least_runs: 1}\n", "line 3: disturbance.least_runs: 1 is not between 2"),
         ("guests: [{gpus: 1000000000000}]\n", "gpus: 1000000000000 is not between"),

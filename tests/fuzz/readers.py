@@ -139,7 +139,12 @@ def _spool(raw: bytes) -> object:
 
 def _host_spool(raw: bytes) -> object:
     found = summarize_host(
-        read_lines(raw), period_seconds=5.0, devices=(ADDRESS,), dedicated={"shk-g1": (1,)}, codes=_codes()
+        read_lines(raw),
+        period_seconds=5.0,
+        max_gap_seconds=11.0,
+        devices=(ADDRESS,),
+        dedicated={"shk-g1": (1,)},
+        codes=_codes(),
     )
     return _kept(found)
 

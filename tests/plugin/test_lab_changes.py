@@ -67,7 +67,8 @@ def _when_loads_run(environment: dict[str, str], runs: Path, script: str, stop: 
     while not stop.is_set():
         transcripts = list(runs.glob("lab/*/transcripts/*-start.txt"))
         if any("sampler" not in path.name for path in transcripts):
-            command = (*HARNESS, "lab", "ssh", "--", "sh", "-c", script)
+            # One argument: ssh joins several by blanks, and the host's shell would take them apart again.
+            command = (*HARNESS, "lab", "ssh", "--", script)
             call(*command, environment=environment, cwd=runs, deadline=120.0)
             return
         time.sleep(1.0)

@@ -15,6 +15,7 @@ from harness.backends.local import LocalTransport
 from harness.backends.ssh import SshTransport
 from harness.config.files import load_kernel_codes
 from harness.errors import ParseError
+from harness.model.inventory import TelemetrySpec
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, HostTelemetry, Ruling
 from harness.telemetry.host.lines import host_command, read_lines
@@ -31,6 +32,7 @@ def summed(text: str | bytes, dedicated: Iterable[int] = ()) -> HostTelemetry:
     return summarize_host(
         read_lines(raw),
         period_seconds=5.0,
+        max_gap_seconds=11.0,
         devices=(GPU, PORT),
         dedicated={"shk-g1": dedicated},
         codes=CODES,
@@ -84,7 +86,9 @@ def test_the_real_follower_runs_here_until_it_is_let_go(tmp_path: Path) -> None:
         now = float(uptime.read().split()[0])
     assert now - 60 < spool.times[0] <= (spool.ended or 0) <= now
     assert len(spool.times) >= 4
-    found = summarize_host(spool, period_seconds=0.3, devices=devices, dedicated={}, codes=CODES)
+    found = summarize_host(
+        spool, period_seconds=0.3, max_gap_seconds=1.6, devices=devices, dedicated={}, codes=CODES
+    )
     assert [(d.device, d.missing) for d in found.devices] == [(each, 0) for each in devices]
     assert set(found.steal_seconds) >= {"0"}
     assert (found.gaps, found.problems) == ((), ())
@@ -146,6 +150,19 @@ def test_counters_and_links_of_functions_are_summed_over_samples() -> None:
 def test_a_time_without_samples_is_a_gap() -> None:
     text = begin() + sample(0, 10) + sample(1, 15) + sample(2, 60) + bye(80)
     assert [(gap.start, gap.end) for gap in summed(text).gaps] == [(15.0, 60.0), (60.0, 80.0)]
+    assert TelemetrySpec().host_gap_seconds == 11.0
+    assert TelemetrySpec(host_period_seconds=2.0).host_gap_seconds == 5.0
+    assert TelemetrySpec(host_max_gap_seconds=30.0).host_gap_seconds == 30.0
+    spec = TelemetrySpec(host_max_gap_seconds=20.0)
+    found = summarize_host(
+        read_lines(text.encode()),
+        period_seconds=spec.host_period_seconds,
+        max_gap_seconds=spec.host_gap_seconds,
+        devices=(),
+        dedicated={},
+        codes=CODES,
+    )
+    assert [(gap.start, gap.end) for gap in found.gaps] == [(15.0, 60.0)]
 
 
 def test_sensors_are_named_by_chip_and_label_and_twins_by_number_too() -> None:

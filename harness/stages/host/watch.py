@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.errors import HarnessError, ParseError
 from harness.model.host_change import HostChange
+from harness.model.inventory import TelemetrySpec
 from harness.model.kernel_codes import KernelCodes
 from harness.model.pci import PciAddress
 from harness.model.telemetry import HostTelemetry
@@ -76,7 +77,7 @@ def watched_devices(facts: HostFacts, gpus: tuple[PciAddress, ...]) -> tuple[Pci
 def read_watch(
     path: Path,
     *,
-    period_seconds: float,
+    spec: TelemetrySpec,
     facts: HostFacts | None,
     gpus: tuple[PciAddress, ...],
     windows: tuple[GuestWindow, ...],
@@ -97,7 +98,8 @@ def read_watch(
     known = {domain.name for domain in before} | {str(pid) for pid in pids if pid is not None}
     return summarize_host(
         spool,
-        period_seconds=period_seconds,
+        period_seconds=spec.host_period_seconds,
+        max_gap_seconds=spec.host_gap_seconds,
         devices=watched_devices(facts, gpus) if facts is not None else (),
         dedicated=dedicated,
         codes=codes,
@@ -127,7 +129,7 @@ def _summed_up(host: ClaimedHost, path: Path, why: str, silences: tuple[HostChan
     try:
         found = read_watch(
             path,
-            period_seconds=period,
+            spec=context.profile.telemetry,
             facts=host.facts,
             gpus=tuple(gpu.address for gpu in host.gpus),
             windows=tuple(host.windows.values()),

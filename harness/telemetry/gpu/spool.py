@@ -11,9 +11,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from harness.errors import ParseError
 from harness.model.telemetry import Change
@@ -37,6 +36,9 @@ from harness.telemetry.gpu.spool_lines import (
 )
 from harness.telemetry.kernel.log import MOST_LINES
 
+if TYPE_CHECKING:
+    from harness.telemetry.gpu.spool_blocks import Ahead
+
 FORMAT = 1
 """``format`` of the start line that this reads."""
 MAX_GPUS = 256
@@ -54,21 +56,23 @@ _SHOWN = 20
 @reader("the spool")
 def read_spool(raw: bytes | BinaryIO) -> Spool:
     """The spool, given whole or as an open file. Raises ParseError when no line says how it was begun."""
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        reader, number = _Reader(pool), 1
+    # numpy and Arrow are imported where they are used: who reads no spool need not wait for them.
+    from harness.telemetry.gpu.spool_blocks import Ahead  # noqa: PLC0415
+
+    with Ahead() as ahead:
+        reader, number = _Reader(ahead), 1
         for lines in line_blocks(io.BytesIO(raw) if isinstance(raw, bytes) else raw):
             number += reader.take(number, lines)
         return reader.result()
 
 
 class _Reader:
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        self._pool = pool
-        self._tables: Future[Any] | None = None
+    def __init__(self, ahead: Ahead) -> None:
+        self._ahead = ahead
         self._block: Any = None
         """What is being read (a ``spool_blocks.Block``)."""
-        self._from, self._until = 0, 0
-        """Lines of it whose samples are being taken apart."""
+        self._until = 0
+        """Lines of it whose samples are being taken apart already."""
         self._spool: Spool | None = None
         self._gpus: dict[int, GpuSpool] = {}
         self._hung: list[HungCall] = []
@@ -76,7 +80,8 @@ class _Reader:
         """GPU and call to the place of the one that is not back yet."""
         self._kernel: list[KernelLine] = []
         self._problems: Counter[str] = Counter()
-        self._first: dict[str, str] = {}
+        self._first: dict[str, int] = {}
+        """Problem to the number of its first line."""
         self._last = 0.0
         self._facts: dict[str, Any] = {}
         self._rounds: dict[tuple[str, int], Samples] = {}
@@ -108,14 +113,13 @@ class _Reader:
     def take(self, number: int, lines: bytes) -> int:
         """Lines one after the other, the first of which has that number. Returns how many they are.
 
-        Samples wait until the others are read, but not beyond one that introduces a GPU; the last of them
-        until the next lines come, since they are taken apart meanwhile.
+        Samples wait until the others are read, but not beyond one that introduces a GPU; those of the last
+        blocks longer, since they are taken apart meanwhile.
         """
-        # numpy and Arrow are imported where they are used: who reads no spool need not wait for them.
         from harness.telemetry.gpu.spool_blocks import Block  # noqa: PLC0415
 
         block = Block(lines)
-        self._finish()
+        self._finish(leave=1)
         self._number, self._block, self._until = number, block, 0
         for place in block.others():
             self._here = place
@@ -154,29 +158,21 @@ class _Reader:
 
     def _begin(self, until: int) -> None:
         """Have the samples that wait taken apart, many at once."""
-        from harness.telemetry.gpu.spool_blocks import mixed_of, tables_of  # noqa: PLC0415
+        begin, self._until = self._until, until
+        self._ahead.begin(self._block, self._number, (begin, until), self._rounds)
 
-        self._from, self._until = self._until, until
-        if self._block.sampled(self._from, until):
-            self._tables = self._pool.submit(
-                tables_of, self._block, self._from, until, mixed_of(self._rounds)
-            )
+    def _finish(self, leave: int = 0) -> None:
+        """Take what was taken apart, oldest first, where all of it is plain, and else read it line by line.
 
-    def _finish(self) -> None:
-        """Take what was taken apart, where all of it is plain, and else read it line by line."""
-        if self._tables is None:
-            return
-        from harness.telemetry.gpu.spool_blocks import parts  # noqa: PLC0415
-
-        tables, self._tables = self._tables.result(), None
-        found = parts(tables, self._rounds)
-        if found is None:
-            for place in self._block.samples(self._from, self._until):
-                self._other(self._number + place, self._block.line(place))
-            return
-        for part in found:
-            part.samples.append(part.rows)
-            self._last = max(self._last, float(part.rows[-1, 0]))
+        All but the last ``leave``.
+        """
+        for waiting, found in self._ahead.finish(self._rounds, leave):
+            if found is None:
+                for place in waiting.block.samples(waiting.begin, waiting.until):
+                    self._other(waiting.number + place, waiting.block.line(place))
+            for part in found or ():
+                part.samples.append(part.rows)
+                self._last = max(self._last, float(part.rows[-1, 0]))
 
     def _line(self, fields: Fields) -> None:
         kind = fields.text("type")
@@ -202,8 +198,9 @@ class _Reader:
                 remedy="read the first line of the samples file; the sampler may never have run",
             )
         problems = [
-            f"{self._first[what]}: {what}" + (f" (and {count - 1} more like it)" if count > 1 else "")
-            for what, count in self._problems.items()
+            f"line {first}: {what}" + (f" (and {count - 1} more like it)" if count > 1 else "")
+            for what, first in sorted(self._first.items(), key=lambda item: item[1])
+            for count in (self._problems[what],)
         ]
         if len(problems) > _SHOWN:
             problems[_SHOWN:] = [f"and {len(problems) - _SHOWN} more kinds of problem"]
@@ -221,7 +218,7 @@ class _Reader:
         if what not in self._problems and len(self._problems) > 1000:
             what = "more lines that could not be read"
         self._problems[what] += 1
-        self._first.setdefault(what, f"line {number}")
+        self._first[what] = min(self._first.get(what, number), number)
 
     def _start(self, fields: Fields) -> None:
         if self._spool is not None:

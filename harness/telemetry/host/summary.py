@@ -33,6 +33,7 @@ def summarize_host(
     spool: HostSpool,
     *,
     period_seconds: float,
+    max_gap_seconds: float,
     devices: Iterable[PciAddress],
     dedicated: Mapping[str, Iterable[int]],
     codes: KernelCodes,
@@ -53,7 +54,7 @@ def summarize_host(
         period_seconds=period_seconds,
         closed=spool.ended is not None,
         samples=len(times),
-        gaps=_gaps(times, spool.ended, period_seconds),
+        gaps=_gaps(times, spool.ended, max_gap_seconds),
         devices=tuple(_device(device, spool) for device in devices),
         temperatures=_temperatures(spool),
         steal_seconds=_steal(spool),
@@ -87,9 +88,8 @@ def _mended(spool: HostSpool) -> int:
     return sum(at is not None and at >= first for at, text in spool.kernel if _GUARD.match(text))
 
 
-def _gaps(times: Sequence[float], ended: float | None, period: float) -> tuple[Gap, ...]:
-    """Times without a sample longer than two periods and a second, which one slow sample may take."""
-    longest = 2.0 * period + 1.0
+def _gaps(times: Sequence[float], ended: float | None, longest: float) -> tuple[Gap, ...]:
+    """Times without a sample that are longer than ``longest``, seconds."""
     ends = [*times, *([] if ended is None or not times else [max(ended, times[-1])])]
     return tuple(Gap(start=a, end=b) for a, b in pairwise(ends) if b - a > longest)
 
