@@ -13,7 +13,7 @@ from typing import BinaryIO
 from harness.config.files import load_kernel_codes
 from harness.errors import ConfigError
 from harness.model.kernel_codes import KernelCodes
-from harness.model.telemetry import Family, KernelEvent, Ruling
+from harness.model.telemetry import KernelEvent, Ruling
 from harness.regular import open_regular
 from harness.shown import hand_out, say
 from harness.telemetry.kernel.log import Told, tell_numbered
@@ -155,8 +155,7 @@ def _data(told: Told, codes: KernelCodes) -> dict[str, object]:
 
 def _sources(event: KernelEvent, codes: KernelCodes) -> list[str]:
     """What others say of a code, each behind its name in ``inventory/kernel``; none for words without one."""
-    table = {Family.XID: codes.xids, Family.SXID: codes.sxids}.get(event.family, {})
-    known = None if event.code is None else table.get(event.code)
+    known = None if event.code is None else codes.of(event.family).get(event.code)
     return [] if known is None else [f"{name}: {said}" for name, said in known.sources.items()]
 
 

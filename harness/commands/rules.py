@@ -76,11 +76,11 @@ def _series(checked: dict[str, list[str]]) -> Iterator[Finding]:
     host, profile = HostFile(name="rehearsed"), Profile(name="rehearsed", checks={}, guests=())
     # What is wrong with kernel codes is told where they are linted; series say nothing of them.
     codes = KernelCodes()
-    for rule in series_rules.RULES:
+    for rule in series_rules.rules():
         checked["series"].append(rule.id)
         for reason in series_rules.tried(rule, host, profile, codes):
             yield Finding(
-                file=series_rules.__name__.replace(".", "/") + ".py",
+                file=rule.file,
                 line=None,
                 reason=f"{rule.id}: {reason}",
                 remedy="correct the threshold, or the series that tests it",

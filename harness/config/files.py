@@ -27,6 +27,7 @@ from harness.model.standin import StandinScenario
 from harness.model.telemetry import Ruling
 from harness.reading import reader
 from harness.telemetry.standin.models import HEALTHY, healthy
+from harness.vendors.names import CODE_TABLES
 from harness.verdict.rules import Problem, lint_skus
 
 T = TypeVar("T")
@@ -148,8 +149,8 @@ def load_sku_file(name: str | Path) -> SkuFile:
 
 @reader("the kernel codes", ConfigError)
 def load_kernel_codes() -> KernelCodes:
-    """Xids and SXids with what each means for a verdict. Raises ConfigError."""
-    return KernelCodes(xids=load_kernel_code_file("xids"), sxids=load_kernel_code_file("sxids"))
+    """The codes of GPU drivers with what each means for a verdict. Raises ConfigError."""
+    return KernelCodes(tables={family: load_kernel_code_file(name) for family, name in CODE_TABLES.items()})
 
 
 @reader("the kernel codes", ConfigError)

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from datetime import date
 
 from harness.attach import ATTACHMENTS
-from harness.checks import CHECK_IDS, CHECKS, USER
+from harness.checks.base import USER
+from harness.checks.registry import CHECK_IDS, CHECKS
 from harness.config.series import check_series
 from harness.config.yaml_source import Loc, YamlSource
 from harness.model.inventory import GroupSpec, HostFile, LabFile, LimitSpec, Profile, Waiver

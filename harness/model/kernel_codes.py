@@ -1,4 +1,4 @@
-"""Codes that NVIDIA's drivers write into a kernel log, and what each means (``inventory/kernel``)."""
+"""Codes that GPU drivers write into a kernel log, and what each means (``inventory/kernel``)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STRICT: dict[str, Any] = {"extra": "forbid"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelCode:
-    """One Xid or SXid."""
+    """One code of a driver's."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     code: int
@@ -39,7 +39,11 @@ class KernelCodeFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelCodes:
-    """Both tables by code. A code that is missing is not harmless: it is unknown."""
+    """All tables by code. A code that is missing is not harmless: it is unknown."""
 
-    xids: dict[int, KernelCode] = field(default_factory=dict)
-    sxids: dict[int, KernelCode] = field(default_factory=dict)
+    tables: dict[str, dict[int, KernelCode]] = field(default_factory=dict)
+    """By the family of the kernel events that they rule."""
+
+    def of(self, family: str) -> dict[int, KernelCode]:
+        """The table of a family; empty for one without codes."""
+        return self.tables.get(family, {})

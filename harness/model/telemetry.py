@@ -229,6 +229,9 @@ class Family(StrEnum):
 
     XID = "xid"
     SXID = "sxid"
+    CODE = "code"
+    """A line with a code of any other GPU's driver; ``switch_code`` of a switch's between GPUs."""
+    SWITCH_CODE = "switch_code"
     BUS = "bus"
     """``GPU has fallen off the bus``, said without a code."""
     AER = "aer"
@@ -238,6 +241,11 @@ class Family(StrEnum):
     OOM = "oom"
     KERNEL = "kernel"
     """BUG, Oops, panic, lockup, stall."""
+
+
+CODE_FAMILIES, SWITCH_FAMILIES = (Family.XID, Family.CODE), (Family.SXID, Family.SWITCH_CODE)
+GPU_FAMILIES = (*CODE_FAMILIES, *SWITCH_FAMILIES, Family.BUS)
+"""What is a GPU driver's own line: those that carry a code, of a GPU or a switch between GPUs, and others."""
 
 
 class Ruling(StrEnum):

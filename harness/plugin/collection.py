@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.checks import CHECKS, USER, Phase
+from harness.checks.base import USER, Phase
 from harness.checks.engine import Planned, planned
+from harness.checks.registry import CHECKS
 from harness.model.evidence import LedgerRow
 from harness.plugin import fixtures
 from harness.plugin.demand import Demand

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.checks import CHECKS, engine
+from harness.checks import engine
 from harness.checks.engine import Planned
+from harness.checks.registry import CHECKS
 from harness.cleanups import Cleanups
 from harness.errors import HostEnded, RecordError
 from harness.model.evidence import Asked, Evidence, GuestEvidence, StageError

@@ -322,12 +322,12 @@ def _expiry(ended_at: str, days: int) -> str:
 
 
 def _registered_checker() -> Checker:
-    from harness.checks import run_checks  # noqa: PLC0415  the registry imports every check
+    from harness.checks.registry import run_checks  # noqa: PLC0415  the registry imports every check
 
     return run_checks
 
 
 def _registered_titles() -> tuple[CheckTitle, ...]:
-    from harness.checks import CHECKS  # noqa: PLC0415  as above
+    from harness.checks.registry import CHECKS  # noqa: PLC0415  as above
 
     return tuple(CheckTitle(check=check.id, title=check.title, why=check.why) for check in CHECKS)

@@ -1,10 +1,8 @@
-"""How the drivers of all makers of GPUs write into kernel logs: the registry of the reader of logs."""
+"""How the drivers of all makers of GPUs write into kernel logs: what the reader of logs asks."""
 
 from __future__ import annotations
 
 from harness.telemetry.kernel.dialect import Dialect
-from harness.vendors.amd.log import DIALECT as AMD
-from harness.vendors.intel.log import DIALECT as INTEL
-from harness.vendors.nvidia.log import DIALECT as NVIDIA
+from harness.vendors.registry import parts
 
-DIALECTS: tuple[Dialect, ...] = (NVIDIA, AMD, INTEL)
+DIALECTS: tuple[Dialect, ...] = parts("log", "DIALECT")

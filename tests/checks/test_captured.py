@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.checks import run_checks
+from harness.checks.registry import run_checks
 from harness.config.files import load_host, load_profile
 from harness.facts import parse_transcript
 from harness.model.evidence import Evidence

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checks import run_checks
+from harness.checks.registry import run_checks
 from harness.config.files import load_host, load_profile
 from harness.errors import ConfigError
 from harness.model.evidence import Evidence, GuestEvidence

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checks import run_checks
+from harness.checks.registry import run_checks
 from harness.checks.watching.drift import Drift, drift, drifting, rates, slower, worn
 from harness.model.evidence import GuestEvidence
 from harness.model.outcome import Measurement, Outcome

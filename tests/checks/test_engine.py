@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import harness.checks
-from harness.checks import CHECKS, run_checks
 from harness.checks.base import Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.checks.engine import NO_SUBJECT
+from harness.checks.registry import CHECKS, run_checks
 from harness.config.files import load_profile
 from harness.errors import ParseError
 from harness.model.evidence import Evidence

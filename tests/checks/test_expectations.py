@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.checks import run_checks
+from harness.checks.registry import run_checks
 from harness.config.files import load_skus
 from harness.model.evidence import Evidence, WorkloadResult
 from harness.model.inventory import ExpectedLink, LimitSpec, Profile

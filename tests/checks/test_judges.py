@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checks import run_checks
 from harness.checks.host.iommu import iommu_kind
+from harness.checks.registry import run_checks
 from harness.checks.watching.kernel_log import trouble
 from harness.model.evidence import Evidence, ResidueTrial, StageError
 from harness.model.inventory import ExpectedLink, HostFile

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.checks import CHECKS, run_checks
 from harness.checks.engine import planned
 from harness.checks.ledger import worst
+from harness.checks.registry import CHECKS, run_checks
 from harness.model.evidence import Asked, Evidence, LedgerRow
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell, Outcome, Severity, SubjectKind, Verdict

@@ -9,8 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checks import CHECKS, Phase, engine
-from harness.faults import FAULTS
+from harness.checks import engine
+from harness.checks.base import Phase
+from harness.checks.registry import CHECKS
+from harness.faults.registry import FAULTS
 from harness.model.evidence import Evidence, GuestEvidence
 from tests.faults import clean
 

@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checks import CHECKS, USER, Check, Phase, Scope, engine
+from harness.checks import engine
+from harness.checks.base import USER, Check, Phase, Scope
 from harness.checks.engine import NO_SLOT, Planned, planned
+from harness.checks.registry import CHECKS
 from harness.config.files import list_names, load_profile
-from harness.faults import FAULTS
+from harness.faults.registry import FAULTS
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.gpu import Cards, GpuRef
 from harness.model.guest import GuestRequest

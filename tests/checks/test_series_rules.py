@@ -6,13 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checks.watching.series_rules import RULES, SeriesRule, judged, tried
+from harness.checks.watching.series_rules import SeriesRule, judged, rules, tried
 from harness.config.files import load_kernel_codes
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Outcome
 from harness.telemetry.gpu import plausible
 from harness.telemetry.standin.rehearsed import rehearsed
+from harness.vendors.nvidia.checks.series import CARD
 
+RULES = rules()
 HOST, PROFILE = HostFile(name="rehearsed"), Profile(name="rehearsed", checks={}, guests=())
 CODES = load_kernel_codes()
 
@@ -41,7 +43,7 @@ def test_every_way_to_doubt_a_sensor_has_its_series_and_no_rule_is_there_twice()
 
 @pytest.mark.parametrize("check", sorted({rule.check for rule in RULES}))
 def test_a_healthy_card_passes_every_check(check: str) -> None:
-    assert judged(check, {}, HOST, PROFILE, CODES)[0] is Outcome.PASS
+    assert judged(check, CARD, {}, host=HOST, profile=PROFILE, codes=CODES)[0] is Outcome.PASS
 
 
 def test_a_case_of_a_reading_that_there_is_not_is_refused() -> None:

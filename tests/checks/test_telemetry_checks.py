@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.checks import run_checks
+from harness.checks.registry import run_checks
 from harness.checks.watching import alive as telemetry
 from harness.checks.watching import gpu as telemetry_gpu
 from harness.checks.watching import links as telemetry_link

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from harness.attach import ATTACHMENT_NAMES
-from harness.checks import run_checks
-from harness.checks.watching.xids import GPU_FAMILIES, judge_log
+from harness.checks.registry import run_checks
+from harness.checks.watching.gpu_errors import judge_log
 from harness.faults.telemetry import watched, with_telemetry
 from harness.model.evidence import Evidence
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, Outcome
 from harness.model.pci import PciAddress
-from harness.model.telemetry import Family, HostTelemetry, KernelEvent, KernelLog, Ruling
+from harness.model.telemetry import GPU_FAMILIES, Family, HostTelemetry, KernelEvent, KernelLog, Ruling
 from harness.telemetry.kernel.log import read_kernel
 from tests.faults import clean
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.checks import run_checks
+from harness.checks.registry import run_checks
 from harness.commands import compare
 from harness.config.files import load_host, load_profile
 from harness.errors import ConfigError

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.attach import ATTACHMENTS
-from harness.checks import CHECKS, Check
+from harness.checks.base import Check
+from harness.checks.registry import CHECKS
 from harness.config.files import list_names, load_profile
 from harness.model.outcome import Severity
 from tests.gates.source import ROOT

@@ -10,9 +10,9 @@ from typing import Any
 
 from typer.main import get_command
 
-from harness.checks import CHECKS, run_checks
+from harness.checks.registry import CHECKS, run_checks
 from harness.cli.app import app
-from harness.faults import FAULTS
+from harness.faults.registry import FAULTS
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome
 from tests.docs.checks_page import anchor

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness.checks import CHECK_IDS
+from harness.checks.registry import CHECK_IDS
 from harness.config.files import list_names, load_host, load_profile, load_standin, load_waivers
 from harness.model.inventory import HostFile
 from harness.model.outcome import Verdict

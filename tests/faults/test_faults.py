@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import faults
-from harness.checks import CHECKS, run_checks
+import harness.faults
+from harness.checks.registry import CHECKS, run_checks
 from harness.config.files import list_names, load_profile
-from harness.faults import FAULTS, Fault
+from harness.faults.base import Fault
+from harness.faults.registry import FAULTS
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome, Severity, SubjectKind, Verdict
 from harness.verdict import decide
@@ -77,7 +78,7 @@ def test_every_failure_says_what_to_do(fault: Fault) -> None:
 
 
 def test_each_module_of_faults_is_listed() -> None:
-    folder = Path(faults.__file__).parent
+    folder = Path(harness.faults.__file__).parent
     for path in folder.glob("*.py"):
         module = importlib.import_module(f"harness.faults.{path.stem}") if path.stem != "__init__" else None
         for fault in getattr(module, "FAULTS", ()):

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from harness.checks import run_checks
-from harness.faults import FAULTS, Fault
+from harness.checks.registry import run_checks
+from harness.faults.base import Fault
+from harness.faults.registry import FAULTS
 from harness.model.outcome import Outcome
 from harness.serial import to_data
 from tests.faults import clean

@@ -41,6 +41,8 @@ LEVELS: dict[str, int] = {
     "harness.__main__": 6,
 }
 """Room to level."""
+IN_A_VENDOR = {"checks": 2, "faults": 4}
+"""Folder inside a vendor's folder to level: each is loaded by the registry of its level."""
 
 _ALLOWED_TO_REPORTS = (
     "harness.model",
@@ -75,6 +77,9 @@ def test_every_room_has_a_level() -> None:
 
 
 def _level(module: str) -> int:
+    parts = module.split(".")
+    if room(module) == "harness.vendors" and len(parts) > 3:
+        return IN_A_VENDOR.get(parts[3], LEVELS["harness.vendors"])
     return LEVELS.get(room(module), 0)
 
 

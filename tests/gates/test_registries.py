@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import re
 from types import ModuleType
 
 import pytest
 
-from harness import checks, faults
 from harness.attach import attachment
+from harness.checks import registry as checks
 from harness.config.files import list_names, load_profile
+from harness.faults import registry as faults
 from harness.model.outcome import Severity
+from harness.vendors.registry import VENDORS
 from reports import RENDERERS
 from tests.gates.source import modules
 
@@ -18,8 +21,13 @@ WITH_NEIGHBOURS = frozenset({"tenants.disturbance"})
 """Checks of guests that live together, for profiles with one of their size alone: others cannot ask them."""
 
 
+def _of_a_vendor(module: str, kind: str) -> bool:
+    return re.fullmatch(rf"harness\.vendors\.\w+\.{kind}(\..+)?", module) is not None
+
+
 def _having(package: str, attribute: str) -> dict[str, ModuleType]:
-    inside = [m for m in modules() if m.startswith(f"{package}.")]
+    kind = package.rpartition(".")[2]
+    inside = [m for m in modules() if m.startswith(f"{package}.") or _of_a_vendor(m, kind)]
     loaded = {m: importlib.import_module(m) for m in inside}
     return {name: module for name, module in loaded.items() if hasattr(module, attribute)}
 
@@ -71,3 +79,9 @@ def test_every_check_stands_in_every_shipped_profile(profile: str) -> None:
 def test_every_report_module_with_a_renderer_is_listed() -> None:
     found = set(_having("reports", "render"))
     assert found - {"reports"} == {renderer.module for renderer in RENDERERS}
+
+
+def test_every_vendor_is_listed() -> None:
+    """A vendor is its folder and its line."""
+    folders = {m.split(".")[2] for m in modules() if m.startswith("harness.vendors.") and m.count(".") > 2}
+    assert sorted(VENDORS) == sorted(folders)

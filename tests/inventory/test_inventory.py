@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from harness.attach import attachment
-from harness.checks import CHECKS
+from harness.checks.registry import CHECKS
 from harness.config.files import list_names, load_host, load_lab, load_profile, load_waivers
 from harness.model.inventory import Profile
 from harness.model.outcome import Severity, SubjectKind

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.checks import CHECKS, Scope, run_checks
+from harness.checks.base import Scope
+from harness.checks.registry import CHECKS, run_checks
 from harness.errors import RecordError
-from harness.faults import FAULTS, Fault
+from harness.faults.base import Fault
+from harness.faults.registry import FAULTS
 from harness.model.evidence import Evidence
 from harness.model.outcome import Decision, Outcome, Severity, Verdict
 from harness.record.assemble import MOST_ERRORS

@@ -14,7 +14,8 @@ import pytest
 from harness.attach import ATTACHMENT_NAMES
 from harness.config.files import list_names, load_profile
 from harness.errors import RecordError
-from harness.faults import FAULTS, Fault
+from harness.faults.base import Fault
+from harness.faults.registry import FAULTS
 from harness.model.evidence import Engine, Evidence, Note, Reference, ReferenceValue
 from harness.model.inventory import Profile
 from harness.model.outcome import Outcome, Severity, SubjectKind, Verdict

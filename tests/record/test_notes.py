@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.checks import run_checks
+from harness.checks.registry import run_checks
 from harness.commands import judge, report
 from harness.errors import ConfigError
 from harness.model.evidence import Evidence, Note

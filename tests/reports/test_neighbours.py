@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.checks import run_checks
+from harness.checks.registry import run_checks
 from harness.model.inventory import DisturbanceSpec
 from harness.model.outcome import Severity
 from harness.model.record import RunRecord

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.backends.stream import _appended
-from harness.checks import run_checks
+from harness.checks.registry import run_checks
 from harness.config.files import load_kernel_codes
 from harness.errors import RecordError
 from harness.model.evidence import Evidence

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from harness.backends.local import LocalTransport
-from harness.checks import run_checks
+from harness.checks.registry import run_checks
 from harness.config.files import load_kernel_codes, load_profile, load_standin
 from harness.errors import TransportError
 from harness.images.standin import ensure_standin, pynvml_file

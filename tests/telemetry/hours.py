@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.checks import CHECKS, run_checks
+from harness.checks.registry import CHECKS, run_checks
 from harness.config.files import load_kernel_codes
 from harness.model.evidence import GuestEvidence
 from harness.model.gpu import Cards, GpuRef

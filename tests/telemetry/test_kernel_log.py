@@ -89,7 +89,7 @@ def test_an_xid_line_that_cannot_be_read_is_unknown_and_never_lost() -> None:
 
 def test_a_gpu_off_the_bus_without_a_code_is_ruled_as_79() -> None:
     event = one("NVRM: GPU 0000:18:00.0: GPU has fallen off the bus.")
-    known = CODES.xids[79]
+    known = CODES.of("xid")[79]
     assert (event.family, event.code, str(event.device)) == (Family.BUS, None, "0000:18:00.0")
     assert (event.ruling, event.meaning, event.action) == (known.ruling, known.meaning, known.action)
     assert event.ruling is Ruling.STOP

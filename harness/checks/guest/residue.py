@@ -7,6 +7,7 @@ from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase
 from harness.model.evidence import Evidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.pci import PciAddress
+from harness.vendors.names import maker, typed
 
 
 def _due(evidence: Evidence) -> set[tuple[str, PciAddress]]:
@@ -20,6 +21,13 @@ def _due(evidence: Evidence) -> set[tuple[str, PciAddress]]:
     return due
 
 
+def _how(case: Case, address: PciAddress) -> str:
+    facts = case.evidence.facts
+    device = facts.device(address) if facts is not None else None
+    vendor = maker(device.vendor) if device is not None else None
+    return typed(vendor.advice.commands.clear_memory) if vendor is not None else ""
+
+
 def _residue(case: Case, _subject: Subject) -> CheckResult:
     trials = [(guest.name, trial) for guest in case.evidence.guests for trial in guest.residue]
     refs = tuple(
@@ -31,8 +39,8 @@ def _residue(case: Case, _subject: Subject) -> CheckResult:
         words = listing([f"{t.device} to {name}" for name, t in leaked])
         return failed(
             f"data of an earlier tenant was still in the device: {words}",
-            "clear the device's memory between tenants (for NVIDIA: gpu-admin-tools --reset-with-sbr "
-            "--clear-memory), or do not rent it out again without a power cycle",
+            f"clear the device's memory between tenants{_how(case, leaked[0][1].device)}, or do not rent it "
+            "out again without a power cycle",
             Action.CONTACT_VENDOR,
             evidence=refs,
         )

@@ -313,7 +313,8 @@ CHECKS = (
     Check(
         id="host.fabric",
         title="Is the GPU fabric ready for guests, if the host has one?",
-        why="On NVSwitch hosts two or more GPUs need an active partition, or CUDA fails with error 802.",
+        why="On hosts with GPU switches two or more GPUs need an active partition; else no program can "
+        "use them.",
         scope=Scope.HOST,
         phase=Phase.READINESS,
         judge=_fabric,

@@ -17,6 +17,7 @@ from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.pci import PciAddress
 from harness.model.sku import Floor, Sku, describing
 from harness.model.topology import PciDevice
+from harness.vendors.names import advised, typed
 from harness.verdict.figures import (
     FIGURE_OF,
     LEAST_SHARE,
@@ -46,7 +47,7 @@ def _seen(subject: Subject) -> str:
     for one in evidence.telemetry.gpus if evidence.telemetry is not None else ():
         if one.host_address == subject.device:
             memory = f", {one.memory_bytes / (1 << 30):.1f} GiB" if one.memory_bytes else ""
-            parts.append(f"NVML calls it {one.name!r}{memory}")
+            parts.append(f"the driver calls it {one.name!r}{memory}")
     parts += [
         f"{m.name} {m.value:g} {m.unit}"
         for result in evidence.results
@@ -79,7 +80,8 @@ def _device(case: Case, subject: Subject) -> PciDevice:
 def _memory_size(case: Case, subject: Subject) -> CheckResult:
     """The memory that the driver reports against the model's, within the share that ECC and driver may take.
 
-    Under an NVML stand-in the model is the one that it plays: the device below it has no memory of a GPU.
+    Under a stand-in of the driver's library the model is the one that it plays: the device below it has no
+    memory of a GPU.
     """
     device = _device(case, subject)
     model = _one(describing(case.evidence.skus, device.id, device.subsystem), device.id)
@@ -93,7 +95,7 @@ def _memory_size(case: Case, subject: Subject) -> CheckResult:
         return ok(f"the file of {model.title} gives no memory size to compare with")
     telemetry, seen = card(case, subject)
     if seen.memory_bytes is None:
-        raise MissingEvidence("NVML did not report the card's memory size")
+        raise MissingEvidence("the driver did not report the card's memory size")
     size = float(seen.memory_bytes)
     if figure.value is None or floor is None:
         raise MissingEvidence(
@@ -107,8 +109,9 @@ def _memory_size(case: Case, subject: Subject) -> CheckResult:
         return failed(
             f"{said}: at least {floor.share:g} and at most {MOST_MEMORY:g} of it is expected "
             f"({floor.reason})",
-            "compare nvidia-smi -q on the host's other cards: a card that shows less has disabled memory or "
-            "another board, one that shows more is another model than its PCI id says",
+            f"compare the host's other cards{typed(advised(telemetry.source).commands.show)}: a card that "
+            "shows less has disabled memory or another board, one that shows more is another "
+            "model than its PCI id says",
             Action.REPLACE_GPU,
             evidence=evidence,
             measurements=(measured,),

@@ -13,18 +13,12 @@ from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry, LoadWindow
 from harness.telemetry.gpu.frozen import ENERGY_FROZEN_SECONDS, POWER_FROZEN_SECONDS
 from harness.telemetry.gpu.series import SENSORS, Kind
+from harness.vendors.names import advised
 
 RATE_SHARE = 0.5
 """Least share of the asked rate that must be reached: 5 of 10 Hz, the lower end of the range in which power
 readings differ by under 1 % (statistics-and-faults §7)."""
 FROZEN_SECONDS = {"energy": ENERGY_FROZEN_SECONDS, "power": POWER_FROZEN_SECONDS}
-RECOVERY: dict[int, tuple[str, Action]] = {
-    1: ("a reset of the GPU", Action.RESET_GPU),
-    2: ("a restart of the machine", Action.RESTART_HOST),
-    3: ("its peers to stop using it", Action.RESET_GPU),
-    4: ("its peers to stop using it, and a reset", Action.RESET_GPU),
-}
-"""What nvmlDeviceGpuRecoveryAction_t asks for (nvml.h); 0 is nothing. Xid 154 tells of a change of it."""
 _UNDER_LOAD = tuple(sensor.name for sensor in SENSORS if sensor.fast and sensor.kind is not Kind.COUNTER)
 
 _AGAIN = (
@@ -36,13 +30,14 @@ _AGAIN = (
 def _coverage(case: Case, subject: Subject) -> CheckResult:
     """Every second of every load of this GPU is covered by samples; nothing is interpolated.
 
-    Missing evidence is an ERROR here, so that the run is INCONCLUSIVE; a planned GPU that a working NVML does
-    not show is a FAIL.
+    Missing evidence is an ERROR here, so that the run is INCONCLUSIVE; a planned GPU that a working library
+    does not show is a FAIL.
     """
     telemetry = recorded(case, subject)
     if not genuine(case, telemetry):
         return error(
-            f"the NVML stand-in {telemetry.standin!r} answered in a hardware run",
+            f"the {advised(telemetry.source).library} stand-in {telemetry.standin!r} answered in a "
+            "hardware run",
             "remove the stand-in from the guest image or the library path, and run again",
             evidence=_spool(telemetry),
         )
@@ -84,10 +79,11 @@ def _unseen(subject: Subject, telemetry: GuestTelemetry) -> CheckResult:
             "find out why guest addresses could not be mapped to host addresses (placement.devices)",
             evidence=_spool(telemetry),
         )
+    words = advised(telemetry.source)
     return failed(
-        f"NVML works in {telemetry.guest}, but lists no GPU for host device {subject.device}; it lists "
-        f"{shown or 'none'}",
-        "read the guest's kernel log for the driver's reason (RmInitAdapter, BAR, firmware), then "
+        f"{words.library} works in {telemetry.guest}, but lists no GPU for host device {subject.device}; it "
+        f"lists {shown or 'none'}",
+        f"read the guest's kernel log for the driver's reason ({words.start}), then "
         "restart the guest; replace a card that stays missing with a working driver",
         Action.RESTART_VM,
         evidence=_spool(telemetry),
@@ -169,19 +165,20 @@ def _spool(telemetry: GuestTelemetry) -> tuple[EvidenceRef, ...]:
 
 def _present(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
-    if "ResetRequired" in gpu.vanished:
+    words = advised(telemetry.source)
+    if words.reset_required and words.reset_required in gpu.vanished:
         return failed(
             f"{gpu.name} at {gpu.place} must be reset before it can be used: {gpu.vanished}",
-            "look for the XID that explains it in the kernel log of the guest (or of the host on bare "
-            "metal), reset the GPU and run the whole stage again; replace the card if it happens again",
+            f"look for the {words.code} that explains it in the kernel log of the guest (or of the host on "
+            "bare metal), reset the GPU and run the whole stage again; replace the card if it happens again",
             Action.RESET_GPU,
             evidence=(at(telemetry, gpu, "vanished", gpu.vanished),),
         )
     if gpu.vanished:
         return failed(
             f"{gpu.name} at {gpu.place} stopped answering: {gpu.vanished}",
-            "power the host off and on; look for XID 79 and PCIe errors in both kernel logs; reseat the "
-            "card once, and replace it if it fails again under load",
+            f"power the host off and on; look for {words.lost} and PCIe errors in both kernel logs; reseat "
+            "the card once, and replace it if it fails again under load",
             Action.REPLACE_GPU,
             evidence=(at(telemetry, gpu, "vanished", gpu.vanished),),
         )
@@ -191,7 +188,7 @@ def _present(case: Case, subject: Subject) -> CheckResult:
     if hung:
         return failed(
             f"driver calls did not return: {listing(hung)}",
-            "look for XID 119 or 120 (the GPU's firmware does not answer) in the guest's kernel log; restart "
+            f"look for {words.hung} in the guest's kernel log; restart "
             "the host, since a hung driver call survives a reset of the guest",
             Action.RESTART_HOST,
             evidence=(at(telemetry, gpu, "hung", listing(hung)),),
@@ -200,12 +197,13 @@ def _present(case: Case, subject: Subject) -> CheckResult:
         raise MissingEvidence(f"{gpu.name or 'the GPU'} was not sampled to the end: {gpu.unasked}")
     wanted = values(gpu, "recovery_action")
     if wanted is not None and wanted.maximum:
-        words, action = RECOVERY.get(int(wanted.maximum), RECOVERY[1])
+        unknown = ("an action that is not known", Action.RESET_GPU)
+        asked, action = words.recovery.get(int(wanted.maximum), words.recovery.get(1, unknown))
         return failed(
-            f"the driver requires {words} before {gpu.name} is used again (GPU recovery action "
+            f"the driver requires {asked} before {gpu.name} is used again (GPU recovery action "
             f"{wanted.maximum:g})",
-            "do that, look for the XID that explains it, and run the whole stage again; replace the card "
-            "if the driver requires it again",
+            f"do that, look for the {words.code} that explains it, and run the whole stage again; replace "
+            "the card if the driver requires it again",
             action,
             evidence=(at(telemetry, gpu, "recovery_action", wanted),),
         )

@@ -20,6 +20,7 @@ from harness.checks.watching.watched import (
 from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.telemetry import GpuTelemetry, Stretch
+from harness.vendors.names import advised, typed
 
 REASON_SHARE = 0.01
 """Share of the load for which a clock may be held back. gpud calls 0.6 hardware events in a minute unhealthy;
@@ -30,10 +31,10 @@ REASON_WINDOW = 600.0
 would be 100 minutes of a card that is held back."""
 REASON_SECONDS = 1.0
 """Less than this in a whole run is no finding: hardware slowdown flickers when the power state changes
-(dcgm_nvml.h, statistics-and-faults §6)."""
+(statistics-and-faults §6)."""
 POWER_OVER_LIMIT = 1.1
-"""Mean power over the enforced limit at which sensor or regulator is wrong: twice the 5 % by which NVML errs
-(statistics-and-faults §7)."""
+"""Mean power over the enforced limit at which sensor or regulator is wrong: twice the 5 % by which power
+sensors err (statistics-and-faults §7)."""
 
 HELD_BACK: dict[str, tuple[str, Action]] = {
     "hw_thermal": (
@@ -111,7 +112,7 @@ def _temperature(case: Case, subject: Subject) -> CheckResult:
     """Core and memory against the card's own thresholds (gpud: core above GPU_MAX, memory above MEM_MAX).
 
     Ada and later tell their core's limit as a margin: absolute thresholds are superseded there and will go
-    (nvml.h of r575, nvmlDeviceGetTemperatureThreshold), so they count only where no margin is told.
+    (driver r575), so they count only where no margin is told.
     """
     telemetry, gpu = card(case, subject)
     core = values(gpu, "temperature")
@@ -154,7 +155,7 @@ def _margin(gpu: GpuTelemetry) -> Measurement | None:
     if found is None or found.maximum is None or found.maximum <= 0:
         return None
     due = stated(gpu, "temperature_gpu_max_tlimit")
-    least = 0.0 if due is None else float(due)  # nvml.h: the distance to the nearest slowdown threshold
+    least = 0.0 if due is None else float(due)  # the distance to the nearest slowdown threshold
     return Measurement(
         name="temperature.margin",
         value=sensor(gpu, "temperature_margin").minimum,
@@ -184,10 +185,10 @@ def _power(case: Case, subject: Subject) -> CheckResult:
     )
     evidence = (at(telemetry, gpu, "power_limit, energy, power", f"limit {lowest:g} W, default {default} W"),)
     if default is not None and lowest < default:
+        back = typed(advised(telemetry.source).commands.power_limit, gpu.index, default)
         return failed(
             f"the power limit was {lowest:g} W{_when(gpu, lowest)}, the card's default is {default:g} W",
-            f"find out who lowered it and set it back (nvidia-smi -i {gpu.index} -pl {default:g}), also "
-            "in the start-up scripts of guest and host",
+            f"find out who lowered it and set it back{back}, also in the start-up scripts of guest and host",
             Action.FIX_CONFIG,
             evidence=evidence,
             measurements=measured,
@@ -220,14 +221,14 @@ def _mean_power(gpu: GpuTelemetry, seconds: float) -> tuple[float, str]:
         return energy.increase / seconds, "from the energy counter"
     power = values(gpu, "power")
     if power is None or power.mean is None:
-        raise MissingEvidence("NVML reports neither energy nor power")
+        raise MissingEvidence("the card reports neither energy nor power")
     return power.mean, "from power readings"
 
 
 def _foreign_processes(case: Case, subject: Subject) -> CheckResult:
     telemetry, gpu = card(case, subject)
     if values(gpu, "processes") is None:
-        raise MissingEvidence("NVML does not report which processes use the GPU")
+        raise MissingEvidence("the driver does not report which processes use the GPU")
     evidence = (at(telemetry, gpu, "processes", listing(gpu.processes)),)
     if gpu.processes:
         return failed(
@@ -248,7 +249,7 @@ def _ecc_mode(case: Case, subject: Subject) -> CheckResult:
         return ok("the card reports that it has no ECC mode", evidence=evidence)
     if pending is not None and bool(pending) != bool(now):
         return failed(
-            f"ECC is {_on(now)} and will be {_on(pending)} after the next reset",
+            f"ECC is {on(now)} and will be {on(pending)} after the next reset",
             "reset the GPU or restart its guest so that the setting takes effect, and run again: what "
             "was tested is not what a tenant gets",
             Action.RESET_GPU,
@@ -256,38 +257,19 @@ def _ecc_mode(case: Case, subject: Subject) -> CheckResult:
         )
     off = [value for value in at_any_time(gpu, "ecc_current") if not value]
     if off and default is not False:
+        commands = advised(telemetry.source).commands
         return failed(
             "ECC is off" + (", though the card's default is on" if default else ""),
-            f"switch it on (nvidia-smi -i {gpu.index} -e 1), reset the GPU and run again: without "
+            f"switch it on{typed(commands.ecc_on, gpu.index)}, reset the GPU and run again: without "
             "ECC bad memory shows as wrong results only",
             Action.FIX_CONFIG,
             evidence=evidence,
         )
-    return ok(f"ECC is {_on(now)}" + ("" if now else ", the card's factory default"), evidence=evidence)
+    return ok(f"ECC is {on(now)}" + ("" if now else ", the card's factory default"), evidence=evidence)
 
 
-def _mig_mode(case: Case, subject: Subject) -> CheckResult:
-    """A GPU that is cut into instances, or will be, is no whole GPU: CUDA then sees one instance of it."""
-    telemetry, gpu = card(case, subject)
-    now, pending = stated(gpu, "mig"), stated(gpu, "mig_pending")
-    evidence = (at(telemetry, gpu, "mig mode", f"current {now}, pending {pending}"),)
-    if now is None:
-        return ok("the card reports that it has no MIG mode", evidence=evidence)
-    once = any(at_any_time(gpu, "mig"))
-    if once or pending:
-        will = "" if bool(pending) == once else f", and will be {_on(pending)} after the next reset"
-        since = next((f" from {c.at:.1f} s on" for c in gpu.changes if c.name == "mig" and c.after), "")
-        return failed(
-            f"MIG is {_on(once)}{since}{will}: a tenant would get a slice of the GPU",
-            f"find out who enabled MIG, switch it off (nvidia-smi -i {gpu.index} -mig 0), reset the GPU "
-            "and run again",
-            Action.FIX_CONFIG,
-            evidence=evidence,
-        )
-    return ok("MIG is off", evidence=evidence)
-
-
-def _on(mode: object) -> str:
+def on(mode: object) -> str:
+    """A mode in words."""
     return "on" if mode else "off"
 
 
@@ -336,14 +318,5 @@ CHECKS = (
         phase=Phase.BURNIN,
         needs=(Observable.CARD,),
         judge=_ecc_mode,
-    ),
-    Check(
-        id="gpu.mig_mode",
-        title="Is the GPU whole, with MIG off?",
-        why="MIG stays on after the guest ends: the next tenant gets a slice and pays for a GPU.",
-        scope=Scope.GUEST_GPU,
-        phase=Phase.BURNIN,
-        needs=(Observable.CARD,),
-        judge=_mig_mode,
     ),
 )

@@ -1,7 +1,7 @@
 """What the kernels said during the run: lines of trouble that were not there before.
 
 A GPU driver's own lines are judged by ``*.gpu_errors`` while the log was followed, and here for all other
-times (``harness.checks.watching.xids``): before the follower began, after it ended, and where there was
+times (``harness.checks.watching.gpu_errors``): before the follower began, after it ended, and where there was
 none. What a follower read and the log has since lost is judged here too.
 """
 
@@ -23,11 +23,19 @@ from harness.checks.answers import (
     why_no_guest,
 )
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
-from harness.checks.watching.xids import GPU_FAMILIES, driver_events
+from harness.checks.watching.gpu_errors import driver_events
 from harness.model.evidence import GuestEvidence
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Action, CheckResult, EvidenceRef
-from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
+from harness.model.telemetry import (
+    CODE_FAMILIES,
+    GPU_FAMILIES,
+    SWITCH_FAMILIES,
+    Family,
+    KernelEvent,
+    KernelLog,
+    Ruling,
+)
 from harness.telemetry.kernel.log import Told, tell
 from harness.telemetry.kernel.text import words
 
@@ -38,7 +46,10 @@ _TOLD_APART = 200
 _SAME_SECONDS = 0.001
 """A kernel's line has its time in microseconds, however it is read."""
 
-_CODED_ACTIONS = {Family.XID: Action.REPLACE_GPU, Family.SXID: Action.CONTACT_VENDOR}
+_CODED_ACTIONS = {
+    **dict.fromkeys(CODE_FAMILIES, Action.REPLACE_GPU),
+    **dict.fromkeys(SWITCH_FAMILIES, Action.CONTACT_VENDOR),
+}
 """What to do about a code that no table ruled: nobody followed the log it stands in."""
 
 
@@ -123,8 +134,8 @@ def _is_ruled(event: KernelEvent, kinds: set[tuple[object, ...]]) -> bool:
 
 
 _KINDS = {
-    Family.XID: "GPU error",
-    Family.SXID: "NVSwitch error",
+    **dict.fromkeys(CODE_FAMILIES, "GPU error"),
+    **dict.fromkeys(SWITCH_FAMILIES, "GPU switch error"),
     Family.BUS: "PCIe error",
     Family.AER: "PCIe error",
     Family.MCE: "machine check",
@@ -134,9 +145,9 @@ _KINDS = {
 
 
 def _kind(event: KernelEvent) -> tuple[object, ...]:
-    """What decides a driver line's ruling: an Xid's code, on one GPU, whatever process it names; of all else
-    (a fatal SXid has the code of one that is not) the words."""
-    if event.family is Family.XID and event.code is not None:
+    """What decides a driver line's ruling: a GPU's code, on one GPU, whatever process it names; of all else
+    (a fatal error of a switch has the code of one that is not) the words."""
+    if event.family in CODE_FAMILIES and event.code is not None:
         return event.code, event.place
     return (words(event.line)[:_TOLD_APART],)
 
@@ -147,7 +158,7 @@ def _ruled(log: KernelLog | None, since: float | None) -> tuple[KernelEvent, ...
 
 def _followed_of_host(case: Case, looked: float | None) -> list[tuple[KernelLog | None, float | None]]:
     """The logs of the host's kernel that were followed: by the host's watch and, on a bare machine, by the
-    samplers beside the loads (of the NVML stand-in there, the log is a file of its own). Each from the first
+    samplers beside the loads (of a stand-in there, the log is a file of its own). Each from the first
     look at the host on: ``looked``, in seconds since its boot."""
     watched = case.evidence.host_telemetry
     found = [] if watched is None else [(watched.kernel, watched.started)]

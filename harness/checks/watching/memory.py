@@ -8,6 +8,7 @@ from harness.checks.watching.watched import at, at_any_time, card, counted, span
 from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import GpuTelemetry
+from harness.vendors.names import advised
 
 CORRECTED_MOST = 10_000
 """Corrected errors under load that are too many, however long it lasted: Azure's limit for SRAM, the
@@ -31,8 +32,8 @@ _REPLACE = "replace the card: its memory does not hold data"
 def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
     """Uncorrected errors: none since the driver was loaded. Corrected ones: no flood under load.
 
-    The limit of SRAM errors is the driver's own (``nvmlDeviceGetSramEccErrorStatus``), and counts the card's
-    whole life, of which no other sensor is judged; DCGM fails it (``DCGM_FR_SRAM_THRESHOLD``).
+    The limit of SRAM errors is the driver's own, and counts the card's whole life, of which no other sensor
+    is judged; DCGM fails it (``DCGM_FR_SRAM_THRESHOLD``).
     """
     telemetry, gpu = card(case, subject)
     uncorrected, corrected = counted(gpu, "ecc_uncorrected"), counted(gpu, "ecc_corrected")
@@ -56,7 +57,7 @@ def _ecc_errors(case: Case, subject: Subject) -> CheckResult:
     worst = max(uncorrected[0], here)
     if any(at_any_time(gpu, "sram_exceeded")):
         return failed(
-            "the card's uncorrectable SRAM errors exceed NVIDIA's RMA threshold",
+            f"the card's uncorrectable SRAM errors exceed {advised(telemetry.source).sram} threshold",
             _REPLACE,
             Action.REPLACE_GPU,
             evidence=evidence,

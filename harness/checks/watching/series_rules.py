@@ -1,5 +1,5 @@
 """Every rule by which a series of a GPU is judged, with its source, a series that breaks it and one that
-keeps it.
+keeps it. Whose cards play them keeps the table (``checks/series.py`` of a vendor's folder).
 
 ``shakedown rules lint`` plays both: a rule that its own bad series does not trip guards nothing, and one that
 its clean series trips calls whole cards broken. The thresholds themselves stand beside the code that uses
@@ -8,39 +8,37 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 
 from harness.checks.base import Case as Judged
-from harness.checks.base import Check, MissingEvidence, Subject
-from harness.checks.watching import alive as telemetry
-from harness.checks.watching import gpu as telemetry_gpu
-from harness.checks.watching import links as telemetry_link
-from harness.checks.watching import memory as telemetry_memory
-from harness.checks.watching import settings as telemetry_settings
-from harness.checks.watching import work as telemetry_work
+from harness.checks.base import MissingEvidence, Subject
+from harness.checks.registry import CHECKS
 from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.gpu import Cards, GpuRef
 from harness.model.guest import GuestRequest
 from harness.model.inventory import HostFile, Profile, TelemetrySpec
 from harness.model.kernel_codes import KernelCodes
 from harness.model.outcome import Outcome, SubjectKind
-from harness.telemetry.gpu import plausible
+from harness.model.pci import PciAddress
+from harness.model.telemetry import LoadWindow
+from harness.telemetry.gpu.spool_lines import Spool
 from harness.telemetry.gpu.summary import summarize
-from harness.telemetry.standin.rehearsed import ADDRESS, LOAD, SILENCE, Case, rehearsed
+from harness.vendors.registry import parts
 
-_CHECKS: dict[str, Check] = {
-    check.id: check
-    for module in (
-        telemetry,
-        telemetry_gpu,
-        telemetry_link,
-        telemetry_memory,
-        telemetry_settings,
-        telemetry_work,
-    )
-    for check in module.CHECKS
-}
+Points = Sequence[tuple[float, float]]
+Case = Mapping[str, Points]
+"""Reading or property to its points ``(seconds, value)``, straight between them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RehearsedCard:
+    """A card of one maker that plays cases under one load."""
+
+    play: Callable[[Case], Spool]
+    load: LoadWindow
+    address: PciAddress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +48,9 @@ class SeriesRule:
     id: str
     check: str
     source: str
+    card: RehearsedCard
+    file: str
+    """Where it stands, from the root of the tree."""
     bad: Case
     clean: Case = field(default_factory=dict)
     """Empty: a healthy card."""
@@ -61,26 +62,27 @@ def tried(rule: SeriesRule, host: HostFile, profile: Profile, codes: KernelCodes
     """What is wrong with a rule, in words."""
     if not rule.source.strip():
         yield "no source"
-    answer, words = judged(rule.check, rule.bad, host, profile, codes)
+    answer, words = judged(rule.check, rule.card, rule.bad, host=host, profile=profile, codes=codes)
     if answer is not rule.outcome:
         yield f"its bad series gives {answer or 'missing'}, not {rule.outcome or 'missing'}: {words}"
-    answer, words = judged(rule.check, rule.clean, host, profile, codes)
+    answer, words = judged(rule.check, rule.card, rule.clean, host=host, profile=profile, codes=codes)
     if answer is not Outcome.PASS:
         yield f"its clean series gives {answer or 'missing'}: {words}"
 
 
 def judged(
-    check: str, case: Case, host: HostFile, profile: Profile, codes: KernelCodes
+    check: str, card: RehearsedCard, case: Case, *, host: HostFile, profile: Profile, codes: KernelCodes
 ) -> tuple[Outcome | None, str]:
     """What a check says of a card that goes through a case; no outcome where evidence is missing."""
+    load, address = card.load, card.address
     seen = summarize(
-        rehearsed(case), (LOAD,), TelemetrySpec(), guest="rehearsed", cards=Cards(same=True), codes=codes
+        card.play(case), (load,), TelemetrySpec(), guest="rehearsed", cards=Cards(same=True), codes=codes
     )
     guest = GuestEvidence(
         name="rehearsed",
         request=GuestRequest(name="rehearsed", gpus=1),
-        workloads=(LOAD.workload,),
-        cards=Cards(refs=(GpuRef(host=ADDRESS, guest=ADDRESS),), same=True),
+        workloads=(load.workload,),
+        cards=Cards(refs=(GpuRef(host=address, guest=address),), same=True),
         telemetry=seen,
     )
     evidence = Evidence(
@@ -92,309 +94,16 @@ def judged(
         ended_at=None,
         guests=(guest,),
     )
-    subject = Subject(name="rehearsed", slot="rehearsed", guest=guest, device=ADDRESS)
+    subject = Subject(name="rehearsed", slot="rehearsed", guest=guest, device=address)
     try:
-        result = _CHECKS[check].judge(Judged(evidence=evidence, profile=profile, host=host), subject)
+        asked = next(each for each in CHECKS if each.id == check)
+        result = asked.judge(Judged(evidence=evidence, profile=profile, host=host), subject)
     except MissingEvidence as missing:
         return None, str(missing)
     return result.outcome, result.message
 
 
-def _sensor(rule: str, bad: Case, clean: Case | None = None) -> SeriesRule:
-    """A rule of ``harness.telemetry.gpu.plausible``."""
-    source = next(each.source for each in plausible.RULES if each.id == rule)
-    return SeriesRule(
-        id=f"sensor-{rule}",
-        check="telemetry.alive",
-        source=source,
-        bad=bad,
-        clean=clean or {},
-        outcome=Outcome.ERROR,
-    )
-
-
-_REASON = {"hw_slowdown": 8.0, "sw_thermal": 32.0, "hw_thermal": 64.0, "power_brake": 128.0}
-_GPUD = "gpud: 0.6 hardware events a minute over ten minutes are unhealthy "
-"(components/accelerator/nvidia/hw-slowdown)"
-_NVIDIA_RMA = "NVIDIA GPU memory error management: row remapping failure, pending and RMA criteria"
-_DCGM = "DCGM, DcgmGPUHardwareLimits.h and DcgmHealthWatch.cpp"
-
-_DIPPED = (  # a load that pauses for two seconds
-    *((0.0, 75.0), (20.0, 75.0), (20.1, 640.0), (50.0, 644.0), (80.0, 639.0), (99.0, 641.0)),
-    *(
-        (99.1, 90.0),
-        (101.0, 88.0),
-        (101.1, 640.0),
-        (140.0, 643.0),
-        (180.0, 640.0),
-        (180.1, 75.0),
-        (200.0, 76.0),
-    ),
-)
-_STUCK = ((0.0, 30.0), (20.0, 30.0), (50.0, 55.0), (200.0, 55.0))
-_SAGGED = (
-    (0.0, 75.0),
-    (20.0, 75.5),
-    (20.1, 640.0),
-    (60.0, 642.0),
-    (160.0, 420.0),
-    (180.0, 415.0),
-    (180.1, 75.0),
-)
-
-RULES: tuple[SeriesRule, ...] = (
-    SeriesRule(
-        id="coverage",
-        check="telemetry.coverage",
-        source="max_gap_seconds of the profile",
-        bad={SILENCE: ((178.0, 9.0),)},
-        clean={SILENCE: ((100.0, 1.5),)},
-        outcome=Outcome.ERROR,
-    ),
-    _sensor("impossible", {"temperature": ((0.0, 30.0), (100.0, 60.0), (100.1, 0.0))}),
-    _sensor("frozen", {"power": ((0.0, 75.0), (20.0, 75.0), (20.1, 640.0), (180.0, 640.0))}),
-    _sensor("unmoved", {"temperature": ((0.0, 41.0),)}),
-    _sensor("still", {"temperature": _STUCK, "power": _DIPPED}, {"power": _DIPPED}),
-    _sensor(
-        "stepped",
-        {
-            "temperature": (
-                (0.0, 30.0),
-                (60.0, 58.0),
-                (100.0, 58.0),
-                (100.1, 74.0),
-                (180.0, 74.0),
-                (200.0, 40.0),
-            )
-        },
-        {
-            "temperature": (
-                (0.0, 30.0),
-                (60.0, 58.0),
-                (100.0, 58.0),
-                (100.1, 66.0),
-                (180.0, 66.0),
-                (200.0, 40.0),
-            )
-        },
-    ),
-    _sensor(
-        "cooled",
-        {"temperature": ((0.0, 30.0), (80.0, 64.0), (170.0, 52.0), (200.0, 40.0))},
-        {
-            "temperature": ((0.0, 30.0), (80.0, 64.0), (170.0, 52.0), (200.0, 40.0)),
-            "temperature_memory": ((0.0, 34.0), (80.0, 70.0), (170.0, 60.0), (200.0, 44.0)),
-        },
-    ),
-    _sensor("weak", {"power": ((0.0, 5.0), (100.0, 5.4), (200.0, 5.1))}),
-    _sensor("unused", {"util_gpu": ((0.0, 0.0),), "util_memory": ((0.0, 0.0),)}),
-    _sensor("unequal", {"energy": ((0.0, 0.0), (200.0, 500_000.0))}),
-    _sensor(
-        "drifted",
-        {"power": _SAGGED, "energy": ((0.0, 0.0), (20.0, 1500.0), (180.0, 104_000.0), (200.0, 105_500.0))},
-        {"power": _SAGGED},
-    ),
-    _sensor("claimed", {"util_gpu": ((0.0, 100.0),)}),
-    _sensor("empty", {"memory_used": ((0.0, 0.0),)}),
-    _sensor("fell", {"energy": ((0.0, 1e5), (100.0, 1.6e5), (100.1, 0.0), (200.0, 6e4))}),
-    _sensor("jumped", {"energy": ((0.0, 0.0), (100.0, 6e4), (100.1, 9e4), (200.0, 1.5e5))}),
-    *(
-        SeriesRule(
-            id=f"reason-{name}",
-            check="gpu.clock_reasons",
-            source=_GPUD,
-            bad={"reasons": ((0.0, 1.0), (20.0, 0.0), (90.0, bit), (95.0, 0.0))},
-            clean={"reasons": ((0.0, 1.0), (20.0, 0.0), (90.0, bit), (90.5, 0.0))},
-        )
-        for name, bit in _REASON.items()
-    ),
-    SeriesRule(
-        id="core-temperature",
-        check="gpu.temperature",
-        source="gpud: core above GPU_MAX (components/accelerator/nvidia/temperature)",
-        bad={"temperature": ((0.0, 30.0), (150.0, 92.0), (180.0, 92.0), (200.0, 50.0))},
-        clean={"temperature": ((0.0, 30.0), (150.0, 86.0), (180.0, 86.0), (200.0, 50.0))},
-    ),
-    SeriesRule(
-        id="memory-temperature",
-        check="gpu.temperature",
-        source="gpud: memory above MEM_MAX (components/accelerator/nvidia/temperature)",
-        bad={"temperature_memory": ((0.0, 30.0), (150.0, 99.0), (200.0, 50.0))},
-        clean={"temperature_memory": ((0.0, 30.0), (150.0, 94.0), (200.0, 50.0))},
-    ),
-    SeriesRule(
-        id="power-limit",
-        check="gpu.power",
-        source="nvml.h: nvmlDeviceGetPowerManagementDefaultLimit is what the card is delivered with",
-        bad={"power_limit": ((90.0, 500.0), (110.0, 700.0))},
-    ),
-    SeriesRule(
-        id="power-over-limit",
-        check="gpu.power",
-        source="NVML's power errs by 5 % (arXiv 2312.02741); twice that over the limit is none",
-        bad={"power": ((0.0, 900.0), (100.0, 905.0), (200.0, 900.0))},
-    ),
-    SeriesRule(
-        id="ecc-corrected-rate",
-        check="gpu.ecc_errors",
-        source="Azure NHC: 10,000 corrected SRAM errors fail; here as the rate of a day, 100 at least",
-        bad={"ecc_corrected": ((0.0, 0.0), (60.0, 0.0), (61.0, 150.0))},
-        clean={"ecc_corrected": ((0.0, 7.0), (60.0, 7.0), (180.0, 90.0))},
-    ),
-    SeriesRule(
-        id="ecc-uncorrected",
-        check="gpu.ecc_errors",
-        source=f"{_DCGM}: any double-bit error fails",
-        bad={"ecc_uncorrected": ((0.0, 0.0), (60.0, 0.0), (60.1, 2.0), (90.0, 2.0), (90.1, 0.0))},
-        clean={"ecc_uncorrected_aggregate": ((0.0, 3.0),)},
-    ),
-    SeriesRule(
-        id="sram-exceeded",
-        check="gpu.ecc_errors",
-        source="nvml.h: nvmlDeviceGetSramEccErrorStatus, bThresholdExceeded (DCGM_FR_SRAM_THRESHOLD)",
-        bad={"sram_exceeded": ((100.0, 1.0),)},
-    ),
-    SeriesRule(
-        id="remap-failed",
-        check="gpu.retired_memory",
-        source=_NVIDIA_RMA,
-        bad={"remap_failed": ((0.0, 0.0), (100.0, 1.0), (130.0, 0.0))},
-    ),
-    SeriesRule(
-        id="remap-pending",
-        check="gpu.retired_memory",
-        source=_NVIDIA_RMA,
-        bad={"remap_pending": ((0.0, 0.0), (100.0, 1.0), (130.0, 0.0))},
-    ),
-    SeriesRule(
-        id="remapped-under-load",
-        check="gpu.retired_memory",
-        source=_NVIDIA_RMA,
-        bad={"remap_corrected": ((0.0, 4.0), (100.0, 4.0), (100.1, 5.0))},
-        clean={"remap_corrected": ((0.0, 4.0),)},
-    ),
-    SeriesRule(
-        id="remap-used-up",
-        check="gpu.retired_memory",
-        source=f"{_DCGM}: 512 remapped rows",
-        bad={"remap_uncorrected": ((0.0, 512.0),)},
-        clean={"remap_uncorrected": ((0.0, 511.0),)},
-    ),
-    SeriesRule(
-        id="link-generation",
-        check="gpu.pcie_under_load",
-        source="nvml.h: the link's maximum; PCI Express Base Specification, speeds by generation",
-        bad={"pcie_gen": ((0.0, 5.0), (120.0, 1.0))},
-        clean={"pcie_gen": ((0.0, 1.0), (20.5, 5.0), (179.5, 1.0))},
-    ),
-    SeriesRule(
-        id="link-width",
-        check="gpu.pcie_under_load",
-        source="nvml.h: the link's maximum",
-        bad={"pcie_width": ((0.0, 16.0), (100.0, 8.0), (112.0, 16.0))},
-        clean={"pcie_width": ((0.0, 16.0), (100.0, 8.0), (101.0, 16.0))},
-    ),
-    SeriesRule(
-        id="link-replays",
-        check="gpu.pcie_under_load",
-        source="DCGM, GetExpectedPcieReplayRate: bit error rate of 1e-12",
-        bad={"pcie_replays": ((0.0, 0.0), (100.0, 0.0), (101.0, 400.0))},
-        clean={"pcie_replays": ((0.0, 9.0), (200.0, 40.0))},
-    ),
-    SeriesRule(
-        id="nvlink-down",
-        check="gpu.nvlink",
-        source="nvml.h: nvmlDeviceGetNvLinkState",
-        bad={"nvlink_active": ((0.0, 18.0), (100.0, 17.0), (130.0, 18.0))},
-    ),
-    SeriesRule(
-        id="nvlink-replay",
-        check="gpu.nvlink",
-        source=f"{_DCGM}: one replay or recovery fails",
-        bad={"nvlink_replay": ((0.0, 0.0), (100.0, 0.0), (100.1, 1.0))},
-        clean={"nvlink_replay": ((0.0, 3.0),)},
-    ),
-    SeriesRule(
-        id="nvlink-crc",
-        check="gpu.nvlink",
-        source=f"{_DCGM}: 100 CRC errors a second fail",
-        bad={"nvlink_crc": ((0.0, 0.0), (60.0, 0.0), (120.0, 9000.0))},
-        clean={"nvlink_crc": ((0.0, 0.0), (60.0, 0.0), (120.0, 400.0))},
-    ),
-    SeriesRule(
-        id="nvlink-crc-rate",
-        check="gpu.nvlink",
-        source="DCGM, DcgmUtilitiesTests.cpp: a bit error rate over 1e-12 fails; a link has 25 GB/s",
-        bad={"nvlink_crc": ((0.0, 0.0), (20.0, 0.0), (180.0, 1600.0))},
-        clean={"nvlink_crc": ((0.0, 0.0), (20.0, 0.0), (180.0, 500.0))},
-    ),
-    SeriesRule(
-        id="ecc-mode",
-        check="gpu.ecc_mode",
-        source="nvml.h: the card's default mode",
-        bad={"ecc_current": ((100.0, 0.0),)},
-    ),
-    SeriesRule(
-        id="mig-mode",
-        check="gpu.mig_mode",
-        source="nvml.h: nvmlDeviceGetMigMode",
-        bad={"mig": ((100.0, 1.0), (120.0, 0.0))},
-    ),
-    SeriesRule(
-        id="identity",
-        check="gpu.settings",
-        source="nvml.h: a UUID is the card's own for its life",
-        bad={"uuid": ((100.0, 7.0),)},
-    ),
-    SeriesRule(
-        id="limits",
-        check="gpu.settings",
-        source="what was tested must be one state of the card",
-        bad={"temperature_slowdown": ((100.0, 80.0), (105.0, 89.0))},
-    ),
-    SeriesRule(
-        id="work-idle",
-        check="gpu.work",
-        source="nvml.h: util_gpu is the share of time in which a kernel ran",
-        bad={"util_gpu": ((0.0, 0.0),), "power": ((0.0, 75.0), (100.0, 75.5), (200.0, 75.1))},
-    ),
-    SeriesRule(
-        id="work-clock-fell",
-        check="gpu.work",
-        source="SC'22, arXiv 2208.11035: cards of one model differ by 8 %, by 22 % at most",
-        bad={"clock_sm": ((0.0, 345.0), (20.0, 1965.0), (100.0, 1965.0), (170.0, 1000.0))},
-        clean={"clock_sm": ((0.0, 345.0), (20.0, 1965.0), (170.0, 1830.0))},
-    ),
-    SeriesRule(
-        id="work-clock-drift",
-        check="gpu.work",
-        source="SC'22, arXiv 2208.11035: a card that warms up loses a few percent of its clock",
-        bad={"clock_sm": ((0.0, 345.0), (20.0, 1965.0), (180.0, 1720.0))},
-        clean={"clock_sm": ((0.0, 345.0), (20.0, 1965.0), (180.0, 1880.0))},
-    ),
-    SeriesRule(
-        id="work-clock-low",
-        check="gpu.work",
-        source="boost clocks of the models under load are 0.8 and more of their maximum",
-        bad={"clock_sm": ((0.0, 345.0), (20.0, 1200.0))},
-        clean={"clock_sm": ((0.0, 345.0), (20.0, 1600.0))},
-    ),
-    SeriesRule(
-        id="work-capped-low",
-        check="gpu.work",
-        source="a power cap binds at the limit that the card names; NVML's power is an average of a second",
-        bad={
-            "reasons": ((0.0, 1.0), (20.0, 4.0)),
-            "power": ((0.0, 75.0), (20.0, 340.0), (100.0, 352.0), (180.0, 340.0)),
-        },
-        clean={"reasons": ((0.0, 1.0), (20.0, 4.0))},
-    ),
-    SeriesRule(
-        id="work-clock-set",
-        check="gpu.work",
-        source="nvml.h: nvmlClocksEventReasonApplicationsClocksSetting",
-        bad={"reasons": ((0.0, 1.0), (20.0, 2.0)), "clock_sm": ((0.0, 345.0), (20.0, 1410.0))},
-        clean={"reasons": ((0.0, 1.0), (20.0, 2.0))},
-    ),
-)
-"""All of them."""
+@cache
+def rules() -> tuple[SeriesRule, ...]:
+    """Every rule of every vendor."""
+    return tuple(rule for table in parts("checks.series", "RULES") for rule in table)

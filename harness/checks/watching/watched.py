@@ -13,6 +13,7 @@ from harness.checks.plain import plain
 from harness.model.outcome import EvidenceRef, SubjectKind
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, SeriesSummary
 from harness.telemetry.gpu.series import SENSOR, Kind
+from harness.vendors.names import advised
 
 FAILED_SHARE = 0.01
 """Share of a sensor's reads that may fail: 1 % of the time is what a held-back clock must not exceed either
@@ -29,7 +30,7 @@ def recorded(case: Case, subject: Subject) -> GuestTelemetry:
         )
     if not found.source:
         why = found.detail or "no reason was recorded"
-        raise MissingEvidence(f"no NVML in {evidence.name}, so nothing was measured: {why}")
+        raise MissingEvidence(f"no GPU telemetry in {evidence.name}, so nothing was measured: {why}")
     return found
 
 
@@ -50,7 +51,8 @@ def card(case: Case, subject: Subject) -> tuple[GuestTelemetry, GpuTelemetry]:
     telemetry = recorded(case, subject)
     if not genuine(case, telemetry):
         raise MissingEvidence(
-            f"the numbers come from the NVML stand-in {telemetry.standin!r} and prove nothing about hardware"
+            f"the numbers come from the {advised(telemetry.source).library} stand-in {telemetry.standin!r} "
+            "and prove nothing about hardware"
         )
     found = matching(subject, telemetry)
     if found is None:

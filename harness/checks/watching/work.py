@@ -19,6 +19,8 @@ from harness.checks.watching.watched import at, believed, card, limit, values
 from harness.model.attachment import Observable
 from harness.model.outcome import Action, CheckResult, Measurement
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, Slice
+from harness.model.vendor import Commands
+from harness.vendors.names import advised, typed
 
 LOW_SHARE = 0.70
 """Of the card's maximum, likewise: the models' boost clocks under load are 0.8 and more of it."""
@@ -48,11 +50,12 @@ def _work(case: Case, subject: Subject) -> CheckResult:
     told = believed(gpu, "clock_sm") is not None
     clock, rounds = clocks(seen) if told else None, rates(guest(subject), subject.device)
     pace = slower(rounds)
+    commands = advised(telemetry.source).commands
     findings = [
         *idle(gpu, telemetry),
-        *(_clock(gpu, seen) if told else ()),
+        *(_clock(gpu, seen, commands) if told else ()),
         *_capped(gpu, seen),
-        *(_set(gpu, seen) if told else ()),
+        *(_set(gpu, seen, commands) if told else ()),
         *(_beside(case, telemetry, gpu, seen) if told else ()),
         *drifting(clock, pace),
         *worn(rounds),
@@ -87,13 +90,15 @@ def _work(case: Case, subject: Subject) -> CheckResult:
     )
 
 
-_SLOW = (
-    "compare with the other cards under the same load; check application clocks (nvidia-smi -q -d CLOCK) "
-    "and the BMC's power readings; if nothing limits this card, replace it"
-)
+def _slow(commands: Commands) -> str:
+    return (
+        "compare with the other cards under the same load; check application "
+        f"clocks{typed(commands.show_clocks)} and the BMC's power readings; if nothing limits this card, "
+        "replace it"
+    )
 
 
-def _clock(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
+def _clock(gpu: GpuTelemetry, seen: Sequence[Slice], commands: Commands) -> Iterator[Finding]:
     """A clock that falls, or is low, with nothing said to hold it back; or falls under the same load."""
     most = limit(gpu, "clock_sm_max")
     free = track([part for part in seen if part.free >= FREE_TIME], lambda part: part.clock_free)
@@ -116,7 +121,7 @@ def _clock(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
             yield Finding(
                 said=f"the {which} clock was down to {value:.0f} MHz for {seconds:.0f} s between {begin:.1f} "
                 f"s and {end:.1f} s; it was {measure:.0f} MHz {words}",
-                remedy=_SLOW,
+                remedy=_slow(commands),
                 action=Action.RETEST,
             )
             return
@@ -140,7 +145,7 @@ def _capped(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
         )
 
 
-def _set(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
+def _set(gpu: GpuTelemetry, seen: Sequence[Slice], commands: Commands) -> Iterator[Finding]:
     """Application clocks that somebody left set."""
     most = limit(gpu, "clock_sm_max")
     if most is None:
@@ -153,8 +158,8 @@ def _set(gpu: GpuTelemetry, seen: Sequence[Slice]) -> Iterator[Finding]:
         yield Finding(
             said=f"a setting held the SM clock at {clock:.0f} MHz for {seconds:.0f} of {busy:.0f} s of "
             f"GPU work; its maximum is {most:.0f} MHz",
-            remedy=f"reset it (nvidia-smi -i {gpu.index} -rac; -rgc), also in the start-up scripts of guest "
-            "and host, and run again",
+            remedy=f"reset it{typed(commands.default_clocks, gpu.index)}, also in the start-up scripts of "
+            "guest and host, and run again",
             action=Action.FIX_CONFIG,
         )
 

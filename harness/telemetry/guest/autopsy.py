@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.model.death import DeathKind, GuestDeath
 from harness.model.kernel_codes import KernelCodes
-from harness.model.telemetry import Family, Ruling
+from harness.model.telemetry import GPU_FAMILIES, Family, Ruling
 from harness.telemetry.kernel.log import tell
 from harness.telemetry.kernel.text import message, pieces, plain
 from harness.vendors.names import MODULES, any_of
@@ -45,7 +45,7 @@ _IMAGE = re.compile(
 )
 """An exit code whose low byte is 0: process 1 ended by itself, and by no signal (wait(2))."""
 _BEGINS = re.compile(r"Linux version \d|shakedown-guest: init ")
-_HARDWARE_FAMILIES = (Family.MCE, Family.AER, Family.IOMMU, Family.BUS, Family.XID, Family.SXID)
+_HARDWARE_FAMILIES = (Family.MCE, Family.AER, Family.IOMMU, *GPU_FAMILIES)
 _STUCK = re.compile(
     r"(?:(?:NMI )?watchdog: )?BUG: soft lockup|.*\bhard LOCKUP"
     r"|(?:rcu: )?INFO: \w+ (?:self-)?detected (?:expedited )?stall"

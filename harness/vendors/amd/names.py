@@ -8,6 +8,7 @@ NAMES = VendorNames(
     name="AMD",
     pci_ids=("1002",),
     modules=("amdgpu", "radeon"),
+    log_words=("amdgpu",),
     repeats=("amdgpu",),
     device_files=("kfd",),
 )

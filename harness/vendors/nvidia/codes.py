@@ -29,15 +29,15 @@ def coded(text: str, codes: KernelCodes) -> Coded | None:
     if _CODED.match(text) is None:
         return None
     event = _event(text, codes)
-    return Coded(kind="NVSwitch error" if event.family is Family.SXID else "GPU error", event=event)
+    return Coded(kind="GPU switch error" if event.family is Family.SXID else "GPU error", event=event)
 
 
 def _event(text: str, codes: KernelCodes) -> KernelEvent:
     match = _XID.search(text)
-    family, table = Family.XID, codes.xids
+    family, table = Family.XID, codes.of(Family.XID)
     if match is None:
         match = _SXID.search(text)
-        family, table = Family.SXID, codes.sxids
+        family, table = Family.SXID, codes.of(Family.SXID)
     if match is None:
         family = Family.XID if "NVRM: Xid" in text else Family.SXID
         return KernelEvent(

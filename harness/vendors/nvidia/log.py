@@ -124,7 +124,7 @@ FORMS: tuple[Form, ...] = (
         part=Part.EFFECT,
     ),
     form(
-        "NVSwitch error",
+        "GPU switch error",
         Family.KERNEL,
         (Ruling.RETEST, Action.RESTART_HOST),
         "the driver could not take an NVSwitch",
@@ -135,7 +135,7 @@ FORMS: tuple[Form, ...] = (
 
 
 def _lost(codes: KernelCodes) -> KernelCode | None:
-    return codes.xids.get(OFF_THE_BUS)
+    return codes.of(Family.XID).get(OFF_THE_BUS)
 
 
 DIALECT = Dialect(

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from harness.model.vendor import VendorNames
+from harness.vendors.nvidia.advice import ADVICE
 
 NAMES = VendorNames(
     name="NVIDIA",
     pci_ids=("10de",),
     modules=("nvidia", "nouveau"),
+    driver="nvidia",
     # Unbinding a GPU in use hangs: "Attempting to remove device ... with non-zero usage count" (nv-pci.c).
     waiting=("nvidia",),
     stop_users="systemctl stop nvidia-persistenced nvidia-dcgm; fuser -v /dev/nvidia*",
     switches=(("10de", "0680"),),  # NVSwitch: "Bridge, Other"
     repeats=("nouveau",),
     marks=("NVRM:",),
+    log_words=("nvrm", "xid", "nvidia", "nouveau"),
     device_files=("nvidia*",),
+    device_file="nvidia{minor}",
+    minor_file="/proc/driver/nvidia/gpus/{address}/information",
+    code_tables={"xid": "xids", "sxid": "sxids"},
+    telemetry="nvml",
+    packages=("nvidia-ml-py",),
+    engines=("nvenc", "nvdec", "nvjpeg", "rt"),
+    encoders=("nvenc",),
+    advice=ADVICE,
 )

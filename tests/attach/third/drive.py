@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.attach import ATTACHMENT_NAMES, attachment
-from harness.checks import CHECKS
+from harness.checks.registry import CHECKS
 from harness.config.files import load_profile
 from harness.errors import ConfigError
 from harness.model.evidence import Evidence, GuestEvidence

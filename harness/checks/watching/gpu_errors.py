@@ -1,8 +1,8 @@
 """What the GPU driver said in the kernel logs, followed from before the first load and ruled by its codes.
 
-The division: these checks judge the GPU driver's lines (XID, SXID, fallen off the bus) that a follower read,
-by the table of rulings. ``host.kernel_log`` and ``guest.kernel_log`` judge every other line of trouble, and
-the driver's as well that nobody followed, since then no ruling exists.
+The division: these checks judge the GPU driver's lines (codes, a GPU fallen off the bus) that a follower
+read, by the table of rulings. ``host.kernel_log`` and ``guest.kernel_log`` judge every other line of trouble,
+and the driver's as well that nobody followed, since then no ruling exists.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ from harness.attach import attachment
 from harness.checks.answers import error, failed, guest, host_facts, listing, ok, why_no_guest
 from harness.checks.base import WITH_GUESTS, Case, Check, MissingEvidence, Phase, Scope, Subject
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Outcome
-from harness.model.telemetry import Family, KernelEvent, KernelLog, Ruling
+from harness.model.telemetry import GPU_FAMILIES, Family, KernelEvent, KernelLog, Ruling
 
-GPU_FAMILIES = (Family.XID, Family.SXID, Family.BUS)
 FAILING: dict[Ruling, tuple[str, Action]] = {
     Ruling.STOP: ("replace the card: this error does not go away by a reset", Action.REPLACE_GPU),
     Ruling.RETEST: (
@@ -38,8 +37,8 @@ _STOPPING: dict[Action, str] = {
 }
 """What to do about a line that stops a card, where the table's own action is gentler than replacing it."""
 COMPANION_SECONDS = 60.0
-"""How far from a line that only follows another the other may be. NVIDIA's driver writes them together; a
-reset that is tried in between takes some tens of seconds."""
+"""How far from a line that only follows another the other may be. Drivers write them together; a reset that
+is tried in between takes some tens of seconds."""
 
 
 def driver_events(log: KernelLog, since: float | None) -> tuple[KernelEvent, ...]:
@@ -153,7 +152,7 @@ def _words(event: KernelEvent) -> str:
     place = f" on {event.place}" if event.place else ""
     mig = f" instance {event.instance}" if event.instance else ""
     meaning = f" ({event.meaning[:120]})" if event.meaning else ""
-    name = "GPU off the bus" if event.family is Family.BUS else event.family.value.upper()
+    name = "GPU off the bus" if event.family is Family.BUS else event.family.value.upper().replace("_", " ")
     return f"{name}{code}{sub}{place}{mig}{meaning}"
 
 
@@ -210,7 +209,7 @@ CHECKS = (
     Check(
         id="guest.gpu_errors",
         title="Did the GPU driver that the loads used report no fault?",
-        why="A GPU reports failures as XIDs, and each XID needs its own action.",
+        why="A GPU's driver reports failures as codes, and each code needs its own action.",
         scope=Scope.GUEST,
         phase=Phase.BURNIN,
         judge=_guest,
