@@ -14,7 +14,8 @@ from harness.config.series import check_series
 from harness.config.yaml_source import Loc, YamlSource
 from harness.model.inventory import GroupSpec, HostFile, LabFile, LimitSpec, Profile, Waiver
 from harness.model.outcome import Severity, SubjectKind
-from harness.model.standin import (
+from harness.telemetry.gpu.series import REASONS
+from harness.vendors.standin import (
     MOST_FAULTS,
     MOST_GPUS,
     MOST_LOADS,
@@ -22,7 +23,6 @@ from harness.model.standin import (
     StandinFaultKind,
     StandinScenario,
 )
-from harness.telemetry.gpu.series import REASONS
 from harness.workloads.registry import NAMES as WORKLOADS
 
 _NEEDS = {check.id: check.needs for check in CHECKS}

@@ -11,7 +11,6 @@ from harness.backends.ssh import SshTransport
 from harness.errors import HarnessError, ParseError
 from harness.facts.ask import KERNEL_WORDS
 from harness.images.kinds import PYTHON_DIR
-from harness.images.standin import GUEST_LIBRARY
 from harness.model.gpu import Cards
 from harness.model.guest import GuestDemand
 from harness.model.placement import Moment, NoPlan, ObservedPlacement, PlacementPlan
@@ -32,7 +31,7 @@ from harness.stages.guest.provision import GuestPlace
 from harness.stages.guest.pulse import Pulse, died
 from harness.stages.guest.watch import NvmlStandin, Watch, watched
 from harness.telemetry.host.grounds import GuestWindow
-from harness.telemetry.standin.scenario import scenario_text
+from harness.vendors.standin import GUEST_LIBRARY, scenario_text
 from harness.workloads.applicable import absence, models
 from harness.workloads.base import GuestDevice
 

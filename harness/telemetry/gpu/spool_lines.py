@@ -1,4 +1,4 @@
-"""What a sampler's spool holds, as values: every line of ``harness.payload.sampler`` by its type."""
+"""What a sampler's spool holds, as values: every line of a sampler by its type."""
 
 from __future__ import annotations
 
