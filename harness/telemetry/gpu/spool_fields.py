@@ -139,7 +139,7 @@ class Failed(OfGpu):
 
 
 class Late(Line):
-    """A call that is over its deadline, or that was and came back; ``gpu`` is None while the library started."""
+    """A call that is over its deadline, or came back after it; ``gpu`` is None while the library started."""
 
     gpu: Index | None = None
     call: Text = ""
