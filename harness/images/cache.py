@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.cleanups import undone_if_broken
 from harness.errors import ImageError
 from harness.images.locks import locked
-from harness.images.processes import KEPT, quiet
+from harness.images.processes import KEPT, as_root_of_own, quiet
 
 _MIB = 1024 * 1024
 
@@ -167,13 +167,12 @@ def remove_tree(path: Path) -> None:
 def _remove_foreign(path: Path) -> None:
     """Remove what an ordinary user's broken ``mmdebstrap`` left: files of the owners that its user namespace
     maps to sub-ids, which only such a namespace may touch. Raises PermissionError where that fails too."""
-    tool = shutil.which("mmdebstrap")
-    foreign = [str(entry) for entry in path.iterdir() if entry.lstat().st_uid != os.geteuid()]
-    if os.geteuid() != 0 and tool is not None and foreign:
-        # It may empty them and not remove them: the directory that they lie in is ours.
-        argv = [tool, "--unshare-helper", "rm", "-rf", "--", *foreign]
+    tool = shutil.which("unshare")
+    if os.geteuid() != 0 and tool is not None:
+        argv = [tool, *as_root_of_own(), "rm", "-rf", "--", str(path)]
         subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=300)
-    shutil.rmtree(path)
+    if path.exists():
+        shutil.rmtree(path)
 
 
 def _mounts_below(path: Path) -> list[str]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.errors import ImageError
-from harness.images.processes import require_tool, run_logged
+from harness.images.processes import as_root_of_own, require_tool, run_logged
 
 _NO_DOCUMENTATION = tuple(
     f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("man", "locale", "doc", "info", "lintian")
@@ -59,11 +59,18 @@ def bootstrap(
     output = target_dir if as_root else target_dir.with_name(f"{target_dir.name}.tar")
     early = _archive(target_dir.with_name(f"{target_dir.name}.early.tar"), early_files)
     late = _archive(target_dir.with_name(f"{target_dir.name}.files.tar"), files)
-    apart = own_namespaces() if as_root else ()
+    apart = own_namespaces()
+    if apart is None and not as_root:
+        raise ImageError(
+            "an ordinary user builds images in a user namespace, and this system gives none (unshare)",
+            remedy="install uidmap; give the user ids of its own (usermod --add-subuids 100000-165535 "
+            "--add-subgids 100000-165535 NAME); or build as root",
+        )
     argv = [
         *(apart or ()),
         tool,
-        f"--mode={'root' if as_root else 'unshare'}",
+        # Not its mode "unshare": that one needs directories above the tree which all users may enter.
+        "--mode=root",
         f"--format={'directory' if as_root else 'tar'}",
         # Where it could only mount for this whole machine, it mounts nothing.
         *(("--skip=chroot/mount",) if apart is None else ()),
@@ -96,14 +103,14 @@ def bootstrap(
 
 
 def own_namespaces() -> tuple[str, ...] | None:
-    """Words that put a command of root's into namespaces of its own; None where none may be made.
+    """Words that put a command into namespaces of its own; None where none may be made.
 
-    ``mmdebstrap`` as root mounts /proc and /sys into the tree. In a mount namespace nobody else sees them,
+    ``mmdebstrap`` mounts /proc and /sys into the tree. In a mount namespace nobody else sees them,
     and they vanish with the last process; in a pid namespace all processes end with the first one. A
-    container that may not mount /proc anew gets the former only. An ordinary user's ``mmdebstrap`` makes both
-    itself.
+    container that may not mount /proc anew gets the former only. An ordinary user becomes root of a user
+    namespace, in which the other owners of files are ids from /etc/subuid.
     """
-    words = (require_tool("unshare", "util-linux"), "--mount", "--propagation", "private")
+    words = (require_tool("unshare", "util-linux"), *as_root_of_own(), "--mount", "--propagation", "private")
     for more in (("--pid", "--fork", "--kill-child", "--mount-proc"), ()):
         allowed = subprocess.run([*words, *more, "true"], capture_output=True, check=False, timeout=30)
         if allowed.returncode == 0:

@@ -31,6 +31,11 @@ _KEEPER_SECONDS = 15.0
 """A keeper gives up on what cannot be killed after 10 s."""
 
 
+def as_root_of_own() -> tuple[str, ...]:
+    """Options of ``unshare`` by which an ordinary user is root of a user namespace; none for root."""
+    return () if os.geteuid() == 0 else ("--user", "--map-root-user", "--map-auto")
+
+
 def require_tool(name: str, package: str) -> str:
     """Path of a command on PATH or in the system directories; ImageError names the Debian package."""
     search = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"

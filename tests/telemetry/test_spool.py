@@ -70,7 +70,10 @@ def test_a_torn_last_line_is_told_and_the_rest_stands() -> None:
         (s.line("fast", mono=100.0, gpu=0, values=[1.0]), "1 values for 6 names"),
         (s.line("fast", mono="x", gpu=0, values=[]), "mono is 'x'"),
         (s.line("fast", mono=1e30, gpu=0, values=[0] * 6), "mono is '1e+30'"),
-        (s.line("lost", mono=100.0, gpu=10**9, call="x", error="y"), "cannot be"),
+        (s.line("lost", mono=100.0, gpu=10**9, call="x", error="y"), "gpu is '1000000000'"),
+        (s.line("lost", gpu=0, call="x", error="y"), "mono is missing"),
+        (s.line("gpu", mono=1.0, gpu=1, fast=["a", 5], slow=[], not_offered=[]), "fast.1 is '5'"),
+        (s.line("gpu", mono=1.0, gpu=1, fast=["a", "a"], slow=[], not_offered=[]), "fast is"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_told_and_left_out(line: bytes, words: str) -> None:

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from harness.errors import ParseError, why
+from pydantic import AliasPath, BaseModel, Field
+
+from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.reading import reader
-from harness.serial import strict_json
+from harness.serial import from_data, strict_json
+
+T = TypeVar("T")
 
 
 def command(execute: str, **arguments: str) -> str:
@@ -29,14 +33,13 @@ def monitor(line: str) -> str:
 
 
 CPUS = command("query-cpus-fast")
-IOTHREADS = command("query-iothreads")
 MEMDEVS = command("query-memdev")
 PCI = command("query-pci")
 DEVICES = command("qom-list", path="/machine/peripheral")
 STATUS = command("query-status")
 MEMORY_TREE = monitor("info mtree -f")
 
-QUERIES = (CPUS, IOTHREADS, MEMDEVS, PCI, DEVICES, STATUS, MEMORY_TREE)
+QUERIES = (CPUS, MEMDEVS, PCI, DEVICES, STATUS, MEMORY_TREE)
 """What is asked first; ``follow_ups`` depends on the answers."""
 
 _RANGE = re.compile(
@@ -45,24 +48,55 @@ _RANGE = re.compile(
 _TRANSLATED = re.compile(r"Host virtual address for 0x([0-9a-f]+) \((.+)\) is 0x([0-9a-f]{1,16})\s*")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Vcpu:
+Whole = Annotated[int, Field(ge=0)]
+Id16 = Annotated[int, Field(ge=0, le=0xFFFF)]
+
+
+class Vcpu(BaseModel):
     """A vCPU's thread on the host and its guest cell (None where QEMU does not say)."""
 
-    index: int
-    tid: int
-    cell: int | None
+    index: Whole = Field(alias="cpu-index")
+    tid: Whole = Field(alias="thread-id")
+    cell: Whole | None = Field(default=None, validation_alias=AliasPath("props", "node-id"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memdev:
-    """A RAM backend. ``address`` is where it begins in QEMU's own memory, None where QEMU does not say."""
+class Memdev(BaseModel):
+    """A RAM backend."""
 
     id: str
-    size: int
+    size: Whole
     policy: str
-    host_nodes: tuple[int, ...]
-    address: int | None
+    host_nodes: tuple[Whole, ...] = Field(alias="host-nodes")
+    address: int | None = None
+    """Where it begins in QEMU's own memory, None where QEMU does not say. It does so elsewhere."""
+
+
+class _Device(BaseModel):
+    bus: Whole
+    slot: Whole
+    function: Whole
+    qdev_id: str
+    vendor: Id16 = Field(validation_alias=AliasPath("id", "vendor"))
+    device: Id16 = Field(validation_alias=AliasPath("id", "device"))
+    behind: tuple[_Device, ...] = Field(default=(), validation_alias=AliasPath("pci_bridge", "devices"))
+
+    @property
+    def address(self) -> PciAddress:
+        """QMP does not name a PCI domain: QEMU's x86 machines have one."""
+        return PciAddress(0, self.bus, self.slot, self.function)
+
+
+class _Bus(BaseModel):
+    devices: tuple[_Device, ...]
+
+
+class _Child(BaseModel):
+    name: str
+    type: str
+
+
+class _Status(BaseModel):
+    status: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +115,6 @@ class QmpReading:
     """Everything the answers say."""
 
     vcpus: tuple[Vcpu, ...]
-    iothreads: dict[int, str]
-    """Thread to name."""
     memdevs: tuple[Memdev, ...]
     functions: tuple[Function, ...]
     hostdevs: dict[str, PciAddress | None]
@@ -104,8 +136,8 @@ def follow_ups(answers: Mapping[str, str]) -> tuple[str, ...]:
     Answers that cannot be read lead to no further question; ``parse_qmp`` will say what is wrong.
     """
     try:
-        hostdevs = _hostdev_ids(_answer(answers, DEVICES))
-        places = _memory_places(_answer(answers, MEMORY_TREE))
+        hostdevs = _hostdev_ids(answers)
+        places = _memory_places(_answer(answers, MEMORY_TREE, str))
     except ParseError:
         return ()
     return (
@@ -117,20 +149,17 @@ def follow_ups(answers: Mapping[str, str]) -> tuple[str, ...]:
 @reader("QEMU's answer")
 def parse_qmp(answers: Mapping[str, str]) -> QmpReading:
     """The answers as a value. Raises ParseError when one that is always given is absent or misshapen."""
-    try:
-        return QmpReading(
-            vcpus=tuple(_vcpu(item) for item in _answer(answers, CPUS)),
-            iothreads={int(item["thread-id"]): str(item["id"]) for item in _answer(answers, IOTHREADS)},
-            memdevs=_memdevs(answers),
-            functions=tuple(f for bus in _answer(answers, PCI) for f in _functions(bus["devices"], None, 0)),
-            hostdevs={i: _host_address(answers, i) for i in _hostdev_ids(_answer(answers, DEVICES))},
-            state=str(_answer(answers, STATUS)["status"])[:40] if STATUS in answers else None,
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
-        raise ParseError(f"QEMU's answer is not in the expected form: {why(error)}"[:300]) from error
+    buses = _answer(answers, PCI, tuple[_Bus, ...])
+    return QmpReading(
+        vcpus=_answer(answers, CPUS, tuple[Vcpu, ...]),
+        memdevs=_memdevs(answers),
+        functions=tuple(f for bus in buses for f in _functions(bus.devices)),
+        hostdevs={i: _host_address(answers, i) for i in _hostdev_ids(answers)},
+        state=_answer(answers, STATUS, _Status).status[:40] if STATUS in answers else None,
+    )
 
 
-def _answer(answers: Mapping[str, str], query: str) -> Any:
+def _answer(answers: Mapping[str, str], query: str, kind: type[T]) -> T:
     if query not in answers:
         raise ParseError(f"QEMU was not asked {query}")
     try:
@@ -139,32 +168,15 @@ def _answer(answers: Mapping[str, str], query: str) -> Any:
         raise ParseError(f"QEMU's answer to {query} is not JSON") from error
     if not isinstance(data, dict) or "return" not in data:
         raise ParseError(f"QEMU refused {query}: {str(data)[:200]}")
-    return data["return"]
-
-
-def _vcpu(item: dict[str, Any]) -> Vcpu:
-    cell = item.get("props", {}).get("node-id")
-    return Vcpu(
-        index=int(item["cpu-index"]), tid=int(item["thread-id"]), cell=None if cell is None else int(cell)
-    )
+    return from_data(kind, data["return"], source=f"QEMU's answer to {query}")
 
 
 def _memdevs(answers: Mapping[str, str]) -> tuple[Memdev, ...]:
-    tree = _answer(answers, MEMORY_TREE) if MEMORY_TREE in answers else ""
-    places = _memory_places(tree)
-    found = []
-    for item in _answer(answers, MEMDEVS):
-        name = str(item["id"])
-        found.append(
-            Memdev(
-                id=name,
-                size=int(item["size"]),
-                policy=str(item["policy"]),
-                host_nodes=tuple(int(node) for node in item["host-nodes"]),
-                address=_address(answers, name, places),
-            )
-        )
-    return tuple(found)
+    places = _memory_places(_answer(answers, MEMORY_TREE, str)) if MEMORY_TREE in answers else {}
+    return tuple(
+        memdev.model_copy(update={"address": _address(answers, memdev.id, places)})
+        for memdev in _answer(answers, MEMDEVS, tuple[Memdev, ...])
+    )
 
 
 def _address(answers: Mapping[str, str], name: str, places: Mapping[str, tuple[int, int]]) -> int | None:
@@ -174,17 +186,17 @@ def _address(answers: Mapping[str, str], name: str, places: Mapping[str, tuple[i
     query = monitor(f"gpa2hva {guest:#x}")
     if query not in answers:
         return None
-    match = _TRANSLATED.fullmatch(str(_answer(answers, query)).strip())
+    match = _TRANSLATED.fullmatch(_answer(answers, query, str).strip())
     if match is None or int(match[1], 16) != guest or _block_name(match[2]) != name:
         return None
     return int(match[3], 16) - offset
 
 
-def _memory_places(tree: Any) -> dict[str, tuple[int, int]]:
+def _memory_places(tree: str) -> dict[str, tuple[int, int]]:
     """RAM block to (guest-physical address, offset in the block) of its first range in system memory."""
     found: dict[str, tuple[int, int]] = {}
     in_system = False
-    for line in str(tree).splitlines():
+    for line in tree.splitlines():
         if line.startswith("FlatView"):
             in_system = False
         elif line.strip().startswith('AS "memory"'):
@@ -198,35 +210,23 @@ def _block_name(name: str) -> str:
     return name.removeprefix("/objects/")
 
 
-def _functions(devices: list[dict[str, Any]], port: dict[str, Any] | None, depth: int) -> list[Function]:
+def _functions(devices: Iterable[_Device], port: _Device | None = None, depth: int = 0) -> Iterator[Function]:
     if depth > 32:
         raise ParseError("QEMU's PCI tree is deeper than PCI allows")
-    found = []
-    for item in devices:
-        identity = item["id"]
-        found.append(
-            Function(
-                id=str(item["qdev_id"]),
-                address=_guest_address(item),
-                vendor_device=f"{int(identity['vendor']):04x}:{int(identity['device']):04x}",
-                port_id=None if port is None else str(port["qdev_id"]),
-                port_address=None if port is None else _guest_address(port),
-            )
+    for device in devices:
+        yield Function(
+            id=device.qdev_id,
+            address=device.address,
+            vendor_device=f"{device.vendor:04x}:{device.device:04x}",
+            port_id=None if port is None else port.qdev_id,
+            port_address=None if port is None else port.address,
         )
-        found.extend(_functions(item.get("pci_bridge", {}).get("devices", []), item, depth + 1))
-    return found
+        yield from _functions(device.behind, device, depth + 1)
 
 
-def _guest_address(item: dict[str, Any]) -> PciAddress:
-    # QMP does not name a PCI domain: QEMU's x86 machines have one.
-    return PciAddress(0, int(item["bus"]), int(item["slot"]), int(item["function"]))
-
-
-def _hostdev_ids(listing: Any) -> tuple[str, ...]:
-    if not isinstance(listing, list) or not all(isinstance(item, dict) for item in listing):
-        raise ParseError("QEMU's list of devices is not in the expected form")
-    kinds = [(str(item.get("name")), str(item.get("type"))) for item in listing]
-    return tuple(name for name, kind in kinds if kind.startswith("child<vfio-pci"))
+def _hostdev_ids(answers: Mapping[str, str]) -> tuple[str, ...]:
+    children = _answer(answers, DEVICES, tuple[_Child, ...])
+    return tuple(child.name for child in children if child.type.startswith("child<vfio-pci"))
 
 
 def _host_of(device: str) -> str:
@@ -237,4 +237,4 @@ def _host_address(answers: Mapping[str, str], device: str) -> PciAddress | None:
     query = _host_of(device)
     if query not in answers or '"error"' in answers[query]:
         return None
-    return PciAddress.parse(_answer(answers, query))
+    return _answer(answers, query, PciAddress)

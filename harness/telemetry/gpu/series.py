@@ -213,3 +213,9 @@ PROPERTIES: dict[str, str] = {
 """What is read once of each card, and its unit. ``power_limit`` is the enforced one, ``pcie_max_*`` what
 card and slot can do together, ``nvlink_links`` how many links the card has; ``temperature_gpu_max_tlimit`` is
 the least ``temperature_margin`` at which an Ada or later may still run at its base clock."""
+
+ENERGY_FROZEN_SECONDS = 10.0
+"""NVML's energy counter moves every 100 ms (ml.energy), also on an idle card; energy is to be taken from
+windows of 10 s and more."""
+POWER_FROZEN_SECONDS = 30.0
+"""NVML's power is an average of up to 1 s in mW; thirty of them alike are no measurement."""

@@ -15,25 +15,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from harness.errors import ParseError
+from harness.model.pci import PciAddress
 from harness.model.telemetry import Change
 from harness.reading import reader
 from harness.regular import LONGEST_LINE, line_blocks
+from harness.telemetry.gpu import spool_fields as form
 from harness.telemetry.gpu.samples import Samples
 from harness.telemetry.gpu.series import PROPERTIES, SENSOR
-from harness.telemetry.gpu.spool_lines import (
-    LATEST,
-    Fields,
-    GpuSpool,
-    HungCall,
-    KernelLine,
-    Spool,
-    Unreadable,
-    address_of,
-    decode,
-    reading,
-    settings_of,
-    whole,
-)
+from harness.telemetry.gpu.spool_fields import LATEST, Unreadable, decode, plain, read_line, reading
+from harness.telemetry.gpu.spool_lines import GpuSpool, HungCall, KernelLine, Plain, Spool
 from harness.telemetry.kernel.log import MOST_LINES
 
 if TYPE_CHECKING:
@@ -41,7 +31,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """``format`` of the start line that this reads."""
-MAX_GPUS = 256
 MOST_TOLD = 100_000
 """Things of one kind that are kept of one GPU: losses, late calls, processes, errors."""
 _SETTINGS = re.compile(
@@ -90,24 +79,24 @@ class _Reader:
         """GPU to the latest line of its settings that could be read, from its values on."""
         self._number, self._here = 1, 0
         """Number of the block's first line; place of the other line that is being read."""
-        self._take: dict[str, Callable[[Fields], None]] = {
-            "start": self._start,
-            "nvml": self._nvml,
-            "gpu": self._gpu,
-            "fast": lambda f: self._sample(f, fast=True),
-            "slow": lambda f: self._sample(f, fast=False),
-            "settings": self._settings,
-            "processes": self._processes,
-            "error": self._error,
-            "lost": self._lost,
-            "died": self._died,
-            "hung": self._hang,
-            "returned": self._returned,
-            "kmsg": self._kmsg,
-            "kmsg_start": self._kmsg_start,
-            "kmsg_dropped": self._kmsg_dropped,
-            "usage": self._usage,
-            "end": self._end,
+        self._take: dict[str, tuple[type[form.Line], Callable[[Any], None]]] = {
+            "start": (form.Start, self._start),
+            "nvml": (form.Library, self._nvml),
+            "gpu": (form.Introduced, self._gpu),
+            "fast": (form.Values, lambda line: self._sample(line, fast=True)),
+            "slow": (form.Values, lambda line: self._sample(line, fast=False)),
+            "settings": (form.Values, self._settings),
+            "processes": (form.Processes, self._processes),
+            "error": (form.Failed, self._error),
+            "lost": (form.Failed, self._lost),
+            "died": (form.Failed, self._died),
+            "hung": (form.Late, self._hang),
+            "returned": (form.Late, self._returned),
+            "kmsg": (form.KernelRecord, self._kmsg),
+            "kmsg_start": (form.KernelFrom, self._kmsg_start),
+            "kmsg_dropped": (form.KernelDropped, self._kmsg_dropped),
+            "usage": (form.Usage, self._usage),
+            "end": (form.End, self._end),
         }
 
     def take(self, number: int, lines: bytes) -> int:
@@ -174,21 +163,21 @@ class _Reader:
                 part.samples.append(part.rows)
                 self._last = max(self._last, float(part.rows[-1, 0]))
 
-    def _line(self, fields: Fields) -> None:
-        kind = fields.text("type")
-        if not kind:
+    def _line(self, data: dict[str, Any]) -> None:
+        kind = data.get("type")
+        if not kind or not isinstance(kind, str):
             raise Unreadable("no line of a sampler: it has no type")
-        handle = self._take.get(kind)
-        if handle is None:
+        if kind not in self._take:
             return  # a type of a later sampler; see its docstring
         if kind in ("start", "gpu"):
             self._begin(self._here)
             self._finish()  # samples before a GPU was introduced are not its own
         if self._spool is None and kind != "start":
             raise Unreadable("before the start line")
-        handle(fields)
-        if fields.data.get("mono") is not None:
-            self._last = max(self._last, fields.moment())
+        fields, handle = self._take[kind]
+        line = read_line(fields, data)
+        handle(line)
+        self._last = max(self._last, line.mono)
 
     def result(self) -> Spool:
         self._finish()
@@ -220,92 +209,73 @@ class _Reader:
         self._problems[what] += 1
         self._first[what] = min(self._first.get(what, number), number)
 
-    def _start(self, fields: Fields) -> None:
+    def _start(self, line: form.Start) -> None:
         if self._spool is not None:
             raise Unreadable("a second start: two samplers wrote into one file")
-        if fields.integer("format") != FORMAT:
-            raise Unreadable(f"format {fields.integer('format')} of the samples file is unknown")
-        started = fields.moment()
-        self._spool = Spool(
-            boot_id=fields.text("boot_id"),
-            started=started,
-            wall=fields.moment("wall"),
-            fast_hz=fields.number("fast_hz", least=0),
-            slow_hz=fields.number("slow_hz", least=0),
-            deadline=fields.number("deadline", least=0),
-            last=started,
-        )
+        if line.format != FORMAT:
+            raise Unreadable(f"format {line.format} of the samples file is unknown")
+        said = line.model_dump(exclude={"format", "mono"})
+        self._spool = Spool(started=line.mono, last=line.mono, **said)
 
-    def _nvml(self, fields: Fields) -> None:
-        names = ("source", "standin", "driver", "library", "detail")
-        self._facts |= {name: fields.text(name) for name in names}
+    def _nvml(self, line: form.Library) -> None:
+        self._facts |= line.model_dump(exclude={"mono"})
 
-    def _gpu(self, fields: Fields) -> None:
-        index = fields.integer("gpu")
-        if index in self._gpus or index >= MAX_GPUS:
-            raise Unreadable(f"GPU {index} is introduced twice, or cannot be")
-        known, wrong = fields.properties("properties")
-        address, strange = address_of(fields.text("address"))
-        fast, slow = fields.names("fast"), fields.names("slow")
+    def _gpu(self, line: form.Introduced) -> None:
+        index = line.gpu
+        if index in self._gpus:
+            raise Unreadable(f"GPU {index} is introduced twice")
+        known, wrong = plain(line.properties, "properties")
+        try:
+            address = PciAddress.parse(line.address) if line.address else None
+        except ValueError:
+            address, wrong = None, wrong or f"address is {line.address[:40]!r}"
+        identity = line.model_dump(include={"uuid", "name", "serial", "vbios"})
+        said: dict[str, Plain] = known | {name: text for name, text in identity.items() if text}
         self._gpus[index] = GpuSpool(
             index=index,
-            uuid=fields.text("uuid"),
-            name=fields.text("name"),
             address=address,
-            pci_id=fields.text("pci_id"),
-            subsystem=fields.text("subsystem"),
-            serial=fields.text("serial"),
-            vbios=fields.text("vbios"),
-            memory_bytes=whole(fields, "memory_bytes"),
             properties={name: value for name, value in known.items() if name in PROPERTIES},
-            not_offered=fields.names("not_offered"),
-            settings=settings_of(fields),
-            fast=Samples(fast),
-            slow=Samples(slow),
+            settings={name: said.get(name) for name in line.settings},
+            fast=Samples(line.fast),
+            slow=Samples(line.slow),
+            **line.model_dump(include={"pci_id", "subsystem", "memory_bytes", "not_offered"}) | identity,
         )
         self._rounds |= {("fast", index): self._gpus[index].fast, ("slow", index): self._gpus[index].slow}
-        if wrong or strange:
-            raise Unreadable(f"GPU {index}: {wrong or strange}")
+        if wrong:
+            raise Unreadable(f"GPU {index}: {wrong}")
 
-    def _of(self, fields: Fields) -> GpuSpool:
-        index = fields.integer("gpu")
-        if index not in self._gpus:
-            raise Unreadable(f"GPU {index} was never introduced")
-        return self._gpus[index]
+    def _of(self, line: form.OfGpu) -> GpuSpool:
+        if line.gpu not in self._gpus:
+            raise Unreadable(f"GPU {line.gpu} was never introduced")
+        return self._gpus[line.gpu]
 
-    def _mentioned(self, fields: Fields) -> GpuSpool:
+    def _mentioned(self, line: form.OfGpu) -> GpuSpool:
         """As ``_of``, but a GPU that failed before it could be introduced is one too."""
-        index = fields.integer("gpu")
-        if index >= MAX_GPUS:
-            raise Unreadable(f"GPU {index} cannot be")
-        return self._gpus.setdefault(index, GpuSpool(index=index))
+        return self._gpus.setdefault(line.gpu, GpuSpool(index=line.gpu))
 
-    def _sample(self, fields: Fields, *, fast: bool) -> None:
-        gpu = self._of(fields)
+    def _sample(self, line: form.Values, *, fast: bool) -> None:
+        gpu = self._of(line)
         samples = gpu.fast if fast else gpu.slow
-        at = fields.moment()
-        values = fields.items("values")
-        if len(values) != len(samples.names):
-            raise Unreadable(f"GPU {gpu.index}: {len(values)} values for {len(samples.names)} names")
-        if samples.last is not None and at < samples.last:
+        if len(line.values) != len(samples.names):
+            raise Unreadable(f"GPU {gpu.index}: {len(line.values)} values for {len(samples.names)} names")
+        if samples.last is not None and line.mono < samples.last:
             raise Unreadable(f"GPU {gpu.index}: the clock went back")
         wrong, row = "", []
-        for name, value in zip(samples.names, values, strict=True):
+        for name, value in zip(samples.names, line.values, strict=True):
             try:
                 read = reading(value, SENSOR[name].unit if name in SENSOR else "1")
             except Unreadable as error:
                 read, wrong = math.nan, f"GPU {gpu.index}, {name}: {error}"
             row.append(read)
-        samples.add(at, row)
+        samples.add(line.mono, row)
         if wrong:
             raise Unreadable(wrong)
 
-    def _settings(self, fields: Fields) -> None:
-        gpu = self._of(fields)
-        values = fields.items("values")
-        if len(values) != len(gpu.settings):
-            raise Unreadable(f"GPU {gpu.index}: {len(values)} settings for {len(gpu.settings)} names")
-        said, wrong = Fields({"values": dict(zip(gpu.settings, values, strict=True))}).properties("values")
+    def _settings(self, line: form.Values) -> None:
+        gpu = self._of(line)
+        if len(line.values) != len(gpu.settings):
+            raise Unreadable(f"GPU {gpu.index}: {len(line.values)} settings for {len(gpu.settings)} names")
+        said, wrong = plain(dict(zip(gpu.settings, line.values, strict=True)), "values")
         if wrong:
             raise Unreadable(f"GPU {gpu.index}: {wrong}")
         gpu.settings_asked += 1
@@ -316,81 +286,65 @@ class _Reader:
             gpu.settings[name] = value
             if before is not None:
                 self._told(gpu.changes)
-                gpu.changes.append(Change(name=name, at=fields.moment(), before=before, after=value))
+                gpu.changes.append(Change(name=name, at=line.mono, before=before, after=value))
 
-    def _processes(self, fields: Fields) -> None:
-        gpu = self._of(fields)
-        for each in fields.items("list"):
-            if not isinstance(each, dict):
-                raise Unreadable("a process is no object")
-            process = Fields(each)
-            if each.get("ours") is not True:
+    def _processes(self, line: form.Processes) -> None:
+        gpu = self._of(line)
+        for process in line.processes:
+            if process.ours is not True:
                 self._told(gpu.foreign)
-                gpu.foreign.add(process.text("name") or f"pid {process.integer('pid')}")
+                gpu.foreign.add(process.name or f"pid {process.pid}")
 
-    def _error(self, fields: Fields) -> None:
-        self._told(self._mentioned(fields).errors)
-        self._mentioned(fields).errors[fields.text("name")] = fields.text("error")
+    def _error(self, line: form.Failed) -> None:
+        errors = self._mentioned(line).errors
+        self._told(errors)
+        errors[line.name] = line.error
 
     def _told(self, kept: Sized) -> None:
         """What a GPU or call did may be told so often and no more."""
         if len(kept) >= MOST_TOLD:
             raise Unreadable(f"more than {MOST_TOLD} of one kind")
 
-    def _lost(self, fields: Fields) -> None:
-        why = f"{fields.text('error')} from {fields.text('call')}"
-        self._told(self._mentioned(fields).lost)
-        self._mentioned(fields).lost.append((fields.moment(), why))
+    def _lost(self, line: form.Failed) -> None:
+        lost = self._mentioned(line).lost
+        self._told(lost)
+        lost.append((line.mono, f"{line.error} from {line.call}"))
 
-    def _died(self, fields: Fields) -> None:
-        why = f"the sampler's process that asked it died ({str(fields.data.get('status'))[:20]})"
-        self._told(self._mentioned(fields).died)
-        self._mentioned(fields).died.append((fields.moment(), why))
+    def _died(self, line: form.Failed) -> None:
+        died = self._mentioned(line).died
+        self._told(died)
+        died.append((line.mono, f"the sampler's process that asked it died ({str(line.status)[:20]})"))
 
-    def _hang(self, fields: Fields) -> None:
-        gpu = None if fields.data.get("gpu") is None else fields.integer("gpu")
-        call = HungCall(
-            at=fields.moment(), call=fields.text("call"), seconds=fields.number("seconds"), gpu=gpu
-        )
+    def _hang(self, line: form.Late) -> None:
         self._told(self._hung)
-        self._out[gpu, call.call] = len(self._hung)
-        self._hung.append(call)
+        self._out[line.gpu, line.call] = len(self._hung)
+        self._hung.append(HungCall(at=line.mono, call=line.call, seconds=line.seconds, gpu=line.gpu))
 
-    def _returned(self, fields: Fields) -> None:
-        gpu = None if fields.data.get("gpu") is None else fields.integer("gpu")
-        returned, seconds = fields.moment(), fields.number("seconds", least=0)
-        place = self._out.pop((gpu, fields.text("call")), None)
+    def _returned(self, line: form.Late) -> None:
+        place = self._out.pop((line.gpu, line.call), None)
         if place is None:
-            raise Unreadable(f"GPU {gpu}: a call came back that had not been late")
-        self._hung[place] = replace(self._hung[place], returned=returned, seconds=seconds)
+            raise Unreadable(f"GPU {line.gpu}: a call came back that had not been late")
+        self._hung[place] = replace(self._hung[place], returned=line.mono, seconds=line.seconds)
 
-    def _kmsg(self, fields: Fields) -> None:
+    def _kmsg(self, line: form.KernelRecord) -> None:
         if len(self._kernel) >= MOST_LINES:
             self._facts["kernel_dropped"] = self._facts.get("kernel_dropped", 0) + 1
             raise Unreadable(f"more than {MOST_LINES} lines of the kernel's log")
-        known = fields.data.get("t") is not None
-        line = KernelLine(
-            at=fields.moment("t") if known else None,
-            facility=fields.integer("facility") if known else None,
-            text=fields.text("text", most=4096),
-        )
-        self._kernel.append(line)
+        self._kernel.append(KernelLine(at=line.t, facility=line.facility, text=line.text))
 
-    def _kmsg_start(self, fields: Fields) -> None:
-        error, at = fields.text("error"), fields.moment()
-        if error:
-            self._facts |= {"kernel_error": error, "kernel_until": at}
+    def _kmsg_start(self, line: form.KernelFrom) -> None:
+        if line.error:
+            self._facts |= {"kernel_error": line.error, "kernel_until": line.mono}
         else:
-            self._facts["kernel_from"] = at
+            self._facts["kernel_from"] = line.mono
 
-    def _kmsg_dropped(self, fields: Fields) -> None:
-        self._facts["kernel_dropped"] = self._facts.get("kernel_dropped", 0) + fields.integer("lines")
+    def _kmsg_dropped(self, line: form.KernelDropped) -> None:
+        self._facts["kernel_dropped"] = self._facts.get("kernel_dropped", 0) + line.lines
 
-    def _usage(self, fields: Fields) -> None:
-        self._facts["cpu_seconds"] = fields.number("cpu_seconds", least=0)
+    def _usage(self, line: form.Usage) -> None:
+        self._facts["cpu_seconds"] = line.cpu_seconds
 
-    def _end(self, fields: Fields) -> None:
+    def _end(self, line: form.End) -> None:
         if "ended" in self._facts:
             raise Unreadable("a second end")
-        self._facts |= {"ended": fields.moment(), "end_reason": fields.text("reason")}
-        self._facts["cpu_seconds"] = fields.number("cpu_seconds", least=0)
+        self._facts |= {"ended": line.mono, "end_reason": line.reason, "cpu_seconds": line.cpu_seconds}

@@ -22,7 +22,7 @@ from pyarrow import csv
 
 from harness.telemetry.gpu.samples import Numbers, Samples
 from harness.telemetry.gpu.series import SENSOR
-from harness.telemetry.gpu.spool_lines import LATEST, RANGES
+from harness.telemetry.gpu.spool_fields import LATEST, RANGES
 from harness.telemetry.gpu.view import Mask
 
 Bytes = NDArray[np.uint8]

@@ -129,7 +129,6 @@ def answers(**changes: object) -> dict[str, str]:
         "tree": FLAT_VIEW,
         "node0": "Host virtual address for 0x0 (ram-node0) is 0x7f0000000000\r\n",
         "node1": "Host virtual address for 0x8000000 (ram-node1) is 0x7f0010000000\r\n",
-        "iothreads": [],
         "status": {"status": "running", "running": True, "singlestep": False},
         **changes,
     }
@@ -138,7 +137,6 @@ def answers(**changes: object) -> dict[str, str]:
         "memdevs": q.MEMDEVS,
         "pci": q.PCI,
         "devices": q.DEVICES,
-        "iothreads": q.IOTHREADS,
         "status": q.STATUS,
         "tree": q.MEMORY_TREE,
         "host": q.command("qom-get", path="/machine/peripheral/ua-gpu0", property="host"),
