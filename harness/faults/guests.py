@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from harness.checks.registry import OF_VENDORS
 from harness.faults.base import Fault, guest, release, results, with_guest, with_release, with_result
 from harness.model.evidence import Evidence, GuestEvidence, StageError
 from harness.model.outcome import Measurement, Outcome
@@ -107,11 +108,10 @@ _OF_A_GUEST = (
     "gpu.power",
     "gpu.foreign_processes",
     "gpu.ecc_mode",
-    "gpu.mig_mode",
     "gpu.ecc_errors",
     "gpu.retired_memory",
     "gpu.pcie_under_load",
-    "gpu.nvlink",
+    *(check.id for check in OF_VENDORS),
     "gpu.settings",
     "gpu.work",
     "telemetry.coverage",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from harness.checks.registry import OF_VENDORS
 from harness.errors import ConfigError
 from harness.faults.base import Fault, guest, plan, with_guest
 from harness.model.evidence import Evidence
@@ -177,11 +178,10 @@ FAULTS = (
             "gpu.power",
             "gpu.foreign_processes",
             "gpu.ecc_mode",
-            "gpu.mig_mode",
             "gpu.ecc_errors",
             "gpu.retired_memory",
             "gpu.pcie_under_load",
-            "gpu.nvlink",
+            *(check.id for check in OF_VENDORS),
             "gpu.settings",
             "gpu.work",
         ),
