@@ -6,16 +6,13 @@ A second one makes these a choice by the card's PCI id, here and nowhere else.
 from __future__ import annotations
 
 from harness.vendors.nvidia.loads import (
-    COMPUTE,
     COMPUTE_NEEDS,
     COMPUTE_PACKAGES,
-    DECODER,
     DECODER_WORD,
     DRAW_NEEDS,
     DRAW_PACKAGES,
     DRAWER,
     DRIVER_WORDS,
-    ENCODER,
     ENCODER_WORD,
     ENGINE_WORDS,
     HASH_PACKAGES,
@@ -25,6 +22,7 @@ from harness.vendors.nvidia.loads import (
     VIDEO_NEEDS,
     VIDEO_PACKAGES,
 )
+from harness.vendors.nvidia.payload.names import COMPUTE, DECODER, ENCODER
 
 __all__ = [
     "COMPUTE",

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-COMPUTE = "cuda"
-"""Engine of what computes by the driver's own library (libcuda)."""
-ENCODER, DECODER = "nvenc", "nvdec"
-"""Engines beside the cores, as files of GPU models name them too."""
+from harness.vendors.nvidia.payload.names import DECODER, ENCODER
+
 ENGINE_WORDS = {"nvenc": "NVENC", "nvdec": "NVDEC", "nvjpeg": "NVJPEG", "rt": "ray tracing"}
 """The same as people write them."""
 ENCODER_WORD, DECODER_WORD = ENGINE_WORDS[ENCODER], ENGINE_WORDS[DECODER]

@@ -3,7 +3,7 @@
 Proven, and by what:
 
 - software decoders: they decode reference streams to frames the controller knows (``REFERENCES``);
-- the GPU's decoder: the same references, and every frame of every clip as the software decoder has it, bit by bit
+- the GPU's decoder: the same references, and every frame of every clip as the software decoder has it
   (on a processor alone: the same decoder without SIMD on one thread, or another decoder, in its place);
 - encoders: PSNR and SSIM of each frame against the source at no more than the stated bit rate, the source's
   own frames being those the controller draws;
