@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Sequence
 
 from harness.model.pci import PciAddress
-from harness.model.standin import (
+from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSORS, Kind
+from harness.vendors.nvidia.standin.model import (
     MOST_GPUS,
     StandinCard,
     StandinFault,
@@ -17,7 +18,6 @@ from harness.model.standin import (
     StandinSeries,
     StandinValue,
 )
-from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSORS, Kind
 
 DEFAULT_PATH = "/run/shakedown/nvml.scenario"
 """Where the library looks when SHAKEDOWN_NVML_SCENARIO does not name a file. Its folder must be writable: the
