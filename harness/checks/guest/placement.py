@@ -36,6 +36,11 @@ def _words(difference: Difference) -> str:
     return f"{difference.what}: planned {difference.planned}, observed {difference.observed}"
 
 
+def _plain(compare: Callable[[PlacementPlan, ObservedPlacement], Sequence[Difference]]) -> Compare:
+    """A comparison that needs nothing but the two placements."""
+    return lambda _case, _subject, plan, observed: compare(plan, observed)
+
+
 def _judge(
     compare: Compare, topics: Sequence[str], remedy: str, said: str, action: Action = Action.FIX_CONFIG
 ) -> Judge:
@@ -74,28 +79,10 @@ def _evidence(case: Case, evidence: GuestEvidence) -> tuple[PlacementPlan, Obser
     return evidence.plan, evidence.observed
 
 
-def _threads(
-    _case: Case, _subject: Subject, plan: PlacementPlan, observed: ObservedPlacement
-) -> Sequence[Difference]:
-    return compare_threads(plan, observed)
-
-
-def _kernel_threads(
-    _case: Case, _subject: Subject, plan: PlacementPlan, observed: ObservedPlacement
-) -> Sequence[Difference]:
-    return compare_kernel_threads(plan, observed)
-
-
 def _memory(
     case: Case, _subject: Subject, plan: PlacementPlan, observed: ObservedPlacement
 ) -> Sequence[Difference]:
     return compare_memory(plan, observed, memory_share=case.profile.memory_on_node_share)
-
-
-def _topology(
-    _case: Case, _subject: Subject, plan: PlacementPlan, observed: ObservedPlacement
-) -> Sequence[Difference]:
-    return compare_guest(plan, observed)
 
 
 def _devices(
@@ -183,7 +170,7 @@ CHECKS = (
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,
         judge=_judge(
-            _threads,
+            _plain(compare_threads),
             ("threads",),
             "compare <cputune> of the domain with the plan, and look for what moves threads on this host: "
             "cpuset cgroups, a tuning daemon, numad, isolcpus",
@@ -198,7 +185,7 @@ CHECKS = (
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,
         judge=_judge(
-            _kernel_threads,
+            _plain(compare_kernel_threads),
             ("threads",),
             "pin them after start (taskset -p -c CPUS TID), confine them with isolcpus or a cpuset, or "
             "avoid them: kernel-irqchip=split removes KVM's timer thread (kvm-pit)",
@@ -228,7 +215,7 @@ CHECKS = (
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,
         judge=_judge(
-            _topology,
+            _plain(compare_guest),
             ("guest", "devices"),
             "compare <numa> and <hostdev> of the domain with the plan; look in the guest's kernel log for "
             "SRAT, SLIT and numa= on its command line",
