@@ -15,6 +15,26 @@ from harness.model.topology import HostFacts, PciDevice
 
 Corrupt = Callable[[Evidence], Evidence]
 
+OF_ONE_GPU = (
+    "telemetry.coverage",
+    "telemetry.present",
+    "telemetry.alive",
+    "gpu.clock_reasons",
+    "gpu.temperature",
+    "gpu.power",
+    "gpu.foreign_processes",
+    "gpu.ecc_mode",
+    "gpu.mig_mode",
+    "gpu.ecc_errors",
+    "gpu.retired_memory",
+    "gpu.pcie_under_load",
+    "gpu.nvlink",
+    "gpu.settings",
+    "gpu.work",
+    "gpu.memory_size",
+)
+"""Checks that have nothing to judge without a GPU's samples."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
