@@ -10,14 +10,9 @@ from harness.model.attachment import Observable
 from harness.model.evidence import GuestEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.placement import Difference, ObservedPlacement, PlacementPlan
-from harness.placement.observe.compare import (
-    UNKNOWN,
-    compare_devices,
-    compare_guest,
-    compare_kernel_threads,
-    compare_memory,
-    compare_threads,
-)
+from harness.placement.observe.compare import compare_kernel_threads, compare_memory, compare_threads
+from harness.placement.observe.compare_guest import compare_devices, compare_guest
+from harness.placement.observe.difference import UNKNOWN
 
 _TOPICS = ("threads", "memory", "devices", "guest")
 """First words of ``ObservedPlacement.problems``; a problem without one leaves everything in doubt."""

@@ -44,19 +44,6 @@ from harness.stages.host.leases import (
     require_words,
 )
 
-__all__ = [
-    "CLAIM_ROOTS",
-    "Claim",
-    "HoldingTransport",
-    "Lease",
-    "claim",
-    "claimed",
-    "controller_name",
-    "hold_lease",
-    "holders",
-    "release_claims",
-]
-
 SCRIPT = Script(
     name="claims",
     package="harness.stages.host",

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from harness.errors import ClaimError
 from harness.ports import Hypervisor
-from harness.stages.host.claims import CLAIM_ROOTS, HoldingTransport, clear, holders
-from harness.stages.host.leases import require_words
+from harness.stages.host.claims import clear, holders
+from harness.stages.host.leases import CLAIM_ROOTS, HoldingTransport, require_words
 
 
 def clear_orphans(
