@@ -23,6 +23,9 @@ from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import CheckResult, CoverageCell
 from harness.vendors.registry import parts
 
+OF_VENDORS: tuple[Check, ...] = tuple(check for checks in parts("checks", "CHECKS") for check in checks)
+"""What only one maker's GPUs are asked."""
+
 CHECKS: tuple[Check, ...] = (
     *host.CHECKS,
     *services.CHECKS,
@@ -45,7 +48,7 @@ CHECKS: tuple[Check, ...] = (
     *telemetry_gpu.CHECKS,
     *telemetry_memory.CHECKS,
     *telemetry_link.CHECKS,
-    *(check for checks in parts("checks", "CHECKS") for check in checks),
+    *OF_VENDORS,
     *telemetry_settings.CHECKS,
     *telemetry_work.CHECKS,
     *telemetry_kernel.CHECKS,

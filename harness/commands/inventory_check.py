@@ -14,7 +14,7 @@ from harness.config import files as config
 from harness.config.yaml_source import Loc, YamlSource, read_yaml
 from harness.errors import ConfigError, ConfigErrors, HarnessError
 from harness.images.guest import require_own_image
-from harness.model.inventory import HostFile
+from harness.model.inventory import SCENARIO_KEY, HostFile
 from harness.shown import hand_out
 from harness.verdict.rules import lint_sku
 
@@ -107,8 +107,8 @@ def _host(path: Path, found: _Found) -> None:
     if host.control.lab is not None:
         lab = host.control.lab
         _named(source, ("control", "lab"), found, lambda: config.load_lab(lab))
-    if host.nvml_standin:
-        _named(source, ("nvml_standin",), found, lambda: config.load_standin(host.nvml_standin))
+    if host.scenario:
+        _named(source, (SCENARIO_KEY,), found, lambda: config.load_standin(host.scenario))
     _keys(host, source, found)
     if host.guest_image.endswith(".qcow2"):
         _named(source, ("guest_image",), found, lambda: require_own_image(host.guest_image))

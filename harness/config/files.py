@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from harness.config.rules import check_fit, check_host, check_lab, check_profile, check_standin, check_waiver
+from harness.config.rules import check_fit, check_host, check_lab, check_profile, check_waiver
 from harness.config.shape import checked, nearest, said
 from harness.config.yaml_source import Loc, YamlSource, read_yaml
 from harness.errors import ConfigError
@@ -28,6 +28,7 @@ from harness.model.telemetry import Ruling
 from harness.reading import reader
 from harness.telemetry.standin.models import HEALTHY, healthy
 from harness.vendors.names import CODE_TABLES
+from harness.vendors.registry import parts
 from harness.verdict.rules import Problem, lint_skus
 
 T = TypeVar("T")
@@ -80,14 +81,19 @@ def load_lab(name: str | Path) -> LabFile:
 
 @reader("the scenario", ConfigError)
 def load_standin(name: str | Path) -> StandinScenario:
-    """The scenario of the NVML stand-in of that name or path. Raises ConfigError.
+    """The scenario of a stand-in of a driver's library, of that name or path. Raises ConfigError.
 
     ``healthy-MODEL``, where no file is called so, is made from what the inventory knows of that GPU model.
     """
     model = str(name).removeprefix(HEALTHY)
     if model != str(name) and name not in list_names("standins") and model in list_names("skus"):
         return healthy(load_sku_file(model).sku)
-    return _load(StandinScenario, "standins", name, check_standin)
+    return _load(StandinScenario, "standins", name, _check_standin)
+
+
+def _check_standin(scenario: StandinScenario, source: YamlSource) -> None:
+    for check in parts("config.standin", "check_standin"):
+        check(scenario, source)
 
 
 @reader("the waivers", ConfigError)

@@ -10,70 +10,55 @@ from datetime import date
 from harness.attach import ATTACHMENTS
 from harness.checks.base import USER
 from harness.checks.registry import CHECK_IDS, CHECKS
-from harness.config.series import check_series
 from harness.config.yaml_source import Loc, YamlSource
-from harness.model.inventory import GroupSpec, HostFile, LabFile, LimitSpec, Profile, Waiver
-from harness.model.outcome import Severity, SubjectKind
-from harness.model.standin import (
-    MOST_FAULTS,
-    MOST_GPUS,
-    MOST_LOADS,
-    StandinFault,
-    StandinFaultKind,
-    StandinScenario,
+from harness.model.inventory import (
+    LAB_DEVICES,
+    SCENARIO_KEY,
+    GroupSpec,
+    HostFile,
+    LabFile,
+    LimitSpec,
+    Profile,
+    Waiver,
 )
-from harness.telemetry.gpu.series import REASONS
+from harness.model.outcome import Severity, SubjectKind
+from harness.vendors.names import IMAGES
 from harness.workloads.registry import NAMES as WORKLOADS
 
 _NEEDS = {check.id: check.needs for check in CHECKS}
 _MODES = {mode.name: mode for mode in ATTACHMENTS}
+PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
-GUEST_IMAGES = ("cpu", "nvidia", "lab")
+GUEST_IMAGES = ("cpu", *IMAGES, "lab")
 """Kinds of ``harness.images.kinds`` and of the lab; a test compares them."""
 _CONTROLS = ("none", "lab", "local")
 """Who starts a host: nobody, the lab, or it is this machine itself (``harness.stages.host.access``)."""
-_DEVICE_KINDS = ("edu", "nvme", "virtio-rng")
 _IOMMUS = ("intel", "amd", "none")
 _SPEEDS = (2.5, 5.0, 8.0, 16.0, 32.0, 64.0)
 """GT/s of PCIe generations 1 to 6."""
 _WIDTHS = (1, 2, 4, 8, 12, 16, 32)
 """Lanes (PCIe base specification, Maximum Link Width)."""
-_CALL = r"nvml[A-Z]\w+|field \d+"
-_STANDIN_WHAT = {
-    StandinFaultKind.THROTTLE: "|".join(REASONS.values()),
-    StandinFaultKind.ECC: "(l1|l2|dram|register|texture|shared|cbu|sram) (un)?corrected",
-    StandinFaultKind.REMAP: "corrected|uncorrected|pending|failure",
-    StandinFaultKind.RETIRED: "single|double|pending",
-    StandinFaultKind.XID: ".+",
-    StandinFaultKind.LOG: ".+",
-    StandinFaultKind.HANG: rf"{_CALL}|\*",
-    StandinFaultKind.UNSUPPORTED: _CALL,
-    StandinFaultKind.FAILING: rf"{_CALL}|\*",
-    StandinFaultKind.NVLINK: r"\d+ (replay|recovery|crc|data_crc)",
-    StandinFaultKind.PROCESS: "compute|graphics",
-}
-"""What the text of a fault may be (nvml_standin*.c); kinds that are not here take none."""
-_BY_CHANCE = (StandinFaultKind.HANG, StandinFaultKind.UNSUPPORTED, StandinFaultKind.FAILING)
 
 
 def check_host(host: HostFile, source: YamlSource) -> None:
     """A host can be reached in exactly one way, and what it lists can be what it says."""
-    _name(host.name, source)
+    usable_name(host.name, source)
     _known(host.control.kind, _CONTROLS, source, ("control", "kind"), "control")
     if host.control.kind == "none" and host.ssh is None:
         source.wrong(("ssh",), "the host's access is missing", remedy="add ssh: {address: ...}")
     if host.control.kind == "lab" and not host.control.lab:
         source.wrong(("control", "lab"), "the name of a lab description is missing")
     _gpus(host, source)
-    if host.nvml_standin and host.subject is SubjectKind.HARDWARE:
-        message = "a host whose subject is hardware cannot use the NVML stand-in"
-        source.wrong(("nvml_standin",), message, remedy="set subject: standin, or remove the line")
+    if host.scenario and host.subject is SubjectKind.HARDWARE:
+        message = "a host whose subject is hardware cannot use a stand-in of the driver's library"
+        source.wrong((SCENARIO_KEY,), message, remedy="set subject: standin, or remove the line")
     if not host.guest_image.endswith(".qcow2"):
         _known(host.guest_image, GUEST_IMAGES, source, ("guest_image",), "guest image")
     if host.guest_image == "lab" and host.control.kind != "lab":
         message = "the image `lab` is for hosts that a lab starts"
-        source.wrong(("guest_image",), message, remedy="use nvidia, or cpu for a host without GPUs")
+        source.wrong(
+            ("guest_image",), message, remedy=f"use {' or '.join(IMAGES)}, or cpu for a host without GPUs"
+        )
     for key, texts in (("work_dir", (host.work_dir,)), ("image_dirs", host.image_dirs)):
         if any(not text.startswith("/") or not text.isprintable() for text in texts):
             source.wrong((key,), "paths on the host are absolute")
@@ -81,13 +66,13 @@ def check_host(host: HostFile, source: YamlSource) -> None:
 
 def _gpus(host: HostFile, source: YamlSource) -> None:
     if host.expected_gpus is not None:
-        _between(host.expected_gpus, 1, 64, source, ("expected_gpus",))
+        between(host.expected_gpus, 1, 64, source, ("expected_gpus",))
     for index, text in enumerate(host.placement.selector.ids):
-        if not _PCI_ID.fullmatch(text):
+        if not PCI_ID.fullmatch(text):
             place = ("placement", "selector", "ids", index)
             source.wrong(place, f"not vendor:device in lower-case hex: {text[:40]!r}")
     for key in ("reserved_cores_per_node", "reserved_memory_mib_per_node"):
-        _between(getattr(host.placement, key), 0, 1 << 30, source, ("placement", key))
+        between(getattr(host.placement, key), 0, 1 << 30, source, ("placement", key))
     if host.expected_link is not None:
         link = host.expected_link
         if link.speed_gts is None and link.width is None:
@@ -97,7 +82,7 @@ def _gpus(host: HostFile, source: YamlSource) -> None:
 
 def check_profile(profile: Profile, source: YamlSource) -> None:
     """A profile demands something, by names that exist, with limits that can be broken."""
-    _name(profile.name, source)
+    usable_name(profile.name, source)
     _known(profile.attach, _MODES, source, ("attach",), "attach mode")
     mode = _MODES.get(profile.attach)
     for check in profile.checks:
@@ -133,11 +118,11 @@ def check_profile(profile: Profile, source: YamlSource) -> None:
         )
     for name, limit in profile.limits.items():
         _limit(limit, source, ("limits", name))
-    _between(profile.memory_on_node_share, 0.5, 1.0, source, ("memory_on_node_share",))
-    _between(profile.valid_days, 1, 366, source, ("valid_days",))
+    between(profile.memory_on_node_share, 0.5, 1.0, source, ("memory_on_node_share",))
+    between(profile.valid_days, 1, 366, source, ("valid_days",))
     for key in ("vcpus_per_gpu", "memory_mib_per_gpu"):
         if getattr(profile, key) is not None:
-            _between(getattr(profile, key), 1, 1 << 30, source, (key,))
+            between(getattr(profile, key), 1, 1 << 30, source, (key,))
 
 
 def _group(entry: GroupSpec, source: YamlSource, loc: Loc) -> None:
@@ -151,7 +136,7 @@ def _group(entry: GroupSpec, source: YamlSource, loc: Loc) -> None:
         source.wrong((*loc, "together"), "a group needs at least two guests: write `gpus` alone")
     for at, spec in enumerate(entry.members):
         place = (*loc, "together", at) if entry.together else loc
-        _between(spec.gpus, 0, 16, source, (*place, "gpus"))
+        between(spec.gpus, 0, 16, source, (*place, "gpus"))
         for number, workload in enumerate(spec.workloads):
             _known(workload, WORKLOADS, source, (*place, "workloads", number), "workload")
 
@@ -179,30 +164,30 @@ def _user_test(check: str, source: YamlSource) -> None:
 
 def _telemetry(profile: Profile, source: YamlSource) -> None:
     spec = profile.telemetry
-    _between(spec.fast_hz, 0.1, 20.0, source, ("telemetry", "fast_hz"))
-    _between(spec.slow_hz, 0.05, spec.fast_hz, source, ("telemetry", "slow_hz"))
-    _between(spec.host_period_seconds, 0.5, 60.0, source, ("telemetry", "host_period_seconds"))
+    between(spec.fast_hz, 0.1, 20.0, source, ("telemetry", "fast_hz"))
+    between(spec.slow_hz, 0.05, spec.fast_hz, source, ("telemetry", "slow_hz"))
+    between(spec.host_period_seconds, 0.5, 60.0, source, ("telemetry", "host_period_seconds"))
     # Two samples may not even be due within a shorter time; a longer one hides a guest that came and went.
     if spec.host_max_gap_seconds is not None:
         least = 2.0 * spec.host_period_seconds
-        _between(spec.host_max_gap_seconds, least, 120.0, source, ("telemetry", "host_max_gap_seconds"))
+        between(spec.host_max_gap_seconds, least, 120.0, source, ("telemetry", "host_max_gap_seconds"))
     # Two samples may not even be due within a shorter time; a longer one hides a reset between two loads.
-    _between(
+    between(
         spec.max_gap_seconds, 2.0 / max(spec.fast_hz, 0.1), 60.0, source, ("telemetry", "max_gap_seconds")
     )
     spares = profile.virtualization
     # One value has no interval, so it could neither keep nor break a floor.
-    _between(spares.least_runs, 2, 1000, source, ("virtualization", "least_runs"))
+    between(spares.least_runs, 2, 1000, source, ("virtualization", "least_runs"))
     for key, share in (("floor", spares.floor), *spares.floors.items()):
         where = ("virtualization", "floor") if key == "floor" else ("virtualization", "floors", key)
-        _between(share, 0.5, 1.0, source, where)
-    _between(profile.burn_seconds, 0.0, 60 * 86400.0, source, ("burn_seconds",))
+        between(share, 0.5, 1.0, source, where)
+    between(profile.burn_seconds, 0.0, 60 * 86400.0, source, ("burn_seconds",))
 
 
 def _disturbance(profile: Profile, source: YamlSource) -> None:
     spec = profile.disturbance
     # One value has no interval, so it could neither keep nor break a floor.
-    _between(spec.least_runs, 2, 1000, source, ("disturbance", "least_runs"))
+    between(spec.least_runs, 2, 1000, source, ("disturbance", "least_runs"))
     _share(spec.floor, source, ("disturbance", "floor"))
     for name, share in spec.floors.items():
         where = ("disturbance", "floors", name)
@@ -229,65 +214,28 @@ def check_waiver(waiver: Waiver, source: YamlSource, loc: Loc) -> None:
 
 def check_lab(lab: LabFile, source: YamlSource) -> None:
     """A lab that QEMU can build: nodes that exist, devices on them, links as PCIe has them."""
-    _name(lab.name, source)
+    usable_name(lab.name, source)
     _known(lab.iommu, _IOMMUS, source, ("iommu",), "IOMMU kind")
-    _between(lab.threads_per_core, 1, 2, source, ("threads_per_core",))
-    _between(lab.distance, 11, 254, source, ("distance",))
-    _between(lab.disk_gib, 1, 512, source, ("disk_gib",))
-    _between(len(lab.nodes), 1, 8, source, ("nodes",))
+    between(lab.threads_per_core, 1, 2, source, ("threads_per_core",))
+    between(lab.distance, 11, 254, source, ("distance",))
+    between(lab.disk_gib, 1, 512, source, ("disk_gib",))
+    between(len(lab.nodes), 1, 8, source, ("nodes",))
     for index, node in enumerate(lab.nodes):
         place = ("nodes", index)
-        _between(node.cores, 1, 64, source, (*place, "cores"))
-        _between(node.memory_mib, 256, 1 << 20, source, (*place, "memory_mib"))
-        _between(node.hugepages_2m, 0, node.memory_mib // 2, source, (*place, "hugepages_2m"))
+        between(node.cores, 1, 64, source, (*place, "cores"))
+        between(node.memory_mib, 256, 1 << 20, source, (*place, "memory_mib"))
+        between(node.hugepages_2m, 0, node.memory_mib // 2, source, (*place, "hugepages_2m"))
     for index, device in enumerate(lab.devices):
         place = ("devices", index)
-        _known(device.kind, _DEVICE_KINDS, source, (*place, "kind"), "device kind")
+        _known(device.kind, LAB_DEVICES, source, (*place, "kind"), "device kind")
         if device.node is not None:
-            _between(device.node, 0, len(lab.nodes) - 1, source, (*place, "node"))
+            between(device.node, 0, len(lab.nodes) - 1, source, (*place, "node"))
         names = ("link_speed_gts", "link_width")
         _link(device.link_speed_gts, device.link_width, source, place, names)
 
 
-def check_standin(scenario: StandinScenario, source: YamlSource) -> None:
-    """A scenario says only what the NVML stand-in can read, and no fault in it is one that can never show."""
-    _name(scenario.name, source)
-    texts = {("driver",): scenario.driver, ("nvml",): scenario.nvml, ("card", "name"): scenario.card.name}
-    for loc, text in texts.items():
-        if not text or len(text) > 40 or not text.isprintable():
-            source.wrong(loc, f"not a usable text of up to 40 characters: {text[:60]!r}")
-    for key in ("pci_id", "subsystem"):
-        if not _PCI_ID.fullmatch(getattr(scenario.card, key)):
-            source.wrong(("card", key), "a PCI id is vendor:device in hexadecimal, quoted")
-    for index, load in enumerate(scenario.load):
-        _between(load.share, 0.0, 1.0, source, ("load", index, "share"))
-        if load.at < (scenario.load[index - 1].at if index else 0.0):
-            source.wrong(("load", index, "at"), "loads are given in order of time")
-    for key, given, most in (("load", scenario.load, MOST_LOADS), ("faults", scenario.faults, MOST_FAULTS)):
-        if len(given) > most:
-            source.wrong((key,), f"{len(given)} are more than the {most} allowed")
-    for index, fault in enumerate(scenario.faults):
-        _standin_fault(fault, source, ("faults", index))
-    check_series(scenario, source)
-
-
-def _standin_fault(fault: StandinFault, source: YamlSource, loc: Loc) -> None:
-    if fault.gpu is not None:
-        _between(fault.gpu, 0, MOST_GPUS - 1, source, (*loc, "gpu"))
-    if fault.at < 0 or (fault.until is not None and fault.until <= fault.at):
-        source.wrong((*loc, "at"), "a fault must begin at 0 s or later, and before its end")
-    if not 0 < fault.probability <= 1:
-        source.wrong((*loc, "probability"), f"{fault.probability} is not above 0 and at most 1")
-    elif fault.probability < 1 and fault.kind not in _BY_CHANCE:
-        message = f"{fault.kind} takes no probability: only {', '.join(_BY_CHANCE)} do"
-        source.wrong((*loc, "probability"), message)
-    pattern = _STANDIN_WHAT.get(fault.kind, "")
-    if len(fault.what) > 150 or not fault.what.isprintable() or not re.fullmatch(pattern, fault.what):
-        remedy = f"for {fault.kind} it has the form {pattern}" if pattern else f"{fault.kind} takes none"
-        source.wrong((*loc, "what"), f"not understood: {fault.what[:60]!r}", remedy=remedy)
-
-
-def _name(name: str, source: YamlSource) -> None:
+def usable_name(name: str, source: YamlSource) -> None:
+    """Notes a name that cannot be one of a file or directory."""
     # Names become directories under runs/.
     if not _NAME.fullmatch(name) or ".." in name:
         source.wrong(("name",), f"not a usable name: {name[:60]!r}", remedy="letters, digits, . _ -")
@@ -301,7 +249,8 @@ def _known(name: str, known: Iterable[str], source: YamlSource, loc: Loc, what: 
         source.wrong(loc, f"unknown {what} {name[:60]!r}{hint}", remedy=f"known: {', '.join(names)}")
 
 
-def _between(value: float, low: float, high: float, source: YamlSource, loc: Loc) -> None:
+def between(value: float, low: float, high: float, source: YamlSource, loc: Loc) -> None:
+    """Notes a value that is out of range."""
     if not low <= value <= high:
         source.wrong(loc, f"{value} is not between {low} and {high}")
 

@@ -7,6 +7,7 @@ Sources: kernel documentation ``ABI/testing/sysfs-bus-pci``, ``sysfs-devices-sys
 from __future__ import annotations
 
 from harness.scripts.script import Script
+from harness.vendors.names import DEVICE_FILES, LOG_WORDS
 
 PCI = "/sys/bus/pci/devices"
 CPU = "/sys/devices/system/cpu"
@@ -88,7 +89,7 @@ OLDER_PCI_ATTRIBUTES = ("local_cpus",)
 KERNEL_WORDS = (
     "iommu|dmar|amd-vi|smmu|remap|vfio|aer[: ]|bus error|dpc[: ]|edr:|eeh:|pciehp|slot[(]|link (down|"
     "lost|up|layer|train)|retrain|hardware error|machine check|mce|edac|memory failure|poison|"
-    "corrupt|soft.?offlin|nvrm|xid|nvidia|nouveau|xe 0|amdgpu|i915|gpu|kvm|hugetlb|hugepage|d3cold|d3hot|"
+    f"corrupt|soft.?offlin|{'|'.join(LOG_WORDS)}|gpu|kvm|hugetlb|hugepage|d3cold|d3hot|"
     "power state|ready [0-9]|config space|rom header|unknown header|reset|adapter removed|(^|"
     "[^e])bug[: ]|oops|panic|(^|[^e])fault|trap|invalid opcode|unable to handle|internal error|"
     "serror|lockup|lockdown|hung task|blocked |stall|starved|out of memory|oom|of (unsigned )?module|"
@@ -100,8 +101,8 @@ KERNEL_WORDS = (
     "status: |device offlined|bad device|exception emask|btrfs|state error"
 )
 """What a line of a kernel log must hold to be looked at, in lower case: an extended regular expression
-without backslashes, which awk, grep and Python read alike. The script has the same. It is wider than the
-forms of ``harness.telemetry.kernel.forms``, which decide."""
+without backslashes, which awk, grep and Python read alike. It is wider than the forms of
+``harness.telemetry.kernel.forms``, which decide."""
 
 LAST_NAMES = frozenset(
     path.rpartition("/")[2]
@@ -132,4 +133,6 @@ SCRIPT = Script(
     file="collect.sh",
     needs="a POSIX sh with grep, head, od, awk, df, date and tr",
 )
-"""All that one round trip asks: WORK_DIR."""
+"""All that one round trip asks: WORK_DIR KERNEL_WORDS DEVICE_FILE..., the last two as ``ARGUMENTS``."""
+
+ARGUMENTS = (KERNEL_WORDS, *(f"/dev/{file}" for file in DEVICE_FILES))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.errors import ParseError
-from harness.facts.ask import SCRIPT
+from harness.facts.ask import ARGUMENTS, SCRIPT
 from harness.facts.assemble import assemble
 from harness.facts.frames import frames_of
 from harness.model.topology import HostFacts
@@ -22,7 +22,7 @@ def collect(transport: Transport, *, work_dir: str) -> tuple[HostFacts, bytes]:
     recorder has saved it before it is parsed here. Raises TransportError when the host could not run the
     script, ParseError when its answer is incomplete or not an answer to this question.
     """
-    answer, result = ask(transport, SCRIPT, work_dir, deadline=DEADLINE_SECONDS)
+    answer, result = ask(transport, SCRIPT, work_dir, *ARGUMENTS, deadline=DEADLINE_SECONDS)
     try:
         return assemble(frames_of(answer)), answer.raw
     except ParseError as error:

@@ -1,4 +1,4 @@
-# All that Shakedown asks of a candidate host, in one round trip: WORK_DIR
+# All that Shakedown asks of a candidate host, in one round trip: WORK_DIR KERNEL_WORDS DEVICE_FILE...
 # It only reads. It needs a POSIX shell, grep, head, od, df, date, tr, awk and dmesg; find, timeout, virsh
 # and QEMU are used when they are there. Processes are dear on slow hosts, so one `grep -H` reads hundreds
 # of kernel attributes, and directory links are followed with `cd -P`, which costs no process. The shell's
@@ -30,20 +30,6 @@ boot_vga sriov_totalvfs sriov_numvfs label"
 pci_links="driver iommu_group physfn"
 pci_marks="reset reset_method resource0_resize resource1_resize resource2_resize resource3_resize \
 resource4_resize resource5_resize"
-
-# What a line of the kernel log must hold to be told of, in lower case.
-kernel_words='iommu|dmar|amd-vi|smmu|remap|vfio|aer[: ]|bus error|dpc[: ]|edr:|eeh:|pciehp|slot[(]|link ('\
-'down|lost|up|layer|train)|retrain|hardware error|machine check|mce|edac|memory failure|poison|'\
-'corrupt|soft.?offlin|nvrm|xid|nvidia|nouveau|xe 0|amdgpu|i915|gpu|kvm|hugetlb|hugepage|d3cold|d3hot|'\
-'power state|ready [0-9]|config space|rom header|unknown header|reset|adapter removed|(^|'\
-'[^e])bug[: ]|oops|panic|(^|[^e])fault|trap|invalid opcode|unable to handle|internal error|'\
-'serror|lockup|lockdown|hung task|blocked |stall|starved|out of memory|oom|of (unsigned )?module|'\
-'about version of symbol|unknown symbol|version magic|firmware (load|over|version: 655)|memlock|'\
-': can.t (reserve|enable)|'\
-'watchdog|time-?out|timed out|temperature|nmi|nobody cared|i/o error|error, dev|warning: |'\
-'unstable|interrupt took|took too long|died|not responding|compromised|unavailable|power on the pcie|'\
-'dazed|disabling irq|fs error|read-only|aborting journal|jbd2|failed (command|result)|probe failure|'\
-'status: |device offlined|bad device|exception emask|btrfs|state error'
 
 nl='
 '
@@ -251,15 +237,19 @@ versions() {
     end_section versions
 }
 
-# Who has a GPU's or VFIO's device file open: /proc/PID/fd/N and the file.
+# Who has a GPU's or VFIO's device file open: /proc/PID/fd/N and the file. PATTERN...
 holders() {
+    for pattern in "$@"; do
+        shift
+        set -- "$@" -o -lname "$pattern"
+    done
     command_frame holders find /proc/[0-9]*/fd -maxdepth 1 \
-        '(' -lname '/dev/nvidia*' -o -lname '/dev/vfio/*' -o -lname '/dev/kfd' ')' -printf '%p %l\n'
+        '(' -lname '/dev/vfio/*' "$@" ')' -printf '%p %l\n'
 }
 
 # The first line tells whether the log still holds the boot; then what concerns passthrough: the first 400
 # lines and the last 400. What programs wrote into it is left out (-k), and each line has its facility (-S, -x),
-# where dmesg can do that: busybox's cannot.
+# where dmesg can do that: busybox's cannot. PATTERN...
 kernel_log() {
     put "C dmesg" "0$nl$({ dmesg -kSx || dmesg; } | head -c 16777216 | awk -v kernel_words="$kernel_words" '
         NR == 1 { print substr($0, 1, 1000); next }
@@ -273,17 +263,18 @@ kernel_log() {
         /IR-IO-APIC|IR-PCI-MSI|IR-HPET/ { remapped++; next }
         /IO-APIC|PCI-MSI/ && !/ITS-/ { plain++ }
         END { print "remapped", remapped + 0; print "plain", plain + 0 }' /proc/interrupts)"
-    holders
+    holders "$@"
     end_section log
 }
 
 main() {
-    work_dir=$1 out='' limit='' text=''
+    work_dir=$1 kernel_words=$2 out='' limit='' text=''
+    shift 2
     PATH=$PATH:/usr/libexec
     if command -v timeout >/dev/null; then limit="timeout 20"; fi
     if grep -q -a '' /proc/uptime; then text=-a; fi
     # The two slow parts run beside the rest; their output waits in pipes until its turn.
-    { kernel_log </dev/null; } | {
+    { kernel_log "$@" </dev/null; } | {
         exec 3<&0
         { versions </dev/null; } | {
             { system; cpus; nodes; pci; iommu; processes; } </dev/null

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.checks.registry import OF_VENDORS
 from harness.errors import ConfigError
 from harness.model.evidence import Evidence, GuestEvidence, ReleaseEvidence, WorkloadResult
 from harness.model.outcome import Outcome
@@ -24,11 +25,10 @@ OF_ONE_GPU = (
     "gpu.power",
     "gpu.foreign_processes",
     "gpu.ecc_mode",
-    "gpu.mig_mode",
     "gpu.ecc_errors",
     "gpu.retired_memory",
     "gpu.pcie_under_load",
-    "gpu.nvlink",
+    *(check.id for check in OF_VENDORS),
     "gpu.settings",
     "gpu.work",
     "gpu.memory_size",

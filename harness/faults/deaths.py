@@ -7,10 +7,11 @@ from harness.faults.base import Fault, with_guest, with_release
 from harness.model.death import TITLES, DeathKind, GuestDeath
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome
+from harness.vendors.names import MODULES
 
 SAID: dict[DeathKind, tuple[str, str]] = {
     DeathKind.PANIC_HARDWARE: ("serial console", "Kernel panic - not syncing: Fatal machine check"),
-    DeathKind.PANIC_DRIVER: ("serial console", "RIP: 0010:_nv012345rm+0x1c/0x90 [nvidia]"),
+    DeathKind.PANIC_DRIVER: ("serial console", f"RIP: 0010:rm_isr+0x1c/0x90 [{MODULES[0]}]"),
     DeathKind.PANIC: ("serial console", "Kernel panic - not syncing: Fatal exception in interrupt"),
     DeathKind.PANIC_IMAGE: ("serial console", "Kernel panic - not syncing: VFS: Unable to mount root fs"),
     DeathKind.PROVOKED: ("serial console", "Kernel panic - not syncing: sysrq triggered crash"),
@@ -26,7 +27,7 @@ SAID: dict[DeathKind, tuple[str, str]] = {
     DeathKind.DESTROYED: ("libvirt", "shutting down, reason=destroyed"),
     DeathKind.POWERED_OFF: ("libvirt", "shutting down, reason=shutdown"),
     DeathKind.REBOOTED: ("serial console", "Linux version 6.1.0-37-amd64"),
-    DeathKind.STUCK_DRIVER: ("serial console", "RIP: 0010:_nv012345rm+0x1c/0x90 [nvidia]"),
+    DeathKind.STUCK_DRIVER: ("serial console", f"RIP: 0010:rm_isr+0x1c/0x90 [{MODULES[0]}]"),
     DeathKind.STUCK: ("serial console", "watchdog: BUG: soft lockup - CPU#3 stuck for 26s! [kworker/3:1]"),
     DeathKind.PAUSED: ("libvirt", "paused ioerror"),
     DeathKind.SILENT: ("host", "0.4 ticks of processor time a second"),

@@ -77,7 +77,7 @@ FAULTS = (
     ),
     Fault(
         id="memory-unsaid",
-        title="NVML does not say how much memory the GPU has",
+        title="The driver does not say how much memory the GPU has",
         must_trip="gpu.memory_size",
         corrupt=lambda e: _memory(e, None),
         outcome=None,

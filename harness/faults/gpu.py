@@ -8,6 +8,7 @@ from harness.faults.base import Fault, facts_of, gpu, with_device, with_facts
 from harness.model.evidence import Evidence
 from harness.model.pci import PciAddress
 from harness.model.topology import AerCounters, HostFacts, IommuGroup, PciDevice
+from harness.vendors.names import MODULES
 
 
 def _port(evidence: Evidence) -> PciDevice:
@@ -165,7 +166,7 @@ FAULTS = (
         id="driver-holds-gpu",
         title="A host driver holds the GPU",
         must_trip="gpu.driver_state",
-        corrupt=lambda e: _on(e, after=False, driver="nvidia"),
+        corrupt=lambda e: _on(e, after=False, driver=MODULES[0]),
     ),
     Fault(
         id="fell-off-the-bus",

@@ -9,6 +9,7 @@ from harness.model.evidence import Evidence, StageError
 from harness.model.outcome import Outcome
 from harness.model.pci import PciAddress
 from harness.model.topology import Cpu, DeviceHolder, Domain, HostFacts, HugepagePool
+from harness.vendors.names import DEVICE_FILES, SWITCHES
 
 
 def _gpu_lost(evidence: Evidence) -> Evidence:
@@ -24,7 +25,9 @@ def _tenant(evidence: Evidence) -> Evidence:
 
 
 def _holder(evidence: Evidence) -> Evidence:
-    return with_facts(evidence, device_holders=(DeviceHolder(pid=812, path="/dev/nvidia0"),))
+    return with_facts(
+        evidence, device_holders=(DeviceHolder(pid=812, path=f"/dev/{DEVICE_FILES[0].replace('*', '0')}"),)
+    )
 
 
 def _no_vfio(evidence: Evidence) -> Evidence:
@@ -60,13 +63,14 @@ def _stray_interrupt(evidence: Evidence) -> Evidence:
     return with_facts(evidence, noise=replace(noise, irq_affinity={**noise.irq_affinity, "25": (victim,)}))
 
 
-def _nvswitch(evidence: Evidence) -> Evidence:
+def _switch(evidence: Evidence) -> Evidence:
+    vendor, kind = SWITCHES[0]
     switch = replace(
         gpu(evidence),
         address=PciAddress(0, 0xF0, 0, 0),
-        vendor="10de",
+        vendor=vendor,
         device="22a3",
-        class_code="068000",
+        class_code=f"{kind:0<6}",
         iommu_group=None,
         upstream=(),
     )
@@ -184,9 +188,9 @@ FAULTS = (
     ),
     Fault(
         id="fabric-unread",
-        title="The host has an NVSwitch whose partitions were not read",
+        title="The host has a GPU switch whose partitions were not read",
         must_trip="host.fabric",
-        corrupt=_nvswitch,
+        corrupt=_switch,
         outcome=None,
     ),
     Fault(id="service-down", title="libvirt is not active", must_trip="host.services", corrupt=_service_down),

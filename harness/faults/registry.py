@@ -16,6 +16,7 @@ from harness.faults import (
     telemetry_host,
 )
 from harness.faults.base import Fault
+from harness.vendors.registry import parts
 
 FAULTS: tuple[Fault, ...] = (
     *host.FAULTS,
@@ -29,6 +30,7 @@ FAULTS: tuple[Fault, ...] = (
     *host_changes.FAULTS,
     *expectations.FAULTS,
     *disturbance.FAULTS,
+    *(fault for faults in parts("faults", "FAULTS") for fault in faults),
 )
 """Every fault of evidence there is."""
 

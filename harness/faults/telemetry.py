@@ -46,7 +46,7 @@ def with_series(evidence: Evidence, name: str, **changes: Any) -> Evidence:
     return with_gpu(evidence, series=gpu.series | {name: replace(gpu.series[name], **changes)})
 
 
-def _counter(evidence: Evidence, name: str, grown: float) -> Evidence:
+def with_counter(evidence: Evidence, name: str, grown: float) -> Evidence:
     """A counter that grew by so much under load."""
     first = first_gpu(evidence).series[name].first or 0.0
     return with_series(evidence, name, last=first + grown, minimum=first, maximum=first + grown)
@@ -56,7 +56,8 @@ def _state(evidence: Evidence, name: str, value: float) -> Evidence:
     return with_series(evidence, name, first=value, last=value, minimum=value, maximum=value)
 
 
-def _property(evidence: Evidence, **changes: float | bool | None) -> Evidence:
+def with_property(evidence: Evidence, **changes: float | bool | None) -> Evidence:
+    """The evidence with properties of the first guest's first GPU changed."""
     return with_gpu(evidence, properties=first_gpu(evidence).properties | changes)
 
 
@@ -95,10 +96,10 @@ FAULTS = (
         also=(*_rest("telemetry.coverage"), "guest.gpu_errors"),
     ),
     Fault(
-        id="nvml-absent",
-        title="No NVML could be loaded in the guest",
+        id="library-absent",
+        title="The driver's library could not be loaded in the guest",
         must_trip="telemetry.coverage",
-        corrupt=lambda e: with_telemetry(e, source="", gpus=(), detail="NVMLError_LibraryNotFound"),
+        corrupt=lambda e: with_telemetry(e, source="", gpus=(), detail="library not found"),
         outcome=None,
         also=_rest("telemetry.coverage"),
     ),
@@ -146,7 +147,7 @@ FAULTS = (
     ),
     Fault(
         id="standin-on-hardware",
-        title="The NVML stand-in answered in a hardware run",
+        title="A stand-in of the driver's library answered in a hardware run",
         must_trip="telemetry.coverage",
         corrupt=lambda e: with_telemetry(e, standin="default"),
         outcome=Outcome.ERROR,
@@ -154,7 +155,7 @@ FAULTS = (
     ),
     Fault(
         id="gpu-not-shown",
-        title="NVML works but does not list the planned GPU",
+        title="The driver's library works but does not list the planned GPU",
         must_trip="telemetry.coverage",
         corrupt=lambda e: with_telemetry(e, gpus=()),
         also=_rest("telemetry.coverage"),
@@ -163,7 +164,7 @@ FAULTS = (
         id="gpu-vanished",
         title="The GPU stopped answering under load",
         must_trip="telemetry.present",
-        corrupt=lambda e: with_gpu(e, vanished="at 71.2 s: NVMLError_GpuIsLost"),
+        corrupt=lambda e: with_gpu(e, vanished="at 71.2 s: the GPU is lost"),
     ),
     Fault(
         id="gpu-wants-reset",
@@ -179,10 +180,10 @@ FAULTS = (
         outcome=None,
     ),
     Fault(
-        id="nvml-hung",
+        id="call-hung",
         title="A driver call did not return",
         must_trip="telemetry.present",
-        corrupt=lambda e: with_telemetry(e, hung=("nvmlDeviceGetPowerUsage on GPU 0: 31 s",)),
+        corrupt=lambda e: with_telemetry(e, hung=("power on GPU 0: 31 s",)),
     ),
     Fault(
         id="hot-clocks",
@@ -226,7 +227,7 @@ FAULTS = (
         id="power-limit-lowered",
         title="The power limit was left lowered",
         must_trip="gpu.power",
-        corrupt=lambda e: _property(e, power_limit=650.0),
+        corrupt=lambda e: with_property(e, power_limit=650.0),
     ),
     Fault(
         id="foreign-process",
@@ -238,43 +239,31 @@ FAULTS = (
         id="ecc-off",
         title="ECC is off",
         must_trip="gpu.ecc_mode",
-        corrupt=lambda e: _property(e, ecc_current=False, ecc_pending=False),
+        corrupt=lambda e: with_property(e, ecc_current=False, ecc_pending=False),
     ),
     Fault(
         id="ecc-pending",
         title="ECC will change at the next reset",
         must_trip="gpu.ecc_mode",
-        corrupt=lambda e: _property(e, ecc_pending=False),
-    ),
-    Fault(
-        id="mig-on",
-        title="The GPU is divided into instances",
-        must_trip="gpu.mig_mode",
-        corrupt=lambda e: _property(e, mig=True, mig_pending=True),
-    ),
-    Fault(
-        id="mig-pending",
-        title="The GPU will be divided into instances after the next reset",
-        must_trip="gpu.mig_mode",
-        corrupt=lambda e: _property(e, mig_pending=True),
+        corrupt=lambda e: with_property(e, ecc_pending=False),
     ),
     Fault(
         id="ecc-uncorrected",
         title="An uncorrected memory error under load",
         must_trip="gpu.ecc_errors",
-        corrupt=lambda e: _counter(e, "ecc_uncorrected", 1.0),
+        corrupt=lambda e: with_counter(e, "ecc_uncorrected", 1.0),
     ),
     Fault(
         id="ecc-flood",
         title="A flood of corrected memory errors under load",
         must_trip="gpu.ecc_errors",
-        corrupt=lambda e: _counter(e, "ecc_corrected", 50_000.0),
+        corrupt=lambda e: with_counter(e, "ecc_corrected", 50_000.0),
     ),
     Fault(
         id="sram-exceeded",
-        title="The card's SRAM errors exceed NVIDIA's RMA threshold",
+        title="The card's SRAM errors exceed the maker's threshold",
         must_trip="gpu.ecc_errors",
-        corrupt=lambda e: _property(e, sram_exceeded=True),
+        corrupt=lambda e: with_property(e, sram_exceeded=True),
     ),
     Fault(
         id="ecc-unread",
@@ -299,7 +288,7 @@ FAULTS = (
         id="remapped-under-load",
         title="A row was remapped under load",
         must_trip="gpu.retired_memory",
-        corrupt=lambda e: _counter(e, "remap_uncorrected", 1.0),
+        corrupt=lambda e: with_counter(e, "remap_uncorrected", 1.0),
     ),
     Fault(
         id="slow-under-load",
@@ -317,18 +306,6 @@ FAULTS = (
         id="replays",
         title="The link replayed more packets than a healthy link does",
         must_trip="gpu.pcie_under_load",
-        corrupt=lambda e: _counter(e, "pcie_replays", 5_000.0),
-    ),
-    Fault(
-        id="nvlink-replay",
-        title="An NVLink repeated a packet",
-        must_trip="gpu.nvlink",
-        corrupt=lambda e: _counter(e, "nvlink_replay", 1.0),
-    ),
-    Fault(
-        id="nvlink-down",
-        title="An NVLink went down under load",
-        must_trip="gpu.nvlink",
-        corrupt=lambda e: with_series(e, "nvlink_active", minimum=17.0, last=17.0),
+        corrupt=lambda e: with_counter(e, "pcie_replays", 5_000.0),
     ),
 )

@@ -9,25 +9,13 @@ from harness.errors import ConfigError
 from harness.faults.base import Fault
 from harness.faults.telemetry import watched, with_telemetry
 from harness.model.evidence import Evidence
-from harness.model.outcome import Action, Outcome
+from harness.model.outcome import Outcome
 from harness.model.telemetry import (
-    Family,
     Gap,
     HostDeviceTelemetry,
     HostTelemetry,
-    KernelEvent,
     KernelLog,
-    Ruling,
 )
-
-_BUS_LINE = "NVRM: Xid (PCI:0000:05:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus."
-_LINK_LINE = "NVRM: Xid (PCI:0000:05:00): 45, pid=4242, name=python3, Ch 00000010"
-_NEW_LINE = "NVRM: Xid (PCI:0000:05:00): 999, something unknown"
-_SWITCH_LINE = "nvidia-nvswitch0: SXid (PCI:0000:c1:00.0): 20034, Fatal, Link 30 LTSSM Fault Up"
-
-
-def _event(line: str, ruling: Ruling, *, code: int, family: Family = Family.XID) -> KernelEvent:
-    return KernelEvent(source="", at=None, family=family, line=line, code=code, ruling=ruling)
 
 
 def _host(evidence: Evidence) -> HostTelemetry:
@@ -46,11 +34,13 @@ def _log(log: KernelLog | None) -> KernelLog:
     return log
 
 
-def _in_guest(evidence: Evidence, **changes: Any) -> Evidence:
+def with_guest_log(evidence: Evidence, **changes: Any) -> Evidence:
+    """The evidence with fields of the first guest's followed kernel log changed."""
     return with_telemetry(evidence, kernel=replace(_log(watched(evidence).kernel), **changes))
 
 
-def _in_host(evidence: Evidence, **changes: Any) -> Evidence:
+def with_host_log(evidence: Evidence, **changes: Any) -> Evidence:
+    """The evidence with fields of the host's followed kernel log changed."""
     return _with_host(evidence, kernel=replace(_log(_host(evidence).kernel), **changes))
 
 
@@ -63,47 +53,17 @@ def _device(evidence: Evidence, **changes: Any) -> Evidence:
 
 FAULTS = (
     Fault(
-        id="xid-stop",
-        title="The guest's driver reports XID 79",
-        must_trip="guest.gpu_errors",
-        corrupt=lambda e: _in_guest(
-            e,
-            events=(replace(_event(_BUS_LINE, Ruling.STOP, code=79), action=Action.REPLACE_GPU),),
-        ),
-    ),
-    Fault(
-        id="xid-unknown",
-        title="The guest's driver reports an unknown code",
-        must_trip="guest.gpu_errors",
-        corrupt=lambda e: _in_guest(e, events=(_event(_NEW_LINE, Ruling.UNKNOWN, code=999),)),
-    ),
-    Fault(
-        id="xid-alone",
-        title="A consequence appeared in the log without its cause",
-        must_trip="guest.gpu_errors",
-        corrupt=lambda e: _in_guest(e, events=(_event(_LINK_LINE, Ruling.LINK, code=45),)),
-        outcome=Outcome.ERROR,
-    ),
-    Fault(
         id="guest-log-lost",
         title="The guest's kernel lost lines before they were read",
         must_trip="guest.gpu_errors",
-        corrupt=lambda e: _in_guest(e, dropped=7),
+        corrupt=lambda e: with_guest_log(e, dropped=7),
         outcome=Outcome.ERROR,
-    ),
-    Fault(
-        id="sxid-fatal",
-        title="The host's NVSwitch driver reports a fatal SXid",
-        must_trip="host.gpu_errors",
-        corrupt=lambda e: _in_host(
-            e, events=(_event(_SWITCH_LINE, Ruling.STOP, code=20034, family=Family.SXID),)
-        ),
     ),
     Fault(
         id="host-log-unfollowed",
         title="The host's kernel log could not be followed",
         must_trip="host.gpu_errors",
-        corrupt=lambda e: _in_host(e, followed_from=None, followed_to=None, detail="permission denied"),
+        corrupt=lambda e: with_host_log(e, followed_from=None, followed_to=None, detail="permission denied"),
         outcome=Outcome.ERROR,
     ),
     Fault(

@@ -78,7 +78,7 @@ class WorkloadResult:
     workload: str
     guest: str
     engine: str
-    """What computed: ``cpu``, ``nvenc``, ``edu`` ..."""
+    """What computed: ``cpu``, or an engine of the device."""
     key: str
     status: str
     """``done``, ``failed`` (it ended, badly), ``timeout``, ``lost`` (no result) or ``not_applicable``."""
@@ -249,7 +249,7 @@ class Reference:
     """Online on the machine: what a guest of equal size may be compared with as a whole."""
     subject: SubjectKind
     standin: bool
-    """True when its telemetry came from the NVML stand-in."""
+    """True when its telemetry came from a stand-in of the driver's library."""
     verdict: str
     ended_at: str
     parameters: dict[str, dict[str, int | float | str | bool]]
@@ -310,7 +310,7 @@ class Evidence:
     @property
     def cards(self) -> tuple[GpuRef, ...]:
         """Every GPU that a guest or the machine itself was to work on, once, in order of address; with slot
-        and serial number as far as host or NVML said them."""
+        and serial number as far as host or driver said them."""
         found = {host: ref_of(self.facts, host) for guest in self.guests for host in guest.gpus}
         found |= {ref.host: ref for guest in self.guests for ref in guest.cards.refs}
         return tuple(found[host] for host in sorted(found))

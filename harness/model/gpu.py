@@ -23,9 +23,9 @@ class GpuRef:
     slot: str | None = None
     """Physical slot, as the chassis or the firmware labels it; None: the host does not say."""
     serial: str | None = None
-    """Serial number: from PCI configuration space or NVML; None: neither says."""
+    """Serial number: from PCI configuration space or the driver's library; None: neither says."""
     uuid: str | None = None
-    """NVML's; None until NVML was asked, and where it is not there."""
+    """The driver's; None until its library was asked, and where it has none."""
 
     @property
     def known(self) -> str:
@@ -89,8 +89,8 @@ class Cards:
         return _ADDRESS.sub(put, text)
 
 
-def with_nvml(cards: Cards, told: Iterable[GpuRef]) -> Cards:
-    """The devices with the UUID and serial number that NVML told of them later.
+def with_told(cards: Cards, told: Iterable[GpuRef]) -> Cards:
+    """The devices with the UUID and serial number that the driver's library told of them later.
 
     What is known already stays: a card that changes its identity is a finding, not a new identity.
     """

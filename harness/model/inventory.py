@@ -83,7 +83,8 @@ class HostFile:
     expected_link: ExpectedLink | None = None
     """Of each GPU's root port."""
     guest_image: str = "cpu"
-    """``cpu``, ``nvidia``, or the path of a qcow2 that meets the contract in CONTRIBUTING.md."""
+    """``cpu``, a vendor's (``image`` in its names), or the path of a qcow2 that meets the contract in
+    CONTRIBUTING.md."""
     image_dirs: tuple[str, ...] = ()
     """Directories on the host where guest images may already lie, by hash."""
     work_dir: str = "/var/lib/shakedown"
@@ -92,8 +93,13 @@ class HostFile:
     waivers: tuple[str, ...] = ()
     """Names of files in ``inventory/waivers``."""
     nvml_standin: str = ""
-    """Name of a scenario in ``inventory/standins``: loads of this host see our NVML stand-in, not a driver.
-    Only for hosts whose subject is ``standin`` or ``lab``."""
+    """Name of a scenario in ``inventory/standins``: loads of this host see our stand-in of the driver's
+    library, not a driver. Only for hosts whose subject is ``standin`` or ``lab``."""
+
+    @property
+    def scenario(self) -> str:
+        """The same, for whoever need not know whose library it is."""
+        return self.nvml_standin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,14 +271,20 @@ class Waiver:
     """Kinds of subject it may be used on; empty for any."""
 
 
+SCENARIO_KEY = "nvml_standin"
+"""Of ``HostFile.scenario`` in a host's file."""
+LAB_DEVICES = ("edu", "nvme", "virtio-rng")
+"""Kinds of a lab's devices: the emulated accelerator, and two for link, AER and reset."""
+
+
 @bounded(node=(-1, 1 << 16), link_speed_gts=(0, 1000), link_width=(0, 64))
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabDevice:
     """One device of a lab and the root port it sits on."""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
-    kind: str = "edu"
-    """``edu`` (stand-in accelerator), ``nvme`` or ``virtio-rng`` (for link, AER and reset)."""
+    kind: str = LAB_DEVICES[0]
+    """One of ``LAB_DEVICES``."""
     node: int | None = None
     """NUMA node of its expander bus; null puts it on a bus of no known node."""
     companion: bool = False

@@ -50,7 +50,7 @@ class Sku:
     floors: dict[str, Floor] = field(default_factory=dict)
     """Measurement name to its floor."""
     engines: dict[str, int | None] = field(default_factory=dict)
-    """Number of engines: ``nvenc``, ``nvdec``, ``nvjpeg``, ``rt``; 0: the model has none; None: unknown."""
+    """Number of engines, as its vendor's names call them; 0: the model has none; None: unknown."""
     precisions: tuple[str, ...] = ()
     """Of matrix products: ``fp64``, ``fp32``, ``tf32``, ``fp16``, ``bf16``, ``fp8``."""
     codecs: tuple[str, ...] = ()

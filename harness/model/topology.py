@@ -207,7 +207,7 @@ class DeviceHolder:
 
     pid: int
     path: str
-    """``/dev/nvidia0``, ``/dev/vfio/15`` ..."""
+    """``/dev/vfio/15`` ..."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +259,7 @@ class HostFacts:
     domains: tuple[Domain, ...] | None
     """None when neither libvirt nor /proc could be asked."""
     device_holders: tuple[DeviceHolder, ...] | None = None
-    """Processes with ``/dev/nvidia*``, ``/dev/kfd`` or ``/dev/vfio/*`` open; None when it was not asked."""
+    """Processes with a GPU's device file or ``/dev/vfio/*`` open; None when it was not asked."""
     noise: Noise
     storage: tuple[Storage, ...]
     kernel_log: tuple[str, ...] | None

@@ -78,13 +78,15 @@ class VendorNames:
     device_files: tuple[str, ...] = ()
     """Patterns below /dev of the files by which programs reach its GPUs; ``*`` stands for any text."""
     device_file: str = ""
-    """Pattern below /dev of one GPU's file; ``{minor}`` stands for its number. Empty: DRM's files alone."""
+    """What the names of its GPUs' files below /dev begin with; a number follows. Empty: DRM's files alone."""
     minor_file: str = ""
     """File that tells a GPU's number as ``Device Minor: N``; ``{address}`` stands for its PCI address."""
     code_tables: Mapping[str, str] = field(default_factory=dict)
     """Family of a kernel event to the table in ``inventory/kernel`` that rules its codes."""
     telemetry: str = ""
     """What a record calls the source of its telemetry; empty: none is read."""
+    image: str = ""
+    """Kind of guest image that has its driver; empty: none is built."""
     packages: tuple[str, ...] = ()
     """Python packages on the controller that its telemetry comes by; a record keeps their versions."""
     engines: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from harness.record.events import read_events
 from harness.record.recorder import Recorder
 from harness.stages.context import RunContext
 from harness.stages.recover import recover
+from harness.vendors.names import PACKAGES
 
 _WAIT_SECONDS = 24 * 3600.0
 
@@ -121,11 +122,11 @@ def _context(
 
 
 def _standin(host: HostFile) -> StandinScenario | None:
-    return config.load_standin(host.nvml_standin) if host.nvml_standin else None
+    return config.load_standin(host.scenario) if host.scenario else None
 
 
 def _versions() -> dict[str, str]:
-    names = ("shakedown", "libvirt-python", "nvidia-ml-py", "pytest", "pytest-testinfra", "pydantic")
+    names = ("shakedown", "libvirt-python", *PACKAGES, "pytest", "pytest-testinfra", "pydantic")
     found = {"python": platform.python_version(), "controller": platform.platform()}
     for name in names:
         try:

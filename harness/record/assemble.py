@@ -27,7 +27,7 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
-from harness.model.gpu import Cards, with_nvml
+from harness.model.gpu import Cards, with_told
 from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile, Waiver
 from harness.model.placement import NoPlan, ObservedPlacement, PlacementLook, PlacementPlan
@@ -233,7 +233,7 @@ def _workload(evidence: Evidence, event: Event) -> Evidence:
 def _telemetry(evidence: Evidence, event: Event) -> Evidence:
     telemetry = from_data(GuestTelemetry, event.data["telemetry"])
     told = (gpu.gpu for gpu in telemetry.gpus if gpu.gpu is not None)
-    cards = with_nvml(_guest(evidence, telemetry.guest).cards, told)
+    cards = with_told(_guest(evidence, telemetry.guest).cards, told)
     return with_guest(evidence, telemetry.guest, telemetry=telemetry, cards=cards)
 
 

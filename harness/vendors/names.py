@@ -19,6 +19,9 @@ DEVICE_FILES: tuple[str, ...] = tuple(file for names in VENDOR_NAMES for file in
 
 ENGINES: tuple[str, ...] = tuple(engine for names in VENDOR_NAMES for engine in names.engines)
 ENCODERS: tuple[str, ...] = tuple(engine for names in VENDOR_NAMES for engine in names.encoders)
+IMAGES: tuple[str, ...] = tuple(names.image for names in VENDOR_NAMES if names.image)
+SOURCES: tuple[str, ...] = tuple(names.telemetry for names in VENDOR_NAMES if names.telemetry)
+"""Of telemetry, as records call them."""
 PACKAGES: tuple[str, ...] = tuple(package for names in VENDOR_NAMES for package in names.packages)
 CODE_TABLES: dict[str, str] = {
     family: table for names in VENDOR_NAMES for family, table in names.code_tables.items()

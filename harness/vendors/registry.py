@@ -1,9 +1,9 @@
 """Which makers of GPUs there are: one line each, the name of its folder.
 
-A folder holds ``names.py`` with ``NAMES``, and beside it what there is of: ``log.py`` with ``DIALECT``,
-``checks/`` with ``CHECKS`` (and
-``series.py`` with ``RULES``), ``faults/`` with ``FAULTS``. All are loaded by name when they are
-asked for, so that whoever needs the names alone loads no check.
+A folder holds ``names.py`` with ``NAMES`` and, of the rest, what there is: ``log.py`` with ``DIALECT``,
+``checks/`` with ``CHECKS``, ``checks/series.py`` with ``RULES``, ``faults/`` with ``FAULTS``,
+``config/standin.py`` with ``check_standin``. All are loaded by name when they are asked for, so that whoever
+needs the names alone loads no check.
 """
 
 from __future__ import annotations

@@ -15,7 +15,6 @@ that their peak is given for; what was computed in the next narrower format, or 
 fast at least (A10: 62.5 TFLOP/s in TF32, 31.2 in FP32)."""
 
 CODECS = ("h264", "hevc", "hevc10", "av1")
-ENGINES = ("nvenc", "nvdec", "nvjpeg", "rt")
 
 FIGURES: tuple[ModelFigure, ...] = (
     ModelFigure(name="memory_bytes", unit="B", measurements=("memory_bytes",), plausible=(1e9, 1e12)),
@@ -54,7 +53,7 @@ RATIOS: tuple[tuple[str, str, float], ...] = (
 """Dense tensor rates from Ampere to Blackwell: half the bits, twice the rate. A figure with sparsity among
 dense ones breaks this."""
 RATIO_TOLERANCE = 0.15
-"""NVIDIA's own rounding makes 2.05 of 2 (B200: 2,250 to 1,100)."""
+"""A maker's own rounding makes 2.05 of 2 (B200: 2,250 to 1,100)."""
 
 
 def link_bandwidth(generation: float, width: float) -> float | None:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from harness.model.inventory import Profile
 from harness.model.sku import Figure, Floor, Sku
+from harness.vendors.names import ENCODERS, ENGINES, maker
 from harness.verdict.figures import (
     CODECS,
-    ENGINES,
     FIGURE_OF,
     LEAST_SHARE,
     MOST_SHARE,
@@ -27,7 +27,6 @@ from harness.verdict.figures import (
 from harness.workloads.tensor.spec import PRECISIONS
 
 UNKNOWN = "unknown"
-NVIDIA = "10de:"
 _PCI_ID = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}(:[0-9a-f]{4}:[0-9a-f]{4})?")
 _SOURCED = ("pci_ids", "engines", "precisions", "codecs")
 
@@ -98,7 +97,8 @@ def _identity(sku: Sku) -> Iterator[Problem]:
         if filled[name] and sku.sources.get(name, "").strip().lower() in ("", UNKNOWN):
             remedy = "give the source, or remove it"
             yield _problem(sku, ("sources", name), f"{name} has no source", remedy)
-    real = any(text.startswith(NVIDIA) for text in sku.pci_ids)
+    makers = [maker(text[:4]) for text in sku.pci_ids]
+    real = any(found is not None and not found.emulated for found in makers)
     for name in REQUIRED if real else ():
         if name not in sku.figures:
             remedy = f"add {name}, with value null and source unknown if it is not known"
@@ -164,9 +164,14 @@ def _engines(sku: Sku) -> Iterator[Problem]:
     for index, codec in enumerate(sku.codecs):
         if codec not in CODECS:
             yield _problem(sku, ("codecs", index), f"unknown codec {codec!r}", f"one of {', '.join(CODECS)}")
-    if sku.codecs and not sku.engines.get("nvenc"):
+    if sku.codecs and not any(sku.engines.get(engine) for engine in ENCODERS):
         said = "lists encode codecs, but has no encoder"
-        yield _problem(sku, ("codecs",), said, "give the number of nvenc engines, or remove the codecs")
+        yield _problem(
+            sku,
+            ("codecs",),
+            said,
+            f"give the number of {' or '.join(ENCODERS)} engines, or remove the codecs",
+        )
     for index, precision in enumerate(sku.precisions):
         if precision not in PRECISIONS:
             remedy = f"one of {', '.join(PRECISIONS)}"

@@ -128,7 +128,7 @@ def test_a_script_that_failed_is_a_transport_error_with_a_remedy() -> None:
 def test_an_answer_to_another_question_is_refused() -> None:
     class Replayed(FakeTransport):
         def run(self, argv: tuple[str, ...], **options: object) -> CommandResult:
-            return super().run(("sh", "-s", "--", "0" * 32, argv[4]), **options)  # type: ignore[arg-type]
+            return super().run(("sh", "-s", "--", "0" * 32, *argv[4:]), **options)  # type: ignore[arg-type]
 
     with pytest.raises(ParseError, match="another request"):
         collect(Replayed(), work_dir="/")

@@ -18,7 +18,7 @@ from harness.model.evidence import (
     SystemAnswer,
     WorkloadResult,
 )
-from harness.model.gpu import with_nvml
+from harness.model.gpu import with_told
 from harness.model.guest import GpuSelector, GuestRequest, PlacementPolicy
 from harness.model.inventory import ExpectedLink, HostFile, LimitSpec, Profile, SshAccess, TelemetrySpec
 from harness.model.outcome import Measurement, Severity, SubjectKind
@@ -169,7 +169,7 @@ def _guest(
         workloads=workloads,
         group=group,
         plan=decided,
-        cards=with_nvml(guest_cards(before, decided, _landed(decided)), told),
+        cards=with_told(guest_cards(before, decided, _landed(decided)), told),
         domain_xml=f"domain/{request.name}.xml",
         started=True,
         reached=True,

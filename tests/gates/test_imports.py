@@ -41,7 +41,7 @@ LEVELS: dict[str, int] = {
     "harness.__main__": 6,
 }
 """Room to level."""
-IN_A_VENDOR = {"checks": 2, "faults": 4}
+IN_A_VENDOR = {"checks": 2, "faults": 4, "config": 6}
 """Folder inside a vendor's folder to level: each is loaded by the registry of its level."""
 
 _ALLOWED_TO_REPORTS = (

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import RecordError
 from harness.model.evidence import Answer, WorkloadResult
-from harness.model.gpu import Cards, GpuRef, named_in, with_nvml
+from harness.model.gpu import Cards, GpuRef, named_in, with_told
 from harness.model.outcome import Measurement
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Family, KernelEvent
@@ -61,7 +61,7 @@ def test_an_event_of_a_guests_kernel_stands_with_both_addresses() -> None:
 
 def test_what_is_known_of_a_card_is_kept_and_what_is_not_is_added() -> None:
     told = (GpuRef(host=A, uuid="GPU-1", serial="9"), GpuRef(host=B, uuid="GPU-2", serial="10"))
-    first, second = with_nvml(CARDS, told).refs
+    first, second = with_told(CARDS, told).refs
     assert (first.uuid, first.serial, first.slot) == ("GPU-1", "1650", "3")
     assert (second.uuid, second.serial, second.slot) == ("GPU-2", "10", None)
     assert first.name == f"{A} (slot 3, serial 1650)"

@@ -14,7 +14,8 @@ from harness.stages.boundary import Stopped
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.context import RunContext
 from harness.stages.guest.group import guest_site
-from harness.stages.host.gpus_in_use import SCRIPT, refuse_held
+from harness.stages.host.gpus_in_use import SCRIPT, asked_of, refuse_held
+from harness.vendors.nvidia.names import NAMES as NVIDIA
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 from tests.fakes.scripts import answering, really
 from tests.placement import hosts
@@ -84,7 +85,9 @@ def test_the_real_script_finds_who_has_the_gpus_own_nodes_open(
     (tmp_path / "12" / "comm").write_text("nv\t-host\nengine\n")
     (tmp_path / "12" / "fd" / "9").symlink_to(node)
     places = {"/sys/bus/pci/devices": str(tmp_path / "devices"), "/proc/": f"{tmp_path}/"}
-    rows = really(SCRIPT, ADDRESS, changes=places).rows("held")
+    words = asked_of(ADDRESS, NVIDIA)
+    told = words[1].replace("/proc/", f"{tmp_path}/")
+    rows = really(SCRIPT, ADDRESS, told, words[2], changes=places).rows("held")
     assert [row[2:] for row in rows] == ([("12", "nv-hostengine")] if found else [])
 
 

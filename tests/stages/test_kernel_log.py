@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -29,10 +28,7 @@ def _guest_log(directory: Path, dmesg: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_there_is_one_filter_for_hosts_and_guests() -> None:
-    script = resources.files("harness.facts").joinpath("collect.sh").read_text()
-    (said,) = re.findall(r"^kernel_words=((?:'[^'\n]*'\\?\n?)+)$", script, re.MULTILINE)
-    assert "".join(re.findall(r"'([^'\n]*)'", said)) == KERNEL_WORDS
+def test_awk_and_grep_can_read_the_filter() -> None:
     assert "\\" not in KERNEL_WORDS  # awk takes them out of what -v gives it
     assert KERNEL_WORDS.lower() == KERNEL_WORDS
 

@@ -1,10 +1,9 @@
 """GPUs that are in use on the host, and whose driver would wait for their users: no guest is tried with them.
 
-Libvirt takes a GPU from its driver by unbinding it. Some drivers (NVIDIA's) then wait, in the kernel and
-without end, for the last user to let go ("Attempting to remove device ... with non-zero usage count!",
-kubevirt#8549), and may go on waiting when that user is gone (NVIDIA/open-gpu-kernel-modules#1374): neither
-libvirt nor the host come back from it without a reboot. That a driver holds a GPU at all is what
-``gpu.driver_state`` judges.
+Libvirt takes a GPU from its driver by unbinding it. Some drivers (``waiting`` in a vendor's names) then
+wait, in the kernel and without end, for the last user to let go (kubevirt#8549), and may go on waiting when
+that user is gone: neither libvirt nor the host come back from it without a reboot. That a driver holds a
+GPU at all is what ``gpu.driver_state`` judges.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from collections.abc import Iterable
 
 from harness.errors import ParseError, ProvisionError
 from harness.model.topology import PciDevice
+from harness.model.vendor import VendorNames
 from harness.ports import Transport
 from harness.scripts.script import Script, ask
 from harness.vendors.names import who_waits
@@ -25,6 +25,11 @@ SCRIPT = Script(
 )
 
 
+def asked_of(address: str, vendor: VendorNames) -> tuple[str, str, str]:
+    """What the script is told of one GPU."""
+    return address, vendor.minor_file.format(address=address), vendor.device_file
+
+
 def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
     """Raises ProvisionError when a GPU cannot be taken from its driver, or nobody can tell.
 
@@ -35,7 +40,7 @@ def refuse_held(transport: Transport, gpus: Iterable[PciDevice]) -> None:
     if not names:
         return
     stop = "; ".join(dict.fromkeys(vendor.stop_users for vendor in held.values()))
-    answer, _ = ask(transport, SCRIPT, *names)
+    answer, _ = ask(transport, SCRIPT, *(word for name in names for word in asked_of(name, held[name])))
     users: dict[str, None] = {}
     for row in answer.rows("held"):
         match row:

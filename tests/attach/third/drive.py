@@ -13,7 +13,7 @@ from harness.checks.registry import CHECKS
 from harness.config.files import load_profile
 from harness.errors import ConfigError
 from harness.model.evidence import Evidence, GuestEvidence
-from harness.model.gpu import with_nvml
+from harness.model.gpu import with_told
 from harness.model.guest import GuestRequest
 from harness.model.inventory import Profile
 from harness.model.outcome import Outcome, Verdict
@@ -102,7 +102,7 @@ def guest(
         attach=MODE.name,
         group=group,
         plan=decided,
-        cards=with_nvml(guest_cards(facts, decided, seen), told),
+        cards=with_told(guest_cards(facts, decided, seen), told),
         domain_xml=f"domain/{name}.xml",
         started=True,
         reached=True,

@@ -1,0 +1,1 @@
+"""What must hold in inventory files about NVIDIA's GPUs."""
