@@ -26,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.config.files import list_names, load_sku_file
 from harness.images.standin import ensure_standin
-from harness.model.standin import StandinLoad, StandinScenario, StandinSeries
-from harness.telemetry.standin.models import healthy
+from harness.vendors.nvidia.standin.model import StandinLoad, StandinScenario, StandinSeries
+from harness.vendors.nvidia.standin.models import healthy
 from tests.telemetry.hours import JUDGED, Hour, Load
 
 GPUS = 4

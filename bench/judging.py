@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.config.files import load_sku_file
 from harness.images.standin import ensure_standin
-from harness.telemetry.standin.models import healthy
+from harness.vendors.nvidia.standin.models import healthy
 from tests.telemetry.hours import Hour, Load
 
 _JUDGE = """

@@ -34,8 +34,8 @@ import pynvml
 from harness.config.files import load_standin
 from harness.images.standin import ensure_standin
 from harness.model.pci import PciAddress
-from harness.payload import sampler, sampler_gpu, sampler_reads
-from harness.telemetry.standin.scenario import scenario_text
+from harness.vendors.nvidia.payload import sampler, sampler_gpu, sampler_reads
+from harness.vendors.nvidia.standin.scenario import scenario_text
 from harness.workloads.files import SAMPLER
 from tests.packed import argv as argv_of
 

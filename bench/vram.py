@@ -27,6 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from harness.model.pci import PciAddress
+from harness.vendors.nvidia.payload import compute
 from harness.workloads.base import GuestDevice, Job, Place
 from harness.workloads.vram.answers import WORKLOAD
 
@@ -65,7 +66,7 @@ def sweep(addresses: list[str], **parameters: Any) -> tuple[Job, dict[str, Any]]
         tenant="bench",
         devices=tuple(GuestDevice(address=a, vendor="10de", device="", host=a) for a in where),
         parameters=parameters,
-        place=Place(python=sys.executable, payload=str(ROOT / "harness/payload")),
+        place=Place(python=sys.executable, payload=str(ROOT)),
     )
     done = subprocess.run(WORKLOAD.prepare(job), stdout=subprocess.PIPE, check=False)
     if done.returncode:
@@ -92,9 +93,7 @@ def rate(seen: dict[str, Any], plan: list[list[Any]]) -> dict[str, float]:
 
 def on_card(address: str, flips: int) -> dict[str, Any]:
     """The ceiling, the shipped copy kernel beside it, and the search for flipped bits."""
-    sys.path.append(str(ROOT / "harness/payload"))
-    device: Any = __import__("cuda_device")
-    gpu = device.open_gpu(address, "/", lambda _text, **_more: None)
+    gpu = compute.open_gpu(address, "/", lambda _text, **_more: None)
     memory, size = gpu.pieces(min(PIECE, gpu.free() // 2), lambda _text: None)[0]
     half = size // 2
     best = 0.0

@@ -23,12 +23,11 @@ from harness.model.inventory import HostFile, LabFile, Profile, Waiver
 from harness.model.kernel_codes import KernelCode, KernelCodeFile, KernelCodes
 from harness.model.outcome import Action
 from harness.model.sku import Sku
-from harness.model.standin import StandinScenario
 from harness.model.telemetry import Ruling
 from harness.reading import reader
-from harness.telemetry.standin.models import HEALTHY, healthy
 from harness.vendors.names import CODE_TABLES
 from harness.vendors.registry import parts
+from harness.vendors.standin import HEALTHY, StandinScenario, healthy
 from harness.verdict.rules import Problem, lint_skus
 
 T = TypeVar("T")

@@ -16,7 +16,7 @@ from harness.errors import ConfigError, ImageError
 from harness.images import cache, debian, frameworks, guest_kernel
 from harness.images.debian import ImageFile
 from harness.images.kinds import KINDS, PYTHON_DIR, GuestKind
-from harness.images.standin import pynvml_file
+from harness.images.standin import binding_file
 from harness.progress import step
 from harness.regular import MOST_TEXT, read_regular
 from harness.serial import strict_json
@@ -217,7 +217,7 @@ def _root_files(spec: GuestKind) -> tuple[ImageFile, ...]:
             mode=0o755,
         ),
         ImageFile(path="/etc/ssh/sshd_config.d/shakedown.conf", content=_text("sshd.conf")),
-        ImageFile(path=f"{PYTHON_DIR}/pynvml.py", content=pynvml_file().read_text()),
+        ImageFile(path=f"{PYTHON_DIR}/pynvml.py", content=binding_file().read_text()),
         ImageFile(path="/etc/hostname", content="guest\n"),
         ImageFile(path="/etc/hosts", content="127.0.0.1 localhost guest\n"),
         *spec.files,

@@ -18,8 +18,9 @@ from harness.images import cache
 from harness.images.debian import ImageFile
 from harness.images.kinds import BASE, KINDS, LOADS, GuestKind, once
 from harness.images.processes import require_tool, run_logged
-from harness.images.standin import GUEST_LIBRARY, compile_argv, standin_sources
+from harness.images.standin import compile_argv
 from harness.lab.prelink import LIBRARY, bind_own_symbols
+from harness.vendors.standin import GUEST_LIBRARY, sources
 from harness.workloads.tensor.payload.library import ENGINE_FILE
 
 _RECIPE = 1
@@ -40,10 +41,10 @@ depmod $release'
 
 def _standin() -> str:
     """Compile our NVML stand-in inside the image, for the C library that it has."""
-    make = " ".join(compile_argv("gcc", standin_sources(), GUEST_LIBRARY))
+    make = " ".join(compile_argv("gcc", sources(), GUEST_LIBRARY))
     return f"""chroot "$1" sh -ec 'mkdir -p {GUEST_LIBRARY.rpartition("/")[0]}
 cd {_STANDIN_DIR}
-{make.replace(str(standin_sources()[0].parent) + "/", "")}'"""
+{make.replace(str(sources()[0].parent) + "/", "")}'"""
 
 
 def _files() -> tuple[ImageFile, ...]:
@@ -53,7 +54,7 @@ def _files() -> tuple[ImageFile, ...]:
         ImageFile(path=f"{_DRIVER_DIR}/Makefile", content="obj-m := uio_edu_msi.o\n"),
         *(
             ImageFile(path=f"{_STANDIN_DIR}/{source.name}", content=source.read_text())
-            for source in standin_sources()
+            for source in sources()
         ),
     )
 

@@ -1,5 +1,5 @@
-"""The words of ``harness/native/vram_patterns.h`` made by a processor: in a guest a block at a time, and by
-the controller one by one, to know what each of them must be and what all of them add up to.
+"""The words of the kernels' ``vram_patterns.h`` made by a processor: in a guest a block at a time, and by the
+controller one by one, to know what each of them must be and what all of them add up to.
 
 A block is one large Python integer, its words the lanes: arithmetic on all of them is one operation of the
 interpreter, so that an emulated guest without NumPy still fills its memory in reasonable time.

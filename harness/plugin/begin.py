@@ -14,7 +14,6 @@ from harness.model.guest import most_at_once
 from harness.model.inventory import HostFile, Waiver
 from harness.model.kernel_codes import KernelCodes
 from harness.model.sku import Sku
-from harness.model.standin import StandinScenario
 from harness.plugin.demand import Demand
 from harness.ports import Clock
 from harness.progress import Progress
@@ -25,6 +24,7 @@ from harness.record.recorder import Recorder
 from harness.stages.context import RunContext
 from harness.stages.recover import recover
 from harness.vendors.names import PACKAGES
+from harness.vendors.standin import StandinScenario
 
 _WAIT_SECONDS = 24 * 3600.0
 

@@ -10,11 +10,11 @@ from harness.model.guest import GuestDemand
 from harness.model.inventory import HostFile, Profile
 from harness.model.kernel_codes import KernelCodes
 from harness.model.sku import Sku
-from harness.model.standin import StandinScenario
 from harness.ports import Clock
 from harness.progress import Progress
 from harness.record.recorder import Recorder
 from harness.stages.host.access import Labs
+from harness.vendors.standin import StandinScenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

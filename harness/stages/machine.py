@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from harness.errors import ImageError, RecordError, WorkloadError
 from harness.images.frameworks import ensure_tensorflow
-from harness.images.standin import ensure_standin, pynvml_file
+from harness.images.standin import binding_file, ensure_standin
 from harness.model.guest import GuestDemand
 from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
@@ -20,7 +20,7 @@ from harness.stages.guest.devices import machine_cards, machine_devices
 from harness.stages.guest.watch import NvmlStandin, Watch, watched
 from harness.stages.host.readiness import refuse_foreign_domains
 from harness.stages.host.state import run_directory
-from harness.telemetry.standin.scenario import scenario_text
+from harness.vendors.standin import scenario_text
 from harness.workloads.applicable import absence, models
 from harness.workloads.base import NVIDIA, Place
 from harness.workloads.mix.loads import loads_of, parameters_in_mix
@@ -221,7 +221,7 @@ def _watch(
 ) -> Watch:
     """The sampler beside the loads, with ``pynvml`` from the controller: a bare machine need not have it."""
     context, transport = host.context, host.access.transport
-    transport.put(pynvml_file(), f"{place.payload}/pynvml.py")
+    transport.put(binding_file(), f"{place.payload}/pynvml.py")
     standin = None
     if context.standin is not None:
         library, kmsg = f"{place.payload}/libnvidia-ml.so.1", f"{place.payload}/standin.kmsg"

@@ -17,6 +17,7 @@ VENDORS = (
     "nvidia",
     "amd",
     "intel",
+    "edu",
 )
 """Every vendor; a test compares them with the folders beside this file."""
 

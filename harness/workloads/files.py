@@ -17,12 +17,12 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 
 from harness.errors import WorkloadError
+from harness.vendors.sampler import SAMPLER
 from harness.workloads.base import Place
 from harness.workloads.registry import specs
 from harness.workloads.runs import RUNNER
 
 START = "harness.payload.start"
-SAMPLER = "harness.payload.sampler"
 _PACKING = threading.Lock()
 
 

@@ -21,9 +21,9 @@ from harness.model.guest import GuestRequest, PlacementPolicy
 from harness.model.placement import NoPlan, PlacementPlan
 from harness.model.telemetry import Family, Ruling
 from harness.model.topology import HostFacts
-from harness.payload.nvidia_video import no_fault
 from harness.placement.planner import plan
 from harness.telemetry.kernel.log import Told, tell
+from harness.vendors.nvidia.payload.video import no_fault
 from harness.workloads.hashing.payload.hashcat import at_address, devices
 from tests.cli.commands import shakedown
 

@@ -11,8 +11,8 @@ from harness.config.files import load_kernel_codes
 from harness.model.inventory import HostFile, Profile
 from harness.model.outcome import Outcome
 from harness.telemetry.gpu import plausible
-from harness.telemetry.standin.rehearsed import rehearsed
 from harness.vendors.nvidia.checks.series import CARD
+from harness.vendors.nvidia.standin.rehearsed import rehearsed
 
 RULES = rules()
 HOST, PROFILE = HostFile(name="rehearsed"), Profile(name="rehearsed", checks={}, guests=())

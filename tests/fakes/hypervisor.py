@@ -90,6 +90,8 @@ class FakeHypervisor:
         known = self._domains.get(name)
         if known is None or not known.running:
             raise ProvisionError(f"ask QEMU of {name}: Domain not found")
+        if command not in self.answers:
+            raise ProvisionError(f"ask QEMU of {name}: it does not know {command}")
         return self.answers[command]
 
     def close(self) -> None:

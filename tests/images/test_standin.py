@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ImageError
-from harness.images.standin import LIBRARY, compile_argv, ensure_standin, standin_sources
+from harness.images.standin import compile_argv, ensure_standin
+from harness.vendors.standin import LIBRARY, sources
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc here")
@@ -36,9 +37,9 @@ def test_a_machine_without_a_compiler_is_told_what_to_install(
 
 
 def test_everything_that_it_is_made_of_is_named() -> None:
-    names = [path.name for path in standin_sources()]
+    names = [path.name for path in sources()]
     assert "nvml_standin.c" in names
     assert "nvml_standin.h" in names
-    argv = compile_argv("gcc", standin_sources(), "out")
+    argv = compile_argv("gcc", sources(), "out")
     assert "-Werror" in argv
     assert not [each for each in argv if each.endswith(".h")]

@@ -15,7 +15,7 @@ import pytest
 
 from harness.model.evidence import WorkloadResult
 from harness.model.pci import PciAddress
-from harness.model.standin import StandinScenario, StandinSeries
+from harness.vendors.nvidia.standin.model import StandinScenario, StandinSeries
 from harness.workloads.base import GuestDevice, Job, Place
 from harness.workloads.judge import judge
 from harness.workloads.registry import workload

@@ -25,7 +25,7 @@ def build(folder: Path) -> Path:
     found = compiler()
     assert found is not None
     flags = ["-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-fvisibility=hidden"]
-    include = f"-I{ROOT / 'harness/native'}"
+    include = f"-I{ROOT / 'harness/vendors/nvidia/kernels'}"
     subprocess.run([found, *flags, include, "-o", folder / "libcuda.so.1", SOURCE], check=True)
     return folder
 

@@ -1,6 +1,6 @@
 /*
- * A libcuda.so.1 for tests: the driver calls that harness/payload/cuda_driver.py makes, on host memory, with
- * the kernels of harness/native/vram.cu executed natively from the same vram_patterns.h. The real ctypes calls
+ * A libcuda.so.1 for tests: the driver calls that harness/vendors/nvidia/payload/driver.py makes, on host memory, with
+ * the kernels of harness/vendors/nvidia/kernels/vram.cu executed natively from the same vram_patterns.h. The real ctypes calls
  * go through it unchanged. It exists in the test suite only, and its cards are called "test stand-in".
  *
  * The environment variable FAKE_CUDA holds the machine, as words separated by spaces:

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from harness.images.standin import LIBRARY, compile_argv, standin_sources
+from harness.images.standin import compile_argv
 from harness.model.pci import PciAddress
-from harness.model.standin import StandinFault, StandinFaultKind, StandinScenario
-from harness.telemetry.standin.scenario import scenario_text
+from harness.vendors.nvidia.standin.model import StandinFault, StandinFaultKind, StandinScenario
+from harness.vendors.nvidia.standin.scenario import scenario_text
+from harness.vendors.standin import LIBRARY, sources
 
 ADDRESSES = tuple(PciAddress(0, bus, 0, 0) for bus in (0x17, 0x65, 0x66, 0xE3))
 ASKER = Path(__file__).with_name("nvml_asker.py")
@@ -38,7 +39,7 @@ def build(folder: Path) -> Path:
     if compiler is None:
         pytest.skip("no gcc here")
     library = folder / LIBRARY
-    subprocess.run(compile_argv(compiler, standin_sources(), str(library)), check=True, timeout=120)
+    subprocess.run(compile_argv(compiler, sources(), str(library)), check=True, timeout=120)
     return library
 
 

@@ -5,7 +5,7 @@
     played.end()
 
 Each GPU begins cold and idle at second 0 and lives on by what is recorded; a second ``record`` goes on where
-the first one ended. Any call of pynvml, or a reader of ``harness/payload/sampler_reads.py``, can be made in
+the first one ended. Any call of pynvml, or a reader of the payload's ``sampler_reads.py``, can be made in
 between (``turn`` moves the time on): they answer as of that second. Where a call would fail there is NaN. The
 same scenario and seed give the same values.
 """
@@ -23,8 +23,8 @@ import numpy.typing as npt
 import pynvml
 
 from harness.model.pci import PciAddress
-from harness.model.standin import StandinScenario, StandinSeries
-from harness.telemetry.standin.scenario import scenario_text
+from harness.vendors.nvidia.standin.model import StandinScenario, StandinSeries
+from harness.vendors.nvidia.standin.scenario import scenario_text
 
 _SCENARIO = "SHAKEDOWN_NVML_SCENARIO"
 
@@ -57,7 +57,7 @@ class Played:
     def record(self, readings: Sequence[str], seconds: float, step: float = 0.1) -> npt.NDArray[np.float64]:
         """``[rows, GPUs, readings]`` for so many seconds from now on, in our units.
 
-        The names are those of ``harness.telemetry.standin.scenario.READINGS``, texts excepted; values are
+        The names are those of ``READINGS`` of the scenario, texts excepted; values are
         as fine as NVML tells them.
         """
         rows = round(seconds / step)

@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SOURCE = ROOT / "harness/native/vram.cu"
-SHIPPED = ROOT / "harness/payload/vram.ptx"
+SOURCE = ROOT / "harness/vendors/nvidia/kernels/vram.cu"
+SHIPPED = ROOT / "harness/vendors/nvidia/payload/vram.ptx"
 TARGET, VERSION = "sm_75", "6.3"
 BUILT_BY = "13.0"
 """The release of nvcc that the shipped file came from: another may order instructions otherwise."""
@@ -45,7 +45,7 @@ def compile_ptx(source: Path = SOURCE) -> str:
         text = out.read_text(encoding="ascii")
     text = re.sub(r"^//.*\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\.version .*$", f".version {VERSION}", text, flags=re.MULTILINE)
-    head = "// Generated from harness/native/vram.cu by tests/native/ptx.py; do not edit.\n"
+    head = "// Generated from harness/vendors/nvidia/kernels/vram.cu by tests/native/ptx.py; do not edit.\n"
     return head + re.sub(r"\n{3,}", "\n\n", text).lstrip("\n")
 
 

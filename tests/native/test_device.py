@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.images.kinds import PYTHON_DIR
-from harness.images.standin import pynvml_file
+from harness.images.standin import binding_file
 from harness.model.evidence import WorkloadResult
-from harness.model.standin import StandinCard, StandinScenario
+from harness.vendors.nvidia.standin.model import StandinCard, StandinScenario
 from harness.workloads.base import Job, Place
 from harness.workloads.registry import workload
 from tests.native import nvml
@@ -30,7 +30,7 @@ def machine(tmp_path: Path) -> nvml.Machine:
     found.scene(StandinScenario(name="test", card=StandinCard()))
     folder = tmp_path / "dist-packages"
     folder.mkdir()
-    shutil.copy(pynvml_file(), folder)
+    shutil.copy(binding_file(), folder)
     return found
 
 

@@ -23,7 +23,7 @@ def test_the_shipped_text_has_every_kernel_and_travels_with_the_payload() -> Non
     text = ptx.SHIPPED.read_text()
     assert tuple(re.findall(r"\.visible \.entry (\w+)\(", text)) == KERNELS
     assert f".version {ptx.VERSION}\n.target {ptx.TARGET}\n" in text
-    assert payload_files()["harness/payload/vram.ptx"] == text.encode()
+    assert payload_files()["harness/vendors/nvidia/payload/vram.ptx"] == text.encode()
 
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100)
@@ -49,7 +49,7 @@ def test_the_stand_in_runs_exactly_the_kernels_that_are_shipped() -> None:
     known = re.search(r"known\[\] = \{(.*?)\}", SOURCE.read_text())
     assert known
     assert tuple(re.findall(r'"(\w+)"', known[1])) == KERNELS
-    ours = re.search(r"KERNELS = \((.*?)\)", (PAYLOAD / "cuda_device.py").read_text())
+    ours = re.search(r"KERNELS = \((.*?)\)", (PAYLOAD / "compute.py").read_text())
     assert ours
     assert tuple(re.findall(r'"(\w+)"', ours[1])) == KERNELS
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import WorkloadError
-from harness.model.standin import StandinCard, StandinScenario
+from harness.vendors.nvidia.standin.model import StandinCard, StandinScenario
 from harness.workloads.pcie.payload import gpu
 from harness.workloads.registry import workload
 from tests.native import fake, nvml
@@ -161,7 +161,7 @@ def test_a_link_that_was_seen_at_its_generation_is_told_so(monkeypatch: pytest.M
     """An idle card's link is slow, and a look between two batches may find it so."""
     payload = gpu
     said = [(1, 16), (5, 16), *[(1, 16)] * 1_000_000]
-    monkeypatch.setattr(payload.nvml_link, "load", lambda: None)
-    monkeypatch.setattr(payload.nvml_link, "link", lambda _nvml, _address: said.pop(0))
+    monkeypatch.setattr(payload.gpu_link, "load", lambda: None)
+    monkeypatch.setattr(payload.gpu_link, "link", lambda _nvml, _address: said.pop(0))
     monkeypatch.setattr(payload, "LOAD_SECONDS", 0.02)
     assert payload._link(Queue(), A, "/") == {"source": "nvml", "generation": 5, "width": 16}

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from harness.config.files import list_names, load_standin
-from harness.images.standin import standin_sources
 from harness.model.pci import PciAddress
-from harness.model.standin import (
+from harness.telemetry.gpu.series import REASONS
+from harness.vendors.nvidia.standin.model import (
     MOST_FAULTS,
     MOST_GPUS,
     MOST_LOADS,
@@ -26,12 +26,12 @@ from harness.model.standin import (
     StandinScenario,
     StandinStart,
 )
-from harness.telemetry.gpu.series import REASONS
-from harness.telemetry.standin.scenario import READINGS, TEXTS, scenario_text
+from harness.vendors.nvidia.standin.scenario import READINGS, TEXTS, scenario_text
+from harness.vendors.standin import sources
 from tests.native.nvml import ADDRESSES, Machine, build, fault
 
 GPU = "gpu 0"
-SOURCES = {path.name: path.read_text() for path in standin_sources()}
+SOURCES = {path.name: path.read_text() for path in sources()}
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ParseError
-from harness.images.standin import pynvml_file
+from harness.images.standin import binding_file
 from harness.model.evidence import ResidueTrial
-from harness.model.standin import StandinCard, StandinScenario
+from harness.vendors.nvidia.standin.model import StandinCard, StandinScenario
 from harness.workloads.base import Job, Place
 from harness.workloads.device import answers as device
 from harness.workloads.device import remanence as residue
@@ -87,7 +87,7 @@ def cards(tmp_path: Path, stand_in: Path) -> Iterator[Cards]:
     store, packages = tmp_path / "store", tmp_path / "dist-packages"
     store.mkdir()
     packages.mkdir()
-    shutil.copy(pynvml_file(), packages)
+    shutil.copy(binding_file(), packages)
     place = Place(python=sys.executable, payload=str(packed()), pynvml=str(packages))
     found = Cards(stand_in, driver, store, place)
     yield found
@@ -168,7 +168,7 @@ def test_a_card_that_loses_what_is_written_holds_nothing(cards: Cards) -> None:
 def test_a_card_that_cannot_be_looked_at_is_not_called_clean(cards: Cards, more: str) -> None:
     payload = cards.store.parent / "payload"
     unpack(payload)
-    script = payload / "harness/payload/device_nvidia.py"
+    script = payload / "harness/vendors/nvidia/payload/device.py"
     script.write_text(script.read_text().replace("_STALL_SECONDS = 120.0", "_STALL_SECONDS = 1.0"))
     cards.place, cards.more = replace(cards.place, payload=str(payload)), more
     (trial,) = cards.look("run1/g2")

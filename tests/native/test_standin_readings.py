@@ -9,8 +9,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from harness.model.standin import StandinCard
-from harness.telemetry.standin.scenario import CAUSES, READINGS
+from harness.vendors.nvidia.standin.model import StandinCard
+from harness.vendors.nvidia.standin.scenario import CAUSES, READINGS
 from tests.native.played import Play, asked, call, series
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from harness.config.files import load_skus
 from harness.model.pci import PciAddress
-from harness.model.standin import (
+from harness.vendors.nvidia.standin.model import (
     StandinApply,
     StandinCard,
     StandinClock,
@@ -24,8 +24,8 @@ from harness.model.standin import (
     StandinMissing,
     StandinScenario,
 )
-from harness.telemetry.standin.models import healthy
-from harness.telemetry.standin.scenario import scenario_text
+from harness.vendors.nvidia.standin.models import healthy
+from harness.vendors.nvidia.standin.scenario import scenario_text
 from tests.native.nvml import ADDRESSES, Machine, build, fault
 from tests.native.played import Play, Played, asked, call, series
 

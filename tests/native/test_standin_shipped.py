@@ -13,7 +13,7 @@ import pynvml
 import pytest
 
 from harness.config.files import load_standin
-from harness.model.standin import StandinLoad
+from harness.vendors.nvidia.standin.model import StandinLoad
 from tests.gates.source import ROOT
 from tests.native.played import Play
 

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.model.standin import StandinCard, StandinScenario
+from harness.vendors.nvidia.standin.model import StandinCard, StandinScenario
 from tests.native.nvml import Machine, build, fault
 from tests.native.played import series
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.model.standin import StandinCard, StandinScenario
-from harness.payload import cuda_device, cuda_driver
+from harness.vendors.nvidia.payload import compute as gpu_compute
+from harness.vendors.nvidia.payload import driver as gpu_driver
+from harness.vendors.nvidia.standin.model import StandinCard, StandinScenario
 from harness.workloads.vram import answers as vram
 from harness.workloads.vram.payload.gpu import Sweep
 from tests.native import fake, nvml
@@ -200,8 +201,8 @@ def opened(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     """A GPU of 8 MiB in this process, and the stand-in's levers: ctypes finds the loaded library by name."""
     monkeypatch.setenv("FAKE_CUDA", fake.machine(A))
     library = fake.levers(stand_in)
-    monkeypatch.setattr(cuda_driver, "LIBRARY", str(stand_in / "libcuda.so.1"))
-    return cuda_device.Gpu(cuda_driver.Cuda(), A), library
+    monkeypatch.setattr(gpu_driver, "LIBRARY", str(stand_in / "libcuda.so.1"))
+    return gpu_compute.Gpu(gpu_driver.Cuda(), A), library
 
 
 def test_a_small_piece_is_not_read_right_after_it_was_written(opened: tuple[Any, Any]) -> None:

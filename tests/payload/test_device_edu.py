@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.payload import device_nvidia
-from harness.workloads.device.payload.edu import BLOCK, Edu, Unable, keystream, residue, tenant_pattern
+from harness.vendors.edu.payload.device import BLOCK, Edu, Unable, keystream, residue, tenant_pattern
+from harness.vendors.nvidia.payload import device as gpu_device
 from harness.workloads.device.payload.job import exerciser
 
 JOB = {
@@ -200,17 +200,17 @@ class FakeNvml:
 
 def test_an_nvidia_gpu_is_asked_for_its_identity_through_nvml() -> None:
     nvml = FakeNvml()
-    seen = device_nvidia.observe(nvml, "0000:01:00.0")
+    seen = gpu_device.observe(nvml, "0000:01:00.0")
     assert seen == {"uuid": "GPU-aa", "serial": "165", "name": "H\\xff", "memory_bytes": 80 << 30,
                     "bus_id": "00000000:01:00.0", "driver": "535"}  # fmt: skip
     assert nvml.open == 0
-    assert device_nvidia.observe(FakeNvml(serial=False), "0000:01:00.0")["serial"] is None
+    assert gpu_device.observe(FakeNvml(serial=False), "0000:01:00.0")["serial"] is None
 
 
 def test_nvml_that_does_not_answer_is_no_identity() -> None:
     with pytest.raises(Unable, match="Driver Not Loaded"):
-        device_nvidia.observe(FakeNvml(dead=True), "0000:01:00.0")
+        gpu_device.observe(FakeNvml(dead=True), "0000:01:00.0")
     nvml = FakeNvml()
     with pytest.raises(Unable, match="Not Found"):
-        device_nvidia.observe(nvml, "0000:02:00.0")
+        gpu_device.observe(nvml, "0000:02:00.0")
     assert nvml.open == 0

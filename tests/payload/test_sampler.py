@@ -22,13 +22,13 @@ import pynvml
 import pytest
 
 from harness.model.pci import PciAddress
-from harness.model.standin import StandinCard, StandinFault, StandinScenario, StandinStart
-from harness.payload.sampler import Board, KernelLog, Spool, Watch
-from harness.payload.sampler_reads import Reader
 from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR, SENSORS
 from harness.telemetry.gpu.spool import read_spool
-from harness.telemetry.standin.scenario import scenario_text
-from harness.workloads.files import SAMPLER
+from harness.vendors.nvidia.payload.sampler import Board, KernelLog, Spool, Watch
+from harness.vendors.nvidia.payload.sampler_reads import Reader
+from harness.vendors.nvidia.standin.model import StandinCard, StandinFault, StandinScenario, StandinStart
+from harness.vendors.nvidia.standin.scenario import scenario_text
+from harness.vendors.sampler import SAMPLER
 from tests.native.nvml import Machine, build, fault
 from tests.packed import argv
 

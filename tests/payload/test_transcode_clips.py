@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.pci import PciAddress
-from harness.payload import cuda_driver, nvidia_video
+from harness.vendors.nvidia.payload import driver as gpu_driver
+from harness.vendors.nvidia.payload import video as gpu_video
 from harness.workloads.base import GuestDevice, Job, Parsed, Place
 from harness.workloads.registry import workload
 from harness.workloads.transcode.payload import clips as beside
@@ -283,28 +284,28 @@ def test_a_codec_that_the_decoder_lacks_accuses_no_card(bench: Bench) -> None:
 
 def test_a_stream_refused_for_what_is_no_fault_keeps_the_words_that_say_so(bench: Bench) -> None:
     words = "OpenEncodeSessionEx failed: out of memory (10): (no details)\n" + "And so on. " * 100
-    assert nvidia_video.telling(words, 300) == words.splitlines()[0]
-    assert nvidia_video.telling("It broke. " * 100, 30).endswith("It broke.")
-    assert not nvidia_video.no_fault("CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_UNKNOWN, map failed (16)")
+    assert gpu_video.telling(words, 300) == words.splitlines()[0]
+    assert gpu_video.telling("It broke. " * 100, 30).endswith("It broke.")
+    assert not gpu_video.no_fault("CUDA_ERROR_ILLEGAL_ADDRESS, CUDA_ERROR_UNKNOWN, map failed (16)")
 
 
 def test_words_that_accuse_the_card_are_not_outdone_by_those_that_accuse_none() -> None:
     harmless = "[h264 @ 0x1] Using more than 32 (40) decode surfaces might cause nvdec to fail."
     broken = "cu->cuCtxCreate failed -> CUDA_ERROR_ECC_UNCORRECTABLE: uncorrectable ECC error encountered"
-    assert nvidia_video.no_fault(f"{harmless}\ncuvidCreateDecoder failed -> CUDA_ERROR_INVALID_VALUE")
-    assert nvidia_video.no_fault(f"{harmless}\n{broken}") == ""
-    assert nvidia_video.telling(f"{harmless}\n{broken}", 300) == broken
+    assert gpu_video.no_fault(f"{harmless}\ncuvidCreateDecoder failed -> CUDA_ERROR_INVALID_VALUE")
+    assert gpu_video.no_fault(f"{harmless}\n{broken}") == ""
+    assert gpu_video.telling(f"{harmless}\n{broken}", 300) == broken
     for said in (
         "[hevc @ 0x1] No decoder surfaces left",
         "CUDA_ERROR_MPS_SERVER_NOT_READY",
         "Unknown encoder 'x'",
     ):
-        assert nvidia_video.no_fault(said)
+        assert gpu_video.no_fault(said)
 
 
 def test_the_drivers_software_is_told_by_the_same_words_everywhere() -> None:
-    source = Path(cuda_driver.__file__).read_text(encoding="utf-8")
-    said = nvidia_video.no_fault("CUDA_ERROR_SYSTEM_NOT_READY")
+    source = Path(gpu_driver.__file__).read_text(encoding="utf-8")
+    said = gpu_video.no_fault("CUDA_ERROR_SYSTEM_NOT_READY")
     assert said in " ".join("".join(re.split(r'"\n\s*"', source)).split())
 
 

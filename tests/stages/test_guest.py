@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import json
 import shutil
 
 import pytest
@@ -13,6 +14,7 @@ from harness.model.evidence import Evidence, GuestEvidence
 from harness.model.placement import ObservedGpu, ObservedPlacement
 from harness.stages.guest.devices import guest_cards
 from harness.stages.guest.group import GuestGroup
+from harness.stages.guest.stuck import QUERY
 from tests.fakes import FakeHypervisor
 from tests.fakes.scripts import answering
 from tests.placement import hosts
@@ -95,10 +97,13 @@ def test_a_full_disk_is_recorded_and_everything_is_given_back(group, access) -> 
 
 def test_a_guest_that_never_answers_is_given_back_with_its_last_words(group, access) -> None:
     access.guests["1gpu"] = FakeGuest(silent=100_000)
+    access.libvirt.answers[QUERY] = "RIP=ffffffff81000000"
     said, seen = broke(group)
     assert (seen.started, seen.reached) == (True, False)
     assert [e.stage for e in said.errors] == ["boot"]
     assert "Kernel panic" in said.errors[0].message
+    readings = json.loads((group.host.context.recorder.path / said.errors[0].transcript).read_text())
+    assert readings == ["RIP=ffffffff81000000"] * 2
     assert access.guests["1gpu"].closed == 1
     assert group.connection("1gpu") is None
     given_back(access, seen)

@@ -98,7 +98,7 @@ def test_only_a_tenants_first_load_can_tell_what_it_was_given(task, workloads, r
     """Later ones look at what the tenant's own loads wrote over it."""
     one = task(A, workloads=workloads)
     one.planted.add(A.host)
-    memory = {"total": 100, "bytes": 96, "matching": 0, "proof": residue.PROOF_WORDS}
+    memory = {"total": 100, "bytes": 96, "matching": 0, "proof": residue.gpu_residue.PROOF_WORDS}
     observed = {
         "uuid": "GPU-1", "serial": None, "name": "H", "memory_bytes": 1, "driver": "1",
         "bus_id": str(A.address), "memory": {"kind": "done", "observed": memory},

@@ -12,7 +12,7 @@ from harness.backends.local import LocalTransport
 from harness.checks.registry import run_checks
 from harness.config.files import load_kernel_codes, load_profile, load_standin
 from harness.errors import TransportError
-from harness.images.standin import ensure_standin, pynvml_file
+from harness.images.standin import binding_file, ensure_standin
 from harness.model.evidence import Evidence, WorkloadResult
 from harness.model.gpu import Cards, GpuRef
 from harness.model.inventory import HostControlRef, HostFile, TelemetrySpec
@@ -20,7 +20,7 @@ from harness.model.outcome import Outcome, SubjectKind
 from harness.model.pci import PciAddress
 from harness.stages.guest.burn import put_payload
 from harness.stages.guest.watch import NvmlStandin, Watch, watched
-from harness.telemetry.standin.scenario import scenario_text
+from harness.vendors.nvidia.standin.scenario import scenario_text
 from harness.workloads.base import Place
 from tests.stages.stand_ins import RUN, a_demand, a_recorder, evidence, quiet
 
@@ -67,7 +67,7 @@ def run(tmp_path, library):
         home = tmp_path / "home"
         place = Place(payload=f"{home}/payload", jobs=f"{home}/jobs", work=f"{home}/work")
         put_payload(LocalTransport("here"), place)
-        shutil.copy(pynvml_file(), f"{place.payload}/pynvml.py")
+        shutil.copy(binding_file(), f"{place.payload}/pynvml.py")
         kmsg = home / "kmsg"
         kmsg.write_text("6,1,1000000,-;NVRM: loading\n")
         watch = Watch(

@@ -25,12 +25,12 @@ from harness.model.gpu import Cards, GpuRef
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Outcome, Severity, SubjectKind
 from harness.model.pci import PciAddress
-from harness.model.standin import StandinScenario
 from harness.model.telemetry import Change, GuestTelemetry, LoadWindow
 from harness.telemetry.gpu.samples import Samples
 from harness.telemetry.gpu.series import PROPERTIES, SENSORS
 from harness.telemetry.gpu.spool_lines import GpuSpool, Spool
 from harness.telemetry.gpu.summary import summarize
+from harness.vendors.nvidia.standin.model import StandinScenario
 from tests.faults import clean
 from tests.native.played import Played
 

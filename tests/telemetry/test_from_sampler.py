@@ -14,14 +14,14 @@ from harness.backends import parquet
 from harness.config.files import load_kernel_codes
 from harness.model.gpu import Cards
 from harness.model.inventory import TelemetrySpec
-from harness.model.standin import StandinScenario
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, LoadWindow, Ruling
 from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR
 from harness.telemetry.gpu.spool import read_spool
 from harness.telemetry.gpu.spool_lines import Spool
 from harness.telemetry.gpu.summary import summarize
-from harness.telemetry.standin.scenario import scenario_text
-from harness.workloads.files import SAMPLER
+from harness.vendors.nvidia.standin.model import StandinScenario
+from harness.vendors.nvidia.standin.scenario import scenario_text
+from harness.vendors.sampler import SAMPLER
 from tests.native.nvml import ADDRESSES, Machine, build, fault
 from tests.packed import argv
 

@@ -17,9 +17,9 @@ import pytest
 from harness.config.files import list_names, load_sku_file
 from harness.model.outcome import Outcome
 from harness.model.sku import Sku
-from harness.model.standin import StandinLoad, StandinScenario, StandinSeries
 from harness.telemetry.gpu.spool import read_spool
-from harness.telemetry.standin.models import healthy
+from harness.vendors.nvidia.standin.model import StandinLoad, StandinScenario, StandinSeries
+from harness.vendors.nvidia.standin.models import healthy
 from tests.native.conftest import build
 from tests.telemetry.hours import STARTED, Hour, Load
 

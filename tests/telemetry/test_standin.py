@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 
 from harness.config.files import list_names, load_standin
 from harness.model.pci import PciAddress
-from harness.model.standin import MOST_GPUS, StandinCard, StandinFault, StandinFaultKind, StandinScenario
-from harness.telemetry.standin.scenario import scenario_text
+from harness.vendors.nvidia.standin.model import (
+    MOST_GPUS,
+    StandinCard,
+    StandinFault,
+    StandinFaultKind,
+    StandinScenario,
+)
+from harness.vendors.nvidia.standin.scenario import scenario_text
 
 A, B = PciAddress(0, 0x17, 0, 0), PciAddress(1, 0x65, 0, 0)
 

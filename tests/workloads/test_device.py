@@ -13,12 +13,12 @@ import pytest
 
 from harness.errors import ConfigError, ParseError, WorkloadError
 from harness.model.pci import PciAddress
+from harness.vendors.edu.payload.device import BLOCK, keystream
+from harness.vendors.nvidia.payload.residue import PROOF_WORDS
 from harness.workloads.base import GuestDevice, Job
 from harness.workloads.device import answers as device_module
 from harness.workloads.device.answers import JUDGES, planted, residue_trials
 from harness.workloads.device.payload import job as device_job
-from harness.workloads.device.payload.edu import BLOCK, keystream
-from harness.workloads.device.remanence import PROOF_WORDS
 from harness.workloads.registry import workload
 
 DEVICE = workload("device")

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.backends.ssh import SshTransport
-from harness.errors import HarnessError, ParseError
+from harness.errors import BootError, HarnessError, ParseError
 from harness.facts.ask import KERNEL_WORDS
 from harness.images.kinds import PYTHON_DIR
-from harness.images.standin import GUEST_LIBRARY
 from harness.model.gpu import Cards
 from harness.model.guest import GuestDemand
 from harness.model.placement import Moment, NoPlan, ObservedPlacement, PlacementPlan
@@ -30,9 +29,10 @@ from harness.stages.guest.network import RunNetwork
 from harness.stages.guest.observe import host_uptime, look_again, observe_guest
 from harness.stages.guest.provision import GuestPlace
 from harness.stages.guest.pulse import Pulse, died
+from harness.stages.guest.stuck import keep_vcpus
 from harness.stages.guest.watch import NvmlStandin, Watch, watched
 from harness.telemetry.host.grounds import GuestWindow
-from harness.telemetry.standin.scenario import scenario_text
+from harness.vendors.standin import GUEST_LIBRARY, scenario_text
 from harness.workloads.applicable import absence, models
 from harness.workloads.base import GuestDevice
 
@@ -164,17 +164,22 @@ def reach_guest(guest: GuestLife) -> None:
     context, plan, keys = guest.host.context, guest.plan, guest.keys
     assert plan is not None and keys is not None  # noqa: S101, PT018  started guests have both
     with recorded(context.recorder, "boot", subject=guest.name):
-        guest.connection, seconds = provision.wait_for_guest(
-            guest.host.access,
-            guest.place,
-            provision.guest_access(guest.site.network, guest.place, keys, guest.site.scratch),
-            name=guest.name,
-            deadline=provision.boot_deadline(context.profile, plan),
-            clock=context.clock,
-            progress=guest.progress,
-            recorder=context.recorder,
-            life=guest.pulse.life(guest.name) if guest.pulse is not None else None,
-        )
+        try:
+            guest.connection, seconds = provision.wait_for_guest(
+                guest.host.access,
+                guest.place,
+                provision.guest_access(guest.site.network, guest.place, keys, guest.site.scratch),
+                name=guest.name,
+                deadline=provision.boot_deadline(context.profile, plan),
+                clock=context.clock,
+                progress=guest.progress,
+                recorder=context.recorder,
+                life=guest.pulse.life(guest.name) if guest.pulse is not None else None,
+            )
+        except BootError as error:
+            hypervisor, domain = guest.host.access.hypervisor(), guest.place.domain
+            file = keep_vcpus(context.recorder, hypervisor, context.clock, guest=guest.name, domain=domain)
+            raise BootError(error.message, remedy=error.remedy, transcript=file) from error
         if guest.pulse is not None:
             guest.pulse.reached(guest.name, guest.connection)
         context.recorder.guest_reached(guest.name, seconds)

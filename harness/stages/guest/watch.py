@@ -23,9 +23,9 @@ from harness.stages.following import Following, StreamingTransport
 from harness.telemetry.gpu.gaps import windows
 from harness.telemetry.gpu.spool import read_spool
 from harness.telemetry.gpu.spool_lines import Spool
+from harness.vendors.sampler import SAMPLER
 from harness.workloads import runs
 from harness.workloads.base import Job, Place, started
-from harness.workloads.files import SAMPLER
 
 _START_SECONDS = 45
 """How long the sampler may take until it has asked NVML: on an emulated guest Python alone takes seconds."""

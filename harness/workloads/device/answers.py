@@ -12,6 +12,7 @@ from harness.errors import ConfigError, ParseError, WorkloadError
 from harness.model.evidence import Answer, ResidueTrial
 from harness.model.outcome import Measurement
 from harness.model.pci import PciAddress
+from harness.vendors.edu.payload.device import BLOCK, keystream
 from harness.workloads.base import (
     GuestDevice,
     Job,
@@ -25,7 +26,6 @@ from harness.workloads.base import (
     settings,
 )
 from harness.workloads.device import remanence as residue
-from harness.workloads.device.payload.edu import BLOCK, keystream
 from harness.workloads.device.spec import SPEC
 from harness.workloads.spec import WorkloadSpec
 

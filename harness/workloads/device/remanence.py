@@ -13,7 +13,7 @@ import hashlib
 from harness.errors import ParseError
 from harness.model.evidence import ResidueTrial
 from harness.model.pci import PciAddress
-from harness.payload.residue_gpu import PROOF_WORDS
+from harness.vendors.payload.gpu import gpu_residue
 from harness.workloads.base import GuestDevice, Job, Observation, command, gpus, strict_object
 from harness.workloads.device.spec import SPEC
 
@@ -74,7 +74,7 @@ def trial(device: GuestDevice, outcome: Observation, *, planted: bool, fresh: bo
         detail = f"{8 * matching} of {size} bytes of memory were written by an earlier tenant of this run"
         return ResidueTrial(device=device.host, planted=planted, found=True, detail=detail)
     why = _short(seen)
-    if not why and seen.integer("proof", bits=32) != PROOF_WORDS:
+    if not why and seen.integer("proof", bits=32) != gpu_residue.PROOF_WORDS:
         why = "the search does not find a pattern that is there"
     if not why and not fresh:
         why = "this tenant's own loads had already overwritten the memory: put device first in its workloads"

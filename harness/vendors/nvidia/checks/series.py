@@ -8,7 +8,7 @@ from functools import partial
 from harness.checks.watching.series_rules import Case, RehearsedCard, SeriesRule
 from harness.model.outcome import Outcome
 from harness.telemetry.gpu import plausible
-from harness.telemetry.standin.rehearsed import ADDRESS, LOAD, SILENCE, rehearsed
+from harness.vendors.nvidia.standin.rehearsed import ADDRESS, LOAD, SILENCE, rehearsed
 
 CARD = RehearsedCard(play=rehearsed, load=LOAD, address=ADDRESS)
 _rule = partial(SeriesRule, card=CARD, file=__name__.replace(".", "/") + ".py")

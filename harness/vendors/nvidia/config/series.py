@@ -6,19 +6,23 @@ import difflib
 import itertools
 
 from harness.config.yaml_source import Loc, YamlSource
-from harness.model.standin import (
+from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR, Kind
+from harness.vendors.standin import (
     MOST_GPUS,
     MOST_POINTS,
     MOST_SERIES,
     MOST_TEXTS,
+    OF_THE_MACHINE,
+    READINGS,
+    TEXTS,
     StandinApply,
     StandinForm,
     StandinScenario,
     StandinSeries,
     StandinValue,
+    reasons,
+    standing_form,
 )
-from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR, Kind
-from harness.telemetry.standin.scenario import OF_THE_MACHINE, READINGS, TEXTS, reasons, standing_form
 
 LONGEST_SECONDS = 1e8
 """Three years; what is beyond is a slip (milliseconds, a date)."""

@@ -6,7 +6,9 @@ import re
 
 from harness.config.rules import PCI_ID, between, usable_name
 from harness.config.yaml_source import Loc, YamlSource
-from harness.model.standin import (
+from harness.telemetry.gpu.series import REASONS
+from harness.vendors.nvidia.config.series import check_series
+from harness.vendors.nvidia.standin.model import (
     MOST_FAULTS,
     MOST_GPUS,
     MOST_LOADS,
@@ -14,8 +16,6 @@ from harness.model.standin import (
     StandinFaultKind,
     StandinScenario,
 )
-from harness.telemetry.gpu.series import REASONS
-from harness.vendors.nvidia.config.series import check_series
 
 _CALL = r"nvml[A-Z]\w+|field \d+"
 _STANDIN_WHAT = {

@@ -14,7 +14,7 @@ import signal
 import time
 
 from harness.payload import bounded
-from harness.payload import residue_gpu as residue
+from harness.vendors.payload.gpu import gpu_residue as residue
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:

@@ -12,26 +12,11 @@ import sys
 import time
 
 from harness.payload.bounded import Unable
+from harness.vendors.payload.exercisers import EXERCISERS
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
-
-
-def _edu(device: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    from harness.workloads.device.payload import edu
-
-    return edu.exercise(device, job)
-
-
-def _nvidia(device: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    from harness.payload import device_nvidia
-
-    return device_nvidia.exercise(device, job)
-
-
-EXERCISERS = (("1234", "11e8", "device_edu", _edu), ("10de", None, "device_nvidia", _nvidia))
-"""Vendor, device (None: any), the name in answers and engines, and what exercises it."""
 
 
 def exerciser(vendor: str, device: str) -> str | None:

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 
-from harness.payload import bounded, nvml_link
-from harness.payload import cuda_device as device
-from harness.payload import cuda_driver as driver
+from harness.payload import bounded
 from harness.payload import memory_patterns as patterns
+from harness.vendors.payload.gpu import gpu_compute as device
+from harness.vendors.payload.gpu import gpu_driver as driver
+from harness.vendors.payload.gpu import gpu_link
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def work(job: dict[str, Any], addresses: list[str], note: Any) -> dict[str, Any]
             if access and error.code != driver.PEER_ALREADY:
                 raise
     note("copying")
-    observed: dict[str, Any] = {"access": access, "nvlink": nvml_link.nvlink(nvml_link.load(), first, second)}
+    observed: dict[str, Any] = {"access": access, "nvlink": gpu_link.nvlink(gpu_link.load(), first, second)}
     observed["copy"] = pair.push(pair.copy)
     observed["store"] = observed["load"] = None
     if access:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import time
 
-from harness.payload import cells, cuda_device, nvml_link
+from harness.payload import cells
 from harness.payload import memory_patterns as patterns
+from harness.vendors.payload.gpu import gpu_compute, gpu_link
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def work(job: dict[str, Any], address: str, note: Any) -> dict[str, Any]:
     """All cells, one after the other. Raises Unable when memory cannot be bound, CudaError from the card."""
     sysroot = job.get("sysroot", "/")
     binder = cells.Binder(sysroot)
-    gpu = cuda_device.open_gpu(address, sysroot, note)
+    gpu = gpu_compute.open_gpu(address, sysroot, note)
     note("taking device memory")
     copies = Copies(gpu, job)
     gpu.fill(copies.sent, copies.words, 0, patterns.RANDOM, job["seed"])
@@ -165,13 +166,13 @@ def _link(copies: Copies, address: str, sysroot: str) -> dict[str, Any] | None:
     The best and not the last: a link on its way up, or read between two batches of copies, still shows the
     generation of an idle card. One that falls back under load is seen by telemetry, which looks all the time.
     """
-    nvml = nvml_link.load()
+    nvml = gpu_link.load()
     started, seen, best = time.monotonic(), None, (0, 0)
     while time.monotonic() - started < LOAD_SECONDS or seen is None:
         copies.down(copies.streams[0])
         copies.up(copies.streams[1])
         for source, said in (
-            ("nvml", nvml_link.link(nvml, address)),
+            ("nvml", gpu_link.link(nvml, address)),
             ("sysfs", cells.link(address, sysroot)),
         ):
             if said is not None:

@@ -18,8 +18,8 @@ import struct
 import time
 
 from harness.payload import bounded, processes
-from harness.payload import nvidia_video as nvidia
 from harness.payload import render_device as devices
+from harness.vendors.payload.gpu import gpu_video as nvidia
 from harness.workloads.stream.payload import picture as pictures
 from harness.workloads.stream.payload import pipe as pipes
 from harness.workloads.stream.payload import reader
@@ -123,9 +123,9 @@ def perform(job: dict[str, Any], address: str, note: Any) -> dict[str, Any]:
         found, source = look(job), made_source(job, address)
         if address:
             # For both ffmpeg, and only now: what draws was found among all GPUs, by its address.
-            from harness.payload import cuda_driver
+            from harness.vendors.payload.gpu import gpu_driver
 
-            os.environ.update(cuda_driver.visible(address))
+            os.environ.update(gpu_driver.visible(address))
     except (devices.Missing, processes.MissingTool) as error:
         raise bounded.Unable(str(error)) from error
     except (OSError, MemoryError):  # of this machine: no driver's binding raises them

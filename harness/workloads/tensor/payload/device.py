@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 
-from harness.payload import bounded, cuda_driver
+from harness.payload import bounded
+from harness.vendors.nvidia.payload import driver as gpu_driver
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def visible(address: str, sysfs: str = "/sys/bus/pci/devices", proc: str = "/pro
     if driver != "nvidia":
         raise Unable(f"{address} is not held by the nvidia driver")
     try:
-        found = cuda_driver.visible(address)
+        found = gpu_driver.visible(address)
     except bounded.Unable as error:
         raise Unable(f"{address}: {error}") from error
     except bounded.Failure as error:
@@ -94,7 +95,7 @@ def identity(address: str) -> dict[str, Any]:
     Raises Unable or Broken.
     """
     try:
-        cuda = cuda_driver.Cuda()
+        cuda = gpu_driver.Cuda()
         number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
         if number:
             raise Broken(f"{address} is not the first GPU that CUDA shows here")

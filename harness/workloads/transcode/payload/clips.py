@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 
-from harness.payload import bounded, cuda_driver
-from harness.payload import nvidia_video as nvidia
+from harness.payload import bounded
 from harness.payload import processes as tools
+from harness.vendors.payload.gpu import gpu_driver
+from harness.vendors.payload.gpu import gpu_video as nvidia
 from harness.workloads.transcode.payload import ffmpeg as ff
 from harness.workloads.transcode.payload import logs, source
 
@@ -61,7 +62,7 @@ class Clips:
     def on(self, address: str) -> None:
         """All that follows runs on this GPU."""
         try:
-            self.environment = cuda_driver.visible(address)
+            self.environment = gpu_driver.visible(address)
         except bounded.Unable as error:
             raise RuntimeError(f"{address}: {error}") from error
         except bounded.Failure as error:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 
-from harness.payload import cuda_device
 from harness.payload import memory_patterns as patterns
+from harness.vendors.payload.gpu import gpu_compute
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Sweep:
 
 def work(job: dict[str, Any], address: str, note: Any) -> dict[str, Any]:
     """All passes over one GPU. Raises CudaError for whatever the card refuses."""
-    gpu = cuda_device.open_gpu(address, job.get("sysroot", "/"), note)
+    gpu = gpu_compute.open_gpu(address, job.get("sysroot", "/"), note)
     free = gpu.free()
     sweep = Sweep(gpu, gpu.pieces(int(-(-gpu.total * job["share"] // 1)), note))
     observed = {"name": gpu.name, "total": gpu.total, "free": free, "words": sweep.words}
@@ -92,7 +92,7 @@ def _prove(job: dict[str, Any], gpu: Any, sweep: Sweep) -> dict[str, Any]:
 
 def _passes(job: dict[str, Any], sweep: Sweep, note: Any) -> list[dict[str, Any]]:
     passes: list[dict[str, Any]] = []
-    left = cuda_device.RECORDS
+    left = gpu_compute.RECORDS
     for pattern, kind, argument, fill, then in job["passes"]:
         note(f"{pattern} {argument:x} over {8 * sweep.words} bytes")
         filled = round(sweep.fill(kind, argument), 6) if fill else None

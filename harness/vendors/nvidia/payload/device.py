@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from harness.payload import bounded
-from harness.payload import residue_gpu as residue
+from harness.vendors.nvidia.payload import residue
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:

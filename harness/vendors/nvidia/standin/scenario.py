@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Sequence
 
 from harness.model.pci import PciAddress
-from harness.model.standin import (
+from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSORS, Kind
+from harness.vendors.nvidia.standin.model import (
     MOST_GPUS,
     StandinCard,
     StandinFault,
@@ -17,7 +18,6 @@ from harness.model.standin import (
     StandinSeries,
     StandinValue,
 )
-from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSORS, Kind
 
 _NAMESPACE = uuid.UUID("6f0ed1a8-6d1f-5f2c-9a55-2c1f0f9b7a10")
 _ELSEWHERE = ("pci_id", "subsystem")

@@ -1,5 +1,5 @@
 /*
- * Kernels of the memory, link and peer tests. Compiled ahead into harness/payload/vram.ptx, which the driver
+ * Kernels of the memory, link and peer tests. Compiled ahead into harness/vendors/nvidia/payload/vram.ptx, which the driver
  * in the guest translates for its card: no guest needs a CUDA toolkit.
  *
  *   python tests/native/ptx.py     # writes that file again; a test compares it where nvcc is installed

@@ -3,7 +3,7 @@
  * Reads the scenario of the NVML stand-in.
  *
  * The scenario is text ($SHAKEDOWN_NVML_SCENARIO, else /run/shakedown/nvml.scenario), made by
- * harness/telemetry/standin/scenario.py, a key and its value a line:
+ * harness/vendors/nvidia/standin/scenario.py, a key and its value a line:
  *
  *     shakedown-nvml-standin 2
  *     name NAME | seed N | driver VERSION | nvml VERSION | cuda N | kmsg PATH

@@ -9,7 +9,7 @@ import ctypes
 import os
 import time
 
-from harness.payload import sampler_reads as reads
+from harness.vendors.nvidia.payload import sampler_reads as reads
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:

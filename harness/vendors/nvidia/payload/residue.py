@@ -6,8 +6,8 @@ gives it away: what is not found was not there for a tenant who asks the driver,
 
 from __future__ import annotations
 
-from harness.payload import cuda_device
 from harness.payload import memory_patterns as patterns
+from harness.vendors.nvidia.payload import compute as gpu_compute
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ that breaks here would leave the tenants' own behind."""
 
 def look(address: str, word: int, sysroot: str, note: Any) -> dict[str, Any]:
     """Count a word in all memory that is free. Raises CudaError and Unable."""
-    gpu = cuda_device.open_gpu(address, sysroot, note)
+    gpu = gpu_compute.open_gpu(address, sysroot, note)
     pieces = gpu.pieces(gpu.total, note)
     note("searching for an earlier tenant's data")
     seen = _seen(gpu, pieces, word)
@@ -34,7 +34,7 @@ def look(address: str, word: int, sysroot: str, note: Any) -> dict[str, Any]:
 
 def plant(address: str, word: int, sysroot: str, note: Any) -> dict[str, Any]:
     """Write a word into all memory that is free, and hold it. Raises CudaError and Unable."""
-    gpu = cuda_device.open_gpu(address, sysroot, note)
+    gpu = gpu_compute.open_gpu(address, sysroot, note)
     pieces = gpu.pieces(gpu.total, note)
     note("writing the canary that a later tenant searches for")
     for start, size in pieces:

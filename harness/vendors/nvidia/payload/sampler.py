@@ -223,7 +223,7 @@ class Watch:
             return
         status = 1
         try:
-            from harness.payload import sampler_gpu
+            from harness.vendors.nvidia.payload import sampler_gpu
 
             sampler_gpu.work(self.job, self.spool, self.board, gpu, nvml)
             status = 0

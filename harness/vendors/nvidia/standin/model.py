@@ -1,6 +1,6 @@
 """What the NVML stand-in pretends: GPUs, the load on them, and faults by the clock (``inventory/standins``).
 
-The library itself is ``harness/native/nvml_standin*.c``; it reads what ``harness.telemetry.standin.scenario``
+The library itself is ``native/nvml_standin*.c``; it reads what ``scenario.py`` beside this file
 renders from these values.
 """
 
@@ -141,7 +141,7 @@ class StandinSeries:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = _STRICT
     reading: str
-    """A name of ``READINGS`` in ``harness.telemetry.standin.scenario``: each sensor, property and text of the
+    """A name of ``READINGS`` in ``scenario.py``: each sensor, property and text of the
     identity, and the causes ``load`` (0 to 1, while there is load), ``ambient`` (degC) and ``clock_cap``
     (MHz; 0: none)."""
     points: tuple[tuple[float, StandinValue], ...]

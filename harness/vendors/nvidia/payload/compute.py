@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctypes
 import os
 
-from harness.payload import bounded, cuda_driver, nvml_link
+from harness.payload import bounded
+from harness.vendors.nvidia.payload import driver as gpu_driver
+from harness.vendors.nvidia.payload import link as gpu_link
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 KERNELS = ("sd_fill", "sd_verify", "sd_verify_fill", "sd_count", "sd_read", "sd_copy", "sd_flip")
 THREADS, BLOCKS_PER_MULTIPROCESSOR = 256, 16
 RECORDS = 64
-"""Faults that a report keeps, as in ``harness/native/vram_patterns.h``."""
+"""Faults that a report keeps, as in ``harness/vendors/nvidia/kernels/vram_patterns.h``."""
 REPORT_WORDS = 4 + 3 * RECORDS
 PIECE, SMALLEST = 4 << 30, 2 << 20
 """Bytes of one allocation: the first size tried, and the last (the driver hands out 2 MiB pages)."""
@@ -33,7 +35,7 @@ class Gpu:
         self.name = name.value.decode("utf-8", "backslashreplace")
         self.total = cuda.number("c_size_t", "cuDeviceTotalMem_v2", self.number)
         multiprocessors = cuda.number(
-            "c_int", "cuDeviceGetAttribute", cuda_driver.MULTIPROCESSORS, self.number
+            "c_int", "cuDeviceGetAttribute", gpu_driver.MULTIPROCESSORS, self.number
         )
         self.blocks = max(1, multiprocessors) * BLOCKS_PER_MULTIPROCESSOR
         self.context = self._context()
@@ -50,10 +52,10 @@ class Gpu:
     def _context(self) -> int:
         try:
             return int(self.cuda.number("c_void_p", "cuDevicePrimaryCtxRetain", self.number))
-        except cuda_driver.CudaError as error:
-            if error.code != cuda_driver.UNAVAILABLE:
+        except gpu_driver.CudaError as error:
+            if error.code != gpu_driver.UNAVAILABLE:
                 raise
-            mode = self.cuda.number("c_int", "cuDeviceGetAttribute", cuda_driver.COMPUTE_MODE, self.number)
+            mode = self.cuda.number("c_int", "cuDeviceGetAttribute", gpu_driver.COMPUTE_MODE, self.number)
             if mode:
                 raise bounded.Unable(f"{error}; its compute mode is {mode}, not the default") from None
             raise
@@ -83,7 +85,7 @@ class Gpu:
             try:
                 found.append((self.allocate(piece), piece))
                 got += piece
-            except cuda_driver.Exhausted:
+            except gpu_driver.Exhausted:
                 size = piece // 2 // SMALLEST * SMALLEST
         return found
 
@@ -93,7 +95,7 @@ class Gpu:
         Memory of this process is pinned where it lies, which the kernel tells; of memory that the driver
         takes by itself (cuMemHostAlloc) nobody could say on which cell it is.
         """
-        self.cuda("cuMemHostRegister_v2", address, size, cuda_driver.PORTABLE)
+        self.cuda("cuMemHostRegister_v2", address, size, gpu_driver.PORTABLE)
 
     def unpin(self, address: int) -> None:
         """The opposite."""
@@ -173,11 +175,11 @@ class Gpu:
 def open_gpu(address: str, sysroot: str, note: Any) -> Gpu:
     """Start CUDA and open the GPU at a PCI address; ``note`` hears of it. Raises Unable and CudaError."""
     note(f"asking NVML how {address} is set")
-    if nvml_link.mig(nvml_link.load(), address):
+    if gpu_link.mig(gpu_link.load(), address):
         # CUDA would show no card at all, or one instance under the card's address, as small as that is.
         raise bounded.Unable(f"{address} is split into instances (MIG is on): none of them is the whole GPU")
     note("starting CUDA")
-    cuda = cuda_driver.Cuda(sysroot)
+    cuda = gpu_driver.Cuda(sysroot)
     note(f"opening {address}")
     gpu = Gpu(cuda, address)
     note(f"opened {address}", ready=True)

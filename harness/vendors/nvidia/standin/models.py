@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from harness.model.sku import Sku
-from harness.model.standin import (
+from harness.vendors.nvidia.standin.model import (
     StandinApply,
     StandinCard,
     StandinFault,

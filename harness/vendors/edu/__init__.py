@@ -1,0 +1,1 @@
+"""QEMU's teaching device, of which the lab makes its accelerators."""

@@ -1,0 +1,1 @@
+"""What runs in guests that have one."""

@@ -1,0 +1,1 @@
+"""What runs in guests that have its GPUs: its libraries by ctypes, its sampler, its kernels."""
