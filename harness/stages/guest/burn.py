@@ -139,7 +139,7 @@ def _attempt(task: Burn, connection: Transport, name: str, number: int) -> Workl
 
 
 def leave(task: Burn, connection: Transport) -> None:
-    """Leave this tenant's word in the memory of its NVIDIA GPUs, for the next tenant to look for.
+    """Leave this tenant's word in the memory of its GPUs, for the next tenant to look for.
 
     Call it when the loads are over and nobody watches any more: it holds all memory until the guest is
     switched off. Where it cannot be left that is recorded; then nobody can say what the next tenant got.
