@@ -17,9 +17,10 @@ from harness.polling import wait_for
 from harness.regular import open_regular
 
 _ENDED = ("Z", "X")
-_LONGEST_BIRTH = 4096
 _POLL_SECONDS = 0.02
 
+LONGEST_BIRTH = 4096
+"""Bytes that ``WRITE_DOWN`` writes at most."""
 WRITE_DOWN = (
     "umask 077; { cat /proc/$$/stat /proc/sys/kernel/random/boot_id && readlink /proc/$$/ns/pid; }"
     ' > "$0.new" && mv -- "$0.new" "$0" && exec "$@"'
@@ -58,18 +59,28 @@ def identify(pid: int) -> ProcessId | None:
     return ProcessId(pid=pid, ticks=ticks, boot_id=boot_id(), namespace=pid_namespace())
 
 
+def written_down() -> str:
+    """This process as ``WRITE_DOWN`` writes one."""
+    stat = Path("/proc/self/stat").read_text("utf-8", "replace")
+    return f"{stat.rstrip()}\n{boot_id()}\n{pid_namespace()}\n"
+
+
+def as_written(text: str) -> ProcessId:
+    """The process that ``WRITE_DOWN`` wrote down. Raises ValueError or IndexError for other text."""
+    stat, boot, namespace = text.splitlines()
+    return ProcessId(
+        pid=int(stat.split()[0]),
+        ticks=int(_fields(stat)[19]),
+        boot_id=boot.strip(),
+        namespace=namespace.strip(),
+    )
+
+
 def read_birth(file: Path) -> ProcessId | None:
     """What a process wrote down by ``WRITE_DOWN``; None when there is no such file, or it is damaged."""
     try:
         with open_regular(file) as stream:
-            lines = stream.read(_LONGEST_BIRTH).decode("utf-8", "replace").splitlines()
-        stat, boot, namespace = lines
-        return ProcessId(
-            pid=int(stat.split()[0]),
-            ticks=int(_fields(stat)[19]),
-            boot_id=boot.strip(),
-            namespace=namespace.strip(),
-        )
+            return as_written(stream.read(LONGEST_BIRTH).decode("utf-8", "replace"))
     except (OSError, ValueError, IndexError):
         return None
 

@@ -4,11 +4,11 @@ The schema, the same in every file. One row is one round of one GPU; rows are in
 each GPU has row groups of its own:
 
 - ``mono_ms`` (int64, never null): milliseconds since the boot of the machine the sampler ran on
-- ``gpu`` (int32, never null): NVML's index
+- ``gpu`` (int32, never null): the index in the driver's library
 - ``fast`` (bool, never null): whether it was a fast round
 - each name of ``harness.telemetry.gpu.series.SENSORS``, null where that round does not read it, the read
-  failed or the card does not have it. W and J are stored as whole mW and mJ, which is what NVML counts in;
-  degC and % as float64; all else as int64. The unit as stored is the column's metadata ``unit``.
+  failed or the card does not have it. W and J are stored as whole mW and mJ, which is what the library counts
+  in; degC and % as float64; all else as int64. The unit as stored is the column's metadata ``unit``.
 
 The file's metadata ``shakedown`` is JSON: ``format`` (1), guest, boot_id, started (seconds since boot) and
 wall (Unix seconds) of the sampler's start, source, standin, driver, and for each GPU index, uuid, name,

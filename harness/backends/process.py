@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -371,14 +371,7 @@ def deliver(
             transcript=saved,
             remedy="read the command log: a command that prints without end is faulty",
         )
-    return CommandResult(
-        argv=argv,
-        status=result.status,
-        stdout=result.stdout,
-        stderr=result.stderr,
-        seconds=result.seconds,
-        transcript=saved,
-    )
+    return replace(result, transcript=saved)
 
 
 def _short(argv: tuple[str, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.checks import engine, run
-from harness.checks.base import USER, Case, Check, MissingEvidence, Phase, Scope, Subject
+from harness.checks.base import Check
 from harness.checks.guest import death, disturbance, guest, kept, placement, release, residue, virtualization
 from harness.checks.host import cpu, host, iommu, link, memory, numa, pci, reset, services
 from harness.checks.host import unchanged as changes
@@ -62,19 +62,6 @@ CHECKS: tuple[Check, ...] = (
 """Every check there is, in the order in which a person would look."""
 
 CHECK_IDS: tuple[str, ...] = tuple(check.id for check in CHECKS)
-
-__all__ = [
-    "CHECKS",
-    "CHECK_IDS",
-    "USER",
-    "Case",
-    "Check",
-    "MissingEvidence",
-    "Phase",
-    "Scope",
-    "Subject",
-    "run_checks",
-]
 
 
 def run_checks(

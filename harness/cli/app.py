@@ -14,7 +14,7 @@ import typer
 from harness.cli import inventory as cli_inventory
 from harness.cli import lab as cli_lab
 from harness.cli import rules as cli_rules
-from harness.cli.status import Defects, Json, WholeSummaries, end, number
+from harness.cli.status import Defects, Json, WholeSummaries, ends, number
 from harness.shown import say
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ def _every_command(
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})
+@ends
 def qualify(
     context: typer.Context,
     host: HostName = "lab",
@@ -96,7 +97,7 @@ def qualify(
     resume: Annotated[
         Path | None, typer.Option("--resume", help="Continue a killed run; give its directory.")
     ] = None,
-) -> None:
+) -> int:
     """Qualify a host: discover, judge, place, boot guests, burn, release, decide.
 
     The default host is the lab, which is built and started when needed.
@@ -111,27 +112,25 @@ def qualify(
       shakedown qualify -- -k vram        (what follows goes to pytest; a part of a run is never GO)
     """
 
-    def action() -> int:
-        from harness.commands import qualify as command  # noqa: PLC0415
+    from harness.commands import qualify as command  # noqa: PLC0415
 
-        return command.run(
-            host=host,
-            profile=profile,
-            attach=attach,
-            gpus=gpus,
-            compare=compare,
-            runs=runs,
-            json_output=json_output,
-            dry_run=dry_run,
-            wait=wait,
-            resume=resume,
-            arguments=tuple(context.args),
-        )
-
-    end(action)
+    return command.run(
+        host=host,
+        profile=profile,
+        attach=attach,
+        gpus=gpus,
+        compare=compare,
+        runs=runs,
+        json_output=json_output,
+        dry_run=dry_run,
+        wait=wait,
+        resume=resume,
+        arguments=tuple(context.args),
+    )
 
 
 @app.command()
+@ends
 def facts(
     host: Annotated[
         str | None, typer.Option("--host", help="Read this host; a lab is started if needed, and stays up.")
@@ -144,7 +143,7 @@ def facts(
     ] = None,
     save: Annotated[Path | None, typer.Option("--save", help="Store the host's output in this file.")] = None,
     json_output: Json = False,
-) -> None:
+) -> int:
     """Show a host's facts: CPUs, NUMA nodes, PCI devices, IOMMU, versions. One round trip.
 
     \b
@@ -153,17 +152,13 @@ def facts(
       shakedown facts --sysroot ./capture --json > facts.json
     """
 
-    def action() -> int:
-        from harness.commands import facts as command  # noqa: PLC0415
+    from harness.commands import facts as command  # noqa: PLC0415
 
-        return command.run(
-            host=host, sysroot=sysroot, transcript=transcript, json_output=json_output, save=save
-        )
-
-    end(action)
+    return command.run(host=host, sysroot=sysroot, transcript=transcript, json_output=json_output, save=save)
 
 
 @app.command()
+@ends
 def plan(
     facts_file: Annotated[Path, typer.Option("--facts", help="Facts as printed by `facts --json`.")],
     gpus: Annotated[int, number("--gpus", "How many GPUs the guest gets; 0 for an ordinary guest.")],
@@ -192,7 +187,7 @@ def plan(
     name: Annotated[str | None, typer.Option("--name", help="Name of the guest.")] = None,
     xml: Annotated[bool, typer.Option("--xml", help="Print the libvirt domain XML.")] = False,
     json_output: Json = False,
-) -> None:
+) -> int:
     """Plan the placement of a guest on a host, or give every reason why it cannot be placed (exit 1).
 
     \b
@@ -200,36 +195,34 @@ def plan(
       shakedown plan --facts facts.json --gpus 2 --host rack12
     """
 
-    def action() -> int:
-        from harness.commands import plan as command  # noqa: PLC0415
+    from harness.commands import plan as command  # noqa: PLC0415
 
-        return command.run(
-            facts_file=facts_file,
-            gpus=gpus,
-            given=tuple(given or ()),
-            xml=xml,
-            json_output=json_output,
-            host=host,
-            profile=profile,
-            vcpus_per_gpu=vcpus_per_gpu,
-            memory_mib_per_gpu=memory_mib_per_gpu,
-            vcpus=vcpus,
-            memory_mib=memory_mib,
-            gpu=tuple(gpu or ()),
-            name=name,
-        )
-
-    end(action)
+    return command.run(
+        facts_file=facts_file,
+        gpus=gpus,
+        given=tuple(given or ()),
+        xml=xml,
+        json_output=json_output,
+        host=host,
+        profile=profile,
+        vcpus_per_gpu=vcpus_per_gpu,
+        memory_mib_per_gpu=memory_mib_per_gpu,
+        vcpus=vcpus,
+        memory_mib=memory_mib,
+        gpu=tuple(gpu or ()),
+        name=name,
+    )
 
 
 @app.command()
+@ends
 def judge(
     run_dir: Annotated[Path, typer.Argument(help="A run directory, runs/HOST/RUN.")],
     every: Annotated[
         bool, typer.Option("--all", help="Show every reason, and every check that a failed stage left open.")
     ] = False,
     json_output: Json = False,
-) -> None:
+) -> int:
     """Judge a recorded run again from its evidence; altered or missing evidence never gives GO.
 
     \b
@@ -238,15 +231,13 @@ def judge(
       shakedown judge runs/lab/20261122T031500Z-3f9a1c --all
     """
 
-    def action() -> int:
-        from harness.commands import judge as command  # noqa: PLC0415
+    from harness.commands import judge as command  # noqa: PLC0415
 
-        return command.run(run_dir=run_dir, json_output=json_output, every=every)
-
-    end(action)
+    return command.run(run_dir=run_dir, json_output=json_output, every=every)
 
 
 @app.command()
+@ends
 def note(
     run_dir: Annotated[
         Path, typer.Argument(help="A run directory, runs/HOST/RUN, of a running or ended run.")
@@ -258,7 +249,7 @@ def note(
         typer.Option("--intervention", help="A person touched the host: fails run.no_interventions."),
     ] = False,
     json_output: Json = False,
-) -> None:
+) -> int:
     """Add a note to a running or ended run: what a person did or saw. Notes are evidence.
 
     \b
@@ -267,22 +258,18 @@ def note(
       shakedown note runs/rack12/20261122T031500Z-3f9a1c --by Ada --intervention "restarted libvirtd"
     """
 
-    def action() -> int:
-        from harness.commands import note as command  # noqa: PLC0415
+    from harness.commands import note as command  # noqa: PLC0415
 
-        return command.run(
-            run_dir=run_dir, by=by, text=text, intervention=intervention, json_output=json_output
-        )
-
-    end(action)
+    return command.run(run_dir=run_dir, by=by, text=text, intervention=intervention, json_output=json_output)
 
 
 @app.command()
+@ends
 def compare(
     run_dir: Annotated[Path, typer.Argument(help="A run with guests.")],
     bare: Annotated[Path, typer.Argument(help="A bare-metal run of the same machine.")],
     json_output: Json = False,
-) -> None:
+) -> int:
     """Compare the guests of a recorded run with a recorded bare-metal run; exit 1 if they lose too much.
 
     \b
@@ -290,15 +277,13 @@ def compare(
       shakedown compare runs/rack12/20261122T031500Z-3f9a1c runs/rack12/20261121T220000Z-77be02
     """
 
-    def action() -> int:
-        from harness.commands import compare as command  # noqa: PLC0415
+    from harness.commands import compare as command  # noqa: PLC0415
 
-        return command.run(run_dir=run_dir, bare=bare, json_output=json_output)
-
-    end(action)
+    return command.run(run_dir=run_dir, bare=bare, json_output=json_output)
 
 
 @app.command()
+@ends
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run directories.")],
     formats: Annotated[
@@ -312,7 +297,7 @@ def report(
             "directory).",
         ),
     ] = None,
-) -> None:
+) -> int:
     """Write the reports of recorded runs.
 
     \b
@@ -321,15 +306,13 @@ def report(
       shakedown report runs/lab/20261122T031500Z-3f9a1c --output lab.html
     """
 
-    def action() -> int:
-        from harness.commands import report as command  # noqa: PLC0415
+    from harness.commands import report as command  # noqa: PLC0415
 
-        return command.run(runs=runs, formats=tuple(f for f in formats.split(",") if f), output=output)
-
-    end(action)
+    return command.run(runs=runs, formats=tuple(f for f in formats.split(",") if f), output=output)
 
 
 @app.command()
+@ends
 def log(
     file: Annotated[str, typer.Argument(metavar="FILE", help="A kernel log; - for standard input.")],
     kmsg: Annotated[
@@ -338,7 +321,7 @@ def log(
     json_output: Annotated[
         bool, typer.Option("--json", help="Print a JSON list on standard output, one object per event.")
     ] = False,
-) -> None:
+) -> int:
     """Read a kernel log (dmesg, journalctl -k, console): one row for each event of GPUs, PCIe and memory.
 
     \b
@@ -347,18 +330,16 @@ def log(
       shakedown log - < journal.txt
     """
 
-    def action() -> int:
-        from harness.commands import log as command  # noqa: PLC0415
+    from harness.commands import log as command  # noqa: PLC0415
 
-        return command.run(file, kmsg=kmsg, json_output=json_output)
-
-    end(action)
+    return command.run(file, kmsg=kmsg, json_output=json_output)
 
 
 @app.command("test", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@ends
 def run_tests(
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of tox.")] = None,
-) -> None:
+) -> int:
     """Run the project's own tests with tox.
 
     \b
@@ -367,18 +348,16 @@ def run_tests(
       shakedown test -e py311 -- tests/placement -k oracle
     """
 
-    def action() -> int:
-        from harness.commands import test as command  # noqa: PLC0415
+    from harness.commands import test as command  # noqa: PLC0415
 
-        return command.run(tuple(arguments or ()))
-
-    end(action)
+    return command.run(tuple(arguments or ()))
 
 
 @app.command("pytest", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@ends
 def run_pytest(
     arguments: Annotated[list[str] | None, typer.Argument(help="Arguments of pytest.")] = None,
-) -> None:
+) -> int:
     """Run pytest in Shakedown's environment.
 
     \b
@@ -386,12 +365,9 @@ def run_pytest(
       shakedown pytest suites --candidate lab --profile smoke
     """
 
-    def action() -> int:
-        from harness.commands import session as command  # noqa: PLC0415
+    from harness.commands import session as command  # noqa: PLC0415
 
-        return command.run(tuple(arguments or ()))
-
-    end(action)
+    return command.run(tuple(arguments or ()))
 
 
 def main() -> None:

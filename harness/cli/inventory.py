@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.status import Json, WholeSummaries, end
+from harness.cli.status import Json, WholeSummaries, ends
 
 app = typer.Typer(
     cls=WholeSummaries,
@@ -18,13 +18,14 @@ app = typer.Typer(
 
 
 @app.command("list")
+@ends
 def inventory_list(
     kind: Annotated[
         str,
         typer.Argument(help="hosts, profiles, labs, waivers, skus, kernel or standins (default: all)."),
     ] = "",
     json_output: Json = False,
-) -> None:
+) -> int:
     """List the inventory by kind: each name with its file.
 
     \b
@@ -33,15 +34,13 @@ def inventory_list(
       shakedown inventory list profiles --json
     """
 
-    def action() -> int:
-        from harness.commands import inventory as command  # noqa: PLC0415
+    from harness.commands import inventory as command  # noqa: PLC0415
 
-        return command.show(kind, as_json=json_output)
-
-    end(action)
+    return command.show(kind, as_json=json_output)
 
 
 @app.command("check")
+@ends
 def inventory_check(
     files: Annotated[
         list[Path] | None, typer.Argument(help="Files to check (default: every file of the inventory).")
@@ -54,7 +53,7 @@ def inventory_check(
             "show it.",
         ),
     ] = "",
-) -> None:
+) -> int:
     """Report everything in inventory files that a run would refuse, with file and line (exit 2).
 
     \b
@@ -64,22 +63,20 @@ def inventory_check(
       shakedown inventory check rack12.yaml --kind hosts
     """
 
-    def action() -> int:
-        from harness.commands import inventory_check as command  # noqa: PLC0415
+    from harness.commands import inventory_check as command  # noqa: PLC0415
 
-        return command.check(tuple(files or ()), kind=kind)
-
-    end(action)
+    return command.check(tuple(files or ()), kind=kind)
 
 
 @app.command("skus")
+@ends
 def inventory_skus(
     name: Annotated[
         str,
         typer.Argument(help="A GPU model, or the beginning of its name (h200); default: one line for each."),
     ] = "",
     json_output: Json = False,
-) -> None:
+) -> int:
     """Show what is known of a GPU model: each number with its source, and which are unknown.
 
     \b
@@ -88,9 +85,6 @@ def inventory_skus(
       shakedown inventory skus h200-sxm --json
     """
 
-    def action() -> int:
-        from harness.commands import skus as command  # noqa: PLC0415
+    from harness.commands import skus as command  # noqa: PLC0415
 
-        return command.show(name, as_json=json_output)
-
-    end(action)
+    return command.show(name, as_json=json_output)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from harness.cli.status import Json, WholeSummaries, count, end
+from harness.cli.status import Json, WholeSummaries, count, ends
 
 app = typer.Typer(
     cls=WholeSummaries,
@@ -28,6 +28,7 @@ Instance = Annotated[
 
 
 @app.command("up")
+@ends
 def lab_up(
     name: LabName = "default",
     instance: Instance = 0,
@@ -35,7 +36,7 @@ def lab_up(
         bool, typer.Option("--fresh", help="Discard the snapshot and boot again first.")
     ] = False,
     json_output: Json = False,
-) -> None:
+) -> int:
     """Start a lab (built on first use) or find it running, and print how to reach it.
 
     \b
@@ -44,20 +45,18 @@ def lab_up(
       shakedown lab up four-nodes --json
     """
 
-    def action() -> int:
-        from harness.commands import lab as command  # noqa: PLC0415
+    from harness.commands import lab as command  # noqa: PLC0415
 
-        return command.up(name, instance=instance, fresh=fresh, as_json=json_output)
-
-    end(action)
+    return command.up(name, instance=instance, fresh=fresh, as_json=json_output)
 
 
 @app.command("down")
+@ends
 def lab_down(
     name: LabName = "default",
     instance: Instance = 0,
     every: Annotated[bool, typer.Option("--all", help="All labs of this user.")] = False,
-) -> None:
+) -> int:
     """Stop a lab and remove its process, port and files; no error if there is none.
 
     \b
@@ -66,16 +65,14 @@ def lab_down(
       shakedown lab down --all
     """
 
-    def action() -> int:
-        from harness.commands import lab as command  # noqa: PLC0415
+    from harness.commands import lab as command  # noqa: PLC0415
 
-        return command.down(name, instance=instance, every=every)
-
-    end(action)
+    return command.down(name, instance=instance, every=every)
 
 
 @app.command("status")
-def lab_status(json_output: Json = False) -> None:
+@ends
+def lab_status(json_output: Json = False) -> int:
     """List every lab of this user, its state and its limits.
 
     \b
@@ -83,20 +80,18 @@ def lab_status(json_output: Json = False) -> None:
       shakedown lab status --json
     """
 
-    def action() -> int:
-        from harness.commands import lab as command  # noqa: PLC0415
+    from harness.commands import lab as command  # noqa: PLC0415
 
-        return command.status(as_json=json_output)
-
-    end(action)
+    return command.status(as_json=json_output)
 
 
 @app.command("ssh", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@ends
 def lab_ssh(
     arguments: Annotated[list[str] | None, typer.Argument(help="A command (default: a shell).")] = None,
     name: Annotated[str, typer.Option("--lab", help="Name of the lab.")] = "default",
     instance: Instance = 0,
-) -> None:
+) -> int:
     """Open a shell in a running lab, or run a command there.
 
     \b
@@ -105,16 +100,14 @@ def lab_ssh(
       shakedown lab ssh -- virsh list --all
     """
 
-    def action() -> int:
-        from harness.commands import lab as command  # noqa: PLC0415
+    from harness.commands import lab as command  # noqa: PLC0415
 
-        return command.ssh(name, tuple(arguments or ()), instance=instance)
-
-    end(action)
+    return command.ssh(name, tuple(arguments or ()), instance=instance)
 
 
 @app.command("reset")
-def lab_reset(name: LabName = "default", instance: Instance = 0, json_output: Json = False) -> None:
+@ends
+def lab_reset(name: LabName = "default", instance: Instance = 0, json_output: Json = False) -> int:
     """Reset a lab to its snapshot; all later changes are lost.
 
     \b
@@ -122,9 +115,6 @@ def lab_reset(name: LabName = "default", instance: Instance = 0, json_output: Js
       shakedown lab reset
     """
 
-    def action() -> int:
-        from harness.commands import lab as command  # noqa: PLC0415
+    from harness.commands import lab as command  # noqa: PLC0415
 
-        return command.reset(name, instance=instance, as_json=json_output)
-
-    end(action)
+    return command.reset(name, instance=instance, as_json=json_output)

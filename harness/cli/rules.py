@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from harness.cli.status import Json, WholeSummaries, end
+from harness.cli.status import Json, WholeSummaries, ends
 
 app = typer.Typer(
     cls=WholeSummaries,
@@ -20,7 +20,8 @@ def _rules() -> None:
 
 
 @app.command("lint")
-def rules_lint(json_output: Json = False) -> None:
+@ends
+def rules_lint(json_output: Json = False) -> int:
     """List every rule of GPU models, profiles and kernel tables that has no effect or no source (exit 2).
 
     \b
@@ -29,9 +30,6 @@ def rules_lint(json_output: Json = False) -> None:
       shakedown rules lint --json
     """
 
-    def action() -> int:
-        from harness.commands import rules as command  # noqa: PLC0415
+    from harness.commands import rules as command  # noqa: PLC0415
 
-        return command.lint(as_json=json_output)
-
-    end(action)
+    return command.lint(as_json=json_output)

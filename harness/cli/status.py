@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 from typer.core import TyperGroup
@@ -20,6 +21,8 @@ from harness.shown import hand_out, warn
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
+
+P = ParamSpec("P")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
@@ -67,36 +70,42 @@ def _complain(error: HarnessError | OSError) -> None:
     warn(f"shakedown: {first}", *rest)
 
 
-def end(action: Callable[[], int]) -> None:
-    """Run a command and leave with its status; errors of ours are told in words, without a traceback.
+def ends(command: Callable[P, int]) -> Callable[P, None]:
+    """Decorator of a command: it leaves with the status that it returns; errors of ours are told in words,
+    without a traceback.
 
     SIGTERM and SIGHUP end a command as Ctrl-C does: what it made is undone first.
     """
-    from harness.signals import ending_as_interrupt  # noqa: PLC0415  `--help` needs none of it
 
-    try:
-        with ending_as_interrupt(lambda text: warn(f"shakedown: {text}")):
-            status = action()
-    except (ConfigError, ParseError) as error:
-        _complain(error)
-        status = 2
-    except ClaimError as error:
-        _complain(error)
-        status = 3
-    except HarnessError as error:
-        _complain(error)
-        status = 4
-    except BrokenPipeError:
-        # The reader went away (`| head`): not worth a word.
-        sys.stderr.close()
-        status = 0
-    except OSError as error:
-        _complain(error)
-        status = 4
-    except KeyboardInterrupt as error:
-        warn("shakedown: interrupted", *notes(error))
-        status = 130
-    raise typer.Exit(status)
+    @functools.wraps(command)
+    def ended(*args: P.args, **kwargs: P.kwargs) -> None:
+        from harness.signals import ending_as_interrupt  # noqa: PLC0415  `--help` needs none of it
+
+        try:
+            with ending_as_interrupt(lambda text: warn(f"shakedown: {text}")):
+                status = command(*args, **kwargs)
+        except (ConfigError, ParseError) as error:
+            _complain(error)
+            status = 2
+        except ClaimError as error:
+            _complain(error)
+            status = 3
+        except HarnessError as error:
+            _complain(error)
+            status = 4
+        except BrokenPipeError:
+            # The reader went away (`| head`): not worth a word.
+            sys.stderr.close()
+            status = 0
+        except OSError as error:
+            _complain(error)
+            status = 4
+        except KeyboardInterrupt as error:
+            warn("shakedown: interrupted", *notes(error))
+            status = 130
+        raise typer.Exit(status)
+
+    return ended
 
 
 class Defects:

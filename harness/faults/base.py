@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from harness.checks.registry import OF_VENDORS
 from harness.errors import ConfigError
 from harness.model.evidence import Evidence, GuestEvidence, ReleaseEvidence, WorkloadResult
 from harness.model.outcome import Outcome
@@ -14,6 +15,25 @@ from harness.model.placement import PlacementPlan
 from harness.model.topology import HostFacts, PciDevice
 
 Corrupt = Callable[[Evidence], Evidence]
+
+OF_ONE_GPU = (
+    "telemetry.coverage",
+    "telemetry.present",
+    "telemetry.alive",
+    "gpu.clock_reasons",
+    "gpu.temperature",
+    "gpu.power",
+    "gpu.foreign_processes",
+    "gpu.ecc_mode",
+    "gpu.ecc_errors",
+    "gpu.retired_memory",
+    "gpu.pcie_under_load",
+    *(check.id for check in OF_VENDORS),
+    "gpu.settings",
+    "gpu.work",
+    "gpu.memory_size",
+)
+"""Checks that have nothing to judge without a GPU's samples."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

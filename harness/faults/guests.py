@@ -5,8 +5,16 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from harness.checks.registry import OF_VENDORS
-from harness.faults.base import Fault, guest, release, results, with_guest, with_release, with_result
+from harness.faults.base import (
+    OF_ONE_GPU,
+    Fault,
+    guest,
+    release,
+    results,
+    with_guest,
+    with_release,
+    with_result,
+)
 from harness.model.evidence import Evidence, GuestEvidence, StageError
 from harness.model.outcome import Measurement, Outcome
 from harness.model.pci import PciAddress
@@ -102,25 +110,11 @@ _OF_A_GUEST = (
     "workload.limits",
     "workload.expected",
     "gpu.model_known",
-    "gpu.memory_size",
-    "gpu.clock_reasons",
-    "gpu.temperature",
-    "gpu.power",
-    "gpu.foreign_processes",
-    "gpu.ecc_mode",
-    "gpu.ecc_errors",
-    "gpu.retired_memory",
-    "gpu.pcie_under_load",
-    *(check.id for check in OF_VENDORS),
-    "gpu.settings",
-    "gpu.work",
-    "telemetry.coverage",
-    "telemetry.present",
-    "telemetry.alive",
     "release.devices",
     "release.memory",
     "release.leftovers",
     "release.orderly",
+    *OF_ONE_GPU,
 )
 """What is asked of a guest and its loads, and goes without an answer when it has no place."""
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from harness.checks.registry import OF_VENDORS
 from harness.errors import ConfigError
-from harness.faults.base import Fault, guest, plan, with_guest
+from harness.faults.base import OF_ONE_GPU, Fault, guest, plan, with_guest
 from harness.model.evidence import Evidence
 from harness.model.gpu import Cards
 from harness.model.placement import (
@@ -160,7 +159,6 @@ FAULTS = (
         corrupt=_no_plan,
         also=(
             "gpu.model_known",
-            "gpu.memory_size",
             "workload.expected",
             "placement.threads",
             "placement.kernel_threads",
@@ -170,20 +168,7 @@ FAULTS = (
             "placement.kept",
             "release.devices",
             # Without a plan nobody knows which device's telemetry to look for.
-            "telemetry.coverage",
-            "telemetry.present",
-            "telemetry.alive",
-            "gpu.clock_reasons",
-            "gpu.temperature",
-            "gpu.power",
-            "gpu.foreign_processes",
-            "gpu.ecc_mode",
-            "gpu.ecc_errors",
-            "gpu.retired_memory",
-            "gpu.pcie_under_load",
-            *(check.id for check in OF_VENDORS),
-            "gpu.settings",
-            "gpu.work",
+            *OF_ONE_GPU,
         ),
     ),
     Fault(

@@ -5,35 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from harness.checks.registry import OF_VENDORS
 from harness.errors import ConfigError
-from harness.faults.base import Fault, guest, with_guest
+from harness.faults.base import OF_ONE_GPU, Fault, guest, with_guest
 from harness.model.evidence import Evidence
 from harness.model.outcome import Outcome
 from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry
 
-_OF_ONE_GPU = (
-    "telemetry.coverage",
-    "telemetry.present",
-    "telemetry.alive",
-    "gpu.clock_reasons",
-    "gpu.temperature",
-    "gpu.power",
-    "gpu.foreign_processes",
-    "gpu.ecc_mode",
-    "gpu.ecc_errors",
-    "gpu.retired_memory",
-    "gpu.pcie_under_load",
-    *(check.id for check in OF_VENDORS),
-    "gpu.settings",
-    "gpu.work",
-    "gpu.memory_size",
-)
-"""Checks that have nothing to judge without a GPU's samples."""
-
 
 def _rest(*but: str) -> tuple[str, ...]:
-    return tuple(check for check in _OF_ONE_GPU if check not in but)
+    return tuple(check for check in OF_ONE_GPU if check not in but)
 
 
 def watched(evidence: Evidence) -> GuestTelemetry:

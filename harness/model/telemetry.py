@@ -243,6 +243,7 @@ class Family(StrEnum):
     """BUG, Oops, panic, lockup, stall."""
 
 
+GPU_LINKS = "nvlink_active"  # the series of links to other GPUs that are up
 CODE_FAMILIES, SWITCH_FAMILIES = (Family.XID, Family.CODE), (Family.SXID, Family.SWITCH_CODE)
 GPU_FAMILIES = (*CODE_FAMILIES, *SWITCH_FAMILIES, Family.BUS)
 """What is a GPU driver's own line: those that carry a code, of a GPU or a switch between GPUs, and others."""

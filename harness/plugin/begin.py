@@ -37,8 +37,8 @@ def begin(
     Raises ConfigError, before there is a run, for inventory that is wrong, and RecordError when the record
     cannot be written or would not have room.
     """
-    if demand.resume is not None:
-        return _again(demand, demand.resume, progress, wait)
+    if demand.resume is not None and demand.history is not None:
+        return _again(demand, demand.resume, demand.history, progress, wait)
     clock, host, profile = SystemClock(), demand.host, demand.profile
     skus, codes, standin = config.load_skus(), config.load_kernel_codes(), _standin(host)
     waivers = config.load_waivers(host.waivers)
@@ -66,14 +66,14 @@ def begin(
 
 
 def _again(
-    demand: Demand, path: Path, progress: Progress, wait: bool
+    demand: Demand, path: Path, known: History, progress: Progress, wait: bool
 ) -> tuple[RunContext, tuple[Waiver, ...]]:
     """A killed run: what it was given stands in its first event."""
     clock = SystemClock()
     recorder = Recorder.resume(path, clock)
     # Read once it is ours alone. The last event is its own: what lies before it, the attempts before did.
     events = read_events(recorder.directory.events).events[:-1]
-    history = History.of(events)
+    history = known.after(events[demand.events :])
     inputs = history.inputs
     codes, standin = config.load_kernel_codes(), _standin(inputs.host)
     recover(

@@ -14,8 +14,7 @@ from harness.model.evidence import Evidence, Reference
 from harness.model.guest import DEFAULT_ATTACH, GuestDemand, GuestRequest
 from harness.model.inventory import GuestSpec, HostFile, Profile
 from harness.model.outcome import Severity
-from harness.record.assemble import run_inputs
-from harness.record.attempts import assemble
+from harness.record.attempts import History
 from harness.record.directory import RunDirectory
 from harness.record.events import read_events
 from harness.record.reference import read_reference
@@ -40,6 +39,9 @@ class Demand:
     """Directory of a killed run that is to go on."""
     done: frozenset[str] = frozenset()
     """Groups of a killed run that are not tried again: it had given them back already."""
+    history: History | None = None
+    """What that run had recorded when the session began, in ``events`` events."""
+    events: int = 0
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -80,7 +82,8 @@ def resumed(path: Path) -> Demand:
     directory = RunDirectory.open(path)
     directory.require_ours()
     log = read_events(directory.events)
-    inputs, evidence = run_inputs(log.events), assemble(log.events)
+    history = History.of(log.events)
+    inputs, evidence = history.inputs, history.evidence
     if log.ended or os.path.lexists(directory.record):
         raise ConfigError(f"{path} has ended: there is nothing to resume", remedy="start a new run")
     return Demand(
@@ -90,6 +93,8 @@ def resumed(path: Path) -> Demand:
         reference=evidence.reference,
         resume=path,
         done=_done(evidence, inputs.profile),
+        history=history,
+        events=len(log.events),
     )
 
 

@@ -33,7 +33,7 @@ class RunContext:
     codes: KernelCodes = KernelCodes()
     """What the drivers' codes in a kernel log mean."""
     standin: StandinScenario | None = None
-    """What the NVML stand-in plays, on hosts that name a scenario."""
+    """What the stand-in plays, on hosts that name a scenario."""
     labs: Labs | None = None
     """Finds lab descriptions, for hosts that a lab starts."""
     wait_seconds: float = 0.0

@@ -16,7 +16,7 @@ from harness.placement.virtual import split_words
 from harness.stages.guest import images
 from harness.stages.guest.network import run_network
 from harness.stages.host.access import Labs, guest_kinds, open_host
-from harness.stages.host.claims import CLAIM_ROOTS
+from harness.stages.host.leases import CLAIM_ROOTS
 from harness.stages.machine import bare_place
 
 _RUN = "RUN"

@@ -40,8 +40,10 @@ def judge(
     *,
     limits: Mapping[str, LimitSpec] | None = None,
     transcript: str = "",
+    nonce: str | None = None,
 ) -> WorkloadResult:
-    """What ``raw``, the output of ``collect``, says of the workload. Never raises for bad output.
+    """What ``raw``, the output of ``collect``, says of the workload; ``nonce`` is the one it was asked with.
+    Never raises for bad output.
 
     ``done``: the payload ended well and its answers, right or wrong, are there. ``failed``: it was ended by
     a signal or ended badly by itself. ``timeout``: it still ran, or was stopped. ``lost``: no readable
@@ -56,7 +58,7 @@ def judge(
         transcript=transcript,
     )
     try:
-        collected = parse_collected(raw, job.key)
+        collected = parse_collected(raw, job.key, nonce)
     except ParseError as error:
         return replace(result, detail=error.message)
     times = collected.status

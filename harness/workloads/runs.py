@@ -87,14 +87,22 @@ def stop(job: Job, grace: int = 5) -> tuple[str, ...]:
     return _argv(job, "stop", "--grace", str(grace))
 
 
+def nonce_of(argv: tuple[str, ...]) -> str:
+    """The nonce of one of these command lines, which its answer must have."""
+    return argv[2]
+
+
 def _optional(seen: Observation, name: str) -> int | None:
     return seen.whole_or_none(name, bits=32)
 
 
 @reader("a job's status")
-def parse_status(raw: bytes, key: str) -> RunStatus:
-    """The status that every verb answers. Raises ParseError, also when it is about another key."""
-    return _status(read_answer(raw, RUNNER.name), key)
+def parse_status(raw: bytes, key: str, nonce: str | None = None) -> RunStatus:
+    """The status that every verb answers; ``nonce`` is the one that was sent, where it is still known.
+
+    Raises ParseError, also when it is about another key or answers another question.
+    """
+    return _status(read_answer(raw, RUNNER.name, nonce), key)
 
 
 def _status(answer: Answer, key: str) -> RunStatus:
@@ -125,9 +133,9 @@ def _status(answer: Answer, key: str) -> RunStatus:
 
 
 @reader("a job's output")
-def parse_collected(raw: bytes, key: str) -> Collected:
-    """What ``collect`` answers: a status, and exactly the bytes that it announces. Raises ParseError."""
-    answer = read_answer(raw, RUNNER.name)
+def parse_collected(raw: bytes, key: str, nonce: str | None = None) -> Collected:
+    """What ``collect`` answers: a status, and exactly the bytes that it announces. ParseError as there."""
+    answer = read_answer(raw, RUNNER.name, nonce)
     status = _status(answer, key)
     stdout, stderr = answer.content("stdout"), answer.content("stderr")
     if (len(stdout), len(stderr)) != (status.stdout_bytes, status.stderr_bytes):

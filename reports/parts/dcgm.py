@@ -1,7 +1,7 @@
 """Telemetry as OpenMetrics families: DCGM's names, so that dashboards made for its exporter find them.
 
-DCGM's units are not NVML's nor ours: energy in mJ, framebuffer in MiB (``libraries.md`` §5 of the reference
-shelf; the names are those of DCGM's exporter). A run is not a moment, so each sample says its ``statistic``.
+DCGM's units are not ours: energy in mJ, framebuffer in MiB (``libraries.md`` §5 of the reference shelf; the
+names are those of DCGM's exporter). A run is not a moment, so each sample says its ``statistic``.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _own(record: RunRecord, cards: list[tuple[GuestTelemetry, GpuTelemetry]]) ->
         (
             "shakedown_telemetry_standin",
             "",
-            "1 for a guest whose telemetry came from the NVML stand-in: none of its values are real.",
+            "1 for a guest whose telemetry came from a stand-in: none of its values are real.",
             [
                 ({"guest": seen.guest, "scenario": seen.standin}, float(bool(seen.standin)))
                 for seen in telemetry.guests(record)

@@ -9,6 +9,7 @@ from harness.model.evidence import GuestEvidence
 from harness.model.host_change import HostChange
 from harness.model.record import RunRecord
 from harness.model.telemetry import (
+    GPU_LINKS,
     GpuTelemetry,
     GuestTelemetry,
     HostTelemetry,
@@ -52,13 +53,13 @@ class KernelRow:
 
 
 def standins(record: RunRecord) -> tuple[str, ...]:
-    """A sentence for each scenario of the NVML stand-in that took the driver's place."""
+    """A sentence for each scenario of a stand-in that took the driver's place."""
     found: dict[str, list[str]] = {}
     for seen in guests(record):
         if seen.standin:
             found.setdefault(seen.standin, []).append(seen.guest)
     return tuple(
-        f"The NVML stand-in (scenario {scenario}) replaced the driver in {', '.join(names)}: none of its "
+        f"A stand-in (scenario {scenario}) replaced the driver in {', '.join(names)}: none of its "
         "values, errors or cards are real."
         for scenario, names in found.items()
     )
@@ -82,7 +83,7 @@ def unwatched(record: RunRecord) -> tuple[str, ...]:
 def sampler(telemetry: GuestTelemetry) -> str:
     """The sampler's own life in a sentence."""
     if not telemetry.source:
-        return f"NVML could not be used: {telemetry.detail or 'no reason was recorded'}."
+        return f"The GPU driver's library could not be used: {telemetry.detail or 'no reason was recorded'}."
     parts = [f"driver {telemetry.driver or 'unknown'}", f"{number(telemetry.fast_hz)} Hz"]
     if telemetry.started is not None and telemetry.ended is not None:
         parts.append(f"watched for {duration(telemetry.ended - telemetry.started)}")
@@ -162,7 +163,7 @@ def _seen(gpu: GpuTelemetry) -> tuple[tuple[str, str], ...]:
         ("retired pages", _repair(series, ("retired_single_bit", "retired_double_bit"), "retired_pending")),
         ("PCIe under load", _pcie(gpu)),
         ("PCIe replays", _count(series, "pcie_replays")),
-        ("NVLinks up", _least(series, "nvlink_active")),
+        ("GPU links up", _least(series, GPU_LINKS)),
         ("other processes", ", ".join(gpu.processes) or _absent(series.get("processes")) or "none"),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from harness.cli.status import end
+from harness.cli.status import ends
 from harness.errors import ClaimError, ConfigError, HarnessError, ParseError, TransportError
 
 
@@ -26,7 +26,7 @@ def _refuse(error: BaseException) -> int:
 )
 def test_each_kind_of_error_has_its_status(error: BaseException, status: int) -> None:
     with pytest.raises(typer.Exit) as left:
-        end(lambda: _refuse(error))
+        ends(lambda: _refuse(error))()
     assert left.value.exit_code == status
 
 
@@ -36,7 +36,7 @@ def test_what_a_host_says_in_an_error_never_reaches_the_terminal_as_it_is(
 ) -> None:
     hostile = kind("the host said \x1b[2J\x07\u202e" + "x" * 10_000_000, remedy="look \x1b]0;owned\x07")
     with pytest.raises(typer.Exit):
-        end(lambda: _refuse(hostile))
+        ends(lambda: _refuse(hostile))()
     shown = capsys.readouterr().err
     assert "\\x1b[2J\\x07\\u202e" in shown
     assert "\n  remedy: look \\x1b]0;owned\\x07\n" in shown

@@ -20,8 +20,9 @@ def framed(script: str, frames: Mapping[str, str | bytes], *, nonce: str = NONCE
 
 
 def asked_nonce(argv: tuple[str, ...]) -> str:
-    """The nonce that a command line asks with: ``sh -s -- NONCE ...`` or ``sh -c TEXT NAME NONCE ...``."""
-    return argv[3] if argv[1] == "-s" else argv[4]
+    """The nonce that a command line asks with: ``sh -s -- NONCE ...``, ``sh -c TEXT NAME NONCE ...`` or
+    ``sh FILE NONCE ...``."""
+    return argv[{"-s": 3, "-c": 4}.get(argv[1], 2)]
 
 
 def answering(

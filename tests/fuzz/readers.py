@@ -28,7 +28,10 @@ from harness.model.record import RunRecord
 from harness.model.topology import HostFacts
 from harness.placement.domain.read import read_domain
 from harness.placement.observe.compare import compare
-from harness.placement.observe.observed import observe, parse_guest, parse_host, parse_qmp
+from harness.placement.observe.guest import parse_guest
+from harness.placement.observe.host import parse_host
+from harness.placement.observe.observed import observe
+from harness.placement.observe.qmp import parse_qmp
 from harness.placement.planner import plan
 from harness.record.directory import RunDirectory
 from harness.record.judge import rejudge

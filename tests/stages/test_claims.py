@@ -15,16 +15,8 @@ from harness.backends.clock import SystemClock
 from harness.backends.local import LocalTransport
 from harness.errors import ClaimError, ParseError, TransportError
 from harness.model.pci import PciAddress
-from harness.stages.host.claims import (
-    Claim,
-    Lease,
-    claim,
-    claimed,
-    controller_name,
-    hold_lease,
-    holders,
-    release_claims,
-)
+from harness.stages.host.claims import Claim, claim, claimed, controller_name, holders, release_claims
+from harness.stages.host.leases import Lease, hold_lease
 from tests.fakes import FakeClock, FakeHost, FakeTransport
 from tests.fakes.scripts import answering
 

@@ -20,7 +20,7 @@ from harness.model.guest import GuestDemand
 from harness.record.events import read_events
 from harness.record.judge import recorded_files
 from harness.stages.guest.group import GuestGroup
-from tests.fakes.scripts import answering, framed, host_state
+from tests.fakes.scripts import answering, host_state
 from tests.stages.groups import (
     HEADER,
     IDLE,
@@ -316,6 +316,7 @@ def test_one_that_had_ended_by_itself_is_told_apart_from_the_others(pair, access
     given_back(access, one, other)
 
 
+@pytest.mark.timeout(60)
 def test_one_that_dies_under_load_is_named_once_and_ends_none_of_the_others(pair, access) -> None:
     """Its QEMU is killed while its load runs: the wait ends, and what the other has to show is shown."""
     access.host.on("guest-qemu-log", b"qemu: terminating on signal 15 from pid 812 (bash)\n")
@@ -390,7 +391,7 @@ def _runs_on(argv: tuple[str, ...], _stdin: bytes) -> tuple[int, bytes, bytes]:
         "stopped": False, "started": 1.0, "ended": None, "now": 2.0, "boot": "b",
         "stdout_bytes": 0, "stderr_bytes": 0, "stdout_total": 0,
     }  # fmt: skip
-    return 0, framed("runner", {"status": json.dumps(status) + "\n"}), b""
+    return answering("runner", {"status": json.dumps(status) + "\n"})(argv, b"")
 
 
 @pytest.mark.timeout(60)
@@ -410,7 +411,9 @@ def test_an_interrupt_in_the_middle_of_loads_that_run_together_leaves_none_of_th
     pair.provision()
     with pytest.raises(KeyboardInterrupt):
         pair.burn({A: ("hashing", "vram"), B: ("hashing", "vram")})
-    assert [t.name for t in threading.enumerate() if t.name.startswith("burn")] == []
+    for thread in [t for t in threading.enumerate() if t.name.startswith("burn")]:
+        thread.join(10.0)  # its work is over; the thread itself ends a little later
+        assert not thread.is_alive()
     pair.release(orderly=False)
     said = known(pair)
     for name in (A, B):

@@ -10,7 +10,8 @@ from harness.backends.local import LocalTransport
 from harness.errors import ClaimError, ReleaseError
 from harness.model.pci import PciAddress
 from harness.placement.domain.definition import RUN_NAMESPACE
-from harness.stages.host.claims import claim, hold_lease, holders
+from harness.stages.host.claims import claim, holders
+from harness.stages.host.leases import hold_lease
 from harness.stages.host.orphans import clear_orphans
 from tests.fakes import FakeClock, FakeHypervisor
 

@@ -15,17 +15,8 @@ from harness.errors import ParseError, ReleaseError, TransportError
 from harness.model.evidence import ReleaseEvidence
 from harness.model.pci import PciAddress
 from harness.scripts.protocol import read_answer
-from harness.stages.guest.release import (
-    HostState,
-    Leaving,
-    Leftovers,
-    find_leftovers,
-    release_guests,
-    run_directory,
-    snapshot_host_state,
-    sweep,
-)
-from harness.stages.host.state import read_host_state
+from harness.stages.guest.release import Leaving, Leftovers, find_leftovers, release_guests, sweep
+from harness.stages.host.state import HostState, read_host_state, run_directory, snapshot_host_state
 from tests.fakes import FakeClock, FakeHost, FakeHypervisor, FakeTransport
 from tests.fakes.scripts import answering, framed, host_state
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from harness.errors import ConfigError, ParseError
 from harness.scripts.protocol import read_answer, require_nonce
 from harness.workloads.base import Job
-from harness.workloads.runs import collect, parse_collected, parse_status, start, stop, wait
-from tests.fakes.scripts import framed
+from harness.workloads.runs import collect, nonce_of, parse_collected, parse_status, start, stop, wait
+from tests.fakes.scripts import NONCE, framed
 
 Frame = Callable[..., bytes]
 
@@ -72,6 +72,14 @@ def test_a_truncated_answer_is_never_read(frame: Frame) -> None:
         with pytest.raises(ParseError):
             parse_collected(whole[:cut], "k1")
     assert parse_collected(whole, "k1").stdout == b"hello"
+
+
+def test_an_answer_to_another_question_is_not_read(frame: Frame, job: Job) -> None:
+    whole = frame(b"hello")
+    assert parse_collected(whole, "k1", NONCE).stdout == b"hello"
+    for read in (parse_collected, parse_status):
+        with pytest.raises(ParseError, match="answers another request"):
+            read(whole, "k1", nonce_of(collect(job)))
 
 
 @given(raw=st.binary(max_size=300))

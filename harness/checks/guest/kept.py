@@ -14,14 +14,13 @@ from harness.model.inventory import Profile
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.placement import Difference, Moment, ObservedPlacement, PlacementLook, PlacementPlan
 from harness.placement.observe.compare import (
-    UNKNOWN,
-    compare_devices,
-    compare_guest,
     compare_kernel_threads,
     compare_memory,
     compare_state,
     compare_threads,
 )
+from harness.placement.observe.compare_guest import compare_devices, compare_guest
+from harness.placement.observe.difference import UNKNOWN
 from harness.telemetry.host.table import WATCHED, About
 
 _REMEDY = (

@@ -10,14 +10,9 @@ from harness.model.attachment import Observable
 from harness.model.evidence import GuestEvidence
 from harness.model.outcome import Action, CheckResult, EvidenceRef
 from harness.model.placement import Difference, ObservedPlacement, PlacementPlan
-from harness.placement.observe.compare import (
-    UNKNOWN,
-    compare_devices,
-    compare_guest,
-    compare_kernel_threads,
-    compare_memory,
-    compare_threads,
-)
+from harness.placement.observe.compare import compare_kernel_threads, compare_memory, compare_threads
+from harness.placement.observe.compare_guest import compare_devices, compare_guest
+from harness.placement.observe.difference import UNKNOWN
 
 _TOPICS = ("threads", "memory", "devices", "guest")
 """First words of ``ObservedPlacement.problems``; a problem without one leaves everything in doubt."""
@@ -34,6 +29,11 @@ def _refs(evidence: GuestEvidence, quotes: Sequence[str]) -> tuple[EvidenceRef, 
 
 def _words(difference: Difference) -> str:
     return f"{difference.what}: planned {difference.planned}, observed {difference.observed}"
+
+
+def _plain(compare: Callable[[PlacementPlan, ObservedPlacement], Sequence[Difference]]) -> Compare:
+    """A comparison that needs nothing but the two placements."""
+    return lambda _case, _subject, plan, observed: compare(plan, observed)
 
 
 def _judge(
@@ -74,28 +74,10 @@ def _evidence(case: Case, evidence: GuestEvidence) -> tuple[PlacementPlan, Obser
     return evidence.plan, evidence.observed
 
 
-def _threads(
-    _case: Case, _subject: Subject, plan: PlacementPlan, observed: ObservedPlacement
-) -> Sequence[Difference]:
-    return compare_threads(plan, observed)
-
-
-def _kernel_threads(
-    _case: Case, _subject: Subject, plan: PlacementPlan, observed: ObservedPlacement
-) -> Sequence[Difference]:
-    return compare_kernel_threads(plan, observed)
-
-
 def _memory(
     case: Case, _subject: Subject, plan: PlacementPlan, observed: ObservedPlacement
 ) -> Sequence[Difference]:
     return compare_memory(plan, observed, memory_share=case.profile.memory_on_node_share)
-
-
-def _topology(
-    _case: Case, _subject: Subject, plan: PlacementPlan, observed: ObservedPlacement
-) -> Sequence[Difference]:
-    return compare_guest(plan, observed)
 
 
 def _devices(
@@ -183,7 +165,7 @@ CHECKS = (
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,
         judge=_judge(
-            _threads,
+            _plain(compare_threads),
             ("threads",),
             "compare <cputune> of the domain with the plan, and look for what moves threads on this host: "
             "cpuset cgroups, a tuning daemon, numad, isolcpus",
@@ -198,7 +180,7 @@ CHECKS = (
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,
         judge=_judge(
-            _kernel_threads,
+            _plain(compare_kernel_threads),
             ("threads",),
             "pin them after start (taskset -p -c CPUS TID), confine them with isolcpus or a cpuset, or "
             "avoid them: kernel-irqchip=split removes KVM's timer thread (kvm-pit)",
@@ -228,7 +210,7 @@ CHECKS = (
         phase=Phase.PLACEMENT,
         needs=WITH_GUESTS,
         judge=_judge(
-            _topology,
+            _plain(compare_guest),
             ("guest", "devices"),
             "compare <numa> and <hostdev> of the domain with the plan; look in the guest's kernel log for "
             "SRAT, SLIT and numa= on its command line",

@@ -138,7 +138,7 @@ def _cpu(domain: ET.Element, plan: PlacementPlan, guest: GuestDefinition) -> Non
         attributes["migratable"] = "off"
     cpu = ET.SubElement(domain, "cpu", attributes)
     # Equal sockets of which each cell holds a whole number: cell borders never split a package, which
-    # confuses hwloc and nvidia-smi in the guest (open-mpi/hwloc#712).
+    # confuses hwloc and the drivers' tools in the guest (open-mpi/hwloc#712).
     threads = plan.threads_per_core
     cores = math.gcd(*(len(cell.vcpus) // threads for cell in plan.cells))
     sockets = len(plan.vcpupin) // (cores * threads)

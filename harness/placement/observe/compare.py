@@ -21,17 +21,6 @@ from harness.model.placement import (
 from harness.placement.observe.compare_guest import compare_devices, compare_guest
 from harness.placement.observe.difference import UNKNOWN, cpus, difference
 
-__all__ = [
-    "UNKNOWN",
-    "compare",
-    "compare_devices",
-    "compare_guest",
-    "compare_kernel_threads",
-    "compare_memory",
-    "compare_state",
-    "compare_threads",
-]
-
 _HUGE_KIB = 2048
 """Smallest hugepage in use (x86 and ordinary arm64); guests planned without hugepages have smaller pages."""
 

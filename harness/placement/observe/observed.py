@@ -23,8 +23,6 @@ from harness.placement.observe.host import HostReading, Task, parse_host
 from harness.placement.observe.qmp import Function, QmpReading, Vcpu, parse_qmp
 from harness.placement.observe.ram import observe_memory
 
-__all__ = ["assemble", "observe", "parse_guest", "parse_host", "parse_qmp"]
-
 
 def observe(
     plan: PlacementPlan, *, host: bytes, qmp: Mapping[str, str], guest: bytes | None

@@ -139,7 +139,7 @@ def _attempt(task: Burn, connection: Transport, name: str, number: int) -> Workl
 
 
 def leave(task: Burn, connection: Transport) -> None:
-    """Leave this tenant's word in the memory of its NVIDIA GPUs, for the next tenant to look for.
+    """Leave this tenant's word in the memory of its GPUs, for the next tenant to look for.
 
     Call it when the loads are over and nobody watches any more: it holds all memory until the guest is
     switched off. Where it cannot be left that is recorded; then nobody can say what the next tenant got.
@@ -157,7 +157,9 @@ def leave(task: Burn, connection: Transport) -> None:
         _await(task, connection, "leave", job, argv)
         label = f"{job.guest}-leave"
         collected = connection.run(runs.collect(job), deadline=_ROUND_TRIP_SECONDS, label=label)
-        output = runs.parse_collected(_output(collected, "collect"), job.key).stdout
+        output = runs.parse_collected(
+            _output(collected, "collect"), job.key, runs.nonce_of(collected.argv)
+        ).stdout
         held, why = residue.left(job, output)
     except GuestDied:
         raise
@@ -200,6 +202,7 @@ def _run(task: Burn, connection: Transport, load: Workload, number: int) -> Work
         _output(collected, "collect"),
         limits=task.profile.limits,
         transcript=collected.transcript,
+        nonce=runs.nonce_of(collected.argv),
     )
     result = replace(on_host(result, task.cards), round=number)
     task.recorder.workload(result)
@@ -267,7 +270,7 @@ def _await(task: Burn, connection: Transport, name: str, job: Job, payload: tupl
         deadline=_ROUND_TRIP_SECONDS,
         label=f"{job.guest}-{name}-start",
     )
-    status = runs.parse_status(_output(started, "start"), job.key)
+    status = runs.parse_status(_output(started, "start"), job.key, runs.nonce_of(started.argv))
     deadline = task.profile.workload_deadline_seconds
     while status.state == "running":
         if task.cancelled.is_set():
@@ -280,7 +283,7 @@ def _await(task: Burn, connection: Transport, name: str, job: Job, payload: tupl
             break
         task.progress(f"waiting for {name}: {waited:.0f} s of at most {deadline:.0f} s")
         answer = connection.run(runs.wait(job, _SLICE_SECONDS), deadline=_SLICE_SECONDS + _ROUND_TRIP_SECONDS)
-        status = runs.parse_status(_output(answer, "wait"), job.key)
+        status = runs.parse_status(_output(answer, "wait"), job.key, runs.nonce_of(answer.argv))
 
 
 def _output(result: CommandResult, verb: str) -> bytes:

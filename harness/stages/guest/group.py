@@ -28,10 +28,10 @@ from harness.stages.guest.life import (
     plan_guest,
     reach_guest,
     record_death,
-    serial_console,
     start_guest,
 )
 from harness.stages.guest.network import run_network
+from harness.stages.guest.provision import serial_log
 from harness.stages.guest.pulse import Pulse
 from harness.stages.guest.release import Leaving, release_guests
 from harness.stages.guest.scratch import private_directory
@@ -301,7 +301,7 @@ class GuestGroup:
         try:
             self.host.lease.regain()
             for guest in leaving:
-                serial_console(guest)
+                serial_log(transport, guest.place)  # kept as a transcript
             found = release_guests(
                 transport,
                 self.host.access.hypervisor(),

@@ -358,11 +358,6 @@ def record_death(guest: GuestLife, stage: str) -> None:
     recorder.error(stage_error(died(guest.name, death), stage, guest.name))
 
 
-def serial_console(guest: GuestLife) -> None:
-    """Keep the end of its serial console. Never raises HarnessError."""
-    provision.serial_log(guest.host.access.transport, guest.place)
-
-
 def hang_up(guest: GuestLife) -> None:
     """End the connection into it; safe to call twice."""
     if guest.connection is not None:

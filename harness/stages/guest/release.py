@@ -16,19 +16,8 @@ from harness.model.evidence import DeviceReturn, ReleaseEvidence
 from harness.model.pci import PciAddress
 from harness.polling import wait_for
 from harness.ports import Clock, Hypervisor, Transport
-from harness.stages.host.claims import CLAIM_ROOTS
+from harness.stages.host.leases import CLAIM_ROOTS
 from harness.stages.host.state import HostState, run_directory, snapshot_host_state
-
-__all__ = [
-    "HostState",
-    "Leaving",
-    "Leftovers",
-    "find_leftovers",
-    "release_guests",
-    "run_directory",
-    "snapshot_host_state",
-    "sweep",
-]
 
 _SETTLE_SECONDS = 45.0
 """Drivers are bound again and hugepages freed by work the kernel does after QEMU is gone; tp-libvirt waits

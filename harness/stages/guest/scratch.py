@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.cleanups import Cleanups
 from harness.descriptors import Descriptor
-from harness.identity import ProcessId, boot_id, identify, is_here, is_running
+from harness.identity import LONGEST_BIRTH, as_written, boot_id, is_here, is_running, written_down
 
 PREFIX = "shakedown-keys-"
 _OWNER = "owner"
@@ -41,9 +41,7 @@ def private_directory(parent: Path | None = None) -> Iterator[Path]:
         owner.not_for_forks()
         os.fchmod(owner.number(), 0o600)
         fcntl.flock(owner.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        me = identify(os.getpid())
-        assert me is not None  # noqa: S101  it is this process
-        owner.write(f"{me.pid} {me.ticks} {me.boot_id} {me.namespace}".encode())
+        owner.write(written_down().encode())
         unnamed.rename(directory / _OWNER)
         yield directory
 
@@ -55,19 +53,18 @@ def _remove_here(directory: Path, pid: int) -> None:
 
 def _owned_by_the_dead(said: str) -> bool:
     """Whether the process that a file names has ended; False for one of another container on this machine,
-    whose numbers mean nothing here. Raises ValueError for other text."""
-    pid, ticks, boot, namespace = said.split()
-    owner = ProcessId(pid=int(pid), ticks=int(ticks), boot_id=boot, namespace=namespace)
-    return boot != boot_id() or (is_here(owner) and not is_running(owner))
+    whose numbers mean nothing here. Raises ValueError or IndexError for other text."""
+    owner = as_written(said)
+    return owner.boot_id != boot_id() or (is_here(owner) and not is_running(owner))
 
 
 def _remove_ownerless(parent: Path) -> None:
     """Remove what killed controllers of this user left in ``parent``; what cannot be removed stays."""
     for directory in parent.glob(f"{PREFIX}*"):
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, IndexError):
             if directory.is_symlink() or directory.lstat().st_uid != os.geteuid():
                 continue
             with Descriptor(os.open(directory / _OWNER, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)) as owner:
                 fcntl.flock(owner.number(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if _owned_by_the_dead(owner.read(200).decode("ascii")):
+                if _owned_by_the_dead(owner.read(LONGEST_BIRTH).decode("utf-8", "replace")):
                     shutil.rmtree(directory, ignore_errors=True)

@@ -26,7 +26,7 @@ import os
 import platform
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,19 +43,6 @@ from harness.stages.host.leases import (
     hold_lease,
     require_words,
 )
-
-__all__ = [
-    "CLAIM_ROOTS",
-    "Claim",
-    "HoldingTransport",
-    "Lease",
-    "claim",
-    "claimed",
-    "controller_name",
-    "hold_lease",
-    "holders",
-    "release_claims",
-]
 
 SCRIPT = Script(
     name="claims",
@@ -146,7 +133,8 @@ def claim(
                     "its controller is gone: resume that run, or start a new run, which clears it",
                 )
             for gone in sorted({b.run for b in blockers}):
-                _clear(transport, gone, evict, progress, roots)
+                progress(f"run {gone} has ended: clearing its leftovers on {transport.name}")
+                clear(transport, gone, evict, roots)
             continue
         progress(f"waiting {waited:.0f} s: {(live or quiet)[0]}")
         clock.sleep(_POLL_SECONDS)
@@ -208,20 +196,13 @@ def claimed(
         yield lease
 
 
-def _clear(
-    transport: HoldingTransport,
-    run: str,
-    evict: Callable[[str], None],
-    progress: Callable[[str], None],
-    roots: tuple[str, ...],
+def clear(
+    transport: HoldingTransport, run: str, evict: Callable[[str], None], roots: tuple[str, ...]
 ) -> None:
-    progress(f"run {run} has ended: clearing its leftovers on {transport.name}")
-    lease = hold_lease(transport, run, roots=roots)
-    try:
+    """Remove with ``evict`` what a run that is gone left behind, under its own lease, and its claims."""
+    with closing(hold_lease(transport, run, roots=roots)):
         evict(run)
         release_claims(transport, run, roots=roots)
-    finally:
-        lease.close()
 
 
 def _claims(transport: Transport, arguments: tuple[str, ...]) -> tuple[tuple[Claim, ...], bool]:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from harness.errors import ClaimError
 from harness.ports import Hypervisor
-from harness.stages.host.claims import CLAIM_ROOTS, HoldingTransport, hold_lease, holders, release_claims
-from harness.stages.host.leases import require_words
+from harness.stages.host.claims import clear, holders
+from harness.stages.host.leases import CLAIM_ROOTS, HoldingTransport, require_words
 
 
 def clear_orphans(
@@ -35,12 +35,7 @@ def clear_orphans(
     orphans = tuple(sorted(key for key in keys - claimed - {run} if _is_key(key, roots)))
     for orphan in orphans:
         progress(f"run {orphan} has no claims and no controller: clearing its leftovers on {transport.name}")
-        lease = hold_lease(transport, orphan, roots=roots)
-        try:
-            evict(orphan)
-            release_claims(transport, orphan, roots=roots)
-        finally:
-            lease.close()
+        clear(transport, orphan, evict, roots)
     return orphans
 
 

@@ -1,7 +1,7 @@
 """Exercising the reset of each GPU: a listed reset method is a claim until the kernel has carried it out.
 
 A trial has two halves. Here, on the host and before any guest, the kernel is asked to reset the function:
-it accepts or refuses (``edu`` with a second function lists ``bus`` and answers ENOTTY). Whether state is
+it accepts or refuses (a device with a second function lists ``bus`` and answers ENOTTY). Whether state is
 *gone* cannot be seen from there: the kernel saves and restores all standard configuration registers around
 a reset (``pci_save_state``), and device memory cannot be read with a shell. So that half comes from the
 guests: what one tenant leaves in the device must not be there for the next, with the reset that VFIO makes

@@ -14,7 +14,7 @@ from harness.reading import reader
 from harness.scripts.protocol import Answer
 from harness.scripts.script import Script, ask
 from harness.serial import whole
-from harness.stages.host.claims import CLAIM_ROOTS
+from harness.stages.host.leases import CLAIM_ROOTS
 
 SCRIPT = Script(
     name="host-state",

@@ -215,13 +215,14 @@ def plain(values: Any, name: str) -> tuple[dict[str, Plain], str]:
     found: dict[str, Plain] = {}
     wrong = ""
     for key, each in values.items():
-        read = each[:200] if isinstance(each, str) else each
-        if not (each is None or isinstance(each, bool | str)):
-            read = _sane(each)
-            if read is None:
-                wrong = f"{name}.{key[:80]} is {str(each)[:40]!r}"
-                continue
-        found[key[:80]] = read
+        if each is None or isinstance(each, bool):
+            found[key[:80]] = each
+        elif isinstance(each, str):
+            found[key[:80]] = each[:200]
+        elif isinstance(each, int | float) and abs(each) < ABSURD:
+            found[key[:80]] = float(each)
+        else:
+            wrong = f"{name}.{key[:80]} is {str(each)[:40]!r}"
     return found, wrong
 
 
@@ -230,14 +231,6 @@ def reading(value: Any, unit: str) -> float:
     if value is None:
         return math.nan
     low, high = RANGES.get(unit, RANGES["1"])
-    read = _sane(value)
-    if read is None or not low <= read <= high:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise Unreadable(f"{str(value)[:40]} {unit} cannot be")
-    return read
-
-
-def _sane(value: Any) -> float | None:
-    """A finite number of sane size as a float; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < ABSURD:
-        return None
     return float(value)

@@ -186,7 +186,9 @@ class _Reader:
             return
         said = _code(known.body, self._codes)
         if said is not None:
-            event = replace(said.event, at=here.at, line=here.raw)
+            # A code stands behind driver and device, unless its own words name the device.
+            device = said.event.device or known.device
+            event = replace(said.event, at=here.at, line=here.raw, device=device)
             self._tell(Told(first=here.number, last=here.number, kind=said.kind, event=event))
             return
         first = here.number

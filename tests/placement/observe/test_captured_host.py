@@ -12,7 +12,9 @@ from pathlib import Path
 from harness.model.pci import PciAddress
 from harness.model.placement import GuestCell, PlacementPlan, PlannedGpu
 from harness.placement.observe.compare import compare_kernel_threads, compare_memory, compare_threads
-from harness.placement.observe.observed import assemble, parse_host, parse_qmp
+from harness.placement.observe.host import parse_host
+from harness.placement.observe.observed import assemble
+from harness.placement.observe.qmp import parse_qmp
 from tests.placement.observe import transcripts
 
 RAW = (Path(__file__).parent / "captured" / "libvirt-9-vfio-hugepages.txt").read_bytes()

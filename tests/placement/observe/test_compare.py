@@ -19,7 +19,8 @@ from harness.model.placement import (
     PlacementPlan,
     PlannedGpu,
 )
-from harness.placement.observe.compare import UNKNOWN, compare, compare_kernel_threads
+from harness.placement.observe.compare import compare, compare_kernel_threads
+from harness.placement.observe.difference import UNKNOWN
 
 MIB = 1 << 20
 GPU0 = PciAddress.parse("0000:41:00.0")

@@ -15,7 +15,9 @@ from harness.errors import ParseError
 from harness.model.pci import PciAddress
 from harness.placement.observe import qmp as q
 from harness.placement.observe import scripts
-from harness.placement.observe.observed import parse_guest, parse_host, parse_qmp
+from harness.placement.observe.guest import parse_guest
+from harness.placement.observe.host import parse_host
+from harness.placement.observe.qmp import parse_qmp
 from tests.fakes.scripts import really
 from tests.placement.observe import transcripts as made
 

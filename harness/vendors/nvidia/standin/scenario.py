@@ -19,9 +19,6 @@ from harness.vendors.nvidia.standin.model import (
     StandinValue,
 )
 
-DEFAULT_PATH = "/run/shakedown/nvml.scenario"
-"""Where the library looks when SHAKEDOWN_NVML_SCENARIO does not name a file. Its folder must be writable: the
-state that all processes share is kept beside it."""
 _NAMESPACE = uuid.UUID("6f0ed1a8-6d1f-5f2c-9a55-2c1f0f9b7a10")
 _ELSEWHERE = ("pci_id", "subsystem")
 """Fields of a card that are written as two numbers each."""

@@ -1,0 +1,1 @@
+"""ACME's GPUs: a maker that does not exist."""
