@@ -99,7 +99,7 @@ def on_card(address: str, flips: int) -> dict[str, Any]:
     best = 0.0
     for _ in range(20):
         spent = gpu.timed(
-            lambda: [gpu.cuda("cuMemcpyDtoDAsync_v2", memory, memory + half, half, None) for _ in range(5)]
+            lambda: [gpu.driver("cuMemcpyDtoDAsync_v2", memory, memory + half, half, None) for _ in range(5)]
         )
         best = max(best, 5 * 2 * half / max(1e-9, spent))
     chance, found, began = random.Random(2026), 0, time.monotonic()  # noqa: S311
@@ -117,7 +117,7 @@ def on_card(address: str, flips: int) -> dict[str, Any]:
         )
     return {
         "card": gpu.name,
-        "cuda": gpu.cuda.version(),
+        "cuda": gpu.driver.version(),
         "ceiling": best / 1e9,
         "flips": flips,
         "found": found,

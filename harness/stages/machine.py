@@ -20,9 +20,10 @@ from harness.stages.guest.devices import machine_cards, machine_devices
 from harness.stages.guest.watch import NvmlStandin, Watch, watched
 from harness.stages.host.readiness import refuse_foreign_domains
 from harness.stages.host.state import run_directory
+from harness.vendors import loads
 from harness.vendors.standin import scenario_text
 from harness.workloads.applicable import absence, models
-from harness.workloads.base import NVIDIA, Place
+from harness.workloads.base import Place
 from harness.workloads.mix.loads import loads_of, parameters_in_mix
 from harness.workloads.registry import spec
 from harness.workloads.runs import RUNNER
@@ -157,7 +158,7 @@ def _require_driver(host: ClaimedHost) -> None:
     other = [
         f"{gpu.address} ({gpu.driver})"
         for gpu in host.gpus
-        if gpu.vendor == NVIDIA and gpu.driver not in (None, _DRIVER)
+        if gpu.vendor == loads.PCI_ID and gpu.driver not in (None, _DRIVER)
     ]
     if other:
         raise WorkloadError(
@@ -196,7 +197,7 @@ def _place(host: ClaimedHost, name: str, workloads: tuple[str, ...]) -> Place:
     place = bare_place(context.host.work_dir, context.run)
     if host.access.ssh is not None or not uses_tensorflow(context.profile, workloads):
         return place
-    kind = "cuda" if any(gpu.vendor == NVIDIA for gpu in host.gpus) else "cpu"
+    kind = "cuda" if any(gpu.vendor == loads.PCI_ID for gpu in host.gpus) else "cpu"
     try:
         return replace(place, tensorflow=str(ensure_tensorflow(context.progress, kind)))
     except ImageError as error:

@@ -14,12 +14,11 @@ from harness.model.inventory import Profile
 from harness.model.pci import PciAddress
 from harness.model.sku import Sku, describing
 from harness.model.topology import HostFacts
-from harness.workloads.base import NVIDIA, Job
+from harness.vendors import loads
+from harness.workloads.base import Job
 from harness.workloads.mix.loads import loads_of, parameters_in_mix
 from harness.workloads.registry import NAMES, spec
 from harness.workloads.spec import Scalar
-
-_NAMES = {"nvenc": "NVENC", "nvdec": "NVDEC", "nvjpeg": "NVJPEG", "rt": "ray tracing"}
 
 
 def absent(workload: str, skus: Sequence[Sku | None], *, engine: str = "auto") -> str:
@@ -37,7 +36,7 @@ def absent(workload: str, skus: Sequence[Sku | None], *, engine: str = "auto") -
         return ""
     names = {sku.name: sku.title for sku in models}
     files = ", ".join(f"inventory/skus/{name}.yaml" for name in names)
-    lacking = " and no ".join(_NAMES[each] for each in demanded)
+    lacking = " and no ".join(loads.ENGINE_WORDS[each] for each in demanded)
     return f"{' and '.join(names.values())} has no {lacking} ({files})"
 
 
@@ -87,7 +86,7 @@ def too_few(
     """
     least = spec(workload).least_gpus
     seen = [facts.device(address) if facts is not None else None for address in devices]
-    count = sum(1 for device in seen if device is None or device.vendor == NVIDIA)
+    count = sum(1 for device in seen if device is None or device.vendor == loads.PCI_ID)
     count += max(0, requested - len(seen))
     return f"{workload} needs {least} GPUs, and this guest has {count}" if count < least else ""
 

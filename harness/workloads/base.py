@@ -19,6 +19,7 @@ from harness.model.outcome import Measurement
 from harness.model.pci import PciAddress
 from harness.reading import reader
 from harness.serial import strict_json
+from harness.vendors import loads
 from harness.workloads.spec import Scalar, WorkloadSpec
 
 ABSURD = 1e18
@@ -79,9 +80,6 @@ class Job:
     place: Place = Place()
 
 
-NVIDIA = "10de"
-"""PCI vendor id whose devices have GPU engines."""
-
 ENGINE_WORDS = ("auto", "cpu", "gpu")
 """What a workload's ``engine`` parameter may be."""
 
@@ -99,14 +97,14 @@ def demanded_engine(job: Job, word: str) -> str:
     if word == "gpu" and not has:
         raise ConfigError(
             f"the profile requires the GPU engine, but {job.guest} has no GPU with one",
-            remedy="use engine: auto, or a host with NVIDIA GPUs",
+            remedy=f"use engine: auto, or a host with {loads.MAKER} GPUs",
         )
     return "gpu" if word != "cpu" and has else "cpu"
 
 
 def gpus(job: Job) -> tuple[GuestDevice, ...]:
     """The job's devices that have GPU engines; their order is that of the machine's PCI addresses."""
-    mine = (d for d in job.devices if d.vendor == NVIDIA and not d.companion)
+    mine = (d for d in job.devices if d.vendor == loads.PCI_ID and not d.companion)
     return tuple(sorted(mine, key=lambda d: d.address))
 
 

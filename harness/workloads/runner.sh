@@ -73,8 +73,8 @@ report() { # $1: created (true|false), $2 and $3: bytes of stdout and stderr tha
 supervise() {
     trap : TERM INT HUP # a signal to the session ends the job; this shell stays to write down how
     # Nothing of the caller's shell or the machine's settings but where programs and libraries lie: with
-    # CUDA_VISIBLE_DEVICES or LIBGL_ALWAYS_SOFTWARE set somewhere, a healthy GPU would seem lost or slow. A home
-    # beside the jobs, so that caches (the CUDA driver keeps one) go with them.
+    # a list of visible GPUs or LIBGL_ALWAYS_SOFTWARE set somewhere, a healthy GPU would seem lost or slow. A home
+    # beside the jobs, so that caches (GPU drivers keep one) go with them.
     home=${base%/*}/home
     mkdir -p "$home"
     env -i "PATH=$PATH" "HOME=$home" ${LD_LIBRARY_PATH:+"LD_LIBRARY_PATH=$LD_LIBRARY_PATH"} \

@@ -57,14 +57,14 @@ class WorkloadSpec:
     packages: tuple[str, ...] = ()
     """Debian packages that its payload needs beside ``python3``, in a guest and on a bare machine."""
     gpu_packages: tuple[str, ...] = ()
-    """More of them in a guest with NVIDIA GPUs."""
+    """More of them in a guest with GPUs that loads compute on."""
     bare_packages: tuple[str, ...] = ()
     """More of them on a bare machine without GPUs: too heavy for a guest."""
     engines: tuple[str, ...] = ()
     """Engines of a GPU model without all of which it has nothing to run on; empty: every GPU has what it
     needs."""
     least_gpus: int = 0
-    """NVIDIA GPUs without which it has nothing to do."""
+    """GPUs that loads compute on, without which it has nothing to do."""
     needs_devices: bool = False
     """Whether it is about devices handed over, and runs only in a guest that has one."""
     figures: tuple[ModelFigure, ...] = ()

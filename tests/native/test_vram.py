@@ -202,7 +202,7 @@ def opened(stand_in: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
     monkeypatch.setenv("FAKE_CUDA", fake.machine(A))
     library = fake.levers(stand_in)
     monkeypatch.setattr(gpu_driver, "LIBRARY", str(stand_in / "libcuda.so.1"))
-    return gpu_compute.Gpu(gpu_driver.Cuda(), A), library
+    return gpu_compute.Gpu(gpu_driver.Driver(), A), library
 
 
 def test_a_small_piece_is_not_read_right_after_it_was_written(opened: tuple[Any, Any]) -> None:

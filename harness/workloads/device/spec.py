@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.vendors import loads
 from harness.workloads.spec import Row, Scalar, WorkloadSpec
 
 _DEFAULTS: dict[str, Scalar] = {"factorials": 4, "dma_rounds": 2, "interrupts": 8, "residue": True}
@@ -14,7 +15,7 @@ SPEC = WorkloadSpec(
     row=Row(
         does="DMA, interrupts, what an earlier tenant left",
         proves="written and read back",
-        engines="the lab's stand-in; on NVIDIA the identity, and what was left in its memory",
+        engines=f"the lab's stand-in; on {loads.MAKER} the identity, and what was left in its memory",
         needs="`kmod`",
     ),
     packages=("kmod",),

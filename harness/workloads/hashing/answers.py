@@ -13,6 +13,7 @@ from typing import Any
 from harness.errors import ConfigError, ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
+from harness.vendors import loads
 from harness.workloads.base import (
     Job,
     Observation,
@@ -34,7 +35,6 @@ from harness.workloads.hashing.vectors import MODES, HashVectors, hash_vectors, 
 from harness.workloads.spec import WorkloadSpec
 
 TOOLS = ("auto", "john", "hashcat")
-_GPU_BACKENDS = ("cuda", "opencl:nvidia")
 _SALTED_PLANTED = 2
 """Passwords hidden behind salted hashes: each one costs the guest a whole pass through the word list."""
 
@@ -229,8 +229,8 @@ def _hashcat(
 
 def _engine(name: str, on_gpu: bool, backend: str) -> Answer:
     """A GPU's own interface, or for the CPU an OpenCL runtime."""
-    wanted = "one of " + ", ".join(_GPU_BACKENDS) if on_gpu else "an OpenCL runtime"
-    fine = backend in _GPU_BACKENDS if on_gpu else backend.startswith("opencl:")
+    wanted = "one of " + ", ".join(loads.HASHERS) if on_gpu else "an OpenCL runtime"
+    fine = backend in loads.HASHERS if on_gpu else backend.startswith("opencl:")
     return Answer(name=f"{name} engine", expected=wanted, got=backend[:80], ok=fine)
 
 

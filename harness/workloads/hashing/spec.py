@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.vendors import loads
 from harness.workloads.spec import ModelFigure, Row, Scalar, WorkloadSpec
 
 HASHES = ("md5", "ntlm", "sha256", "bcrypt")
@@ -30,12 +31,12 @@ SPEC = WorkloadSpec(
     row=Row(
         does="MD5, NTLM, SHA-256, bcrypt",
         proves="planted passwords found, and a hash without one, so that the search must be whole",
-        engines="hashcat by CUDA or OpenCL; john; hashcat on PoCL",
+        engines=f"hashcat by {loads.DRIVER_WORDS} or OpenCL; john; hashcat on PoCL",
         needs="`john`",
-        needs_with_gpus="`hashcat`, and the driver's CUDA or OpenCL",
+        needs_with_gpus=f"`hashcat`, and the driver's {loads.DRIVER_WORDS} or OpenCL",
     ),
     packages=("john",),
-    gpu_packages=("hashcat", "nvidia-opencl-icd"),
+    gpu_packages=("hashcat", *loads.HASH_PACKAGES),
     bare_packages=("hashcat", "pocl-opencl-icd"),
     figures=tuple(
         ModelFigure(

@@ -14,6 +14,7 @@ from typing import Any
 from harness.errors import ParseError, WorkloadError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
+from harness.vendors import loads
 from harness.workloads.base import (
     Job,
     Observation,
@@ -65,7 +66,7 @@ class P2p:
         names = [str(gpu.address) for gpu in _both(job)]
         pairs = [f"{first}->{second}" for first in names for second in names if first != second]
         seen, engine, versions = report_of(SPEC, stdout)
-        answers = [exact("engine", "cuda", engine)]
+        answers = [exact("engine", loads.COMPUTE, engine)]
         measurements: list[Measurement] = []
         found = entries(SPEC.name, seen, pairs)
         for entry in found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.vendors import loads
 from harness.workloads.spec import Row, Scalar, WorkloadSpec
 
 _DEFAULTS: dict[str, Scalar] = {
@@ -20,9 +21,9 @@ SPEC = WorkloadSpec(
     row=Row(
         does="copies between all pairs of GPUs",
         proves="every word, by the GPU that owns the memory",
-        engines="CUDA driver; needs two GPUs",
-        needs_with_gpus="`libcuda.so.1` and `libnvidia-ptxjitcompiler.so.1`",
+        engines=f"{loads.DRIVER_WORDS} driver; needs two GPUs",
+        needs_with_gpus=loads.COMPUTE_NEEDS,
     ),
-    gpu_packages=("libcuda1", "libnvidia-ptxjitcompiler1"),
+    gpu_packages=loads.COMPUTE_PACKAGES,
     least_gpus=2,
 )

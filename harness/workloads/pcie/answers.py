@@ -16,6 +16,7 @@ from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
 from harness.payload import memory_patterns as patterns
+from harness.vendors import loads
 from harness.workloads.base import (
     Job,
     Observation,
@@ -83,7 +84,7 @@ class Pcie:
         demanded = demanded_engine(job, given["engine"])
         names = [str(gpu.address) for gpu in gpus(job)] if demanded == "gpu" else [_RAM]
         seen, engine, versions = report_of(SPEC, stdout)
-        answers = [exact("engine", "cuda" if demanded == "gpu" else "cpu", engine)]
+        answers = [exact("engine", loads.COMPUTE if demanded == "gpu" else "cpu", engine)]
         measurements: list[Measurement] = []
         judge = _device if demanded == "gpu" else _machine
         found = entries(SPEC.name, seen, names)
@@ -226,7 +227,7 @@ def _figures(name: str, cell: _Cell | None, suffix: str) -> list[Measurement]:
 
 
 def _link(name: str, seen: Observation) -> list[Measurement]:
-    """Of the link under load, as NVML or the device's config space said; telemetry has it otherwise."""
+    """Of the link under load, as the driver or the device's config space said; telemetry has it otherwise."""
     generation = width = None
     if not seen.is_null("link"):
         link = seen.inner("link")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.vendors import loads
 from harness.workloads.spec import ModelFigure, Row, Scalar, WorkloadSpec
 
 _DEFAULTS: dict[str, Scalar] = {
@@ -26,10 +27,10 @@ SPEC = WorkloadSpec(
     row=Row(
         does="copies from each guest cell, both ways and at once; the link under load",
         proves="every word; near cell not slower than far",
-        engines="CUDA driver; main memory",
-        needs_with_gpus="`libcuda.so.1` and `libnvidia-ptxjitcompiler.so.1`",
+        engines=f"{loads.DRIVER_WORDS} driver; main memory",
+        needs_with_gpus=loads.COMPUTE_NEEDS,
     ),
-    gpu_packages=("libcuda1", "libnvidia-ptxjitcompiler1"),
+    gpu_packages=loads.COMPUTE_PACKAGES,
     figures=(
         ModelFigure(name="pcie_gen", unit="1", measurements=("pcie.gen_under_load",)),
         ModelFigure(name="pcie_width", unit="1", measurements=("pcie.width_under_load",)),

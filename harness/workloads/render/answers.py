@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import ConfigError, ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
+from harness.vendors import loads
 from harness.workloads.base import (
     Job,
     Observation,
@@ -98,7 +99,7 @@ class Render:
         golden = _Golden(given, _square(given, len(wanted)))
         answers: list[Answer] = []
         measurements: list[Measurement] = []
-        drawer = "opengl:nvidia" if engine == "gpu" else f"opengl:{given['driver']}"
+        drawer = loads.DRAWER if engine == "gpu" else f"opengl:{given['driver']}"
         drew: set[str] = set()  # of each device: what it says counts, and nothing said of all of them
         found = entries("render", seen, wanted)
         for entry in found:

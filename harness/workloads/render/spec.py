@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.vendors import loads
 from harness.workloads.spec import Row, Scalar, WorkloadSpec
 
 _DEFAULTS: dict[str, Scalar] = {
@@ -38,10 +39,10 @@ SPEC = WorkloadSpec(
         proves="one picture known bit for bit, one by likeness (SSIM) to one drawn without OpenGL",
         engines="EGL on the GPU; Mesa's llvmpipe, softpipe",
         needs="`python3-moderngl`, `libegl1`, `libgl1-mesa-dri`",
-        needs_with_gpus="NVIDIA's EGL (`nvidia-egl-icd`)",
+        needs_with_gpus=loads.DRAW_NEEDS,
     ),
     packages=("python3-moderngl", "libegl1", "libgl1-mesa-dri"),
-    gpu_packages=("nvidia-egl-icd",),
+    gpu_packages=loads.DRAW_PACKAGES,
     mixed={},
     keeps_gpus_busy=True,
 )

@@ -22,6 +22,7 @@ from typing import Any
 from harness.errors import ConfigError, ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
+from harness.vendors import loads
 from harness.workloads.base import (
     Job,
     Observation,
@@ -55,15 +56,15 @@ _POINTS = 14_400
 _THREADS = 8
 """More slices of one picture than that cost quality and bring nothing."""
 _AUTO_BITS = 0.27
-_LEAST_NVENC = (192, 160)
-"""Pixels. NVENC refuses less than some 145 x 145, by model ("Frame Dimension less than the minimum supported
-value", github.com/tritant/ComfyUI_MiniMax_H3_Extender/issues/44)."""
+_LEAST_ON_GPU = (192, 160)
+"""Pixels. The encoder refuses less than some 145 x 145, by model ("Frame Dimension less than the minimum
+supported value", github.com/tritant/ComfyUI_MiniMax_H3_Extender/issues/44)."""
 _LEAST_KBPS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """ffmpeg on both ends: libx264 and its decoder, or NVENC and NVDEC."""
+    """ffmpeg on both ends: libx264 and its decoder, or the GPU's coders."""
 
     spec: WorkloadSpec = SPEC
 
@@ -76,9 +77,11 @@ class Stream:
         pixels = given["width"] * given["height"] * given["samples"]
         if given["width"] % 2 or given["height"] % 2 or given["width"] < 64 or given["height"] < 48:
             raise ConfigError("workload stream: width and height must be even, at least 64 x 48")
-        if engine == "gpu" and (given["width"] < _LEAST_NVENC[0] or given["height"] < _LEAST_NVENC[1]):
-            least = f"{_LEAST_NVENC[0]} x {_LEAST_NVENC[1]}"
-            raise ConfigError(f"workload stream: NVENC encodes no pictures below some size: at least {least}")
+        if engine == "gpu" and (given["width"] < _LEAST_ON_GPU[0] or given["height"] < _LEAST_ON_GPU[1]):
+            least = f"{_LEAST_ON_GPU[0]} x {_LEAST_ON_GPU[1]}"
+            raise ConfigError(
+                f"workload stream: {loads.ENCODER_WORD} encodes no pictures below some size: at least {least}"
+            )
         if given["source"] == "render" and pixels > _GOLDEN_PIXELS:
             raise ConfigError("workload stream: at most 32 Mi rendered pixels in samples, drawn here, too")
         if given["width"] > 4096 or given["height"] > 4096:
@@ -144,8 +147,8 @@ def _step(given: Mapping[str, Any], devices: int) -> int:
 
 
 def _engine(given: Mapping[str, Any], engine: str) -> str:
-    drawer = "opengl:nvidia" if engine == "gpu" else f"opengl:{given['driver']}"
-    coder = "nvenc" if engine == "gpu" else "cpu"
+    drawer = loads.DRAWER if engine == "gpu" else f"opengl:{given['driver']}"
+    coder = loads.ENCODER if engine == "gpu" else "cpu"
     return f"{drawer}+{coder}" if given["source"] == "render" else coder
 
 

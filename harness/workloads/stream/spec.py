@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.vendors import loads
 from harness.workloads.spec import Row, Scalar, WorkloadSpec
 
 _DEFAULTS: dict[str, Scalar] = {
@@ -29,7 +30,7 @@ _DEFAULTS: dict[str, Scalar] = {
     # A latency is that of a 60 Hz stream only if pictures were drawn at 60 Hz.
     "min_rate_share": 0.95,
     # libx264 ultrafast at 0.27 bits per pixel came to 32 dB at 320 x 180 and 33 dB at 1280 x 720 for the
-    # pattern, which moves everywhere, and to 41 dB for the scene. NVENC has not been measured yet.
+    # pattern, which moves everywhere, and to 41 dB for the scene. GPUs have not been measured.
     "min_psnr_db": 28.0,
 }
 """Pixels, Hz, pictures, kbit/s, seconds; shares of 1; PSNR in dB."""
@@ -41,12 +42,12 @@ SPEC = WorkloadSpec(
     row=Row(
         does="pictures drawn, encoded, sent as RTP over the loopback interface, decoded",
         proves="the counter painted into each; latency, jitter, lost and doubled ones",
-        engines="NVENC; ffmpeg's x264",
+        engines=f"{loads.ENCODER_WORD}; ffmpeg's x264",
         needs="`ffmpeg`",
-        needs_with_gpus="NVIDIA's `libnvidia-encode.so.1` and `libnvcuvid.so.1`",
+        needs_with_gpus=loads.VIDEO_NEEDS,
     ),
     packages=("ffmpeg",),
-    gpu_packages=("libnvidia-encode1", "libnvcuvid1"),
-    engines=("nvenc",),
+    gpu_packages=loads.VIDEO_PACKAGES,
+    engines=(loads.ENCODER,),
     mixed={},
 )

@@ -10,6 +10,7 @@ from typing import Any
 from harness.errors import ConfigError, ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
+from harness.vendors import loads
 from harness.workloads.base import (
     Job,
     Observation,
@@ -37,7 +38,7 @@ many new products again, take at most 10 GiB, so that a card of 16 GiB holds the
 in fp64, does a round of them in seconds."""
 _CPU_SIZE = 128
 _EVERYWHERE = ("fp64", "fp32", "fp16")
-"""Precisions that every CUDA GPU and both frameworks have (CUDA C++ programming guide, arithmetic)."""
+"""Precisions that every GPU and both frameworks have (the makers' programming guides, arithmetic)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Tensor:
             raise ConfigError(f"workload tensor: {wrong}")
         gpu = demanded_engine(job, given["engine"]) == "gpu"
         given["gpus"] = gpus(job) if gpu else ()
-        given["name"] = f"{'cuda' if gpu else 'cpu'}:{given['framework']}"
+        given["name"] = f"{loads.COMPUTE if gpu else 'cpu'}:{given['framework']}"
         given["precisions"] = _names(given["precisions"])
         given["curve"] = [int(text) for text in given["curve"].split(",") if text]
         given["blocks"] = given["blocks"] or (4 if gpu else 2)
@@ -212,7 +213,9 @@ def _device(
         exact(f"{name}: engine", given["name"], part.text("engine")[:80]),
     ]
     if given["gpus"]:
-        answers.append(exact(f"{name}: the GPU that CUDA showed", name, part.text("address")[:80]))
+        answers.append(
+            exact(f"{name}: the GPU that {loads.DRIVER_WORDS} showed", name, part.text("address")[:80])
+        )
     return answers
 
 

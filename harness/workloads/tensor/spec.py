@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.vendors import loads
 from harness.workloads.spec import ModelFigure, Row, Scalar, WorkloadSpec
 
 PRECISIONS = ("fp64", "fp32", "tf32", "fp16", "bf16", "fp8")
@@ -49,9 +50,9 @@ SPEC = WorkloadSpec(
     row=Row(
         does="matrix products in every precision, and a training run",
         proves="each product compared bit for bit with one that Freivalds' check and exact tiles proved",
-        engines="CUDA or the processor, by TensorFlow or PyTorch",
+        engines=f"{loads.DRIVER_WORDS} or the processor, by TensorFlow or PyTorch",
         needs="a `pip --target` directory in `/opt/tf`, for the version of `/usr/bin/python3`",
-        needs_with_gpus="there the build with CUDA (below)",
+        needs_with_gpus=f"there the build with {loads.DRIVER_WORDS} (below)",
     ),
     figures=tuple(
         ModelFigure(

@@ -13,6 +13,7 @@ from typing import Any
 from harness.errors import ConfigError, ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
+from harness.vendors import loads
 from harness.workloads.base import (
     Job,
     Observation,
@@ -42,7 +43,7 @@ def frame_hashes(width: int, height: int, count: int, seed: int) -> tuple[str, .
 
 @dataclass(frozen=True, slots=True)
 class Transcode:
-    """ffmpeg on the CPU, or NVENC and NVDEC through ffmpeg."""
+    """ffmpeg on the CPU, or the GPU's coders through ffmpeg."""
 
     spec: WorkloadSpec = SPEC
 
@@ -76,7 +77,7 @@ class Transcode:
         seen, engine, versions = report_of(SPEC, stdout)
         wanted = "cpu"
         if more and demanded == "gpu":
-            wanted = "nvenc+nvdec" if more.measured else "nvdec"
+            wanted = f"{loads.ENCODER}+{loads.DECODER}" if more.measured else loads.DECODER
         answers = [exact("engine", wanted, engine)]
         measurements: list[Measurement] = []
         unknown: list[str] = []

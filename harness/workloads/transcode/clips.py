@@ -3,8 +3,8 @@
 Proven, and by what:
 
 - software decoders: they decode reference streams to frames the controller knows (``REFERENCES``);
-- NVDEC: the same references, and every frame of every clip equal to the software decoder's, bit for bit (on a
-  processor alone: the same decoder without SIMD on one thread, or another decoder, in NVDEC's place);
+- the GPU's decoder: the same references, and every frame of every clip as the software decoder has it
+  (on a processor alone: the same decoder without SIMD on one thread, or another decoder, in its place);
 - encoders: PSNR and SSIM of each frame against the source at no more than the stated bit rate, the source's
   own frames being those the controller draws;
 - streams: every one of so many at once kept up with real time, by ffmpeg's own clock.
@@ -19,11 +19,12 @@ from typing import Any
 from harness.errors import ConfigError, ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
+from harness.vendors import loads
 from harness.workloads.base import Job, Observation, at_least, at_most, exact, gpus, measure, rate
 from harness.workloads.transcode.golden import REFERENCES, source_hashes
 
 CODECS = tuple(REFERENCES)
-"""``hevc10`` and ``av110`` have ten bits a sample; H.264 has none of those on NVIDIA's engines."""
+"""``hevc10`` and ``av110`` have ten bits a sample; H.264 has none of those on GPUs' engines."""
 _ON_GPUS = "h264,hevc"
 _MOST_FRAMES = 6000
 """Frames of all clips on all GPUs."""
@@ -147,7 +148,7 @@ def _cell(codec: str, size: str, given: Mapping[str, Any]) -> Cell:
     if len(numbers) != 2 or not all(n.isascii() and n.isdecimal() and len(n) < 5 for n in numbers):
         raise ConfigError(f"workload transcode: {size!r} is no size such as 1920x1080")
     width, height = int(numbers[0]), int(numbers[1])
-    # From the least that NVENC takes in any codec to 4K.
+    # From the least that GPUs' encoders take in any codec to 4K.
     if width % 2 or height % 2 or not 192 <= width <= 3840 or not 144 <= height <= 2160:
         raise ConfigError(f"workload transcode: {size} is not even and from 192x144 to 3840x2160")
     bitrate = round(width * height * given["rate"] * given["bits_per_pixel"])
@@ -187,7 +188,7 @@ def _matched(seen: Observation, name: str, wanted: tuple[str, ...]) -> Iterator[
 
 
 def _device(asked: Plan, device: Observation, where: str) -> Iterator[Answer]:
-    other = "NVDEC" if asked.engine == "gpu" else "second decoder"
+    other = loads.DECODER_WORD if asked.engine == "gpu" else "second decoder"
     for one, codec in _matched(device, "references", asked.codecs):
         known = REFERENCES[codec]
         yield _same(f"{codec} reference{where}: software decoder", known, _hashes(one, "software"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from harness.model.sku import Sku
+from harness.vendors import loads
 from harness.workloads.spec import Row, Scalar, WorkloadSpec
 
 _DEFAULTS: dict[str, Scalar] = {
@@ -25,7 +26,7 @@ _DEFAULTS: dict[str, Scalar] = {
     "encoder": "auto",
     "clip_frames": 30,
     "bits_per_pixel": 0.2,
-    # Floors for these clips at 0.2 bits a pixel. What NVENC gives was never measured, so they stand between
+    # Floors for these clips at 0.2 bits a pixel. What GPUs give was never measured, so they stand between
     # the worst frame of the worst right encoders (x264, x265 and MPEG-2 of ffmpeg 5.1 at their fastest, 360p
     # and 1080p: 25.6 dB, 0.922) and the least wrong picture, the neighbouring frame (22.2 dB, 0.897).
     "min_clip_psnr_db": 24.0,
@@ -48,7 +49,7 @@ GPU. ``encoder``: auto, or cpu for GPUs that only decode. ``sizes``, ``clip_fram
 def _fit(given: Mapping[str, Scalar], models: Sequence[Sku]) -> dict[str, Scalar]:
     """Encode what the models are declared to encode. On models that only decode, the processor encodes and
     the GPU's decoder is compared."""
-    if all(sku.engines.get("nvenc") == 0 for sku in models):
+    if all(sku.engines.get(loads.ENCODER) == 0 for sku in models):
         return {"encoder": "cpu", **given}
     common = [codec for codec in models[0].codecs if all(codec in sku.codecs for sku in models)]
     return {"codecs": ",".join(common), **given} if common else dict(given)
@@ -62,13 +63,13 @@ SPEC = WorkloadSpec(
         does="H.264, HEVC, AV1, 8 and 10 bits, up to 4K",
         proves="frames decoded bit for bit as software does, which known streams prove; quality at a "
         "bit rate",
-        engines="NVENC and NVDEC; ffmpeg's coders",
+        engines=f"{loads.ENCODER_WORD} and {loads.DECODER_WORD}; ffmpeg's coders",
         needs="`ffmpeg`",
-        needs_with_gpus="NVIDIA's `libnvidia-encode.so.1` and `libnvcuvid.so.1`",
+        needs_with_gpus=loads.VIDEO_NEEDS,
     ),
     packages=("ffmpeg",),
-    gpu_packages=("libnvidia-encode1", "libnvcuvid1"),
-    engines=("nvenc", "nvdec"),
+    gpu_packages=loads.VIDEO_PACKAGES,
+    engines=(loads.ENCODER, loads.DECODER),
     mixed={},
     fit=_fit,
 )

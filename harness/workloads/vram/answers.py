@@ -19,6 +19,7 @@ from harness.errors import ParseError
 from harness.model.evidence import Answer
 from harness.model.outcome import Measurement
 from harness.payload import memory_patterns as patterns
+from harness.vendors import loads
 from harness.workloads.base import (
     Job,
     Observation,
@@ -43,7 +44,7 @@ _INVERTED = (0, 0x5555555555555555, 0x00FF00FF00FF00FF)
 PROOF_WORDS = 1 << 16
 """Words in which faults are planted: they fit into any allocation."""
 _SAMPLES = 16
-_MODULUS = {"cuda": 1 << 64, "cpu": (1 << 64) - 1}
+_MODULUS = {loads.COMPUTE: 1 << 64, "cpu": (1 << 64) - 1}
 """Each engine sums words modulo what is quick on it."""
 _RAM = "RAM"
 _RANGES = (
@@ -152,7 +153,7 @@ class Vram:
         demanded = demanded_engine(job, given["engine"])
         names = [str(gpu.address) for gpu in gpus(job)] if demanded == "gpu" else [_RAM]
         seen, engine, versions = report_of(SPEC, stdout)
-        wanted = "cuda" if demanded == "gpu" else "cpu"
+        wanted = loads.COMPUTE if demanded == "gpu" else "cpu"
         answers = [exact("engine", wanted, engine)]
         measurements: list[Measurement] = []
         uncovered: list[str] = []
@@ -181,7 +182,7 @@ def _uncovered(name: str, seen: Observation, given: Mapping[str, Any], engine: s
     """
     words, size, goal = seen.integer("words", bits=48), seen.integer("total", bits=51), given["share"]
     share = rate(8 * words, size)
-    if engine != "cuda" or (share is not None and share >= goal):
+    if engine != loads.COMPUTE or (share is not None and share >= goal):
         return ""
     free = seen.integer("free", bits=51)
     return (
@@ -202,12 +203,12 @@ def _device(
         raise ParseError(f"vram: {8 * words} bytes tested of {size}")
     answers: list[Answer] = []
     if not _uncovered(name, seen, given, engine):
-        goal = given["share"] if engine == "cuda" else 1.0
+        goal = given["share"] if engine == loads.COMPUTE else 1.0
         answers.append(at_least(f"{name} covered share of memory", goal, share, ""))
     if words:
         answers += _passes(name, found, words, wanted, _MODULUS[engine])
         answers += [_proof(name, seen, wanted), _samples(name, seen, words, wanted)]
-    prefix, subject = ("vram", name) if engine == "cuda" else ("ram", "")
+    prefix, subject = ("vram", name) if engine == loads.COMPUTE else ("ram", "")
     measured = {
         "covered_share": (share, "1"),
         "total": (float(size), "B"),

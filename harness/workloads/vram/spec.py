@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from harness.vendors import loads
 from harness.workloads.spec import ModelFigure, Row, Scalar, WorkloadSpec
 
 _DEFAULTS: dict[str, Scalar] = {
     "engine": "auto",
-    # Least share of a card's memory, as CUDA counts it, to be covered. The driver keeps some 0.3 to 0.6 GB
+    # Least share of a card's memory, as its driver counts it, to cover. It keeps some 0.3 to 0.6 GB
     # of a card for itself and its contexts: 2 to 4 % of the smallest here (16 GB).
     "share": 0.95,
     "mib": 4,
@@ -29,10 +30,10 @@ SPEC = WorkloadSpec(
     row=Row(
         does="patterns over 95 % of a GPU's memory",
         proves="every word, and faults planted before that must be found",
-        engines="CUDA driver; main memory",
-        needs_with_gpus="`libcuda.so.1` and `libnvidia-ptxjitcompiler.so.1`",
+        engines=f"{loads.DRIVER_WORDS} driver; main memory",
+        needs_with_gpus=loads.COMPUTE_NEEDS,
     ),
-    gpu_packages=("libcuda1", "libnvidia-ptxjitcompiler1"),
+    gpu_packages=loads.COMPUTE_PACKAGES,
     figures=(
         ModelFigure(
             name="memory_bandwidth",

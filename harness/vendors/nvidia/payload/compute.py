@@ -25,10 +25,10 @@ PIECE, SMALLEST = 4 << 30, 2 << 20
 
 
 class Gpu:
-    """A GPU with its primary context current in this process. Raises CudaError wherever the card refuses."""
+    """A GPU with its primary context current in this process. DriverError wherever the card refuses."""
 
     def __init__(self, cuda: Any, address: str) -> None:
-        self.cuda, self.address = cuda, address
+        self.driver, self.address = cuda, address
         self.number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
         name = ctypes.create_string_buffer(128)
         cuda("cuDeviceGetName", name, 128, self.number)
@@ -51,28 +51,28 @@ class Gpu:
 
     def _context(self) -> int:
         try:
-            return int(self.cuda.number("c_void_p", "cuDevicePrimaryCtxRetain", self.number))
-        except gpu_driver.CudaError as error:
+            return int(self.driver.number("c_void_p", "cuDevicePrimaryCtxRetain", self.number))
+        except gpu_driver.DriverError as error:
             if error.code != gpu_driver.UNAVAILABLE:
                 raise
-            mode = self.cuda.number("c_int", "cuDeviceGetAttribute", gpu_driver.COMPUTE_MODE, self.number)
+            mode = self.driver.number("c_int", "cuDeviceGetAttribute", gpu_driver.COMPUTE_MODE, self.number)
             if mode:
                 raise bounded.Unable(f"{error}; its compute mode is {mode}, not the default") from None
             raise
 
     def use(self) -> None:
         """Make this GPU the one that calls are about."""
-        self.cuda("cuCtxSetCurrent", self.context)
+        self.driver("cuCtxSetCurrent", self.context)
 
     def free(self) -> int:
         """Bytes that are free now."""
         left, whole = ctypes.c_size_t(), ctypes.c_size_t()
-        self.cuda("cuMemGetInfo_v2", ctypes.byref(left), ctypes.byref(whole))
+        self.driver("cuMemGetInfo_v2", ctypes.byref(left), ctypes.byref(whole))
         return int(left.value)
 
     def allocate(self, size: int) -> int:
         """Device memory; its address."""
-        return int(self.cuda.number("c_uint64", "cuMemAlloc_v2", size))
+        return int(self.driver.number("c_uint64", "cuMemAlloc_v2", size))
 
     def pieces(self, wanted: int, note: Callable[[str], None]) -> list[tuple[int, int]]:
         """At least ``wanted`` bytes in allocations as large as can be had, held all at once: address and
@@ -95,17 +95,17 @@ class Gpu:
         Memory of this process is pinned where it lies, which the kernel tells; of memory that the driver
         takes by itself (cuMemHostAlloc) nobody could say on which cell it is.
         """
-        self.cuda("cuMemHostRegister_v2", address, size, gpu_driver.PORTABLE)
+        self.driver("cuMemHostRegister_v2", address, size, gpu_driver.PORTABLE)
 
     def unpin(self, address: int) -> None:
         """The opposite."""
-        self.cuda("cuMemHostUnregister", address)
+        self.driver("cuMemHostUnregister", address)
 
     def launch(self, kernel: str, *arguments: Any, blocks: int | None = None) -> None:
         """Queue a kernel. Whole numbers go as 64 bits; give ``word()`` where a kernel takes 32."""
         values = [a if not isinstance(a, int) else ctypes.c_uint64(a & (1 << 64) - 1) for a in arguments]
         pointers = (ctypes.c_void_p * len(values))(*[ctypes.addressof(value) for value in values])
-        self.cuda(
+        self.driver(
             "cuLaunchKernel", self.kernels[kernel], blocks or self.blocks, 1, 1, THREADS, 1, 1, 0, None,
             pointers, None,
         )  # fmt: skip
@@ -133,13 +133,13 @@ class Gpu:
 
     def clear(self) -> None:
         """Begin a new report."""
-        self.cuda("cuMemsetD8_v2", self._report, 0, 8 * REPORT_WORDS)
+        self.driver("cuMemsetD8_v2", self._report, 0, 8 * REPORT_WORDS)
 
     def report(self) -> dict[str, Any]:
         """Wait for all that was queued, and read the report."""
         self.wait()
         raw = (ctypes.c_uint64 * REPORT_WORDS)()
-        self.cuda("cuMemcpyDtoH_v2", raw, self._report, 8 * REPORT_WORDS)
+        self.driver("cuMemcpyDtoH_v2", raw, self._report, 8 * REPORT_WORDS)
         kept = min(raw[1], RECORDS)
         return {
             "words": raw[0], "mismatches": raw[1], "sum": raw[2], "bits": raw[3],
@@ -149,37 +149,37 @@ class Gpu:
     def read_words(self, address: int, count: int) -> list[int]:
         """Words of device memory."""
         raw = (ctypes.c_uint64 * count)()
-        self.cuda("cuMemcpyDtoH_v2", raw, address, 8 * count)
+        self.driver("cuMemcpyDtoH_v2", raw, address, 8 * count)
         return list(raw)
 
     def wait(self) -> None:
         """Wait for all that was queued on this GPU."""
-        self.cuda("cuCtxSynchronize")
+        self.driver("cuCtxSynchronize")
 
     def stream(self) -> int:
         """A queue beside others (CU_STREAM_NON_BLOCKING)."""
-        return int(self.cuda.number("c_void_p", "cuStreamCreate", 1))
+        return int(self.driver.number("c_void_p", "cuStreamCreate", 1))
 
     def timed(self, queue: Callable[[], None], stream: int | None = None) -> float:
         """Seconds that what ``queue`` queues takes on the card, by events around it."""
-        begin, end = (self.cuda.number("c_void_p", "cuEventCreate", 0) for _ in range(2))
-        self.cuda("cuEventRecord", begin, stream)
+        begin, end = (self.driver.number("c_void_p", "cuEventCreate", 0) for _ in range(2))
+        self.driver("cuEventRecord", begin, stream)
         queue()
-        self.cuda("cuEventRecord", end, stream)
-        self.cuda("cuEventSynchronize", end)
+        self.driver("cuEventRecord", end, stream)
+        self.driver("cuEventSynchronize", end)
         milliseconds = ctypes.c_float()
-        self.cuda("cuEventElapsedTime", ctypes.byref(milliseconds), begin, end)
+        self.driver("cuEventElapsedTime", ctypes.byref(milliseconds), begin, end)
         return float(milliseconds.value) / 1000
 
 
 def open_gpu(address: str, sysroot: str, note: Any) -> Gpu:
-    """Start CUDA and open the GPU at a PCI address; ``note`` hears of it. Raises Unable and CudaError."""
+    """Start CUDA and open the GPU at a PCI address; ``note`` hears of it. Raises Unable and DriverError."""
     note(f"asking NVML how {address} is set")
     if gpu_link.mig(gpu_link.load(), address):
         # CUDA would show no card at all, or one instance under the card's address, as small as that is.
         raise bounded.Unable(f"{address} is split into instances (MIG is on): none of them is the whole GPU")
     note("starting CUDA")
-    cuda = gpu_driver.Cuda(sysroot)
+    cuda = gpu_driver.Driver(sysroot)
     note(f"opening {address}")
     gpu = Gpu(cuda, address)
     note(f"opened {address}", ready=True)

@@ -66,7 +66,7 @@ _PROTOTYPES = {
 """Argument types: u unsigned, i int, b unsigned char, p pointer, s text, z size_t, d CUdeviceptr."""
 
 
-class CudaError(bounded.Failure):
+class DriverError(bounded.Failure):
     """A call that did not succeed."""
 
     def __init__(self, call: str, code: int, words: str) -> None:
@@ -78,8 +78,8 @@ class Exhausted(bounded.Unable):
     """No memory was left, of the card or of this machine: somebody else holds it, which accuses no card."""
 
 
-class Cuda:
-    """The loaded and started library. Raises Unable when software stands in the way, CudaError otherwise."""
+class Driver:
+    """The loaded and started library. Unable when software stands in the way, DriverError otherwise."""
 
     def __init__(self, sysroot: str = "/") -> None:
         try:
@@ -114,7 +114,7 @@ class Cuda:
         return f"{said[0] or 'unknown error'} ({code}): {said[1]}"
 
     def refused(self, call: str, code: int, sysroot: str) -> Exception:
-        """Why the driver does not start: Unable for the guest's software, CudaError for all else."""
+        """Why the driver does not start: Unable for the guest's software, DriverError for all else."""
         said = self.words(code)
         if code in SOFTWARE or code == OUT_OF_MEMORY:
             return self._unable(call, code)
@@ -125,15 +125,15 @@ class Cuda:
             return bounded.Unable(f"{call}: {said}; no permission on {node}")
         if code in _WITHOUT_UVM and not os.path.exists(os.path.join(sysroot, "sys/module/nvidia_uvm")):
             return bounded.Unable(f"{call}: {said}; the kernel module nvidia-uvm is not loaded")
-        return CudaError(call, code, said)
+        return DriverError(call, code, said)
 
     def __call__(self, call: str, *arguments: Any) -> None:
-        """Make a call. Raises CudaError, and Unable (Exhausted) for what is not the card's doing."""
+        """Make a call. Raises DriverError, and Unable (Exhausted) for what is not the card's doing."""
         code = getattr(self.library, call)(*arguments)
         if code in SOFTWARE or code == OUT_OF_MEMORY:
             raise self._unable(call, code)
         if code:
-            raise CudaError(call, code, self.words(code))
+            raise DriverError(call, code, self.words(code))
 
     def _unable(self, call: str, code: int) -> Exception:
         why = SOFTWARE.get(code, "other processes use the memory")
@@ -156,9 +156,9 @@ def visible(address: str) -> dict[str, str]:
     """The environment in which a process has the GPU at a PCI address and none else.
 
     By its UUID, which CUDA itself gives for the address: numbers shift when CUDA leaves a GPU out.
-    Raises Unable and CudaError.
+    Raises Unable and DriverError.
     """
-    cuda = Cuda()
+    cuda = Driver()
     number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
     # cuda.h of CUDA 13.0 calls the second version only; older drivers have the first one only.
     known = [name for name in ("cuDeviceGetUuid_v2", "cuDeviceGetUuid") if hasattr(cuda.library, name)]

@@ -20,7 +20,7 @@ that breaks here would leave the tenants' own behind."""
 
 
 def look(address: str, word: int, sysroot: str, note: Any) -> dict[str, Any]:
-    """Count a word in all memory that is free. Raises CudaError and Unable."""
+    """Count a word in all memory that is free. Raises DriverError and Unable."""
     gpu = gpu_compute.open_gpu(address, sysroot, note)
     pieces = gpu.pieces(gpu.total, note)
     note("searching for an earlier tenant's data")
@@ -33,7 +33,7 @@ def look(address: str, word: int, sysroot: str, note: Any) -> dict[str, Any]:
 
 
 def plant(address: str, word: int, sysroot: str, note: Any) -> dict[str, Any]:
-    """Write a word into all memory that is free, and hold it. Raises CudaError and Unable."""
+    """Write a word into all memory that is free, and hold it. Raises DriverError and Unable."""
     gpu = gpu_compute.open_gpu(address, sysroot, note)
     pieces = gpu.pieces(gpu.total, note)
     note("writing the canary that a later tenant searches for")

@@ -15,6 +15,7 @@ import time
 
 from harness.payload import bounded
 from harness.vendors.payload.gpu import gpu_residue as residue
+from harness.vendors.payload.names import COMPUTE
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def main(argument: str) -> None:
     holders = [(address, *_held(address, job)) for address in job["gpus"]]
     deadline = time.monotonic() + job["seconds"]
     entries = [{"name": name, **_heard(pid, pipe, deadline)} for name, pid, pipe in holders]
-    result = {"payload": "leave", "engine": "cuda", "observed": {"entries": entries}, "versions": {}}
+    result = {"payload": "leave", "engine": COMPUTE, "observed": {"entries": entries}, "versions": {}}
     print(json.dumps(result, allow_nan=False), flush=True)
 
 

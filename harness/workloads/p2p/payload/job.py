@@ -17,6 +17,7 @@ from harness.payload import memory_patterns as patterns
 from harness.vendors.payload.gpu import gpu_compute as device
 from harness.vendors.payload.gpu import gpu_driver as driver
 from harness.vendors.payload.gpu import gpu_link
+from harness.vendors.payload.names import COMPUTE
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Pair:
 
     def copy(self, place: int) -> None:
         """By the copy engine."""
-        self.source.cuda(
+        self.source.driver(
             "cuMemcpyPeerAsync", place, self.target.context, self.here, self.source.context, self.size,
             None,
         )  # fmt: skip
@@ -98,19 +99,19 @@ class Pair:
 
 
 def work(job: dict[str, Any], addresses: list[str], note: Any) -> dict[str, Any]:
-    """One ordered pair. Raises Unable and CudaError."""
+    """One ordered pair. Raises Unable and DriverError."""
     first, second = addresses
     source = device.open_gpu(first, job.get("sysroot", "/"), note)
     note(f"opening {second}")
-    target = device.Gpu(source.cuda, second)
-    cuda = source.cuda
-    access = bool(cuda.number("c_int", "cuDeviceCanAccessPeer", source.number, target.number))
+    target = device.Gpu(source.driver, second)
+    call = source.driver
+    access = bool(call.number("c_int", "cuDeviceCanAccessPeer", source.number, target.number))
     pair = Pair(job, source, target)
     if access:
         source.use()
         try:
-            cuda("cuCtxEnablePeerAccess", target.context, 0)
-        except driver.CudaError as error:
+            call("cuCtxEnablePeerAccess", target.context, 0)
+        except driver.DriverError as error:
             # What the driver promises of a pair it may still refuse: then copies go through the host.
             access = error.code not in (driver.PEER_UNSUPPORTED, driver.TOO_MANY_PEERS)
             if access and error.code != driver.PEER_ALREADY:
@@ -124,7 +125,7 @@ def work(job: dict[str, Any], addresses: list[str], note: Any) -> dict[str, Any]
         observed["store"] = pair.push(pair.store)
         note("loading")
         observed["load"] = pair.load()
-    return {**observed, "cuda": cuda.version()}
+    return {**observed, COMPUTE: call.version()}
 
 
 def main(argument: str) -> None:
@@ -136,4 +137,4 @@ def main(argument: str) -> None:
         return lambda note: work(job, pair, note)
 
     outcomes = {name: bounded.alone(on(pair), job["stall_seconds"]) for name, pair in pairs.items()}
-    bounded.conclude("p2p", "cuda", outcomes)
+    bounded.conclude("p2p", COMPUTE, outcomes)

@@ -13,6 +13,7 @@ import time
 from harness.payload import cells
 from harness.payload import memory_patterns as patterns
 from harness.vendors.payload.gpu import gpu_compute, gpu_link
+from harness.vendors.payload.names import COMPUTE
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -51,14 +52,16 @@ class Copies:
     def down(self, stream: int | None) -> None:
         """Queue host to device, each slot once."""
         for at in range(0, self.whole, self.size):
-            self.gpu.cuda(
+            self.gpu.driver(
                 "cuMemcpyHtoDAsync_v2", self.arrived + at, self.source.address + at, self.size, stream
             )
 
     def up(self, stream: int | None) -> None:
         """Queue device to host, each slot once."""
         for at in range(0, self.whole, self.size):
-            self.gpu.cuda("cuMemcpyDtoHAsync_v2", self.target.address + at, self.sent + at, self.size, stream)
+            self.gpu.driver(
+                "cuMemcpyDtoHAsync_v2", self.target.address + at, self.sent + at, self.size, stream
+            )
 
     def clean(self) -> None:
         """Overwrite both targets."""
@@ -80,7 +83,7 @@ class Copies:
 
 
 def work(job: dict[str, Any], address: str, note: Any) -> dict[str, Any]:
-    """All cells, one after the other. Raises Unable when memory cannot be bound, CudaError from the card."""
+    """All cells, one after the other. Unable when memory cannot be bound, DriverError from the card."""
     sysroot = job.get("sysroot", "/")
     binder = cells.Binder(sysroot)
     gpu = gpu_compute.open_gpu(address, sysroot, note)
@@ -106,7 +109,7 @@ def work(job: dict[str, Any], address: str, note: Any) -> dict[str, Any]:
         copies.give_back()
         binder.release()
     return {
-        "name": gpu.name, "cuda": gpu.cuda.version(), "near": near, "cells": list(binder.cells),
+        "name": gpu.name, COMPUTE: gpu.driver.version(), "near": near, "cells": list(binder.cells),
         "measured": found, "link": seen,
     }  # fmt: skip
 
@@ -143,19 +146,19 @@ def _both(copies: Copies) -> float:
     copies.down(copies.streams[0])
     copies.up(copies.streams[1])
     for stream in copies.streams:
-        copies.gpu.cuda("cuStreamSynchronize", stream)
+        copies.gpu.driver("cuStreamSynchronize", stream)
     return float(2 * copies.whole / max(1e-9, time.perf_counter() - started))
 
 
 def _latency(copies: Copies) -> float:
     """Seconds from asking for a copy of one word until it is known to be done; the median of many. Asking
     through ctypes is in it, some microseconds."""
-    cuda, stream, source = copies.gpu.cuda, copies.streams[0], copies.source.address
+    call, stream, source = copies.gpu.driver, copies.streams[0], copies.source.address
     taken = []
     for _ in range(201):
         started = time.perf_counter()
-        cuda("cuMemcpyHtoDAsync_v2", copies.arrived, source, 8, stream)
-        cuda("cuStreamSynchronize", stream)
+        call("cuMemcpyHtoDAsync_v2", copies.arrived, source, 8, stream)
+        call("cuStreamSynchronize", stream)
         taken.append(time.perf_counter() - started)
     return sorted(taken)[100]
 
@@ -180,7 +183,7 @@ def _link(copies: Copies, address: str, sysroot: str) -> dict[str, Any] | None:
                     best, seen = said, {"source": source, "generation": said[0], "width": said[1]}
                 break
         for stream in copies.streams:
-            copies.gpu.cuda("cuStreamSynchronize", stream)
+            copies.gpu.driver("cuStreamSynchronize", stream)
         if seen is None and time.monotonic() - started > LOAD_SECONDS:
             break
     return seen

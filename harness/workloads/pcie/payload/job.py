@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 
 from harness.payload import bounded
+from harness.vendors.payload.names import COMPUTE
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -39,4 +40,4 @@ def main(argument: str) -> None:
     outcomes = {
         name: bounded.alone(on(name), job["stall_seconds"]) for name in (job["gpus"] if gpu else ["RAM"])
     }
-    bounded.conclude("pcie", "cuda" if gpu else "cpu", outcomes)
+    bounded.conclude("pcie", COMPUTE if gpu else "cpu", outcomes)

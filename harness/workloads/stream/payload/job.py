@@ -19,7 +19,8 @@ import time
 
 from harness.payload import bounded, processes
 from harness.payload import render_device as devices
-from harness.vendors.payload.gpu import gpu_video as nvidia
+from harness.vendors.payload.gpu import gpu_video
+from harness.vendors.payload.names import ENCODER, H264_CODER, VIDEO_LIBRARIES
 from harness.workloads.stream.payload import picture as pictures
 from harness.workloads.stream.payload import pipe as pipes
 from harness.workloads.stream.payload import reader
@@ -103,13 +104,13 @@ def made_source(job: dict[str, Any], address: str) -> Any:
 def look(job: dict[str, Any]) -> dict[str, str]:
     """The tools' paths and ffmpeg's version. Raises MissingTool or Missing where one cannot be had."""
     found = {name: processes.find(name) for name in ("ffmpeg", "setpriv")}
-    coder = "h264_nvenc" if job["gpus"] else "libx264"
+    coder = H264_CODER if job["gpus"] else "libx264"
     # One start of ffmpeg tells both (its banner the version): an emulated guest needs seconds for each.
     said = processes.run([found["ffmpeg"], "-encoders"], job["place"])[1]
     if f" {coder} " not in said:
         raise devices.Missing(f"this ffmpeg has no {coder}: {said[-300:]}")
     if job["gpus"]:
-        for library in ("libcuda.so.1", "libnvidia-encode.so.1", "libnvcuvid.so.1"):
+        for library in VIDEO_LIBRARIES:
             devices.open_library(library)
     return {**found, "version": said.partition("ffmpeg version ")[2].split(" ", 1)[0][:40] or "unknown"}
 
@@ -173,14 +174,14 @@ def run(job: dict[str, Any], source: Any, found: dict[str, str], note: Any) -> d
         said = "; ".join(f"{tool.status}: {tool.said()}" for tool in started if not tool.running())
         # Without a GPU, what never got going is a matter of software; with one, the engine does not work,
         # unless its own words speak of something else.
-        other = nvidia.no_fault(said) if job["gpus"] and not ready else ""
+        other = gpu_video.no_fault(said) if job["gpus"] and not ready else ""
         how = bounded.Failure if ready or (job["gpus"] and not other) else bounded.Unable
         raise how(f"{other} {error} {said}".strip()) from error
     finally:
         for tool in started:
             tool.end(by=9)
     return {
-        "engine": "+".join([e for e in (source.engine, "nvenc" if job["gpus"] else "cpu") if e]),
+        "engine": "+".join([e for e in (source.engine, ENCODER if job["gpus"] else "cpu") if e]),
         "ffmpeg": found["version"],
         "sent": packed(sent),
         "times": packed([at for at, _ in ears.arrivals]),

@@ -10,6 +10,8 @@ import re
 import signal
 import time
 
+from harness.vendors.payload.names import H264_CODER
+
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
@@ -84,7 +86,7 @@ def encoder(ffmpeg: str, job: dict[str, Any], pixel_format: str, port: int, vers
     """Raw pictures on stdin, RTP to that port."""
     rate, kbps = job["rate"], job["kbps"]
     if job["gpus"]:
-        codec = ["h264_nvenc", "-preset", "p1", "-tune", "ull", "-zerolatency", "1", "-delay", "0",
+        codec = [H264_CODER, "-preset", "p1", "-tune", "ull", "-zerolatency", "1", "-delay", "0",
                  "-rc", "cbr", "-bf", "0"]  # fmt: skip
     else:
         codec = ["libx264", "-preset", "ultrafast", "-tune", "zerolatency",

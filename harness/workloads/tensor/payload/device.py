@@ -95,7 +95,7 @@ def identity(address: str) -> dict[str, Any]:
     Raises Unable or Broken.
     """
     try:
-        cuda = gpu_driver.Cuda()
+        cuda = gpu_driver.Driver()
         number = cuda.number("c_int", "cuDeviceGetByPCIBusId", address.encode("ascii"))
         if number:
             raise Broken(f"{address} is not the first GPU that CUDA shows here")

@@ -1,7 +1,7 @@
 """Codecs, sizes and GPUs of ``job.py``: clips encoded, decoded twice and compared; rates and streams.
 
 Observes only. Software decoders decode reference streams first, whose frames the controller knows; then they
-are what NVDEC is compared with, frame by frame.
+are what the GPU's decoder is compared with, frame by frame.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import re
 
 from harness.payload import bounded
 from harness.payload import processes as tools
-from harness.vendors.payload.gpu import gpu_driver
-from harness.vendors.payload.gpu import gpu_video as nvidia
+from harness.vendors.payload.gpu import gpu_driver, gpu_video
+from harness.vendors.payload.names import DECODER, DECODING, ENCODER
 from harness.workloads.transcode.payload import ffmpeg as ff
 from harness.workloads.transcode.payload import logs, source
 
@@ -47,8 +47,8 @@ class Clips:
         if status:
             raise RuntimeError(f"ffmpeg -encoders ended with status {status}: {said[-1000:]}")
         self.decoders = ff.listed(tools.run([self.ffmpeg, "-decoders"], ".")[1])
-        if job["engine"] == "gpu" and "cuda" not in tools.run([self.ffmpeg, "-hwaccels"], ".")[1].split():
-            raise RuntimeError("this ffmpeg has no hardware decoding by cuda")
+        if job["engine"] == "gpu" and DECODING not in tools.run([self.ffmpeg, "-hwaccels"], ".")[1].split():
+            raise RuntimeError(f"this ffmpeg has no hardware decoding by {DECODING}")
         self.by: dict[str, tuple[str, list[str]]] = {}
         self.software: dict[str, list[str]] = {}
         try:
@@ -70,7 +70,7 @@ class Clips:
 
     def failure(self, why: str, said: str, *, gpu: bool) -> Exception:
         """What ffmpeg's failure is: of the GPU, unless its words speak of something else."""
-        other = nvidia.no_fault(said) if gpu else ""
+        other = gpu_video.no_fault(said) if gpu else ""
         if other:
             return RuntimeError(f"{other}. {why}")
         return BrokenEngine(why) if gpu else RuntimeError(why)
@@ -97,7 +97,7 @@ class Clips:
             raise RuntimeError(f"the clip could not be drawn: status {drawn_status}")
 
     def decoded(self, codec: str, bits: int, path: str, where: str) -> list[str]:
-        """Frame hashes by what is compared with the first software decoder: NVDEC, or other software."""
+        """Frame hashes by what is compared with the first software decoder: the GPU's, or other software."""
         names = self.software[codec]
         if self.job["engine"] == "gpu":
             argv = ff.decode_on_card(self.ffmpeg, path, bits, codec)
@@ -152,7 +152,7 @@ class Clips:
                 why = (
                     f"decoded in software: {said[said.find(_LEFT_THE_CARD) :]}"
                     if fell
-                    else nvidia.telling(said, _KEPT)
+                    else gpu_video.telling(said, _KEPT)
                 )
                 first = not any(isinstance(result, str) for result in found)
                 found.append(f"status {status}" + (f": {why[:_KEPT]}" if first else ""))
@@ -226,5 +226,7 @@ def observe(job: dict[str, Any], feed: Any) -> tuple[list[Any], str, str]:
     devices = [clips.gpu_or_cpu(address) for address in (job["addresses"] or [""])]
     if not any(device["references"] for device in devices):
         raise RuntimeError("; ".join(device["unable"] for device in devices))
-    engine = "cpu" if job["engine"] == "cpu" else "nvenc+nvdec" if job["encoder"] == "gpu" else "nvdec"
+    engine = (
+        "cpu" if job["engine"] == "cpu" else f"{ENCODER}+{DECODER}" if job["encoder"] == "gpu" else DECODER
+    )
     return devices, engine, clips.version

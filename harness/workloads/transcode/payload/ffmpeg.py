@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from harness.vendors.payload.names import DECODING, ENCODER
+
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
     from typing import Any
@@ -15,9 +17,9 @@ if TYPE_CHECKING:
 _LISTED = re.compile(r"^ [V.][F.][S.][X.][B.][D.] (\S+)", re.MULTILINE)
 _VERSION = re.compile(r"^ffmpeg version (\S+)", re.MULTILINE)
 
-NVENC = {"h264": "h264_nvenc", "hevc": "hevc_nvenc", "av1": "av1_nvenc"}
-NVDEC = {"h264": "h264", "hevc": "hevc", "av1": "av1"}
-"""ffmpeg's own decoders are what ``-hwaccel cuda`` works through; libdav1d knows nothing of it."""
+ON_GPU = {family: f"{family}_{ENCODER}" for family in ("h264", "hevc", "av1")}
+GPU_DECODERS = {"h264": "h264", "hevc": "hevc", "av1": "av1"}
+"""ffmpeg's own decoders are what ``-hwaccel`` works through; libdav1d knows nothing of it."""
 SOFTWARE: dict[str, list[tuple[str, list[str]]]] = {
     "h264": [("libx264", ["-preset", "veryfast"])],
     "hevc": [("libx265", ["-preset", "superfast", "-x265-params", "log-level=error"])],
@@ -60,11 +62,11 @@ def version(said: str) -> str:
 
 def encoder(codec: str, on: str, encoders: set[str]) -> tuple[str, list[str]]:
     """Name and options of the encoder for a codec on ``cpu`` or ``gpu``. Raises Lacking."""
-    able = [(NVENC[family(codec)], ["-preset", "p4"])] if on == "gpu" else SOFTWARE[family(codec)]
+    able = [(ON_GPU[family(codec)], ["-preset", "p4"])] if on == "gpu" else SOFTWARE[family(codec)]
     for name, options in able:
         if name in encoders:
             return name, options
-    newer = " (ffmpeg 6.0 added it: use that, or choose other codecs)" if "av1_nvenc" in dict(able) else ""
+    newer = " (ffmpeg 6.0 added it: use that, or choose other codecs)" if ON_GPU["av1"] in dict(able) else ""
     raise Lacking(f"this ffmpeg has no encoder {' or '.join(name for name, _ in able)}{newer}")
 
 
@@ -92,13 +94,13 @@ def _raw(cell: dict[str, Any], rate: int) -> list[str]:
 
 
 def _on_card(codec: str) -> list[str]:
-    return ["-hwaccel", "cuda", "-hwaccel_output_format", "cuda", "-c:v", NVDEC[family(codec)]]
+    return ["-hwaccel", DECODING, "-hwaccel_output_format", DECODING, "-c:v", GPU_DECODERS[family(codec)]]
 
 
 def probe(ffmpeg: str, name: str, options: list[str], bits: int) -> list[str]:
     """One second of video through an encoder: being listed says nothing about working.
 
-    With warnings: what an encoder cannot do, ffmpeg's nvenc.c says in those.
+    With warnings: what an encoder cannot do, ffmpeg says in those.
     """
     return [
         *_start(ffmpeg), "-v", "warning", "-f", "lavfi", "-i", "testsrc2=size=320x240:rate=25", "-t", "1",
@@ -109,7 +111,7 @@ def probe(ffmpeg: str, name: str, options: list[str], bits: int) -> list[str]:
 def encode(ffmpeg: str, cell: dict[str, Any], rate: int, by: tuple[str, list[str]]) -> list[str]:
     """Raw frames in; ``clip.mkv`` and the hashes of the source out."""
     name, options = by
-    pixels = surface(cell["bits"]) if name in NVENC.values() else planar(cell["bits"])
+    pixels = surface(cell["bits"]) if name in ON_GPU.values() else planar(cell["bits"])
     return [
         *_start(ffmpeg), "-v", "error", *_raw(cell, rate), "-map", "0:v", "-pix_fmt", pixels,
         *_coding(cell, name, options), "clip.mkv", "-map", "0:v", "-f", "framemd5", "source.md5",
@@ -140,7 +142,7 @@ def decode(ffmpeg: str, path: str, bits: int, decoder: str, *, plain: bool = Fal
 
 
 def decode_on_card(ffmpeg: str, path: str, bits: int, codec: str) -> list[str]:
-    """Frame hashes by NVDEC."""
+    """Frame hashes by the GPU's decoder."""
     return [
         *_start(ffmpeg), "-v", "error", *_on_card(codec), "-i", path,
         "-vf", f"hwdownload,format={surface(bits)}", "-f", "framemd5", "decoded.md5",

@@ -9,6 +9,7 @@ import time
 
 from harness.payload import memory_patterns as patterns
 from harness.vendors.payload.gpu import gpu_compute
+from harness.vendors.payload.names import COMPUTE
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Sweep:
 
 
 def work(job: dict[str, Any], address: str, note: Any) -> dict[str, Any]:
-    """All passes over one GPU. Raises CudaError for whatever the card refuses."""
+    """All passes over one GPU. Raises DriverError for whatever the card refuses."""
     gpu = gpu_compute.open_gpu(address, job.get("sysroot", "/"), note)
     free = gpu.free()
     sweep = Sweep(gpu, gpu.pieces(int(-(-gpu.total * job["share"] // 1)), note))
@@ -76,7 +77,7 @@ def work(job: dict[str, Any], address: str, note: Any) -> dict[str, Any]:
     observed["samples"] = [[r % sweep.words, sweep.word(r % sweep.words)] for r in job["samples"]]
     note("measuring rates")
     observed["read_rate"], observed["copy_rate"] = _rates(gpu, sweep, job["bandwidth_seconds"])
-    return {**observed, "cuda": gpu.cuda.version()}
+    return {**observed, COMPUTE: gpu.driver.version()}
 
 
 def _prove(job: dict[str, Any], gpu: Any, sweep: Sweep) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from harness.payload import bounded
+from harness.vendors.payload.names import COMPUTE
 
 TYPE_CHECKING = False  # as typing has it, without the cost of importing typing
 if TYPE_CHECKING:
@@ -38,4 +39,4 @@ def main(argument: str) -> None:
 
     found = bounded.together([on(name) for name in names], job["stall_seconds"])
     outcomes = dict(zip(names, found, strict=True))
-    bounded.conclude("vram", "cuda" if gpu else "cpu", outcomes)
+    bounded.conclude("vram", COMPUTE if gpu else "cpu", outcomes)
