@@ -174,8 +174,8 @@ def test_without_nvml_the_reason_is_told() -> None:
     assert (found.source, found.gpus) == ("", ())
     assert "pynvml is not installed" in found.detail
     hung = s.line("hung", mono=110.0, gpu=None, call="nvmlInit_v2", seconds=30.0, pid=9)
-    assert summed([s.start(), hung, s.end(120.0)]).detail == "NVML never answered"
-    assert summed([s.start(), s.end(120.0)]).detail == "NVML was never asked"
+    assert summed([s.start(), hung, s.end(120.0)]).detail == "the GPU driver's library never answered"
+    assert summed([s.start(), s.end(120.0)]).detail == "the GPU driver's library was never asked"
 
 
 def test_an_end_that_nobody_asked_for_is_no_end_of_ours() -> None:
