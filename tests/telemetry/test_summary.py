@@ -270,7 +270,7 @@ def test_lines_that_are_lost_never_raise_coverage(chance: random.Random, share: 
 def test_every_series_is_there_once_and_names_its_question_and_unit() -> None:
     names = [sensor.name for sensor in SENSORS]
     assert len(set(names)) == len(names)
-    assert all(sensor.nvml and sensor.unit for sensor in SENSORS)
+    assert all(sensor.asks and sensor.unit for sensor in SENSORS)
 
 
 def test_a_property_whose_question_failed_is_not_there_at_all() -> None:
