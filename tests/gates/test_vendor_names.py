@@ -26,9 +26,6 @@ EXCEPTIONS: dict[str, str] = {
 
 NOT_YET = (
     # Checks, verdict, configuration, stages, faults, facts, commands.
-
-
-
     # Payload, stand-in, telemetry, images, workloads.
     "harness/images/frameworks.py",
     "harness/images/guest_files/init.sh",
