@@ -29,10 +29,11 @@ from typing import Any
 
 from harness.errors import RecordError
 from harness.model.gpu import Cards
+from harness.model.vendor import Sensor
 from harness.regular import mode_beside
 from harness.serial import strict_json, to_data
 from harness.telemetry.gpu.samples import Read
-from harness.telemetry.gpu.series import SENSORS, Sensor
+from harness.telemetry.gpu.series import SENSORS
 from harness.telemetry.gpu.spool_lines import GpuSpool, Spool
 
 # pyarrow and numpy are imported where they are used: a command that writes no samples need not wait for them.

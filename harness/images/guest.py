@@ -20,6 +20,7 @@ from harness.images.standin import binding_file
 from harness.progress import step
 from harness.regular import MOST_TEXT, read_regular
 from harness.serial import strict_json
+from harness.vendors.standin import BINDING
 
 CACHE_KIND = "guest-images"
 MANIFEST = "manifest.json"
@@ -28,7 +29,7 @@ _RECIPE = 4
 """Raise it when the code that builds images changes what is in them."""
 _STEPS = 4
 _BOOTSTRAP_SECONDS = 3600.0
-"""The nvidia kind compiles NVIDIA's kernel modules, on a busy machine for a quarter of an hour."""
+"""A kind may compile a driver's kernel modules, on a busy machine for a quarter of an hour."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +218,7 @@ def _root_files(spec: GuestKind) -> tuple[ImageFile, ...]:
             mode=0o755,
         ),
         ImageFile(path="/etc/ssh/sshd_config.d/shakedown.conf", content=_text("sshd.conf")),
-        ImageFile(path=f"{PYTHON_DIR}/pynvml.py", content=binding_file().read_text()),
+        ImageFile(path=f"{PYTHON_DIR}/{BINDING}.py", content=binding_file().read_text()),
         ImageFile(path="/etc/hostname", content="guest\n"),
         ImageFile(path="/etc/hosts", content="127.0.0.1 localhost guest\n"),
         *spec.files,

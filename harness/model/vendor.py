@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from harness.model.outcome import Action
 
@@ -94,3 +95,29 @@ class VendorNames:
     encoders: tuple[str, ...] = ()
     """Those of them that encode video."""
     advice: Advice = Advice()
+
+
+class Kind(StrEnum):
+    """How a sensor's values are to be read."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    """Only ever grows while the driver runs."""
+    STATE = "state"
+    """A number that names a state: 0 or 1, or a generation."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensor:
+    """One series of a GPU: its name, unit and kind, and whether the fast or the slow round reads it."""
+
+    name: str
+    unit: str
+    kind: Kind = Kind.GAUGE
+    fast: bool = False
+    asks: str
+    """The question to the driver's library, with what tells it from others of the same function."""
+    dcgm: str = ""
+    """Name in DCGM and its exporter, where one is in common use; without the prefix ``DCGM_FI_DEV_``."""
+    dcgm_factor: float = 1.0
+    """DCGM's number is ours times this: its units differ (framebuffer in MiB, energy in mJ)."""

@@ -17,11 +17,11 @@ from harness.stages.boundary import contained, stage, stage_error
 from harness.stages.claimed_host import ClaimedHost
 from harness.stages.guest.burn import Burn, burn, longest_seconds, put_payload, require_python
 from harness.stages.guest.devices import machine_cards, machine_devices
-from harness.stages.guest.watch import NvmlStandin, Watch, watched
+from harness.stages.guest.watch import PlayedLibrary, Watch, watched
 from harness.stages.host.readiness import refuse_foreign_domains
 from harness.stages.host.state import run_directory
 from harness.vendors import loads
-from harness.vendors.standin import scenario_text
+from harness.vendors.standin import BINDING, LIBRARY, scenario_text
 from harness.workloads.applicable import absence, models
 from harness.workloads.base import Place
 from harness.workloads.mix.loads import loads_of, parameters_in_mix
@@ -32,7 +32,6 @@ MACHINE = PciAddress(0, 0, 0, 0)
 """The host bridge, which every PCI machine has: claiming it claims the machine, GPUs or none. A second bare
 run would disturb the measurements of the first."""
 
-_DRIVER = "nvidia"
 
 _SWEEP = """
 directory=$1 runner=$2 nonce=$3
@@ -53,7 +52,7 @@ def bare_place(work_dir: str, run: str) -> Place:
     """Where a run's loads live on a bare machine: all in one directory of its own."""
     home = _home(work_dir, run)
     payload = f"{home}/payload"
-    return Place(payload=payload, jobs=f"{home}/jobs", work=f"{home}/work", pynvml=payload)
+    return Place(payload=payload, jobs=f"{home}/jobs", work=f"{home}/work", binding=payload)
 
 
 def _home(work_dir: str, run: str) -> str:
@@ -88,7 +87,7 @@ class BareMachine:
     released: bool = False
 
     def broken(self, _guest: str) -> bool:
-        """Whether another driver than NVIDIA's holds a GPU, or the machine lacks the loads' Python."""
+        """Whether another driver than the loads need holds a GPU, or the machine lacks the loads' Python."""
         return not self.ready or self.released
 
     def connection(self, _guest: str) -> Transport | None:
@@ -97,7 +96,7 @@ class BareMachine:
 
     @property
     def _gpus(self) -> tuple[PciAddress, ...]:
-        """Those that are there, and those that the NVML stand-in plays."""
+        """Those that are there, and those that the stand-in plays."""
         context = self.host.context
         named = context.host.placement.selector.addresses if context.standin is not None else ()
         return tuple(sorted({*(gpu.address for gpu in self.host.gpus), *named}))
@@ -153,19 +152,19 @@ class BareMachine:
 
 
 def _require_driver(host: ClaimedHost) -> None:
-    """Raises WorkloadError for NVIDIA's GPUs that another driver holds, ``vfio-pci`` after a run with guests
-    perhaps: each load would find a sound card missing. One without a driver is for the loads to tell of."""
+    """Raises WorkloadError for GPUs of loads that another driver holds, ``vfio-pci`` after a run with guests
+    perhaps: each load would find a healthy GPU missing. One without a driver is for the loads to tell of."""
     other = [
         f"{gpu.address} ({gpu.driver})"
         for gpu in host.gpus
-        if gpu.vendor == loads.PCI_ID and gpu.driver not in (None, _DRIVER)
+        if gpu.vendor == loads.PCI_ID and gpu.driver not in (None, loads.MODULE)
     ]
     if other:
         raise WorkloadError(
-            "on bare metal the loads need NVIDIA's driver, but another driver is bound to "
+            f"on bare metal the loads need {loads.MAKER}'s driver, but another driver is bound to "
             f"{', '.join(other)}",
             host=host.access.name,
-            remedy=f"driverctl unset-override ADDRESS, or unbind it and bind it to {_DRIVER}",
+            remedy=f"driverctl unset-override ADDRESS, or unbind it and bind it to {loads.MODULE}",
         )
 
 
@@ -197,7 +196,7 @@ def _place(host: ClaimedHost, name: str, workloads: tuple[str, ...]) -> Place:
     place = bare_place(context.host.work_dir, context.run)
     if host.access.ssh is not None or not uses_tensorflow(context.profile, workloads):
         return place
-    kind = "cuda" if any(gpu.vendor == loads.PCI_ID for gpu in host.gpus) else "cpu"
+    kind = loads.COMPUTE if any(gpu.vendor == loads.PCI_ID for gpu in host.gpus) else "cpu"
     try:
         return replace(place, tensorflow=str(ensure_tensorflow(context.progress, kind)))
     except ImageError as error:
@@ -220,17 +219,17 @@ def uses_tensorflow(profile: Profile, workloads: tuple[str, ...]) -> bool:
 def _watch(
     host: ClaimedHost, name: str, workloads: tuple[str, ...], place: Place, gpus: tuple[PciAddress, ...]
 ) -> Watch:
-    """The sampler beside the loads, with ``pynvml`` from the controller: a bare machine need not have it."""
+    """The sampler beside the loads, with the library's binding from the controller: it may not be there."""
     context, transport = host.context, host.access.transport
-    transport.put(binding_file(), f"{place.payload}/pynvml.py")
+    transport.put(binding_file(), f"{place.payload}/{BINDING}.py")
     standin = None
     if context.standin is not None:
-        library, kmsg = f"{place.payload}/libnvidia-ml.so.1", f"{place.payload}/standin.kmsg"
+        library, kmsg = f"{place.payload}/{LIBRARY}", f"{place.payload}/standin.kmsg"
         transport.put(ensure_standin(context.progress), library)
         transport.run(("touch", kmsg))
         tenant = f"{context.run}/{name}"
         text = scenario_text(context.standin, gpus, tenant=tenant, kmsg=kmsg, jobs=place.jobs)
-        standin = NvmlStandin(library=library, scenario=text, kmsg=kmsg)
+        standin = PlayedLibrary(library=library, scenario=text, kmsg=kmsg)
     return Watch(
         run=context.run,
         guest=name,
@@ -241,6 +240,6 @@ def _watch(
         progress=context.progress,
         place=place,
         cards=machine_cards(host.facts, gpus),
-        pynvml=place.payload,
+        binding=place.payload,
         standin=standin,
     )

@@ -1,9 +1,10 @@
 """Which makers of GPUs there are: one line each, the name of its folder.
 
 A folder holds ``names.py`` with ``NAMES`` and, of the rest, what there is: ``log.py`` with ``DIALECT``,
-``checks/`` with ``CHECKS``, ``checks/series.py`` with ``RULES``, ``faults/`` with ``FAULTS``,
-``config/standin.py`` with ``check_standin``. All are loaded by name when they are asked for, so that whoever
-needs the names alone loads no check.
+``sensors.py`` with ``SENSORS``, ``REASONS`` and ``PROPERTIES``, ``checks/`` with ``CHECKS``,
+``checks/series.py`` with ``RULES``, ``faults/`` with ``FAULTS``, ``config/standin.py`` with
+``check_standin``. All are loaded by name when they are asked for, so that whoever needs the names alone loads
+no check.
 """
 
 from __future__ import annotations

@@ -2,4 +2,6 @@
 
 from __future__ import annotations
 
+LIBRARY_LINE = "nvml"
+"""Type of the line that says what answers for the GPUs."""
 SAMPLER = "harness.vendors.nvidia.payload.sampler"

@@ -8,6 +8,7 @@ from harness.vendors.nvidia.standin.library import (
     GUEST_LIBRARY,
     LIBRARY,
     NAME,
+    SCENARIO_VARIABLE,
     sources,
 )
 from harness.vendors.nvidia.standin.model import (
@@ -50,6 +51,7 @@ __all__ = [
     "NAME",
     "OF_THE_MACHINE",
     "READINGS",
+    "SCENARIO_VARIABLE",
     "TEXTS",
     "StandinApply",
     "StandinFault",

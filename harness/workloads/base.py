@@ -48,8 +48,8 @@ class Place:
     """A ``pip --target`` directory."""
     jobs: str = "/run/shakedown/jobs"
     work: str = "/run/shakedown/work"
-    pynvml: str = "/usr/lib/python3/dist-packages"
-    """Folder that holds ``pynvml.py``: payloads start without the folders of installed packages."""
+    binding: str = "/usr/lib/python3/dist-packages"
+    """Folder with the Python binding of the GPU driver's library: payloads see no installed packages."""
 
     @property
     def start(self) -> str:

@@ -20,7 +20,8 @@ from harness.model.inventory import ExpectedLink, HostFile
 from harness.model.outcome import Action, CheckResult, Outcome, SubjectKind
 from harness.model.telemetry import Gap, GpuTelemetry, SeriesSummary
 from harness.model.topology import Link
-from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR, Kind
+from harness.model.vendor import Kind
+from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR
 from tests.faults import clean
 
 PASS, FAIL, ERROR, MISSING = Outcome.PASS, Outcome.FAIL, Outcome.ERROR, None

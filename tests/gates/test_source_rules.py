@@ -325,7 +325,8 @@ def test_shell_scripts_are_clean(path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
-_PART_OF_A_VENDOR = r"harness\.vendors\.\w+(\.(names|log|checks|checks\.series|faults|config\.standin))?"
+_PARTS = r"names|log|sensors|checks|checks\.series|faults|config\.standin"
+_PART_OF_A_VENDOR = rf"harness\.vendors\.\w+(\.({_PARTS}))?"
 """What the registry of vendors loads by name."""
 
 

@@ -46,12 +46,12 @@ def test_a_guest_tells_its_card_though_the_interpreter_knows_no_installed_packag
     machine: nvml.Machine,
 ) -> None:
     place = Place(python=sys.executable, payload=str(packed()))
-    result = asked(machine, replace(place, pynvml=str(machine.folder / "dist-packages")))
+    result = asked(machine, replace(place, binding=str(machine.folder / "dist-packages")))
     assert wrong(result) == []
     assert len(result.answers) == 3
-    without = asked(machine, replace(place, pynvml=str(machine.folder / "elsewhere")))
+    without = asked(machine, replace(place, binding=str(machine.folder / "elsewhere")))
     assert (without.status, "pynvml is not installed" in without.detail) == ("lost", True)
 
 
 def test_images_hold_pynvml_where_payloads_look() -> None:
-    assert Place().pynvml == PYTHON_DIR
+    assert Place().binding == PYTHON_DIR

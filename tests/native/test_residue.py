@@ -88,7 +88,7 @@ def cards(tmp_path: Path, stand_in: Path) -> Iterator[Cards]:
     store.mkdir()
     packages.mkdir()
     shutil.copy(binding_file(), packages)
-    place = Place(python=sys.executable, payload=str(packed()), pynvml=str(packages))
+    place = Place(python=sys.executable, payload=str(packed()), binding=str(packages))
     found = Cards(stand_in, driver, store, place)
     yield found
     for pid in found.holders():

@@ -14,7 +14,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from harness.model.evidence import WorkloadResult
 from harness.model.record import RunRecord
 from harness.model.telemetry import SeriesSummary
-from harness.telemetry.gpu.series import SENSORS, Kind
+from harness.model.vendor import Kind
+from harness.telemetry.gpu.series import SENSORS
 from reports import RENDERERS, renderer
 from reports.parts import telemetry
 from reports.parts.dcgm import ALIASES

@@ -19,7 +19,7 @@ from harness.model.inventory import HostControlRef, HostFile, TelemetrySpec
 from harness.model.outcome import Outcome, SubjectKind
 from harness.model.pci import PciAddress
 from harness.stages.guest.burn import put_payload
-from harness.stages.guest.watch import NvmlStandin, Watch, watched
+from harness.stages.guest.watch import PlayedLibrary, Watch, watched
 from harness.vendors.nvidia.standin.scenario import scenario_text
 from harness.workloads.base import Place
 from tests.stages.stand_ins import RUN, a_demand, a_recorder, evidence, quiet
@@ -80,8 +80,8 @@ def run(tmp_path, library):
             progress=quiet(),
             place=place,
             cards=CARDS,
-            pynvml=place.payload,
-            standin=NvmlStandin(
+            binding=place.payload,
+            standin=PlayedLibrary(
                 library=library,
                 scenario=scenario_text(scenario, GPUS, tenant="t", kmsg=str(kmsg)),
                 kmsg=str(kmsg),

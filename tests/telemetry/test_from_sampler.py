@@ -62,7 +62,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
         "spool": str(path),
         "library": str(machine.library),
         "kmsg": str(machine.kmsg),
-        "pynvml": str(Path(pynvml.__file__).parent),
+        "binding": str(Path(pynvml.__file__).parent),
         "fast_hz": 20.0,
         "slow_hz": 5.0,
         "deadline": 0.5,

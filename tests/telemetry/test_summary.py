@@ -174,8 +174,8 @@ def test_without_nvml_the_reason_is_told() -> None:
     assert (found.source, found.gpus) == ("", ())
     assert "pynvml is not installed" in found.detail
     hung = s.line("hung", mono=110.0, gpu=None, call="nvmlInit_v2", seconds=30.0, pid=9)
-    assert summed([s.start(), hung, s.end(120.0)]).detail == "NVML never answered"
-    assert summed([s.start(), s.end(120.0)]).detail == "NVML was never asked"
+    assert summed([s.start(), hung, s.end(120.0)]).detail == "the GPU driver's library never answered"
+    assert summed([s.start(), s.end(120.0)]).detail == "the GPU driver's library was never asked"
 
 
 def test_an_end_that_nobody_asked_for_is_no_end_of_ours() -> None:
@@ -270,7 +270,7 @@ def test_lines_that_are_lost_never_raise_coverage(chance: random.Random, share: 
 def test_every_series_is_there_once_and_names_its_question_and_unit() -> None:
     names = [sensor.name for sensor in SENSORS]
     assert len(set(names)) == len(names)
-    assert all(sensor.nvml and sensor.unit for sensor in SENSORS)
+    assert all(sensor.asks and sensor.unit for sensor in SENSORS)
 
 
 def test_a_property_whose_question_failed_is_not_there_at_all() -> None:

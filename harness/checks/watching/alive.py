@@ -11,7 +11,8 @@ from harness.model.attachment import Observable
 from harness.model.inventory import TelemetrySpec
 from harness.model.outcome import Action, CheckResult, EvidenceRef, Measurement
 from harness.model.telemetry import Gap, GpuTelemetry, GuestTelemetry, LoadWindow
-from harness.telemetry.gpu.series import ENERGY_FROZEN_SECONDS, POWER_FROZEN_SECONDS, SENSORS, Kind
+from harness.model.vendor import Kind
+from harness.telemetry.gpu.series import ENERGY_FROZEN_SECONDS, POWER_FROZEN_SECONDS, SENSORS
 from harness.vendors.names import advised
 
 RATE_SHARE = 0.5

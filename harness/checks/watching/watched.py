@@ -12,7 +12,8 @@ from harness.checks.base import Case, MissingEvidence, Subject
 from harness.checks.plain import plain
 from harness.model.outcome import EvidenceRef, SubjectKind
 from harness.model.telemetry import GpuTelemetry, GuestTelemetry, SeriesSummary
-from harness.telemetry.gpu.series import SENSOR, Kind
+from harness.model.vendor import Kind
+from harness.telemetry.gpu.series import SENSOR
 from harness.vendors.names import advised
 
 FAILED_SHARE = 0.01

@@ -30,7 +30,7 @@ from harness.stages.guest.observe import host_uptime, look_again, observe_guest
 from harness.stages.guest.provision import GuestPlace
 from harness.stages.guest.pulse import Pulse, died
 from harness.stages.guest.stuck import keep_vcpus
-from harness.stages.guest.watch import NvmlStandin, Watch, watched
+from harness.stages.guest.watch import PlayedLibrary, Watch, watched
 from harness.telemetry.host.grounds import GuestWindow
 from harness.vendors.standin import GUEST_LIBRARY, scenario_text
 from harness.workloads.applicable import absence, models
@@ -269,7 +269,7 @@ def burn_guest(guest: GuestLife, workloads: tuple[str, ...]) -> None:
             codes=context.codes,
             recorder=context.recorder,
             progress=guest.progress,
-            pynvml=PYTHON_DIR,
+            binding=PYTHON_DIR,
             cards=guest.cards,
             standin=_standin(guest, devices, task.place.jobs),
         )
@@ -306,7 +306,7 @@ def _burn(
     )
 
 
-def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...], jobs: str) -> NvmlStandin | None:
+def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...], jobs: str) -> PlayedLibrary | None:
     """What the guest's own copy of the stand-in plays: a GPU at each of its devices."""
     context = guest.host.context
     if context.standin is None:
@@ -314,7 +314,7 @@ def _standin(guest: GuestLife, devices: tuple[GuestDevice, ...], jobs: str) -> N
     seen = sorted(d.address for d in devices if not d.companion)
     tenant = f"{context.run}/{guest.name}"
     scenario = scenario_text(context.standin, seen, tenant=tenant, jobs=jobs)
-    return NvmlStandin(library=GUEST_LIBRARY, scenario=scenario)
+    return PlayedLibrary(library=GUEST_LIBRARY, scenario=scenario)
 
 
 def last_words(guest: GuestLife, *, more_to_come: bool) -> None:

@@ -23,29 +23,30 @@ from harness.stages.following import Following, StreamingTransport
 from harness.telemetry.gpu.gaps import windows
 from harness.telemetry.gpu.spool import read_spool
 from harness.telemetry.gpu.spool_lines import Spool
-from harness.vendors.sampler import SAMPLER
+from harness.vendors.sampler import LIBRARY_LINE, SAMPLER
+from harness.vendors.standin import SCENARIO_VARIABLE
 from harness.workloads import runs
 from harness.workloads.base import Job, Place, started
 
 _START_SECONDS = 45
-"""How long the sampler may take until it has asked NVML: on an emulated guest Python alone takes seconds."""
+"""How long the sampler may take to have asked the driver: on an emulated guest Python alone takes seconds."""
 _ROUND_TRIP_SECONDS = 90.0
 _STOP_GRACE_SECONDS = 10
 
 _MAKE = 'umask 077 && mkdir -p -- "${1%/*}" && cat > "$1"'
-_AWAIT = """
+_AWAIT = r"""
 left=$2
 while [ "$left" -gt 0 ]; do
-    grep -qs '"type":"nvml"' "$1" && exit 0
+    grep -qs "\"type\":\"$3\"" "$1" && exit 0
     left=$((left - 1)); sleep 1
 done
 exit 1
 """
-"""Blocks until the sampler has asked NVML, or that many seconds passed."""
+"""Blocks until the sampler has asked the driver, or that many seconds passed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NvmlStandin:
+class PlayedLibrary:
     """Where the stand-in's library lies on the loads' machine, and what it is to play."""
 
     library: str
@@ -65,14 +66,14 @@ class Watch:
     recorder: Recorder
     progress: Callable[[str], None]
     place: Place = Place()
-    pynvml: str = "/usr/lib/python3/dist-packages"
-    """Folder on the loads' machine that holds ``pynvml.py``; where it does not, NVML is not asked."""
+    binding: str = "/usr/lib/python3/dist-packages"
+    """Folder on the loads' machine that holds the library's binding; where it does not, no GPU is asked."""
     seconds: float
     """After which the sampler ends by itself: a controller that was killed leaves it running, and without a
     VM it would for as long as the machine does."""
     cards: Cards
     """The devices of the loads' machine, by both sides' addresses."""
-    standin: NvmlStandin | None = None
+    standin: PlayedLibrary | None = None
 
     @property
     def spool(self) -> str:
@@ -127,7 +128,7 @@ def sampler_argv(watch: Watch) -> tuple[str, ...]:
         "slow_hz": watch.spec.slow_hz,
         "seconds": watch.seconds,
         "jobs": watch.place.jobs,
-        "pynvml": watch.pynvml,
+        "binding": watch.binding,
         "library": watch.standin.library if watch.standin is not None else "",
     }
     if watch.standin is not None and watch.standin.kmsg:
@@ -135,7 +136,7 @@ def sampler_argv(watch: Watch) -> tuple[str, ...]:
     script = started(watch.place, SAMPLER, arguments)
     if watch.standin is None:
         return script
-    return ("/usr/bin/env", f"SHAKEDOWN_NVML_SCENARIO={watch.scenario}", *script)
+    return ("/usr/bin/env", f"{SCENARIO_VARIABLE}={watch.scenario}", *script)
 
 
 def _start(watch: Watch, connection: StreamingTransport, path: Path) -> Following:
@@ -156,7 +157,7 @@ def _start(watch: Watch, connection: StreamingTransport, path: Path) -> Followin
     if started.status != 0:
         raise WorkloadError(f"the job runner refused the sampler: {started.complaint[:300]}")
     connection.run(
-        ("sh", "-c", _AWAIT, "await", watch.spool, str(_START_SECONDS)),
+        ("sh", "-c", _AWAIT, "await", watch.spool, str(_START_SECONDS), LIBRARY_LINE),
         deadline=_START_SECONDS + _ROUND_TRIP_SECONDS,
         label=f"{watch.guest}-sampler-ready",
     )

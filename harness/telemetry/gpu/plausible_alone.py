@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from harness.model.telemetry import Doubt
-from harness.telemetry.gpu.series import ENERGY_FROZEN_SECONDS, POWER_FROZEN_SECONDS, SENSOR, SENSORS, Kind
+from harness.model.vendor import Kind
+from harness.telemetry.gpu.series import ENERGY_FROZEN_SECONDS, POWER_FROZEN_SECONDS, SENSOR, SENSORS
 from harness.telemetry.gpu.view import View, equal_bounds, increments
 
 COLDEST = 5.0

@@ -30,8 +30,8 @@ the two sensors' errors: what they differ by is a part that does not change (arX
 ENERGY_LOADED = 0.3
 """Of the power limit: below, a few W by which a sensor is always off would count."""
 CLAIMED_PERCENT, CLAIMED_SECONDS = 90.0, 5.0
-"""Use that is no average with idle time any more, and for how long it may be told of an idle GPU: NVML's use
-is an average of at most a second."""
+"""Use that is no average with idle time any more, and for how long it may be told of an idle GPU: use is
+an average of at most a second."""
 EMPTY_BYTES, EMPTY_SECONDS = 1 << 20, 10.0
 """A kernel that runs has a context in the card's memory, of hundreds of MB; less than this is none."""
 MARGIN_SPREAD = 15.0
@@ -40,7 +40,7 @@ hottest spot, the temperature an average."""
 IDLE_USE_SHARE = 0.3
 """Of what lies between idle and the power limit: a card that draws so much more than idle does something."""
 _IDLE = next(bit for bit, name in REASONS.items() if name == "idle")
-"""nvml.h, nvmlClocksEventReasonGpuIdle: nothing runs on the GPU, and its clocks go down to idle."""
+"""By its definition nothing runs on the GPU, and its clocks go down to idle."""
 
 
 def weak(view: View) -> Iterator[tuple[str, Doubt]]:

@@ -8,10 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from harness.model.telemetry import SeriesSummary, Stretch
+from harness.model.vendor import Kind, Sensor
 from harness.telemetry.gpu.gaps import load_before, under_load
 from harness.telemetry.gpu.plausible import doubts
 from harness.telemetry.gpu.samples import Numbers, Read
-from harness.telemetry.gpu.series import REASONS, SENSORS, Kind, Sensor
+from harness.telemetry.gpu.series import REASONS, SENSORS
 from harness.telemetry.gpu.spool_lines import GpuSpool
 from harness.telemetry.gpu.view import Mask, View, equal_runs, increments, within
 

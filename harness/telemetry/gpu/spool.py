@@ -25,6 +25,7 @@ from harness.telemetry.gpu.series import PROPERTIES, SENSOR
 from harness.telemetry.gpu.spool_fields import LATEST, Unreadable, decode, plain, read_line, reading
 from harness.telemetry.gpu.spool_lines import GpuSpool, HungCall, KernelLine, Plain, Spool
 from harness.telemetry.kernel.log import MOST_LINES
+from harness.vendors.sampler import LIBRARY_LINE
 
 if TYPE_CHECKING:
     from harness.telemetry.gpu.spool_blocks import Ahead
@@ -81,7 +82,7 @@ class _Reader:
         """Number of the block's first line; place of the other line that is being read."""
         self._take: dict[str, tuple[type[form.Line], Callable[[Any], None]]] = {
             "start": (form.Start, self._start),
-            "nvml": (form.Library, self._nvml),
+            LIBRARY_LINE: (form.Library, self._library),
             "gpu": (form.Introduced, self._gpu),
             "fast": (form.Values, lambda line: self._sample(line, fast=True)),
             "slow": (form.Values, lambda line: self._sample(line, fast=False)),
@@ -217,7 +218,7 @@ class _Reader:
         said = line.model_dump(exclude={"format", "mono"})
         self._spool = Spool(started=line.mono, last=line.mono, **said)
 
-    def _nvml(self, line: form.Library) -> None:
+    def _library(self, line: form.Library) -> None:
         self._facts |= line.model_dump(exclude={"mono"})
 
     def _gpu(self, line: form.Introduced) -> None:

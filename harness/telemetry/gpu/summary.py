@@ -68,7 +68,8 @@ def summarize(
     if found.detail:
         return found
     if not found.source:
-        return replace(found, detail="NVML never answered" if found.hung else "NVML was never asked")
+        asked = "the GPU driver's library"
+        return replace(found, detail=f"{asked} never answered" if found.hung else f"{asked} was never asked")
     return found if found.closed else replace(found, detail=spool.end_reason)
 
 
@@ -87,7 +88,7 @@ def _kernel(spool: Spool, guest: str, codes: KernelCodes, cards: Cards) -> Kerne
 
 
 def _as_written(line: KernelLine, spool: Spool) -> str:
-    """The line with who wrote it. The NVML stand-in plays a driver and writes as the program that it is:
+    """The line with who wrote it. A stand-in plays a driver and writes as the program that it is:
     where it is loaded, programs' lines count, and nowhere else."""
     return line.text if spool.standin else with_facility(line.text, line.facility)
 

@@ -15,11 +15,11 @@ Mask = NDArray[np.bool_]
 Places = NDArray[np.int64]
 
 BUSY_PERCENT = 10.0
-"""``util_gpu`` from which a GPU computes: NVML counts the share of a second in which a kernel ran, and what a
+"""``util_gpu`` from which a GPU computes: it is the share of a second in which a kernel ran, and what a
 desktop or a monitor leaves of it stays below that."""
 SETTLED = (2.0, 1.0)
 """Seconds after a GPU began to compute, and before it stopped, that say nothing of its states: clocks and
-link follow the load within a second, and NVML's use is an average of up to one."""
+link follow the load within a second, and use is an average of up to one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

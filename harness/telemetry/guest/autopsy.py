@@ -26,7 +26,7 @@ _BEFORE = 80
 
 _PANIC = re.compile(r"(?:---\[ end )?Kernel panic - not syncing: ?(?P<why>[^\]]*)", re.IGNORECASE)
 _GPU_CODE = re.compile(rf"\[(?:{any_of(MODULES)})(?:_\w*)?\b[^\]]*\]\s*$")
-"""Behind a place in a trace stands the module whose code it is: ``_nv012345rm+0x1c/0x90 [nvidia]``."""
+"""Behind a place in a trace stands the module whose code it is: ``_012345rm+0x1c/0x90 [driver]``."""
 _TRACED = re.compile(r"(?:RIP: |\? )?(?:[0-9a-f]{4}:)?[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+", re.IGNORECASE)
 _PROVOKED = re.compile(r"sysrq: (?:SysRq : )?Trigger a crash|.*\bsysrq triggered crash", re.IGNORECASE)
 _HARDWARE = re.compile(

@@ -116,7 +116,7 @@ class Rows:
         """Processes and domains of others that came, each once."""
         grounds, asked = self._grounds, self._spool.asked.get(row.source)
         if asked is None or (grounds.bare and row.name == "holder"):
-            return []  # on a bare machine our own loads have the GPUs open; NVML tells who else has
+            return []  # on a bare machine our own loads have the GPUs open; telemetry tells who else has
         self.asked[row.name] = len(asked.times)
         seen: dict[str, _Seen] = {}
         for path, states in asked.files.items():

@@ -1,6 +1,6 @@
 """The kernel's words about GPUs whoever made them: those of DRM, of probing and of loading modules.
 
-Sources of the words: drivers/gpu/drm/{i915,xe,nouveau,radeon}, drivers/base/dd.c, kernel/module,
+Sources of the words: drivers of GPUs in drivers/gpu/drm, drivers/base/dd.c, kernel/module,
 security/lockdown.
 What one maker's drivers say is in ``harness.vendors``.
 """

@@ -1,4 +1,4 @@
-"""Lines of a kernel log as events: Xids and SXids by the tables, all else by the kernel's own words.
+"""Lines of a kernel log as events: codes of GPU drivers by the tables, all else by the kernel's own words.
 
 There is one reader, by which the spools of a run, the looks at a log before and after it, and
 ``shakedown log`` are read.
@@ -98,7 +98,7 @@ def read_kernel(lines: Iterable[Line], source: str, codes: KernelCodes) -> tuple
     """What matters among the lines, in order. Never raises: a log may hold anything.
 
     A code that the tables do not know is an event of ruling ``unknown``, and so is a line that calls itself
-    an Xid and cannot be read. Of a storm of events that are alike the first and the last ``MOST_ALIKE`` are
+    a code and cannot be read. Of a storm of events that are alike the first and the last ``MOST_ALIKE`` are
     told.
     """
     early: list[tuple[int, KernelEvent]] = []

@@ -2,8 +2,8 @@
 
 Three kinds carry the mark ``[Hardware Error]``. Firmware's own records (drivers/firmware/efi/cper.c, printed
 by drivers/acpi/apei/ghes.c and bert.c) number theirs ``{n}``; machine checks (arch/x86/kernel/cpu/mce/core.c,
-drivers/edac/mce_amd.c) do not; AMD's GPUs put their name before it (drivers/gpu/drm/amd/amdgpu/amdgpu_aca.c
-and amdgpu_mca.c). Severity, section and device stand in lines of their own.
+drivers/edac/mce_amd.c) do not; one maker's GPUs put their name before it (drivers/gpu/drm).
+Severity, section and device stand in lines of their own.
 """
 
 from __future__ import annotations

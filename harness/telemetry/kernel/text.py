@@ -100,7 +100,7 @@ def printed_line(line: str) -> Line:
 def pieces(raw: str) -> list[str]:
     """The lines that a terminal would have shown, of one that may hold carriage returns and escapes.
 
-    /dev/kmsg writes a line break inside a message as ``\\x0a``: NVIDIA's driver prints its sentences so.
+    /dev/kmsg writes a line break inside a message as ``\\x0a``: some drivers print their sentences so.
     """
     text = raw[:LONGEST]
     if text.isprintable() and "\\x0a" not in text:

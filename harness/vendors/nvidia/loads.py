@@ -11,6 +11,8 @@ DRAWER = "opengl:nvidia"
 HASHERS = ("cuda", "opencl:nvidia")
 """Backends of hashcat."""
 PCI_ID = "10de"
+MODULE = "nvidia"
+"""Kernel module by which loads reach a GPU."""
 MAKER, DRIVER_WORDS = "NVIDIA", "CUDA"
 
 COMPUTE_NEEDS = "`libcuda.so.1` and `libnvidia-ptxjitcompiler.so.1`"

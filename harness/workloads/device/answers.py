@@ -139,7 +139,7 @@ class Device:
         arguments = {
             "devices": [{"address": str(d.address), "vendor": d.vendor, "device": d.device} for d in devices],
             "run_key": job.tenant,
-            "pynvml": job.place.pynvml,
+            "binding": job.place.binding,
             "liveness": asked.liveness,
             "factorials": list(asked.factorials),
             "dma_rounds": asked.rounds,

@@ -1,8 +1,8 @@
-"""What a tenant leaves in the memory of NVIDIA GPUs and the next one looks for.
+"""What a tenant leaves in the memory of GPUs and the next one looks for.
 
 Written into all free memory when a guest's loads are over (``payload/canary.py``) and held until the guest is
 switched off, so that its driver does not clear it as given back (in an image of one's own a service manager
-may end the holders first). The next tenant counts it (``device_nvidia``), before its loads write anything, in
+may end the holders first). The next tenant counts it (its exerciser), before its loads write anything, in
 the memory that its own driver hands out. Between the two lies what the host does: VFIO's reset.
 """
 
@@ -18,9 +18,9 @@ from harness.workloads.base import GuestDevice, Job, Observation, command, gpus,
 from harness.workloads.device.spec import SPEC
 
 _SECONDS = 120.0
-"""To write and count all memory of a card: at its own bandwidth a second; CUDA's start takes several."""
+"""To write and count all memory of a card: at its own bandwidth a second; a driver's start more."""
 _LEAST_SHARE = 0.9
-"""Of a card's memory, to say anything of it: driver and CUDA keep some 100 MiB, also of one with 8 GiB."""
+"""Of a card's memory, to say anything of it: the driver keeps some 100 MiB, also of one with 8 GiB."""
 
 
 def word(job: Job) -> int:

@@ -6,7 +6,8 @@ import difflib
 import itertools
 
 from harness.config.yaml_source import Loc, YamlSource
-from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR, Kind
+from harness.model.vendor import Kind
+from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSOR
 from harness.vendors.standin import (
     MOST_GPUS,
     MOST_POINTS,

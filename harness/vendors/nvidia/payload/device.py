@@ -22,8 +22,8 @@ _STALL_SECONDS = 120.0
 
 def exercise(device: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     """UUID, serial, name, memory and PCI address by NVML. Raises Unable when NVML cannot be asked."""
-    if job["pynvml"] not in sys.path:
-        sys.path.append(job["pynvml"])
+    if job["binding"] not in sys.path:
+        sys.path.append(job["binding"])
     try:
         import pynvml as nvml
     except ImportError as error:

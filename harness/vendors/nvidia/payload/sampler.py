@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 DEFAULTS = {
-    "fast_hz": 10.0, "slow_hz": 1.0, "deadline": 2.0, "start_deadline": 30.0, "library": "", "pynvml": "",
+    "fast_hz": 10.0, "slow_hz": 1.0, "deadline": 2.0, "start_deadline": 30.0, "library": "", "binding": "",
     "kmsg": "/dev/kmsg", "jobs": "/run/shakedown/jobs", "seconds": 0.0,
 }  # fmt: skip
 LOOK_SECONDS = 0.2
@@ -351,8 +351,8 @@ ENDING = (signal.SIGTERM, signal.SIGINT)
 
 def bring(job: dict[str, Any], spool: Spool) -> Any:
     """pynvml; None, with an ``nvml`` line that says so, when it is not here."""
-    if job["pynvml"]:
-        sys.path.insert(1, job["pynvml"])
+    if job["binding"]:
+        sys.path.insert(1, job["binding"])
     try:
         import pynvml
     except ImportError as error:

@@ -6,6 +6,8 @@ from importlib import resources
 from pathlib import Path
 
 NAME = "NVML"
+SCENARIO_VARIABLE = "SHAKEDOWN_NVML_SCENARIO"
+"""Names the file with what it plays."""
 LIBRARY = "libnvidia-ml.so.1"
 """File name and soname: what pynvml asks the system for."""
 GUEST_LIBRARY = f"/usr/lib/shakedown/nvml/{LIBRARY}"

@@ -14,8 +14,9 @@ import numpy as np
 
 from harness.model.pci import PciAddress
 from harness.model.telemetry import Change, LoadWindow
+from harness.model.vendor import Kind
 from harness.telemetry.gpu.samples import Numbers, Samples
-from harness.telemetry.gpu.series import PROPERTIES, SENSOR, SENSORS, Kind
+from harness.telemetry.gpu.series import PROPERTIES, SENSOR, SENSORS
 from harness.telemetry.gpu.spool_lines import GpuSpool, Spool
 from harness.telemetry.gpu.view import Mask
 

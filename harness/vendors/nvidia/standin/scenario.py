@@ -7,7 +7,8 @@ import uuid
 from collections.abc import Sequence
 
 from harness.model.pci import PciAddress
-from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSORS, Kind
+from harness.model.vendor import Kind
+from harness.telemetry.gpu.series import PROPERTIES, REASONS, SENSORS
 from harness.vendors.nvidia.standin.model import (
     MOST_GPUS,
     StandinCard,
