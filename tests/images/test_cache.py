@@ -27,7 +27,7 @@ _BUILDER = """
 import signal, sys
 from pathlib import Path
 import typer
-from harness.cli.status import end
+from harness.cli.status import ends
 from harness.images import cache
 from harness.images.processes import run_logged
 
@@ -37,13 +37,14 @@ def build(work):
     script = "sleep 300 & (setsid sleep 301 <&- >&- 2>&- &) ; touch $0/started; exec tail -f $0/disk"
     run_logged(("sh", "-c", script, str(work)), log=work / "log", what="building", progress=print)
 
+@ends
 def action():
     cache.ensure("kind", "abc", build, print, root=Path(sys.argv[1]))
     return 0
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever whoever runs the tests has made of it
 try:
-    end(action)
+    action()
 except typer.Exit as left:
     sys.exit(left.exit_code)
 """
