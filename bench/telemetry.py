@@ -127,7 +127,7 @@ def main() -> int:
         os.environ["SHAKEDOWN_NVML_SCENARIO"] = str(scenario)
         job = {
             "spool": str(folder / "spool"), "library": str(library), "kmsg": str(folder / "kmsg"),
-            "pynvml": str(Path(pynvml.__file__).parent),
+            "binding": str(Path(pynvml.__file__).parent),
         }  # fmt: skip
         argv = argv_of(SAMPLER, job)
         with subprocess.Popen(argv, stdout=subprocess.DEVNULL, start_new_session=True) as process:

@@ -61,7 +61,7 @@ class Sampler:
         self.spool = machine.folder / "spool"
         job = {
             "spool": str(self.spool), "library": str(machine.library), "kmsg": str(machine.kmsg),
-            "pynvml": str(Path(pynvml.__file__).parent), "fast_hz": 20.0, "slow_hz": 5.0, "deadline": 0.5,
+            "binding": str(Path(pynvml.__file__).parent), "fast_hz": 20.0, "slow_hz": 5.0, "deadline": 0.5,
             "jobs": str(machine.folder / "jobs"), **given,
         }  # fmt: skip
         self.process = subprocess.Popen(
@@ -440,7 +440,7 @@ def test_nvml_that_hangs_at_its_start_is_told_and_the_kernel_log_followed(machin
         ({}, "DriverNotLoaded"),
         ({"library": "/nowhere/libnvidia-ml.so.1"}, "OSError"),
         ({"library": "libc.so.6"}, ""),
-        ({"pynvml": ""}, "pynvml is not installed"),
+        ({"binding": ""}, "pynvml is not installed"),
         pytest.param(
             {"library": ""},
             "NVMLError_LibraryNotFound",
